@@ -1,0 +1,19 @@
+//! Compiles the `.proto` files without `protoc`.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const PROTOS: [&str; 2] = ["weir/dataplane/v1/dataplane.proto", "weir/v1/weir.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let set = protox::compile(PROTOS, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptor.bin"), set.encode_to_vec())?;
+    let mut config = tonic_prost_build::Config::new();
+    // Each message knows its full name, so that proto3 JSON finds its descriptor.
+    config.enable_type_names();
+    tonic_prost_build::configure().compile_fds_with_config(set, config)?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! gRPC definitions and stubs of the Weir router.
+//!
+//! [`dataplane::v1`] is the southbound API that a data plane serves on its Unix socket; [`v1`] is
+//! the northbound API that the sidecar serves. The comments of the `.proto` files are the
+//! reference.
+#![forbid(unsafe_code)]
+
+/// The southbound API, `weir.dataplane.*`.
+pub mod dataplane {
+    /// Version 1 of the southbound API.
+    #[expect(
+        missing_docs,
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
+        reason = "generated from the .proto file"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("weir.dataplane.v1");
+    }
+}
+
+/// Version 1 of the northbound API, `weir.v1`.
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated from the .proto file"
+)]
+pub mod v1 {
+    tonic::include_proto!("weir.v1");
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of both APIs, for reflection and proto3 JSON.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

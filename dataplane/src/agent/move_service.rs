@@ -1,0 +1,123 @@
+//! `weir.dataplane.v1.MoveService`.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use weir_api::dataplane::v1 as api;
+use weir_api::dataplane::v1::start_move_request::Selection as Asked;
+use weir_state_transfer::mark::Request as Move;
+use weir_state_transfer::{MoveId, Selection};
+
+use super::NodeHandle;
+use super::status::{change, invalid};
+use crate::node::instance_id;
+
+/// Serves moves.
+#[derive(Debug)]
+pub(super) struct MoveService(pub(super) NodeHandle);
+
+/// States of a move that wait for its watcher.
+const BACKLOG: usize = 16;
+
+#[tonic::async_trait]
+impl api::move_service_server::MoveService for MoveService {
+    async fn start_move(
+        &self,
+        request: Request<api::StartMoveRequest>,
+    ) -> Result<Response<api::StartMoveResponse>, Status> {
+        let request = request.into_inner();
+        let change = change(request.change)?;
+        let asked = Move {
+            from: instance_id("from", request.from)?,
+            to: instance_id("to", request.to)?,
+            selection: selection(request.selection)?,
+        };
+        let no_queue = request.no_queue;
+        let started = self
+            .0
+            .change(move |node, now| node.start_move(&change, asked, no_queue, now))
+            .await??;
+        Ok(Response::new(api::StartMoveResponse { r#move: Some(started) }))
+    }
+
+    async fn list_moves(
+        &self,
+        _request: Request<api::ListMovesRequest>,
+    ) -> Result<Response<api::ListMovesResponse>, Status> {
+        let moves = self.0.read(|node, _| node.list_moves()).await?;
+        Ok(Response::new(api::ListMovesResponse { moves }))
+    }
+
+    type WatchMoveStream = ReceiverStream<Result<api::WatchMoveResponse, Status>>;
+
+    async fn watch_move(
+        &self,
+        request: Request<api::WatchMoveRequest>,
+    ) -> Result<Response<Self::WatchMoveStream>, Status> {
+        let id = MoveId(request.into_inner().id);
+        let (to, stream) = mpsc::channel(BACKLOG);
+        let shown = self.0.read(move |node, _| node.show_move(id)).await??;
+        tokio::spawn(watch(self.0.clone(), shown, to));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn undo_move(
+        &self,
+        request: Request<api::UndoMoveRequest>,
+    ) -> Result<Response<api::UndoMoveResponse>, Status> {
+        let id = MoveId(request.into_inner().id);
+        let undone = self.0.change(move |node, now| node.undo_move(id, now)).await??;
+        Ok(Response::new(api::UndoMoveResponse { r#move: Some(undone) }))
+    }
+}
+
+/// Sends a move each time that its phase has changed, and ends with the final phase or when nobody
+/// watches any more. Phases that pass while the node is not looked at are not seen.
+async fn watch(
+    node: NodeHandle,
+    first: api::Move,
+    to: mpsc::Sender<Result<api::WatchMoveResponse, Status>>,
+) {
+    let mut changes = node.changes();
+    let mut shown = first;
+    loop {
+        let (id, phase) = (MoveId(shown.id), shown.phase());
+        if to.send(Ok(api::WatchMoveResponse { r#move: Some(shown) })).await.is_err() {
+            return;
+        }
+        if matches!(phase, api::MovePhase::Done | api::MovePhase::Undone) {
+            return;
+        }
+        shown = loop {
+            changes.mark_unchanged();
+            let next = node.read(move |node, _| node.show_move(id)).await;
+            match next.and_then(|found| found.map_err(Status::from)) {
+                Ok(next) if next.phase() != phase => break next,
+                Ok(_) => {}
+                Err(error) => {
+                    // Whoever has gone away does not need to know.
+                    let _sent = to.send(Err(error)).await;
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = to.closed() => return,
+            }
+        };
+    }
+}
+
+fn selection(asked: Option<Asked>) -> Result<Selection, Status> {
+    match asked {
+        Some(Asked::Filter(text)) => match text.parse() {
+            Ok(filter) => Ok(Selection::Filter(filter)),
+            Err(error) => Err(invalid("filter", &format!("{error}"))),
+        },
+        Some(Asked::Buckets(text)) => match text.parse() {
+            Ok(buckets) => Ok(Selection::Buckets(buckets)),
+            Err(error) => Err(invalid("buckets", &format!("{error}"))),
+        },
+        None => Err(invalid("selection", "say which flows: filter or buckets")),
+    }
+}

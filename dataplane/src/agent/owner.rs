@@ -1,0 +1,116 @@
+//! The owner of the node: carries out calls, takes the workers' events, lets time pass.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::AgentError;
+use super::handle::Call;
+use crate::driver::{Clock, Sleeper, Threads};
+use crate::node::Node;
+
+/// The node with what it lives on.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) node: Node,
+    pub(super) threads: Threads,
+    pub(super) clock: Clock,
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) changes: watch::Sender<u64>,
+}
+
+/// How often time passes for a node with moves in progress, and for one without.
+const ACTIVE: Duration = Duration::from_millis(1);
+const QUIET: Duration = Duration::from_millis(100);
+/// Longest time in which moves are drained or undone when the process ends.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+impl Owner {
+    /// Runs until `stop` is sent, and then until moves in progress have ended. The node and its
+    /// threads are given back.
+    ///
+    /// # Errors
+    ///
+    /// When the event file of the workers cannot be waited for, or a worker gets no thread.
+    pub(super) async fn run(
+        mut self,
+        events: Sleeper,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Result<(Node, Threads), AgentError> {
+        #[expect(deprecated, reason = "the file is open as long as the sleeper, which it owns")]
+        let events = AsyncFd::with_interest(EventFile(events), Interest::READABLE)
+            .map_err(AgentError::Events)?;
+        let mut give_up = None;
+        let mut changed = false;
+        loop {
+            events.get_ref().0.announce();
+            self.carry_on()?;
+            if std::mem::take(&mut changed) {
+                self.changes.send_modify(|changes| *changes += 1);
+            }
+            let now = self.clock.now();
+            if let Some(limit) = give_up
+                && (self.node.is_quiet() || now >= limit)
+            {
+                if !self.node.is_quiet() {
+                    tracing::warn!("moves did not end within {STOP_MAX:?}");
+                }
+                return Ok((self.node, self.threads));
+            }
+            let tick = if self.node.is_quiet() { QUIET } else { ACTIVE };
+            tokio::select! {
+                call = self.calls.recv() => changed = self.carry_out(call),
+                ready = events.readable() => {
+                    ready.map_err(AgentError::Events)?.clear_ready();
+                    changed = true;
+                }
+                () = tokio::time::sleep(tick) => changed = true,
+                _ = &mut stop, if give_up.is_none() => {
+                    self.node.stop(self.clock.now());
+                    give_up = Some(self.clock.now() + STOP_MAX);
+                }
+            }
+            events.get_ref().0.stay_awake();
+        }
+    }
+
+    /// Takes events, starts the threads of new workers and wakes those that were told something.
+    fn carry_on(&mut self) -> Result<(), AgentError> {
+        self.node.handle_events(self.clock.now());
+        while let Some(spawn) = self.node.poll_spawn() {
+            self.threads.spawn(spawn).map_err(AgentError::Thread)?;
+        }
+        for worker in self.node.take_pushed() {
+            self.threads.wake(worker);
+        }
+        Ok(())
+    }
+
+    /// Whether the call may have changed something.
+    fn carry_out(&mut self, call: Option<Call>) -> bool {
+        match call {
+            Some(Call::Read(look)) => {
+                look(&self.node, self.clock.now());
+                false
+            }
+            Some(Call::Change(change)) => {
+                change(&mut self.node, self.clock.now());
+                true
+            }
+            // The services hold the other end as long as they run.
+            None => false,
+        }
+    }
+}
+
+/// The event file that workers write, for the runtime.
+struct EventFile(Sleeper);
+
+impl AsRawFd for EventFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.event().as_raw_fd()
+    }
+}

@@ -1,0 +1,131 @@
+//! What a refused request looks like to its caller: a code, a sentence, and the details that a
+//! program reads (google.rpc.Status with ErrorInfo).
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use weir_api::dataplane::v1::Change;
+use weir_state_transfer::mark::Refused;
+
+use crate::node::NodeError;
+use crate::steering::SteeringError;
+
+/// The domain of all reasons.
+const DOMAIN: &str = "weir";
+/// Longest request id, in characters.
+const REQUEST_ID_MAX: usize = 64;
+
+impl From<NodeError> for Status {
+    /// The answer to a request that the node refuses.
+    fn from(error: NodeError) -> Self {
+        let message = error.to_string();
+        let (code, reason, metadata) = match &error {
+            NodeError::NotFound { kind, name } => (
+                Code::NotFound,
+                "NOT_FOUND",
+                vec![("kind", (*kind).to_owned()), ("name", name.clone())],
+            ),
+            NodeError::Exists { kind, name } => {
+                let metadata = vec![("kind", (*kind).to_owned()), ("name", name.clone())];
+                (Code::AlreadyExists, "ALREADY_EXISTS", metadata)
+            }
+            NodeError::Invalid { field, reason } => return invalid(field, reason),
+            NodeError::Precondition { object, .. } => {
+                (Code::FailedPrecondition, "WRONG_STATE", vec![("object", object.clone())])
+            }
+            NodeError::Exhausted { what, bound, .. } => {
+                let metadata = vec![("what", (*what).to_owned()), ("bound", bound.to_string())];
+                (Code::ResourceExhausted, "BOUND_REACHED", metadata)
+            }
+            NodeError::Stale { expected, actual } => {
+                let metadata =
+                    vec![("expected", expected.to_string()), ("actual", actual.to_string())];
+                (Code::Aborted, "STALE_GENERATION", metadata)
+            }
+            NodeError::Move(Refused::SameInstance) => return invalid("to", &message),
+            NodeError::Move(Refused::Busy(id)) => {
+                (Code::FailedPrecondition, "MOVE_OVERLAPS", vec![("move", id.to_string())])
+            }
+            NodeError::Move(Refused::TooMany(bound)) => {
+                (Code::ResourceExhausted, "BOUND_REACHED", vec![("bound", bound.to_string())])
+            }
+            NodeError::Steering(SteeringError::Filter(error)) => {
+                return invalid("filter", &error.to_string());
+            }
+            NodeError::Steering(
+                SteeringError::TooManyRules
+                | SteeringError::TooManyFilters
+                | SteeringError::TooManyFlows { .. },
+            ) => (Code::ResourceExhausted, "STEERING_FULL", Vec::new()),
+            NodeError::Stopping => (Code::Unavailable, "STOPPING", Vec::new()),
+        };
+        Status::with_error_details(code, message, details(reason, metadata))
+    }
+}
+
+/// The answer to a request with a bad field.
+pub(super) fn invalid(field: &str, reason: &str) -> Status {
+    let mut details = details("INVALID_FIELD", vec![("field", field.to_owned())]);
+    details.set_bad_request(vec![tonic_types::FieldViolation::new(field, reason)]);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+}
+
+/// The change that a request names, or one that nothing is known of.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT when its id is too long.
+pub(super) fn change(change: Option<Change>) -> Result<Change, Status> {
+    let change = change.unwrap_or_default();
+    if change.request_id.chars().count() <= REQUEST_ID_MAX {
+        return Ok(change);
+    }
+    Err(invalid("change.request_id", "is longer than 64 characters"))
+}
+
+fn details(reason: &str, metadata: Vec<(&str, String)>) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_reason_and_what_it_is_about() {
+        let refused = Status::from(NodeError::NotFound { kind: "instance", name: "r9".to_owned() });
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.message().contains("r9"), "{}", refused.message());
+        let info = refused.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("NOT_FOUND", "weir"));
+        assert_eq!(info.metadata["name"], "r9");
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        let refused =
+            Status::from(NodeError::Invalid { field: "name", reason: "is empty".to_owned() });
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let violations = refused.get_details_bad_request().expect("a BadRequest").field_violations;
+        assert_eq!((&*violations[0].field, &*violations[0].description), ("name", "is empty"));
+    }
+
+    #[test]
+    fn a_stale_change_says_what_it_should_have_been_based_on() {
+        let refused = Status::from(NodeError::Stale { expected: 3, actual: 5 });
+        assert_eq!(refused.code(), Code::Aborted);
+        let info = refused.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!((&*info.metadata["expected"], &*info.metadata["actual"]), ("3", "5"));
+    }
+
+    #[test]
+    fn request_ids_are_bounded() {
+        let named = |id: String| change(Some(Change { request_id: id, generation: 0 }));
+        assert!(named("x".repeat(64)).is_ok());
+        assert_eq!(named("x".repeat(65)).expect_err("too long").code(), Code::InvalidArgument);
+        assert!(change(None).is_ok());
+    }
+}

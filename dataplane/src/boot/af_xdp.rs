@@ -1,0 +1,142 @@
+//! Opens the AF_XDP ports: programs on all devices first, then their sockets over one UMEM.
+
+use std::path::Path;
+
+use weir_frame::{Pool, Region};
+use weir_state_transfer::PortId;
+use weir_xdp::{Device, Mode, Program, RingSizes, Socket, Umem};
+
+use super::{BootError, Opened};
+use crate::config::{Backend, Checksums, Config, Port, Rings};
+use crate::node::Punted;
+use crate::packet::MacAddr;
+use crate::port::{Rx, RxQueue, Tx, TxQueue};
+
+/// A port whose device has our program.
+pub(super) struct Attached<'a> {
+    port: &'a Port,
+    program: Program,
+    queues: u32,
+    rings: Rings,
+}
+
+/// Attaches the program to the device of each AF_XDP port, in the order of the ports.
+pub(super) fn attach(config: &Config) -> Result<Vec<Attached<'_>>, BootError> {
+    let mut attached = Vec::new();
+    for port in config.ports() {
+        let Backend::AfXdp { device, queues, rings } = &port.backend else { continue };
+        let failed = |source| BootError::Device { port: port.name.to_string(), source };
+        let device = Device::find(device.as_str()).and_then(Device::bring_up).map_err(failed)?;
+        let has = device.rx_queues();
+        if has > u32::from(*queues) {
+            let (port, device) = (port.name.to_string(), device.name().to_owned());
+            return Err(BootError::Queues { port, device, has, polls: *queues });
+        }
+        let program = Program::attach(&device, Mode::ZeroCopy).map_err(failed)?;
+        attached.push(Attached { port, program, queues: has, rings: *rings });
+    }
+    Ok(attached)
+}
+
+/// The sockets of a process, over one UMEM.
+pub(super) struct Sockets {
+    umem: Umem,
+}
+
+impl Sockets {
+    /// The UMEM is used by the devices themselves if all of them can.
+    pub(super) fn new(region: &Region, attached: &[Attached<'_>]) -> Self {
+        let zero_copy = attached.iter().all(|port| port.program.mode() == Mode::ZeroCopy);
+        Self { umem: Umem::new(region, zero_copy) }
+    }
+
+    /// Opens the queues of a port.
+    pub(super) fn open(
+        &mut self,
+        id: PortId,
+        attached: Attached<'_>,
+        config: &Config,
+        pool: &mut Pool,
+    ) -> Result<Opened, BootError> {
+        let Attached { port, program, queues, rings } = attached;
+        let failed = |source| BootError::Device { port: port.name.to_string(), source };
+        let sizes =
+            RingSizes { rx: rings.rx, fill: rings.fill, tx: rings.tx, completion: rings.tx };
+        let complete = completes(port.checksums, program.device().name());
+        let mut halves = Vec::new();
+        for queue in 0..queues {
+            let socket =
+                Socket::open(&self.umem, program.device(), queue, sizes).map_err(failed)?;
+            let (mut rx, tx) = socket.split();
+            rx.refill(pool);
+            program.connect(queue, &rx).map_err(failed)?;
+            let rx = RxQueue::new(id, queue as u16, complete, Rx::AfXdp(rx));
+            halves.push((rx, TxQueue::new(id, Tx::AfXdp(tx))));
+        }
+        let (mode, mode_notes) = self.mode(&program);
+        Ok(Opened {
+            id,
+            config: port.clone(),
+            mac: MacAddr(program.device().mac()),
+            mtu: mtu(port, program.device(), config),
+            mode,
+            mode_notes,
+            queues: halves,
+            program: Some(program),
+        })
+    }
+
+    /// The mode of a port in a word, and for each better one why not.
+    fn mode(&self, program: &Program) -> (String, Vec<String>) {
+        let mut notes: Vec<String> = program.notes().iter().map(ToString::to_string).collect();
+        let word = match program.mode() {
+            Mode::ZeroCopy if self.umem.is_zero_copy() => "zero-copy",
+            Mode::ZeroCopy => {
+                notes.push("another port has no zero-copy, and all share their memory".to_owned());
+                "copy"
+            }
+            Mode::Copy => "copy",
+            Mode::Generic => "generic",
+        };
+        (word.to_owned(), notes)
+    }
+}
+
+/// Reads how many frames the program passed to the kernel.
+#[derive(Debug)]
+pub(super) struct Passed(pub(super) Program);
+
+impl Punted for Passed {
+    fn packets(&self) -> u64 {
+        // A device that has gone away passes nothing any more.
+        let Ok(outcomes) = self.0.outcomes() else { return 0 };
+        outcomes.pass_no_socket
+            + outcomes.pass_link_local
+            + outcomes.pass_other_protocol
+            + outcomes.pass_runt
+    }
+}
+
+/// The longest packet of the port: what is configured, or what the device and a frame take.
+fn mtu(port: &Port, device: &Device, config: &Config) -> u16 {
+    let most = config.memory().frame_size.bytes() - 256 - 18;
+    let most = u16::try_from(most).expect("a frame is at most 4,096 bytes long");
+    let of_device = u16::try_from(device.mtu()).unwrap_or(u16::MAX);
+    if port.mtu.is_none() && of_device > most {
+        tracing::warn!(
+            port = %port.name, device = device.name(), mtu = of_device, most,
+            "longer packets do not fit in a frame: set frame_size = 4096 or lower the mtu",
+        );
+    }
+    port.mtu.unwrap_or(of_device).min(most)
+}
+
+/// Whether senders may leave checksums to be completed here: those behind a virtual device.
+fn completes(checksums: Checksums, device: &str) -> bool {
+    match checksums {
+        Checksums::Complete => true,
+        Checksums::Trust => false,
+        // A device of the machine has a link to its hardware.
+        Checksums::Auto => !Path::new("/sys/class/net").join(device).join("device").exists(),
+    }
+}

@@ -1,0 +1,281 @@
+//! From a checked configuration to a node whose workers wait for their threads.
+//!
+//! Whatever can fail does so here, before a packet is moved: memory, devices, sockets, files.
+
+mod af_xdp;
+mod files;
+
+use std::io;
+use std::sync::Arc;
+
+use weir_frame::{Frame, HomeId, Homes, Pool, Region};
+use weir_state_transfer::{InstanceId, PortId, SteeringHash, WorkerId, steering_hash};
+use weir_xdp::Program;
+
+use crate::config::{Backend, Config};
+use crate::driver::Poll;
+use crate::instance::FlowHasher;
+use crate::local::{BadAddresses, LocalAddresses, PortAddresses};
+use crate::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
+use crate::node::{Identity, Limits, Node, NodeError, PortSetup};
+use crate::packet::MacAddr;
+use crate::port::pcap::CaptureError;
+use crate::port::{RxQueue, TxQueue};
+use crate::route_table::{NextHop, RouteTable};
+use crate::steering::Steering;
+use crate::worker::{PortFacts, Shared, Steered};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// There is no memory for the frames.
+    #[error("no memory for {frames} frames of {bytes} bytes: lower rings, hold or frames")]
+    Memory {
+        /// How many.
+        frames: u32,
+        /// Bytes of each.
+        bytes: usize,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no randomness.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// A device or its socket cannot be used.
+    #[error("port {port}")]
+    Device {
+        /// The port.
+        port: String,
+        /// Why.
+        source: weir_xdp::Error,
+    },
+    /// A device has more queues than the port polls.
+    #[error(
+        "port {port}: {device} has {has} rx queues and the port polls {polls}; the packets of the \
+         others would pass the router by: set queues = {has} in [[port]], or give {device} \
+         {polls} queues"
+    )]
+    Queues {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// Its queues.
+        has: u32,
+        /// The port's.
+        polls: u8,
+    },
+    /// A capture file cannot be used.
+    #[error("port {port}")]
+    Capture {
+        /// The port.
+        port: String,
+        /// Why.
+        source: CaptureError,
+    },
+    /// A port cannot have its addresses.
+    #[error("port {port}")]
+    Addresses {
+        /// The port.
+        port: String,
+        /// Why.
+        source: BadAddresses,
+    },
+    /// A route does not fit.
+    #[error("route {prefix}")]
+    Route {
+        /// Its prefix.
+        prefix: ipnet::IpNet,
+        /// Why.
+        source: NodeError,
+    },
+}
+
+/// A port that has been opened and is not part of a node yet.
+struct Opened {
+    id: PortId,
+    config: crate::config::Port,
+    mac: MacAddr,
+    mtu: u16,
+    mode: String,
+    mode_notes: Vec<String>,
+    queues: Vec<(RxQueue, TxQueue)>,
+    program: Option<Program>,
+}
+
+/// The numbers that are drawn anew at each start.
+struct Drawn {
+    incarnation: u64,
+    flow_seed: u64,
+    steering: u64,
+}
+
+/// Takes the memory, opens the ports and makes the node, whose drop takes them off their devices.
+///
+/// # Errors
+///
+/// [`BootError`]; everything that was opened is closed again.
+pub fn boot(config: &Config, poll: Poll) -> Result<Node, BootError> {
+    let drawn = Drawn::draw()?;
+    let (region, frames) = memory(config)?;
+    let homes = Homes::new(&region);
+    let mut pool = Pool::new(HomeId(0), &homes);
+    pool.adopt(frames);
+    let opened = open(config, &region, &mut pool)?;
+    let addresses: Vec<PortAddresses> =
+        opened.iter().map(Opened::addresses).collect::<Result<_, _>>()?;
+    let (routes, writer) = RouteTable::new(*config.route_table());
+    let adjacencies = adjacency_table(config, opened.len());
+    let key = config.steering().key.unwrap_or_else(|| steering_hash::random_key(drawn.steering));
+    let steering_hash = SteeringHash::new(key);
+    let exact_max = config.steering().exact_max as usize;
+    let steering = Steering::new(steering_hash.clone(), FIRST, exact_max);
+    let neighbour = config.neighbour();
+    let shared = Shared {
+        region,
+        homes,
+        steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
+        steering_hash: Arc::new(steering_hash),
+        routes,
+        adjacencies: adjacencies.clone(),
+        addresses: LocalAddresses::new(&addresses),
+        port_addresses: addresses.into(),
+        neighbours_max: usize::from(config.neighbour().entries_max) * opened.len(),
+        ports: opened.iter().map(|port| PortFacts { mac: port.mac, mtu: port.mtu }).collect(),
+        flow_timeout: config.flow_table().idle_timeout,
+        park: ParkedLimits { packets_max: neighbour.park, each_max: neighbour.park_each },
+        icmp_errors: config.icmp().errors_per_second,
+    };
+    let identity =
+        Identity { incarnation: drawn.incarnation, pid: std::process::id(), poll: poll.as_str() };
+    let hasher = FlowHasher::with_seed(drawn.flow_seed);
+    let cores: Vec<Option<usize>> =
+        config.workers().iter().map(|worker| worker.core.map(usize::from)).collect();
+    let first = config.instance().name.as_str();
+    let mut node = Node::new(identity, limits(config), shared, writer, hasher, first, &cores);
+    for port in opened {
+        let owner = Owner::new(port.id, owner_limits(config), adjacencies.clone());
+        node.add_port(port.setup(owner));
+    }
+    add_routes(&mut node, config)?;
+    // What the ports have not borrowed comes home to the region, where the workers find it.
+    drop(pool.take_free().collect::<Vec<Frame>>());
+    Ok(node)
+}
+
+/// The instance that owns every flow at the start.
+const FIRST: InstanceId = InstanceId(1);
+
+impl Drawn {
+    fn draw() -> Result<Self, BootError> {
+        let draw = || getrandom::u64().map_err(BootError::Random);
+        Ok(Self { incarnation: draw()?, flow_seed: draw()?, steering: draw()? })
+    }
+}
+
+fn memory(config: &Config) -> Result<(Region, Vec<Frame>), BootError> {
+    let memory = config.memory();
+    Region::anonymous(memory.frames, memory.frame_size, memory.huge_pages).map_err(|source| {
+        BootError::Memory { frames: memory.frames, bytes: memory.frame_size.bytes(), source }
+    })
+}
+
+/// Opens all ports. Their queues are stocked with frames before the first packet can arrive.
+fn open(config: &Config, region: &Region, pool: &mut Pool) -> Result<Vec<Opened>, BootError> {
+    let attached = af_xdp::attach(config)?;
+    let mut sockets = af_xdp::Sockets::new(region, &attached);
+    let mut attached = attached.into_iter();
+    let mut opened = Vec::with_capacity(config.ports().len());
+    for (n, port) in config.ports().iter().enumerate() {
+        let id = PortId(u8::try_from(n).expect("a configuration has at most 64 ports"));
+        let port = match &port.backend {
+            Backend::AfXdp { .. } => {
+                let attached = attached.next().expect("each such port has been attached");
+                sockets.open(id, attached, config, pool)?
+            }
+            Backend::Pcap { rx, tx, mac } => {
+                files::open(id, port, rx.as_deref(), tx.as_deref(), *mac)?
+            }
+        };
+        let (name, queues) = (&port.config.name, port.queues.len());
+        tracing::info!(port = %name, mode = port.mode, queues, notes = ?port.mode_notes, "opened");
+        opened.push(port);
+    }
+    Ok(opened)
+}
+
+fn limits(config: &Config) -> Limits {
+    let (process, flows, moves) = (config.process(), config.flow_table(), config.moves());
+    Limits {
+        workers_max: usize::from(process.workers_max),
+        instances_max: usize::from(process.instances_max),
+        ring: process.handover_ring as usize,
+        flows_per_bucket: flows.flows_per_bucket as usize,
+        own_flows: flows.own_flows as usize,
+        hold: moves.hold as usize,
+        moves_max: moves.moves_max as usize,
+        step_timeout: moves.step_timeout,
+        capacity_ns: config.instance().capacity_ns,
+    }
+}
+
+fn owner_limits(config: &Config) -> OwnerLimits {
+    let neighbour = config.neighbour();
+    OwnerLimits {
+        entries_max: neighbour.entries_max,
+        unresolved_max: neighbour.unresolved_max,
+        retry: neighbour.retry,
+        tries: neighbour.tries,
+        reachable: neighbour.reachable,
+        requests_per_second: neighbour.requests_per_second,
+    }
+}
+
+fn adjacency_table(config: &Config, ports: usize) -> AdjacencyTable {
+    let ports = u8::try_from(ports).expect("a configuration has at most 64 ports");
+    AdjacencyTable::new(ports, config.neighbour().entries_max)
+}
+
+/// The connected networks, and the routes of the configuration.
+fn add_routes(node: &mut Node, config: &Config) -> Result<(), BootError> {
+    let port_id = |n: usize| PortId(u8::try_from(n).expect("a configuration has at most 64 ports"));
+    let connected = config.ports().iter().enumerate().flat_map(|(n, port)| {
+        port.addresses.iter().map(move |net| (net.trunc(), NextHop { port: port_id(n), via: None }))
+    });
+    let configured = config
+        .routes()
+        .iter()
+        .map(|route| (route.prefix, NextHop { port: port_id(route.port), via: route.via }));
+    for (prefix, hop) in connected.chain(configured) {
+        node.set_route(prefix, hop).map_err(|source| BootError::Route { prefix, source })?;
+    }
+    Ok(())
+}
+
+impl Opened {
+    fn addresses(&self) -> Result<PortAddresses, BootError> {
+        PortAddresses::new(self.id, self.mac, self.config.addresses.iter().copied())
+            .map_err(|source| BootError::Addresses { port: self.config.name.to_string(), source })
+    }
+
+    fn setup(self, owner: Owner) -> PortSetup {
+        let (backend, device) = match &self.config.backend {
+            Backend::AfXdp { device, .. } => ("af_xdp", device.as_str().to_owned()),
+            Backend::Pcap { .. } => ("pcap", String::new()),
+        };
+        PortSetup {
+            id: self.id,
+            name: self.config.name.to_string(),
+            backend,
+            device,
+            mac: self.mac,
+            addresses: self.config.addresses,
+            mtu: self.mtu,
+            mode: self.mode,
+            mode_notes: self.mode_notes,
+            queues: self.queues,
+            owner,
+            punted: self.program.map(|program| Box::new(af_xdp::Passed(program)) as _),
+        }
+    }
+}

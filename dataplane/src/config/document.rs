@@ -1,0 +1,157 @@
+//! The file as a whole: which tables there are, and what each of them becomes.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::port::PortDraft;
+use super::report::{Finding, Findings};
+use super::section::{Section, suggest};
+use super::{Config, PORTS_MAX, ROUTES_MAX, Route, Worker};
+use super::{check, forwarding, port, process, quota::Quota, route};
+use crate::driver::Cores;
+
+/// Tables that are not ours: the sidecar reads and checks them.
+const SIDECAR: [&str; 2] = ["control", "scaling"];
+
+/// The file while it is read.
+pub(super) struct Document<'a> {
+    table: &'a DeTable<'a>,
+    known: Vec<&'static str>,
+    findings: &'a Findings,
+    empty: &'a DeTable<'a>,
+}
+
+impl<'a> Document<'a> {
+    /// `empty` stands for the tables that the file leaves out.
+    pub(super) fn new(
+        table: &'a DeTable<'a>,
+        empty: &'a DeTable<'a>,
+        findings: &'a Findings,
+    ) -> Self {
+        Self { table, known: SIDECAR.to_vec(), findings, empty }
+    }
+
+    /// Reads every table. What is wrong goes to the findings and is replaced by its default.
+    pub(super) fn read(mut self, cores: &Cores) -> Config {
+        let name = |name: &str| name.parse().expect("a literal that is a name");
+        let process = process::read_process(
+            self.table("dataplane", "[dataplane]"),
+            self.table("idle", "[idle]"),
+        );
+        let workers = self.read_workers(usize::from(process.workers_max), cores);
+        let moves = forwarding::read_moves(self.table("moves", "[moves]"));
+        let neighbour = forwarding::read_neighbour(self.table("neighbour", "[neighbour]"));
+        let memory = process::read_memory(self.table("memory", "[memory]"));
+        let (ports, routes) = self.read_network(workers.len());
+        let quota = Quota::new(&process, &ports, &moves, &neighbour);
+        check::mtu(&ports, memory.frame_size, self.findings);
+        let memory = check::memory(memory, &quota, self.findings);
+        let config = Config {
+            node: process::read_node(self.table("node", "[node]"), name("weir")),
+            process,
+            workers,
+            memory,
+            steering: forwarding::read_steering(self.table("steering", "[steering]")),
+            flow_table: forwarding::read_flow_table(self.table("flow_table", "[flow_table]")),
+            moves,
+            neighbour,
+            icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),
+            route_table: forwarding::read_route_table(self.table("route_table", "[route_table]")),
+            instance: forwarding::read_instance(self.table("instance", "[instance]"), name("r1")),
+            ports: ports.into_iter().map(|draft| draft.port).collect(),
+            routes,
+        };
+        self.close();
+        config
+    }
+
+    fn read_workers(&mut self, most: usize, cores: &Cores) -> Vec<Worker> {
+        let findings = self.findings;
+        let sections = self.tables("worker", "[[worker]]", most);
+        let workers: Vec<Spanned<Worker>> = sections
+            .into_iter()
+            .map(|section| process::read_worker(section, cores, findings))
+            .collect();
+        check::workers(&workers, findings);
+        if workers.is_empty() {
+            return vec![Worker::default()];
+        }
+        workers.into_iter().map(Spanned::into_inner).collect()
+    }
+
+    fn read_network(&mut self, workers: usize) -> (Vec<PortDraft>, Vec<Route>) {
+        let findings = self.findings;
+        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+        let sections = self.tables("port", "[[port]]", PORTS_MAX);
+        let all = sections.len();
+        let ports: Vec<_> = sections
+            .into_iter()
+            .filter_map(|section| port::read_port(section, workers, findings))
+            .collect();
+        let sections = self.tables("route", "[[route]]", ROUTES_MAX);
+        let routes: Vec<_> = sections.into_iter().filter_map(route::read_route).collect();
+        check::ports(&ports, findings);
+        // A route cannot be judged while a port is unreadable: it may be the one that is meant.
+        let routes = match ports.len() == all {
+            true => route::resolve(routes, &ports, findings),
+            false => Vec::new(),
+        };
+        (ports, routes)
+    }
+
+    /// The table of this name; an empty one when the file has none.
+    fn table(&mut self, key: &'static str, title: &'static str) -> Section<'a> {
+        self.known.push(key);
+        let (table, header) = match self.table.get(key) {
+            None => (self.empty, 0..0),
+            Some(value) => match value.get_ref().as_table() {
+                Some(table) => (table, value.span()),
+                None => {
+                    self.wrong_shape(key, value.span(), title);
+                    (self.empty, value.span())
+                }
+            },
+        };
+        Section::new(title, table, header, self.findings)
+    }
+
+    /// The tables of an array, in the order of the file.
+    fn tables(&mut self, key: &'static str, title: &'static str, most: usize) -> Vec<Section<'a>> {
+        self.known.push(key);
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_shape(key, value.span(), title);
+            return Vec::new();
+        };
+        if let Some(one_more) = array.get(most) {
+            let finding = Finding::error(one_more.span(), format!("more than {most} {title}"), "");
+            self.findings.push(finding);
+        }
+        let mut sections = Vec::with_capacity(array.len().min(most));
+        for element in array.iter().take(most) {
+            match element.get_ref().as_table() {
+                Some(table) => {
+                    sections.push(Section::new(title, table, element.span(), self.findings));
+                }
+                None => self.wrong_shape(key, element.span(), title),
+            }
+        }
+        sections
+    }
+
+    fn wrong_shape(&self, key: &str, span: Range<usize>, title: &str) {
+        let label = format!("write {title}");
+        self.findings.push(Finding::error(span, format!("{key} has the wrong shape"), &label));
+    }
+
+    fn close(self) {
+        for (key, _) in self.table.iter().filter(|(key, _)| !self.known.contains(&&**key.get_ref()))
+        {
+            let title = format!("unknown table {}", key.get_ref());
+            let finding = Finding::error(key.span(), title, "nothing reads this");
+            self.findings.push(suggest(finding, key.get_ref(), &self.known));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[neighbour]`, `[icmp]`,
+//! `[route_table]`, `[instance]`.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+use weir_state_transfer::steering_hash::spreads;
+
+use super::Name;
+use super::section::Section;
+use super::value::{self, Label};
+use crate::route_table::{NEXT_HOPS_MAX, RouteLimits};
+
+/// `[steering]`: which instance gets which packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Steering {
+    /// Key of the bucket hash, one that spreads flows well; `None` draws one at random.
+    pub key: Option<u16>,
+    /// Most flows that are steered one by one; default 65,536.
+    pub exact_max: u32,
+}
+
+/// `[flow_table]`: the flows of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowTable {
+    /// Most flows in the part of one steering bucket, rounded up to a power of two; default 64.
+    pub flows_per_bucket: u32,
+    /// Most flows of an instance that came to it by filter, rounded up to a power of two; default
+    /// 65,536.
+    pub own_flows: u32,
+    /// How long a flow stays without a packet; default 60 s.
+    pub idle_timeout: Duration,
+}
+
+/// `[moves]`: changing the owner of flows.
+#[derive(Clone, Copy, Debug)]
+pub struct Moves {
+    /// Most packets held at each end of a move; default 4,096.
+    pub hold: u32,
+    /// Most moves in progress or queued; default 8.
+    pub moves_max: u32,
+    /// Longest time that one step of a move may take; default 2 s.
+    pub step_timeout: Duration,
+}
+
+/// `[neighbour]`: link-layer addresses of next hops.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour {
+    /// Most neighbours of a port; default 1,024.
+    pub entries_max: u16,
+    /// Most neighbours of a port that are being asked for at one time; default 256.
+    pub unresolved_max: u16,
+    /// Most packets that wait for one neighbour; default 16.
+    pub park_each: u32,
+    /// Most packets of a worker that wait for neighbours; default 512.
+    pub park: u32,
+    /// Time between two requests; default 1 s.
+    pub retry: Duration,
+    /// Requests before a neighbour has failed; default 3.
+    pub tries: u8,
+    /// How long an answer is believed; default 30 s.
+    pub reachable: Duration,
+    /// Most requests of a port in a second; default 100.
+    pub requests_per_second: u32,
+}
+
+/// `[icmp]`: errors that the router sends (RFC 1812 section 4.3.2.8).
+#[derive(Clone, Copy, Debug)]
+pub struct Icmp {
+    /// Most errors of a worker in a second; default 1,000.
+    pub errors_per_second: u32,
+}
+
+/// `[instance]`: what each new instance gets, and the one that is there from the start.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Name of the first instance; default `r1`.
+    pub name: Name,
+    /// Declared capacity, in nanoseconds of CPU time a second; default a whole core.
+    pub capacity_ns: u64,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn read_steering(mut section: Section<'_>) -> Steering {
+    let read = Steering {
+        key: section.optional("key", steering_key).map(toml::Spanned::into_inner),
+        exact_max: section.or("exact_max", 65_536, value::count(16..=1 << 22)),
+    };
+    section.close();
+    read
+}
+
+fn steering_key(value: &DeValue<'_>) -> Result<u16, Label> {
+    let key = value::hex16(value)?;
+    if spreads(key) {
+        return Ok(key);
+    }
+    Err("this key spreads flows over few buckets; leave it out to draw a good one".to_owned())
+}
+
+pub(super) fn read_flow_table(mut section: Section<'_>) -> FlowTable {
+    let read = FlowTable {
+        flows_per_bucket: section.or("flows_per_bucket", 64, value::count(8..=65_536)),
+        own_flows: section.or("own_flows", 65_536, value::count(64..=1 << 22)),
+        idle_timeout: section.or("idle_timeout", 60 * SECOND, value::duration(SECOND..=DAY)),
+    };
+    section.close();
+    read
+}
+
+pub(super) fn read_moves(mut section: Section<'_>) -> Moves {
+    let step = Duration::from_millis(10)..=60 * SECOND;
+    let read = Moves {
+        hold: section.or("hold", 4096, value::count(1..=1_048_576)),
+        moves_max: section.or("moves_max", 8, value::count(1..=256)),
+        step_timeout: section.or("step_timeout", 2 * SECOND, value::duration(step)),
+    };
+    section.close();
+    read
+}
+
+pub(super) fn read_neighbour(mut section: Section<'_>) -> Neighbour {
+    let retry = Duration::from_millis(10)..=60 * SECOND;
+    let read = Neighbour {
+        entries_max: section.or("entries_max", 1024, value::count(16..=u16::MAX)),
+        unresolved_max: section.or("unresolved_max", 256, value::count(1..=u16::MAX)),
+        park_each: section.or("park_each", 16, value::count(1..=1024)),
+        park: section.or("park", 512, value::count(1..=65_536)),
+        retry: section.or("retry", SECOND, value::duration(retry)),
+        tries: section.or("tries", 3, value::count(1..=20)),
+        reachable: section.or("reachable", 30 * SECOND, value::duration(SECOND..=DAY)),
+        requests_per_second: section.or("requests_per_second", 100, value::count(1..=100_000)),
+    };
+    section.close();
+    read
+}
+
+pub(super) fn read_icmp(mut section: Section<'_>) -> Icmp {
+    let errors = value::count(0..=1_000_000);
+    let read = Icmp { errors_per_second: section.or("errors_per_second", 1000, errors) };
+    section.close();
+    read
+}
+
+/// `[route_table]`: bounds of the longest-prefix match.
+pub(super) fn read_route_table(mut section: Section<'_>) -> RouteLimits {
+    let default = RouteLimits::default();
+    let (routes, hops) = (value::count(16..=1 << 22), value::count(1..=NEXT_HOPS_MAX));
+    let groups = value::count(16..=1 << 20);
+    let read = RouteLimits {
+        routes_max: section.or("routes_max", default.routes_max, routes),
+        next_hops_max: section.or("next_hops_max", default.next_hops_max, hops),
+        groups_max: section.or("groups_max", default.groups_max, groups),
+    };
+    section.close();
+    read
+}
+
+pub(super) fn read_instance(mut section: Section<'_>, first: Name) -> Instance {
+    const PERCENT_NS: u64 = 10_000_000;
+    let percent = section.or("capacity", 100, value::percent);
+    let read = Instance {
+        name: section.or("name", first, value::name),
+        capacity_ns: u64::from(percent) * PERCENT_NS,
+    };
+    section.close();
+    read
+}

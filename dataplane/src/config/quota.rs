@@ -1,0 +1,77 @@
+//! How many frames the configuration can have in use at one time, place by place.
+
+use std::fmt;
+
+use super::forwarding::{Moves, Neighbour};
+use super::port::{Backend, Port, PortDraft};
+use super::process::Process;
+use crate::port::pcap::TX_SLOTS;
+
+/// Most frames of a node: 8 GiB of 2,048 bytes.
+pub const FRAMES_MAX: u32 = 1 << 22;
+/// Frames that a worker may have in hand or on its free list, beyond what is in use elsewhere.
+const FREE_LIST: u64 = 1024;
+
+/// The frames in use at the bound of every ring and quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Quota {
+    places: Vec<(String, u64)>,
+}
+
+impl Quota {
+    pub(super) fn new(
+        process: &Process,
+        ports: &[PortDraft],
+        moves: &Moves,
+        neighbour: &Neighbour,
+    ) -> Self {
+        let workers = u64::from(process.workers_max);
+        let mut places: Vec<(String, u64)> = ports
+            .iter()
+            .map(|draft| (format!("rings of port {}", draft.port.name), rings_of(&draft.port)))
+            .collect();
+        places.push((
+            format!("{workers} x {workers} hand-over rings (handover_ring)"),
+            workers * workers * u64::from(process.handover_ring),
+        ));
+        places.push((
+            format!("held at both ends of {} moves (hold, moves_max)", moves.moves_max),
+            2 * u64::from(moves.moves_max) * u64::from(moves.hold),
+        ));
+        places.push((
+            format!("packets that wait for neighbours, {workers} workers (park)"),
+            workers * u64::from(neighbour.park),
+        ));
+        places.push((format!("free lists, {workers} workers"), workers * FREE_LIST));
+        Self { places }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.places.iter().map(|(_, frames)| frames).sum()
+    }
+
+    /// The total rounded up to what a region is divided in, within its bound.
+    pub(super) fn frames(&self) -> u32 {
+        let frames = self.total().next_multiple_of(1024).max(1024);
+        u32::try_from(frames).unwrap_or(u32::MAX).min(FRAMES_MAX)
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, frames) in &self.places {
+            writeln!(f, "{frames:>9} {place}")?;
+        }
+        write!(f, "{:>9} in all", self.total())
+    }
+}
+
+/// A queue borrows as many frames as its fill ring and its tx ring have slots.
+fn rings_of(port: &Port) -> u64 {
+    match port.backend {
+        Backend::AfXdp { queues, rings, .. } => {
+            u64::from(queues) * (u64::from(rings.fill) + u64::from(rings.tx))
+        }
+        Backend::Pcap { .. } => TX_SLOTS as u64,
+    }
+}

@@ -1,0 +1,101 @@
+//! A flow entry: what an instance keeps of one flow, two cache lines.
+
+use weir_state_transfer::{FlowKey, MoveId, Nanos};
+use zerocopy::{FromZeros, Immutable, KnownLayout};
+
+use super::digest::digest;
+
+/// The state of one flow and the decision cached for it.
+///
+/// All of it travels with the flow when the flow is moved, so that a single instance and many
+/// give the same figures.
+#[derive(Clone, Debug, FromZeros, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Entry {
+    /// Which flow this is.
+    pub key: FlowKey,
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Bytes forwarded, from the network header on.
+    pub bytes: u64,
+    first_seen: u64,
+    last_seen: u64,
+    /// Rolling digest over the packets as they were forwarded, in order.
+    pub digest: u64,
+    /// The adjacency that the flow leaves by, valid while `generation` is.
+    pub adjacency: u32,
+    /// The generation of the part of the route table that gave the adjacency.
+    pub generation: u32,
+    moved: u64,
+    decided: u8,
+    poisoned: u8,
+}
+
+impl Entry {
+    /// The entry of a flow whose first packet is seen at `now`.
+    pub(crate) fn new(key: FlowKey, now: Nanos) -> Self {
+        Self { key, first_seen: now.0, last_seen: now.0, ..Self::new_zeroed() }
+    }
+
+    /// When the first packet was seen.
+    pub fn first_seen(&self) -> Nanos {
+        Nanos(self.first_seen)
+    }
+
+    /// When the last packet was seen.
+    pub fn last_seen(&self) -> Nanos {
+        Nanos(self.last_seen)
+    }
+
+    /// Counts a packet, given from its network header on, as it is forwarded.
+    #[inline]
+    pub(crate) fn count(&mut self, packet: &[u8], now: Nanos) {
+        self.packets += 1;
+        self.bytes += packet.len() as u64;
+        self.last_seen = now.0;
+        self.digest = digest(self.digest, packet);
+    }
+
+    /// The adjacency that was decided under `generation` of the route table, if any.
+    #[inline]
+    pub(crate) fn decision(&self, generation: u32) -> Option<u32> {
+        (self.decided == 1 && self.generation == generation).then_some(self.adjacency)
+    }
+
+    /// Caches the decision.
+    pub(crate) fn decide(&mut self, adjacency: u32, generation: u32) {
+        (self.adjacency, self.generation, self.decided) = (adjacency, generation, 1);
+    }
+
+    /// The move that the flow came by; none for a flow that began here.
+    #[inline]
+    pub(crate) fn came_by(&self, id: MoveId) -> bool {
+        self.moved == id.0
+    }
+
+    /// Notes the move that the flow came by.
+    pub(crate) fn set_move(&mut self, id: MoveId) {
+        self.moved = id.0;
+    }
+
+    /// Whether processing a packet of the flow has panicked.
+    #[inline]
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned != 0
+    }
+
+    /// Gives the flow up: its packets are dropped from here on.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_two_cache_lines() {
+        assert_eq!((size_of::<Entry>(), align_of::<Entry>()), (128, 64));
+    }
+}

@@ -1,0 +1,213 @@
+//! A part of a flow table: what belongs to one steering bucket, handed over as a whole.
+
+use weir_state_transfer::{FlowKey, Nanos};
+use zerocopy::FromZeros;
+
+use super::Entry;
+
+/// A hash table of fixed size: sets of eight entries, two candidate sets a key.
+///
+/// It never grows or rehashes, so an insertion costs as much as a look-up and a part can be
+/// handed to another worker by moving a pointer. Its memory is zero pages until it is used.
+pub struct Part {
+    /// One line of tags a set; 0 marks a free entry.
+    tags: Box<[[u16; WAYS]]>,
+    entries: Box<[Entry]>,
+    len: usize,
+}
+
+/// Where an entry lies in a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// Entries of a set.
+pub(crate) const WAYS: usize = 8;
+
+impl Part {
+    /// A part for at least `flows` flows, rounded up to full sets and a power of two of them.
+    ///
+    /// # Panics
+    ///
+    /// When the machine has no memory for it.
+    pub fn new(flows: usize) -> Self {
+        let sets = flows.div_ceil(WAYS).next_power_of_two();
+        let tags = FromZeros::new_box_zeroed_with_elems(sets).expect("memory for flow tags");
+        let entries =
+            FromZeros::new_box_zeroed_with_elems(sets * WAYS).expect("memory for flow entries");
+        Self { tags, entries, len: 0 }
+    }
+
+    /// Flows in the part.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the part has no flow.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets of the part, the unit of [`Part::sweep`] and [`Part::in_set`].
+    pub(crate) fn sets(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// Where the flow's entry is. `hash` is the private hash of the key.
+    #[inline]
+    pub fn find(&self, key: &FlowKey, hash: u64) -> Option<Slot> {
+        let (first, second) = self.candidates(hash);
+        self.find_in(first, key, hash).or_else(|| self.find_in(second, key, hash))
+    }
+
+    /// Puts an entry into the part; `None` when both of its sets are full.
+    pub fn insert(&mut self, entry: Entry, hash: u64) -> Option<Slot> {
+        let (first, second) = self.candidates(hash);
+        let set = if self.free(first) >= self.free(second) { first } else { second };
+        let way = self.tags[set].iter().position(|tag| *tag == 0)?;
+        self.tags[set][way] = tag(hash);
+        self.entries[set * WAYS + way] = entry;
+        self.len += 1;
+        Some(Slot(set * WAYS + way))
+    }
+
+    /// The entry in a slot.
+    #[inline]
+    pub fn entry(&self, slot: Slot) -> &Entry {
+        &self.entries[slot.0]
+    }
+
+    /// The entry in a slot.
+    #[inline]
+    pub fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
+        &mut self.entries[slot.0]
+    }
+
+    /// Takes the entry out of a slot that holds one.
+    pub fn remove(&mut self, slot: Slot) -> Entry {
+        self.tags[slot.0 / WAYS][slot.0 % WAYS] = 0;
+        self.len -= 1;
+        self.entries[slot.0].clone()
+    }
+
+    /// The slots of a set that hold entries.
+    pub(crate) fn in_set(&self, set: usize) -> impl Iterator<Item = Slot> + use<> {
+        let tags = self.tags.get(set).copied().unwrap_or_default();
+        (0..WAYS).filter(move |way| tags[*way] != 0).map(move |way| Slot(set * WAYS + way))
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        (0..self.sets()).flat_map(|set| self.in_set(set)).map(|slot| self.entry(slot))
+    }
+
+    /// Ends the flows of a set that were last seen before `before`; how many.
+    pub(crate) fn sweep(&mut self, set: usize, before: Nanos) -> usize {
+        let mut ended = 0;
+        for slot in self.in_set(set) {
+            if self.entry(slot).last_seen() < before {
+                self.remove(slot);
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    fn find_in(&self, set: usize, key: &FlowKey, hash: u64) -> Option<Slot> {
+        let tags = &self.tags[set];
+        let wanted = tag(hash);
+        (0..WAYS)
+            .find(|way| tags[*way] == wanted && self.entries[set * WAYS + way].key == *key)
+            .map(|way| Slot(set * WAYS + way))
+    }
+
+    fn free(&self, set: usize) -> usize {
+        self.tags[set].iter().filter(|tag| **tag == 0).count()
+    }
+
+    #[inline]
+    fn candidates(&self, hash: u64) -> (usize, usize) {
+        let mask = self.tags.len() - 1;
+        (hash as usize & mask, (hash >> 24) as usize & mask)
+    }
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part of {} flows", self.len)
+    }
+}
+
+#[inline]
+fn tag(hash: u64) -> u16 {
+    ((hash >> 48) as u16) | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use weir_state_transfer::ServiceId;
+
+    use super::*;
+    use crate::instance::FlowHasher;
+
+    fn key(n: u16) -> FlowKey {
+        FlowKey::v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (n, 53), 17, ServiceId(0))
+    }
+
+    #[test]
+    fn behaves_as_a_map_under_random_use() {
+        let seed = 0xF10;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let hasher = FlowHasher::with_seed(seed);
+        let mut part = Part::new(256);
+        let mut model: HashMap<FlowKey, u64> = HashMap::new();
+        for n in 0..100_000 {
+            let key = key(rng.u16(..200));
+            let hash = hasher.hash(&key);
+            let slot = part.find(&key, hash);
+            assert_eq!(slot.map(|slot| part.entry(slot).packets), model.get(&key).copied());
+            match slot {
+                Some(slot) if rng.bool() => {
+                    part.remove(slot);
+                    model.remove(&key);
+                }
+                Some(_) => {}
+                None => {
+                    let mut entry = Entry::new(key, Nanos(0));
+                    entry.packets = n;
+                    assert!(part.insert(entry, hash).is_some(), "seed {seed}: room is left");
+                    model.insert(key, n);
+                }
+            }
+            assert_eq!(part.len(), model.len());
+        }
+        assert_eq!(part.iter().count(), model.len());
+    }
+
+    #[test]
+    fn refuses_when_both_sets_are_full_and_takes_again_after_a_removal() {
+        let hasher = FlowHasher::with_seed(1);
+        let mut part = Part::new(8);
+        for n in 0..8 {
+            assert!(part.insert(Entry::new(key(n), Nanos(0)), hasher.hash(&key(n))).is_some());
+        }
+        assert!(part.insert(Entry::new(key(8), Nanos(0)), hasher.hash(&key(8))).is_none());
+        let slot = part.find(&key(3), hasher.hash(&key(3))).unwrap();
+        assert_eq!(part.remove(slot).key, key(3));
+        assert!(part.insert(Entry::new(key(8), Nanos(0)), hasher.hash(&key(8))).is_some());
+        assert!(part.find(&key(3), hasher.hash(&key(3))).is_none());
+    }
+
+    #[test]
+    fn a_sweep_ends_idle_flows_only() {
+        let hasher = FlowHasher::with_seed(1);
+        let mut part = Part::new(64);
+        for n in 0..20 {
+            part.insert(Entry::new(key(n), Nanos(u64::from(n))), hasher.hash(&key(n)));
+        }
+        let ended: usize = (0..part.sets()).map(|set| part.sweep(set, Nanos(5))).sum();
+        assert_eq!((ended, part.len()), (5, 15));
+        assert!(part.iter().all(|entry| entry.last_seen() >= Nanos(5)));
+    }
+}

@@ -1,0 +1,245 @@
+//! The flow table of an instance: one part a bucket that it owns, and one for flows moved to it.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
+use weir_state_transfer::FlowKey;
+use weir_state_transfer::bucket::{BUCKETS, Bucket};
+use zerocopy::IntoBytes;
+
+use super::Entry;
+use super::part::{Part, Slot};
+
+/// The flows of one instance.
+///
+/// The flows of a bucket that the instance owns are in that bucket's part, which a move hands
+/// over as a whole. Flows that the instance owns by a rule or an exact entry of steering, while
+/// another owns their bucket, are in its own part.
+#[derive(Debug)]
+pub struct FlowTable {
+    parts: Box<[Option<Box<Part>>]>,
+    own: Part,
+    hasher: FlowHasher,
+    buckets: usize,
+    /// Flows in the parts and in `own`.
+    len: usize,
+    /// The part and set that the next sweep looks at.
+    hand: (usize, usize),
+}
+
+/// Where a flow's entry is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    part: usize,
+    slot: Slot,
+}
+
+/// The number that stands for the own part, behind the buckets.
+const OWN: usize = BUCKETS;
+
+impl FlowTable {
+    /// A table that owns no bucket, with room for `own` flows that are moved to it one by one.
+    pub fn new(own: usize, hasher: FlowHasher) -> Self {
+        let parts = (0..BUCKETS).map(|_| None).collect();
+        Self { parts, own: Part::new(own), hasher, buckets: 0, len: 0, hand: (0, 0) }
+    }
+
+    /// Flows in the table.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the table has no flow.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Buckets that the instance owns.
+    pub fn buckets(&self) -> usize {
+        self.buckets
+    }
+
+    /// Whether the instance owns the bucket.
+    #[inline]
+    pub fn owns(&self, bucket: Bucket) -> bool {
+        self.parts[bucket.index()].is_some()
+    }
+
+    /// Finds a flow's entry.
+    #[inline]
+    pub fn find(&self, key: &FlowKey, bucket: Bucket) -> Option<Place> {
+        let hash = self.hasher.hash(key);
+        if !self.own.is_empty()
+            && let Some(slot) = self.own.find(key, hash)
+        {
+            return Some(Place { part: OWN, slot });
+        }
+        let part = bucket.index();
+        let slot = self.parts[part].as_ref()?.find(key, hash)?;
+        Some(Place { part, slot })
+    }
+
+    /// Puts an entry into the part of its bucket, or into the own part when the bucket is
+    /// another's; `None` when there is no room.
+    pub fn insert(&mut self, entry: Entry, bucket: Bucket) -> Option<Place> {
+        let part = if self.owns(bucket) { bucket.index() } else { OWN };
+        let hash = self.hasher.hash(&entry.key);
+        let slot = self.part_mut(part)?.insert(entry, hash)?;
+        self.len += 1;
+        Some(Place { part, slot })
+    }
+
+    /// The entry at a place that [`FlowTable::find`] or [`FlowTable::insert`] gave.
+    #[inline]
+    pub fn entry_mut(&mut self, place: Place) -> &mut Entry {
+        self.part_mut(place.part).expect("a place is in a part that is here").entry_mut(place.slot)
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.part_mut(place.part)?.remove(place.slot);
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Takes over a bucket with its flows.
+    pub fn put_bucket(&mut self, bucket: Bucket, part: Box<Part>) {
+        self.len += part.len();
+        self.buckets += 1;
+        let old = self.parts[bucket.index()].replace(part);
+        debug_assert!(old.is_none(), "a bucket has one owner");
+    }
+
+    /// Gives a bucket away with its flows.
+    pub fn take_bucket(&mut self, bucket: Bucket) -> Option<Box<Part>> {
+        let part = self.parts[bucket.index()].take()?;
+        self.len -= part.len();
+        self.buckets -= 1;
+        Some(part)
+    }
+
+    /// All entries, each with the bucket whose part it is in, none for the own part.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.parts.iter().flatten().flat_map(|part| part.iter()).chain(self.own.iter())
+    }
+
+    /// Looks at the next `sets` sets and takes out the entries that `wanted` says, at most
+    /// `max`; `None` when the whole table has been looked at. `cursor` begins at its default.
+    pub(crate) fn take_matching(
+        &mut self,
+        cursor: &mut Cursor,
+        (sets, max): (usize, usize),
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        for _ in 0..sets {
+            let Some(part) = self.part_at(cursor) else { break };
+            for slot in part.in_set(cursor.set) {
+                if taken.len() == max {
+                    self.len -= taken.len();
+                    return taken;
+                }
+                if wanted(part.entry(slot)) {
+                    taken.push(part.remove(slot));
+                }
+            }
+            cursor.set += 1;
+        }
+        self.len -= taken.len();
+        taken
+    }
+
+    /// Shows the entries of the next `sets` sets. `cursor` begins at its default.
+    pub(crate) fn visit(&mut self, cursor: &mut Cursor, sets: usize, mut show: impl FnMut(&Entry)) {
+        for _ in 0..sets {
+            let Some(part) = self.part_at(cursor) else { break };
+            for slot in part.in_set(cursor.set) {
+                show(part.entry(slot));
+            }
+            cursor.set += 1;
+        }
+    }
+
+    /// Ends flows that have been idle since `before`, looking at the next `sets` sets: the hand
+    /// of a clock over the whole table. How many ended.
+    ///
+    /// The time-out of a flow is in its entry and not in a wheel, so that a bucket can be handed
+    /// over without touching its flows.
+    pub(crate) fn sweep(&mut self, sets: usize, before: weir_state_transfer::Nanos) -> usize {
+        let mut ended = 0;
+        for _ in 0..sets {
+            let (part, set) = self.hand;
+            let size = match self.part_mut(part) {
+                Some(part) if !part.is_empty() => {
+                    ended += part.sweep(set, before);
+                    part.sets()
+                }
+                Some(_) | None => 0,
+            };
+            self.hand = if set + 1 < size { (part, set + 1) } else { ((part + 1) % (OWN + 1), 0) };
+        }
+        self.len -= ended;
+        ended
+    }
+
+    /// The part under the cursor, which skips parts that are absent, empty or done.
+    fn part_at(&mut self, cursor: &mut Cursor) -> Option<&mut Part> {
+        while !cursor.is_done() {
+            let done = self
+                .part_mut(cursor.part)
+                .is_none_or(|part| part.is_empty() || cursor.set >= part.sets());
+            if !done {
+                return self.part_mut(cursor.part);
+            }
+            (cursor.part, cursor.set) = (cursor.part + 1, 0);
+        }
+        None
+    }
+
+    fn part_mut(&mut self, part: usize) -> Option<&mut Part> {
+        if part == OWN { Some(&mut self.own) } else { self.parts[part].as_deref_mut() }
+    }
+}
+
+/// How far a walk over a table has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    part: usize,
+    set: usize,
+}
+
+impl Cursor {
+    /// A walk over the own part only.
+    pub(crate) fn own() -> Self {
+        Self { part: OWN, set: 0 }
+    }
+
+    /// A walk that is over.
+    pub(crate) fn end() -> Self {
+        Self { part: OWN + 1, set: 0 }
+    }
+
+    /// Whether the walk is over.
+    pub(crate) fn is_done(&self) -> bool {
+        self.part > OWN
+    }
+}
+
+/// The private hash of flow keys: keyed, so that nobody can choose keys that collide.
+#[derive(Clone, Debug)]
+pub struct FlowHasher(FixedState);
+
+impl FlowHasher {
+    /// A hasher with a given key.
+    pub fn with_seed(seed: u64) -> Self {
+        Self(FixedState::with_seed(seed))
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish()
+    }
+}

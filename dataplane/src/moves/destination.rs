@@ -1,0 +1,194 @@
+//! The destination's end of a move on its worker: holds, takes in, releases, or relays back.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use weir_state_transfer::bucket::{Bucket, BucketSet};
+use weir_state_transfer::filter::Selection;
+use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
+
+use super::{Context, Group, Intercepted, settle};
+use crate::instance::{Entry, Instance};
+use crate::worker::{Event, Forwarder, Held, HoldReport, Item, Message, MoveSpec, Packet};
+
+/// Packets released, or sent back, in one poll round.
+const RELEASE: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct DestinationEnd {
+    spec: Arc<MoveSpec>,
+    destination: Destination<Group, Held>,
+    arrived: BucketSet,
+    over: bool,
+    report: HoldReport,
+    hold_ns: Histogram<u32>,
+}
+
+impl DestinationEnd {
+    pub(super) fn new(spec: Arc<MoveSpec>) -> Self {
+        let destination = Destination::new(spec.steerers, spec.hold);
+        let hold_ns = Histogram::new_with_bounds(1, HOLD_NS_MAX, 2).expect("the bounds are valid");
+        Self {
+            spec,
+            destination,
+            arrived: BucketSet::empty(),
+            over: false,
+            report: HoldReport::default(),
+            hold_ns,
+        }
+    }
+
+    pub(super) fn id(&self) -> MoveId {
+        self.spec.id
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.destination.hold().len()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn concerns(&self, instance: InstanceId, key: &FlowKey, hash: u32) -> bool {
+        instance == self.spec.to && self.spec.concerns(key, hash)
+    }
+
+    pub(super) fn packet(&mut self, packet: Packet, context: &mut Context<'_>) -> Intercepted {
+        let (key, hash) = (packet.meta.key, packet.meta.hash);
+        let group = Group::of(&self.spec, &key, hash);
+        let arrived = match group {
+            Group::Bucket(bucket) => self.arrived.contains(bucket),
+            Group::Flow(key) => self.has_flow(&key, hash, context),
+        };
+        let held = Held { packet, since: context.forwarder.now };
+        let verdict = self.destination.packet(group, arrived, held);
+        if let Verdict::Held { first } = verdict {
+            self.report.held += 1;
+            if let (true, Group::Flow(key), false) = (first, group, arrived) {
+                self.send(Message::Pull(key), context.forwarder);
+            }
+            if self.destination.fills() {
+                self.send(Message::Undo, context.forwarder);
+            }
+        }
+        settle(verdict, context.forwarder, &mut self.report.full)
+    }
+
+    pub(super) fn marker(&mut self, steerer: WorkerId) {
+        self.destination.marker(steerer);
+    }
+
+    /// The node asks to undo.
+    pub(super) fn ask(&mut self, forwarder: &mut Forwarder) {
+        if self.destination.ask() {
+            self.send(Message::Undo, forwarder);
+        }
+    }
+
+    pub(super) fn message(&mut self, message: Message, context: &mut Context<'_>) {
+        match message {
+            Message::Bucket(bucket, part) => {
+                self.report.buckets += 1;
+                self.report.flows += part.len() as u64;
+                if let Some(instance) = context.instances.find(self.spec.to) {
+                    instance.flows.put_bucket(bucket, part);
+                }
+                self.arrived.insert(bucket);
+                self.destination.arrived(Group::Bucket(bucket));
+            }
+            Message::Flows(entries) => {
+                self.report.flows += entries.len() as u64;
+                let Some(instance) = context.instances.find(self.spec.to) else { return };
+                for entry in entries {
+                    self.put(entry, instance, context.forwarder);
+                }
+            }
+            Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
+            Message::End => self.destination.ended(),
+            Message::UndoAnswer(UndoAnswer::Accepted) => self.destination.undo_accepted(),
+            Message::UndoAnswer(UndoAnswer::Refused) => self.destination.undo_refused(),
+            Message::Pull(_)
+            | Message::Undo
+            | Message::Relay(_)
+            | Message::RelayEnd
+            | Message::Drain
+            | Message::Drained => debug_assert!(false, "not for a destination"),
+        }
+    }
+
+    /// Carries the end on; whether there is more to do at once.
+    pub(super) fn step(&mut self, now: Nanos, context: &mut Context<'_>) -> bool {
+        if self.destination.is_relaying() {
+            return self.relay(context.forwarder);
+        }
+        let mut released = 0;
+        while released < RELEASE
+            && let Some(held) = self.destination.next_release()
+        {
+            released += 1;
+            self.hold_ns.saturating_record(now.since(held.since).as_nanos() as u64);
+            context.forward(self.spec.to, held.packet);
+        }
+        if self.destination.is_done() {
+            self.over = true;
+            let report = self.report();
+            context.forwarder.tell(Event::Done(self.spec.id, report));
+        }
+        released > 0
+    }
+
+    fn relay(&mut self, forwarder: &mut Forwarder) -> bool {
+        for _ in 0..RELEASE {
+            if !forwarder.rings.to(self.spec.from_worker).has_room() {
+                return true;
+            }
+            let Some(held) = self.destination.next_relay() else { break };
+            self.send(Message::Relay(held), forwarder);
+        }
+        if self.destination.is_relayed() {
+            self.send(Message::RelayEnd, forwarder);
+            self.over = true;
+        }
+        self.held() > 0
+    }
+
+    /// Takes in one flow. When the table has no room its packets are forwarded without state,
+    /// which is counted.
+    fn put(&mut self, mut entry: Entry, instance: &mut Instance, forwarder: &Forwarder) {
+        let key = entry.key;
+        let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
+        entry.set_move(self.spec.id);
+        let recorded = instance.flows.insert(entry, bucket).is_some();
+        if !recorded {
+            forwarder.counters.flow_table_full.add(1);
+        }
+        match self.spec.selection {
+            // Complete only with its bucket, or with END.
+            Selection::Buckets(_) => {}
+            Selection::Filter(_) if recorded => self.destination.arrived(Group::Flow(key)),
+            Selection::Filter(_) => self.destination.unknown(Group::Flow(key)),
+        }
+    }
+
+    /// Whether the flow's state came by this move; an older entry of the same flow does not count.
+    fn has_flow(&self, key: &FlowKey, hash: u32, context: &mut Context<'_>) -> bool {
+        let Some(instance) = context.instances.find(self.spec.to) else { return false };
+        let place = instance.flows.find(key, Bucket::of(hash));
+        place.is_some_and(|place| instance.flows.entry_mut(place).came_by(self.spec.id))
+    }
+
+    fn report(&mut self) -> Box<HoldReport> {
+        self.report.held_max = self.destination.hold().peak() as u64;
+        self.report.hold_ns = Some(self.hold_ns.clone());
+        Box::new(std::mem::take(&mut self.report))
+    }
+
+    fn send(&self, message: Message, forwarder: &mut Forwarder) {
+        forwarder.hand_out(self.spec.from_worker, Item::Move(self.spec.id, message));
+    }
+}
+
+/// Hold times above are recorded as this: an hour.
+const HOLD_NS_MAX: u64 = 3_600_000_000_000;

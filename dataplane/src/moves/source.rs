@@ -1,0 +1,262 @@
+//! The source's end of a move on its worker: drains, exports, or takes back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use weir_state_transfer::bucket::Bucket;
+use weir_state_transfer::filter::Selection;
+use weir_state_transfer::mark::{Source, UndoAnswer};
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
+
+use super::{Context, DrainTarget, Intercepted, settle};
+use crate::instance::{Cursor, Entry, Instance};
+use crate::worker::{Event, Forwarder, Held, HoldReport, Item, Message, MoveSpec, Packet};
+
+/// Pieces exported in one poll round: flows, or buckets by pointer.
+const EXPORT: usize = 64;
+/// Sets of the flow table looked at in one poll round.
+const LOOK: usize = 512;
+/// Packets taken back in one poll round.
+const RELEASE: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct SourceEnd {
+    spec: Arc<MoveSpec>,
+    source: Source<Held>,
+    drain: Option<DrainWait>,
+    pulls: VecDeque<FlowKey>,
+    cursor: Cursor,
+    /// Buckets to hand over, last first.
+    buckets: Vec<Bucket>,
+    exporting: bool,
+    over: bool,
+    report: HoldReport,
+}
+
+/// What must have left before the export begins.
+#[derive(Debug)]
+struct DrainWait {
+    target: DrainTarget,
+    /// Workers that transmit for this one and have not answered.
+    others: usize,
+}
+
+impl SourceEnd {
+    pub(super) fn new(spec: Arc<MoveSpec>) -> Self {
+        let (source, buckets) =
+            (Source::new(spec.steerers, spec.hold), spec.buckets.iter().collect());
+        let cursor = match spec.selection {
+            Selection::Buckets(_) => Cursor::own(),
+            Selection::Filter(_) => Cursor::default(),
+        };
+        Self {
+            spec,
+            source,
+            drain: None,
+            pulls: VecDeque::new(),
+            cursor,
+            buckets,
+            exporting: false,
+            over: false,
+            report: HoldReport::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> MoveId {
+        self.spec.id
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.source.kept()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn concerns(&self, instance: InstanceId, key: &FlowKey, hash: u32) -> bool {
+        instance == self.spec.from && self.spec.concerns(key, hash)
+    }
+
+    pub(super) fn packet(
+        &mut self,
+        steerer: WorkerId,
+        packet: Packet,
+        forwarder: &mut Forwarder,
+    ) -> Intercepted {
+        let held = Held { packet, since: forwarder.now };
+        settle(self.source.packet(steerer, held), forwarder, &mut self.report.full)
+    }
+
+    pub(super) fn marker(&mut self, steerer: WorkerId) {
+        self.source.marker(steerer);
+    }
+
+    pub(super) fn message(&mut self, message: Message, forwarder: &mut Forwarder) {
+        match message {
+            Message::Drained => {
+                if let Some(drain) = &mut self.drain {
+                    drain.others = drain.others.saturating_sub(1);
+                }
+            }
+            Message::Pull(key) => self.pulls.push_back(key),
+            Message::Undo => {
+                let answer = self.source.undo();
+                self.send(Message::UndoAnswer(answer), forwarder);
+                if answer == UndoAnswer::Accepted {
+                    self.pulls.clear();
+                    forwarder.tell(Event::Undoing(self.spec.id));
+                }
+            }
+            Message::Relay(held) => {
+                let verdict = self.source.relayed(held);
+                settle(verdict, forwarder, &mut self.report.full);
+            }
+            Message::RelayEnd => self.source.relay_ended(),
+            Message::Bucket(..)
+            | Message::Flows(_)
+            | Message::Unknown(_)
+            | Message::End
+            | Message::UndoAnswer(_)
+            | Message::Drain => debug_assert!(false, "not for a source"),
+        }
+    }
+
+    /// Carries the end on; whether there is more to do at once.
+    pub(super) fn step(&mut self, context: &mut Context<'_>) -> bool {
+        if self.source.is_undoing() {
+            return self.take_back(context);
+        }
+        if !self.source.may_export() && self.has_left(context.forwarder) {
+            self.source.drained();
+        }
+        self.source.may_export() && self.export(context)
+    }
+
+    fn take_back(&mut self, context: &mut Context<'_>) -> bool {
+        for _ in 0..RELEASE {
+            let Some(held) = self.source.next_release() else { break };
+            context.forward(self.spec.from, held.packet);
+        }
+        if self.source.is_undone() {
+            self.over = true;
+            let report = std::mem::take(&mut self.report);
+            context.forwarder.tell(Event::Undone(self.spec.id, Box::new(report)));
+        }
+        self.source.kept() > 0
+    }
+
+    /// Whether all that was processed before the last marker has left the node.
+    fn has_left(&mut self, forwarder: &mut Forwarder) -> bool {
+        if !self.source.is_marked() || self.is_parked(forwarder) {
+            return false;
+        }
+        if self.drain.is_none() {
+            let mut others = 0;
+            for worker in forwarder.transmitters() {
+                others += 1;
+                let id = self.spec.id;
+                forwarder.hand_out(worker, Item::Move(id, Message::Drain));
+            }
+            self.drain = Some(DrainWait { target: forwarder.drain_target(), others });
+        }
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| drain.others == 0 && forwarder.has_drained(&drain.target))
+    }
+
+    /// Whether a packet under the move waits for its next hop. What is parked leaves later than
+    /// what is sent, so the drain is counted from when nothing is.
+    fn is_parked(&self, forwarder: &Forwarder) -> bool {
+        forwarder.is_parked(|meta| self.spec.concerns(&meta.key, meta.hash))
+    }
+
+    fn export(&mut self, context: &mut Context<'_>) -> bool {
+        if !self.exporting {
+            self.exporting = true;
+            context.forwarder.tell(Event::Exporting(self.spec.id));
+        }
+        let Some(instance) = context.instances.find(self.spec.from) else {
+            debug_assert!(false, "an instance that owns flows is not removed");
+            return false;
+        };
+        self.answer_pulls(instance, context.forwarder);
+        self.export_flows(instance, context.forwarder)
+            || self.export_buckets(instance, context.forwarder)
+            || self.end(context.forwarder)
+    }
+
+    /// Flows that packets wait for go first.
+    fn answer_pulls(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) {
+        for _ in 0..EXPORT {
+            if !self.has_room(forwarder) {
+                return;
+            }
+            let Some(key) = self.pulls.pop_front() else { return };
+            let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
+            let entry =
+                instance.flows.find(&key, bucket).and_then(|place| instance.flows.remove(place));
+            match entry {
+                Some(entry) => self.send_flows(vec![entry], forwarder),
+                // Its state has gone ahead, or there is none: either way it begins there.
+                None => self.send(Message::Unknown(key), forwarder),
+            }
+        }
+    }
+
+    /// Flows one by one; whether there are more.
+    fn export_flows(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) -> bool {
+        if self.cursor.is_done() {
+            return false;
+        }
+        if !self.has_room(forwarder) {
+            return true;
+        }
+        let (spec, hash) = (&self.spec, &forwarder.steering_hash);
+        let flows = instance.flows.take_matching(&mut self.cursor, (LOOK, EXPORT), |entry| {
+            spec.concerns(&entry.key, hash.hash(&entry.key))
+        });
+        if !flows.is_empty() {
+            self.send_flows(flows, forwarder);
+        }
+        true
+    }
+
+    /// Buckets as a whole; whether there are more. They go after the flows, so that a bucket
+    /// that has arrived is complete.
+    fn export_buckets(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) -> bool {
+        for _ in 0..EXPORT {
+            if !self.has_room(forwarder) {
+                break;
+            }
+            let Some(bucket) = self.buckets.pop() else { return false };
+            match instance.flows.take_bucket(bucket) {
+                Some(part) => self.send(Message::Bucket(bucket, part), forwarder),
+                None => debug_assert!(false, "the source owns the buckets that it hands over"),
+            }
+        }
+        true
+    }
+
+    fn end(&mut self, forwarder: &mut Forwarder) -> bool {
+        if !self.pulls.is_empty() || !self.has_room(forwarder) {
+            return true;
+        }
+        self.send(Message::End, forwarder);
+        self.source.exported();
+        self.over = true;
+        false
+    }
+
+    fn send_flows(&self, flows: Vec<Entry>, forwarder: &mut Forwarder) {
+        self.send(Message::Flows(flows), forwarder);
+    }
+
+    fn has_room(&self, forwarder: &mut Forwarder) -> bool {
+        forwarder.rings.to(self.spec.to_worker).has_room()
+    }
+
+    fn send(&self, message: Message, forwarder: &mut Forwarder) {
+        forwarder.hand_out(self.spec.to_worker, Item::Move(self.spec.id, message));
+    }
+}

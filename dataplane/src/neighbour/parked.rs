@@ -1,0 +1,220 @@
+//! Packets that wait for a next hop to be resolved.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use weir_state_transfer::PortId;
+
+use crate::packet::DropReason;
+
+/// Quotas of a worker's parked packets.
+#[derive(Clone, Copy, Debug)]
+pub struct ParkedLimits {
+    /// Most packets in all.
+    pub packets_max: u32,
+    /// Most packets for one neighbour.
+    pub each_max: u32,
+}
+
+/// A worker's packets that wait for neighbours: a bounded queue for each neighbour, in order.
+///
+/// All memory is taken at the start. While a neighbour has packets here, newer ones for it must
+/// be parked behind them, which [`Parked::waits_for`] tells.
+#[derive(Debug)]
+pub struct Parked<T> {
+    limits: ParkedLimits,
+    slots: Vec<Slot<T>>,
+    /// The first free slot, or `END`.
+    free: u32,
+    queues: HashMap<(PortId, IpAddr), Queue>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    item: Option<T>,
+    /// The slot behind, in its queue or in the free list, or `END`.
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+const END: u32 = u32::MAX;
+
+/// A packet that could not be parked, with the reason to drop it.
+#[derive(Debug)]
+pub struct Refused<T>(pub T, pub DropReason);
+
+impl<T> Parked<T> {
+    /// An empty park with its quotas.
+    pub fn new(limits: ParkedLimits) -> Self {
+        let count = limits.packets_max;
+        let next = |slot| if slot + 1 == count { END } else { slot + 1 };
+        Self {
+            limits,
+            slots: (0..count).map(|slot| Slot { item: None, next: next(slot) }).collect(),
+            free: if count == 0 { END } else { 0 },
+            queues: HashMap::with_capacity(count as usize),
+            len: 0,
+        }
+    }
+
+    /// Parks a packet behind those that wait for the same neighbour; says whether it is the first,
+    /// so that the neighbour has to be asked for.
+    ///
+    /// # Errors
+    /// Gives the packet back with [`DropReason::ParkFull`] at either quota.
+    pub fn park(&mut self, port: PortId, next_hop: IpAddr, item: T) -> Result<bool, Refused<T>> {
+        let waiting = self.queues.get(&(port, next_hop)).map_or(0, |queue| queue.len);
+        if self.free == END || waiting >= self.limits.each_max {
+            return Err(Refused(item, DropReason::ParkFull));
+        }
+        let place = self.free;
+        let slot = &mut self.slots[place as usize];
+        self.free = slot.next;
+        *slot = Slot { item: Some(item), next: END };
+        self.len += 1;
+        let alone = Queue { first: place, last: place, len: 1 };
+        if waiting == 0 {
+            self.queues.insert((port, next_hop), alone);
+            return Ok(true);
+        }
+        if let Some(queue) = self.queues.get_mut(&(port, next_hop)) {
+            self.slots[queue.last as usize].next = place;
+            (queue.last, queue.len) = (place, queue.len + 1);
+        }
+        Ok(false)
+    }
+
+    /// Takes the oldest packet that waits for a neighbour.
+    pub fn pop(&mut self, port: PortId, next_hop: IpAddr) -> Option<T> {
+        let queue = self.queues.get_mut(&(port, next_hop))?;
+        let place = queue.first;
+        let slot = &mut self.slots[place as usize];
+        (queue.first, queue.len) = (slot.next, queue.len - 1);
+        if queue.first == END {
+            self.queues.remove(&(port, next_hop));
+        }
+        slot.next = self.free;
+        self.free = place;
+        self.len -= 1;
+        slot.item.take()
+    }
+
+    /// Takes every packet, for no neighbour in particular: when the worker gives up.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        std::iter::from_fn(|| {
+            let (port, next_hop) = *self.queues.keys().next()?;
+            self.pop(port, next_hop)
+        })
+    }
+
+    /// Whether packets wait for the neighbour.
+    #[inline]
+    pub fn waits_for(&self, port: PortId, next_hop: IpAddr) -> bool {
+        self.len > 0 && self.queues.contains_key(&(port, next_hop))
+    }
+
+    /// Whether a packet waits that `selected` picks: a move must not overtake it.
+    pub fn any(&self, selected: impl FnMut(&T) -> bool) -> bool {
+        self.len > 0 && self.slots.iter().filter_map(|slot| slot.item.as_ref()).any(selected)
+    }
+
+    /// How many packets wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no packet waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    const LIMITS: ParkedLimits = ParkedLimits { packets_max: 10, each_max: 4 };
+    const PORT: PortId = PortId(1);
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn packets_leave_in_the_order_they_came_and_the_first_says_so() {
+        let mut parked = Parked::new(LIMITS);
+        assert!(parked.park(PORT, ip(1), 1).unwrap());
+        assert!(!parked.park(PORT, ip(1), 2).unwrap());
+        assert!(parked.park(PortId(2), ip(1), 3).unwrap(), "another port, another neighbour");
+        assert!(parked.waits_for(PORT, ip(1)));
+        assert_eq!((parked.pop(PORT, ip(1)), parked.pop(PORT, ip(1))), (Some(1), Some(2)));
+        assert_eq!(parked.pop(PORT, ip(1)), None);
+        assert!(!parked.waits_for(PORT, ip(1)) && parked.waits_for(PortId(2), ip(1)));
+    }
+
+    #[test]
+    fn both_quotas_refuse_and_give_the_packet_back() {
+        let mut parked = Parked::new(LIMITS);
+        for packet in 0..4 {
+            parked.park(PORT, ip(1), packet).unwrap();
+        }
+        let Refused(packet, reason) = parked.park(PORT, ip(1), 99).unwrap_err();
+        assert_eq!((packet, reason), (99, DropReason::ParkFull));
+        for packet in 0..6 {
+            parked.park(PORT, ip(2 + packet), u32::from(packet)).unwrap();
+        }
+        assert!(parked.park(PORT, ip(100), 0).is_err());
+        assert_eq!(parked.len(), 10);
+        let nothing = ParkedLimits { packets_max: 0, each_max: 4 };
+        assert!(Parked::new(nothing).park(PORT, ip(1), 1).is_err());
+    }
+
+    #[test]
+    fn a_selection_is_found_while_one_of_its_packets_waits() {
+        let mut parked = Parked::new(LIMITS);
+        parked.park(PORT, ip(1), 7).unwrap();
+        parked.park(PORT, ip(2), 8).unwrap();
+        assert!(parked.any(|packet| *packet == 7));
+        parked.pop(PORT, ip(1));
+        assert!(!parked.any(|packet| *packet == 7));
+        assert_eq!(parked.drain().collect::<Vec<_>>(), [8]);
+        assert!(parked.is_empty());
+    }
+
+    #[test]
+    fn random_use_agrees_with_plain_queues() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut parked = Parked::new(LIMITS);
+        let mut model: [VecDeque<u32>; 5] = Default::default();
+        for packet in 0..20_000 {
+            let which = rng.u8(..5);
+            let queue = &mut model[usize::from(which)];
+            if rng.bool() {
+                match parked.park(PORT, ip(which), packet) {
+                    Ok(first) => {
+                        assert_eq!(first, queue.is_empty(), "seed {seed}");
+                        queue.push_back(packet);
+                    }
+                    Err(_) => assert!(queue.len() == 4 || parked.len() == 10, "seed {seed}"),
+                }
+            } else {
+                assert_eq!(parked.pop(PORT, ip(which)), queue.pop_front(), "seed {seed}");
+            }
+            let waiting: usize = model.iter().map(VecDeque::len).sum();
+            assert_eq!(parked.len(), waiting, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The node: what the data plane is made of, and every change of it.
+//!
+//! Requests and worker events go in with the time, commands to workers come out. There is no I/O
+//! here: the `agent` serves the API around it, the `driver` runs the workers, and tests step both.
+
+mod error;
+mod flows;
+mod instances;
+mod moves;
+mod neighbours;
+mod ports;
+mod report;
+mod requests;
+mod routes;
+mod workers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_state_transfer::{InstanceId, Nanos, PortId, WorkerId};
+
+pub use error::NodeError;
+pub use instances::FIRST;
+pub use moves::instance_id;
+pub use ports::{PortSetup, Punted};
+pub use workers::Spawn;
+
+use crate::counters::WorkerCounters;
+use crate::instance::{FlowHasher, FlowTable, Part};
+use crate::port::TxQueue;
+use crate::route_table::RouteWriter;
+use crate::steering::Steering;
+use crate::worker::{Event, Shared, Steered};
+use instances::InstanceRecord;
+use moves::MoveBook;
+use ports::PortRecord;
+use requests::Requests;
+use workers::WorkerHandle;
+
+/// The bounds and defaults of a node.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Workers at most.
+    pub workers_max: usize,
+    /// Instances at most.
+    pub instances_max: usize,
+    /// Slots of each ring between two workers.
+    pub ring: usize,
+    /// Flows of one bucket at most.
+    pub flows_per_bucket: usize,
+    /// Flows at most that one instance owns outside its buckets.
+    pub own_flows: usize,
+    /// Packets that each end of a move may hold.
+    pub hold: usize,
+    /// Moves in progress or queued at most.
+    pub moves_max: usize,
+    /// How long a step of a move may take before it is undone.
+    pub step_timeout: Duration,
+    /// CPU time a second that an instance may take, unless it says otherwise, in nanoseconds.
+    pub capacity_ns: u64,
+}
+
+/// What identifies a process of the data plane.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Random for each start.
+    pub incarnation: u64,
+    /// The process.
+    pub pid: u32,
+    /// How its workers idle.
+    pub poll: &'static str,
+}
+
+/// The data plane of one node.
+#[derive(Debug)]
+pub struct Node {
+    identity: Identity,
+    limits: Limits,
+    shared: Shared,
+    hasher: FlowHasher,
+    routes: RouteWriter,
+    barriers: routes::Barriers,
+    ports: BTreeMap<PortId, PortRecord>,
+    workers: BTreeMap<WorkerId, WorkerHandle>,
+    instances: BTreeMap<InstanceId, InstanceRecord>,
+    steered: Arc<Steered>,
+    moves: MoveBook,
+    requests: Requests,
+    flows: flows::Queries,
+    neighbours: neighbours::Queries,
+    generation: u64,
+    spawns: VecDeque<Spawn>,
+    /// Transmit queues of workers that have left, for those that come.
+    spare_ways_out: Vec<TxQueue>,
+    /// Counters of workers that have left: what they counted stays in the balance.
+    retired: Vec<Arc<WorkerCounters>>,
+    stopping: bool,
+}
+
+impl Node {
+    /// A node whose first instance, called `first`, owns every flow and runs on the first of
+    /// `cores` workers; a core that is `None` leaves its worker unpinned.
+    pub fn new(
+        identity: Identity,
+        limits: Limits,
+        shared: Shared,
+        routes: RouteWriter,
+        hasher: FlowHasher,
+        first: &str,
+        cores: &[Option<usize>],
+    ) -> Self {
+        let steered = shared.steered.clone();
+        let moves = MoveBook::new(limits.moves_max, limits.step_timeout);
+        let mut node = Self {
+            identity,
+            limits,
+            shared,
+            hasher,
+            routes,
+            barriers: routes::Barriers::new(),
+            ports: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            steered,
+            moves,
+            requests: Requests::default(),
+            flows: flows::Queries::default(),
+            neighbours: neighbours::Queries::default(),
+            generation: 1,
+            spawns: VecDeque::new(),
+            spare_ways_out: Vec::new(),
+            retired: Vec::new(),
+            stopping: false,
+        };
+        for core in cores {
+            node.start_worker(*core);
+        }
+        node.start_first_instance(first);
+        node
+    }
+
+    /// Takes the events of all workers and carries on what they allow.
+    pub fn handle_events(&mut self, now: Nanos) {
+        let mut events = Vec::new();
+        for (id, worker) in &mut self.workers {
+            while let Ok(event) = worker.ends.events.pop() {
+                events.push((*id, event));
+            }
+        }
+        for (worker, event) in events {
+            self.handle_event(worker, event, now);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Lets time pass: undoes what takes too long.
+    pub fn handle_timeout(&mut self, now: Nanos) {
+        self.moves.coordinator.handle_timeout(now);
+        self.carry_on_moves(now);
+        self.flush_commands();
+    }
+
+    /// When [`Node::handle_timeout`] must be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        self.moves.coordinator.poll_timeout()
+    }
+
+    /// A worker that waits for a thread to run it.
+    pub fn poll_spawn(&mut self) -> Option<Spawn> {
+        self.spawns.pop_front()
+    }
+
+    /// Begins to stop: no new change is accepted, moves in progress are undone or finished.
+    pub fn stop(&mut self, now: Nanos) {
+        self.stopping = true;
+        let moves: Vec<_> = self.moves.coordinator.moves().map(|(id, _)| id).collect();
+        for id in moves {
+            self.moves.coordinator.undo(id, "the data plane is stopping");
+        }
+        self.carry_on_moves(now);
+    }
+
+    /// Whether nothing is in progress: a node that stops may be taken down.
+    pub fn is_quiet(&self) -> bool {
+        self.moves.coordinator.is_idle() && self.workers.values().all(|w| w.backlog.is_empty())
+    }
+
+    fn handle_event(&mut self, worker: WorkerId, event: Event, now: Nanos) {
+        match event {
+            Event::Ready(id) => self.instance_is_ready(id),
+            // The table is freed here, not on a packet thread.
+            Event::Removed(id, _flows) => self.instance_is_removed(id),
+            Event::Steers(generation, _before) => self.worker_steers(worker, generation),
+            Event::GaveUp(given) => self.worker_gave_up(worker, *given),
+            Event::Fenced(leaving) => self.fenced(leaving),
+            Event::Disconnected(leaving) => self.disconnected(leaving),
+            Event::Retired(retired) => self.worker_is_retired(worker, *retired),
+            Event::Flows(query, flows) => self.flows.piece(query, flows),
+            Event::Neighbours(query, found) => self.neighbours.piece(query, found),
+            Event::Prepared(id)
+            | Event::Exporting(id)
+            | Event::Undoing(id)
+            | Event::Done(id, _)
+            | Event::Undone(id, _) => self.move_event(id, event, now),
+        }
+    }
+
+    /// Checks that a change may be made, and that it was based on what is.
+    fn check_change(&self, expected: u64) -> Result<(), NodeError> {
+        if self.stopping {
+            return Err(NodeError::Stopping);
+        }
+        if expected != 0 && expected != self.generation {
+            return Err(NodeError::Stale { expected, actual: self.generation });
+        }
+        Ok(())
+    }
+
+    /// Publishes a steering table to all workers.
+    fn publish(&mut self, steering: Steering, flips: &[crate::worker::Flip]) {
+        let workers = self.steered.workers;
+        self.publish_with(steering, workers, flips);
+    }
+
+    fn publish_with(
+        &mut self,
+        steering: Steering,
+        workers: [WorkerId; 256],
+        flips: &[crate::worker::Flip],
+    ) {
+        let generation = self.steered.generation + 1;
+        self.steered = Arc::new(Steered { steering, workers, generation });
+        for worker in self.workers.values_mut() {
+            worker.command(crate::worker::Command::Steer(self.steered.clone(), flips.to_vec()));
+        }
+    }
+
+    fn flow_table(&self) -> FlowTable {
+        FlowTable::new(self.limits.own_flows, self.hasher.clone())
+    }
+
+    fn part(&self) -> Box<Part> {
+        Box::new(Part::new(self.limits.flows_per_bucket))
+    }
+}

@@ -1,0 +1,366 @@
+//! Moves at the node: what the coordinator decides becomes commands and steering.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_api::dataplane::v1 as api;
+use weir_state_transfer::bucket::BucketSet;
+use weir_state_transfer::filter::Selection;
+use weir_state_transfer::mark::{Command as Next, Coordinator, Event as MoveEvent, Phase, Request};
+use weir_state_transfer::{InstanceId, MoveId, Nanos};
+
+use super::{Node, NodeError};
+use crate::steering::Steering;
+use crate::worker::{Command, Event, Flip, HoldReport, MoveSpec};
+
+/// The moves of a node: in progress, and the last that ended.
+#[derive(Debug)]
+pub(super) struct MoveBook {
+    pub(super) coordinator: Coordinator,
+    records: BTreeMap<MoveId, Record>,
+    /// Moves that have flipped and not ended, oldest first, each with the table before it: what
+    /// is replayed when one of them is undone.
+    flipped: Vec<(MoveId, Steering)>,
+    ended: VecDeque<MoveId>,
+}
+
+#[derive(Debug)]
+struct Record {
+    shown: api::Move,
+    request: Request,
+    spec: Option<Arc<MoveSpec>>,
+    /// Ends that have prepared.
+    prepared: usize,
+    received_at_start: u64,
+}
+
+/// Moves that are remembered when they have ended.
+const REMEMBERED: usize = 256;
+
+impl MoveBook {
+    pub(super) fn new(moves_max: usize, step: Duration) -> Self {
+        Self {
+            coordinator: Coordinator::new(moves_max, step),
+            records: BTreeMap::new(),
+            flipped: Vec::new(),
+            ended: VecDeque::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Starts a move.
+    ///
+    /// # Errors
+    ///
+    /// When an instance is not there or not ACTIVE, when steering can not express the move, while
+    /// a worker leaves, and when it must wait and the caller does not want to.
+    pub fn start_move(
+        &mut self,
+        change: &api::Change,
+        request: Request,
+        no_queue: bool,
+        now: Nanos,
+    ) -> Result<api::Move, NodeError> {
+        if let Some(made) = self.requests.answer(&change.request_id) {
+            return self.show_move(MoveId(made));
+        }
+        self.check_change(change.generation)?;
+        self.active(request.from)?;
+        self.active(request.to)?;
+        self.check_nobody_leaves()?;
+        let request = Request { selection: whole(request.selection), ..request };
+        // Refused here rather than when its turn comes.
+        self.steered.steering.moved(&request.selection, request.from, request.to)?;
+        let id = self.moves.coordinator.start(request.clone(), no_queue, now)?;
+        let received_at_start = self.received();
+        let shown = api::Move {
+            id: id.0,
+            request_id: change.request_id.clone(),
+            from: u32::from(request.from.0),
+            to: u32::from(request.to.0),
+            selection: Some(shown_selection(&request.selection)),
+            phase: api::MovePhase::Queued.into(),
+            started_ns: now.0,
+            ..api::Move::default()
+        };
+        let record = Record { shown, request, spec: None, prepared: 0, received_at_start };
+        self.moves.records.insert(id, record);
+        self.generation += 1;
+        self.requests.remember(&change.request_id, id.0);
+        self.carry_on_moves(now);
+        self.show_move(id)
+    }
+
+    /// Asks to undo a move.
+    ///
+    /// # Errors
+    ///
+    /// When it has exported or ended.
+    pub fn undo_move(&mut self, id: MoveId, now: Nanos) -> Result<api::Move, NodeError> {
+        if !self.moves.records.contains_key(&id) {
+            return Err(NodeError::no("move", id));
+        }
+        if !self.moves.coordinator.undo(id, "it was asked to be undone") {
+            let reason = "has exported flows or ended: it can not be undone; move them back";
+            return Err(NodeError::precondition(format!("move {id}"), reason));
+        }
+        self.carry_on_moves(now);
+        self.show_move(id)
+    }
+
+    /// A move, as the API shows it.
+    ///
+    /// # Errors
+    ///
+    /// When there is none with that number, or it ended long ago.
+    pub fn show_move(&self, id: MoveId) -> Result<api::Move, NodeError> {
+        let record = self.moves.records.get(&id).ok_or_else(|| NodeError::no("move", id))?;
+        let mut shown = record.shown.clone();
+        if let Some(moving) = self.moves.coordinator.get(id) {
+            shown.phase = shown_phase(moving.phase).into();
+        }
+        Ok(shown)
+    }
+
+    /// The moves in progress and the last that ended.
+    pub fn list_moves(&self) -> Vec<api::Move> {
+        self.moves.records.keys().filter_map(|id| self.show_move(*id).ok()).collect()
+    }
+
+    /// Takes note of what a worker says of a move.
+    pub(super) fn move_event(&mut self, id: MoveId, event: Event, now: Nanos) {
+        let received = self.received();
+        let Some(record) = self.moves.records.get_mut(&id) else { return };
+        let event = match event {
+            Event::Prepared(_) => {
+                record.prepared += 1;
+                if record.prepared < 2 {
+                    return;
+                }
+                MoveEvent::Prepared
+            }
+            Event::Exporting(_) => {
+                record.shown.drained_ns = now.0;
+                MoveEvent::Exporting
+            }
+            Event::Undoing(_) => MoveEvent::Undoing,
+            Event::Done(_, report) => {
+                record.report(&report);
+                MoveEvent::Done
+            }
+            Event::Undone(_, report) => {
+                record.report(&report);
+                MoveEvent::Undone
+            }
+            _ => return,
+        };
+        record.shown.packets_during = received - record.received_at_start;
+        let phase = match event {
+            MoveEvent::Done => Some(api::MovePhase::Done),
+            MoveEvent::Undone => Some(api::MovePhase::Undone),
+            _ => None,
+        };
+        if let Some(phase) = phase {
+            record.shown.phase = phase.into();
+            record.shown.ended_ns = now.0;
+        }
+        if let Some(reason) = self.moves.coordinator.get(id).and_then(|moving| moving.reason) {
+            record.shown.reason = reason.to_owned();
+        }
+        self.moves.coordinator.event(id, event, now);
+        self.carry_on_moves(now);
+    }
+
+    /// Carries out what the coordinator has decided.
+    pub(super) fn carry_on_moves(&mut self, now: Nanos) {
+        while let Some(next) = self.moves.coordinator.poll_command() {
+            match next {
+                Next::Prepare(id) => self.prepare(id),
+                Next::Flip(id) => self.flip(id, now),
+                Next::Ask(id) => {
+                    if let Some(spec) = self.spec(id) {
+                        self.tell(spec.to_worker, Command::Ask(id));
+                    }
+                }
+                Next::FlipBack(id) => self.flip_back(id),
+                Next::Forget(id) => {
+                    if let Some(spec) = self.spec(id) {
+                        self.tell(spec.from_worker, Command::Forget(id));
+                        self.tell(spec.to_worker, Command::Forget(id));
+                    }
+                }
+                Next::End(id) => self.end(id, now),
+            }
+        }
+    }
+
+    fn prepare(&mut self, id: MoveId) {
+        let Some(record) = self.moves.records.get(&id) else { return };
+        let Request { from, to, selection } = record.request.clone();
+        let (Some(source), Some(destination)) =
+            (self.instances.get(&from), self.instances.get(&to))
+        else {
+            return;
+        };
+        let buckets = match &selection {
+            Selection::Buckets(set) => set.intersection(&self.steered.steering.owned_buckets(from)),
+            Selection::Filter(_) => BucketSet::empty(),
+        };
+        let spec = Arc::new(MoveSpec {
+            id,
+            from,
+            to,
+            from_worker: source.worker,
+            to_worker: destination.worker,
+            selection,
+            buckets,
+            before: self.steered.clone(),
+            steerers: self.workers.keys().copied().collect(),
+            hold: self.limits.hold,
+        });
+        self.tell(spec.from_worker, Command::Prepare(spec.clone()));
+        if spec.to_worker != spec.from_worker {
+            self.tell(spec.to_worker, Command::Prepare(spec.clone()));
+        }
+        if let Some(record) = self.moves.records.get_mut(&id) {
+            record.spec = Some(spec);
+        }
+    }
+
+    fn flip(&mut self, id: MoveId, now: Nanos) {
+        let Some(spec) = self.spec(id) else { return };
+        let before = self.steered.steering.clone();
+        match before.moved(&spec.selection, spec.from, spec.to) {
+            Ok(steering) => {
+                self.moves.flipped.push((id, before));
+                if let Some(record) = self.moves.records.get_mut(&id) {
+                    record.shown.flipped_ns = now.0;
+                }
+                let flip = Flip { id, to: spec.from_worker, back: false };
+                self.publish(steering, &[flip]);
+            }
+            // Another move has taken the last rule since this one was accepted.
+            Err(_) => {
+                if let Some(record) = self.moves.records.get_mut(&id) {
+                    record.shown.reason = "steering has no room for its rules".to_owned();
+                }
+                self.moves.coordinator.give_up(id);
+            }
+        }
+    }
+
+    /// Steers as if the move had not been: the moves that flipped since are replayed without it.
+    /// They concern other flows, or they would have waited.
+    fn flip_back(&mut self, id: MoveId) {
+        let Some(spec) = self.spec(id) else { return };
+        let Some(place) = self.moves.flipped.iter().position(|(other, _)| *other == id) else {
+            return;
+        };
+        let (_, mut steering) = self.moves.flipped.remove(place);
+        for (other, before) in &mut self.moves.flipped[place..] {
+            *before = steering.clone();
+            let request = &self.moves.records[other].request;
+            steering = steering
+                .moved(&request.selection, request.from, request.to)
+                .unwrap_or_else(|_| steering.clone());
+        }
+        self.publish(steering, &[Flip { id, to: spec.to_worker, back: true }]);
+    }
+
+    fn end(&mut self, id: MoveId, now: Nanos) {
+        self.settle_flipped(id);
+        if let Some(record) = self.moves.records.get_mut(&id) {
+            record.spec = None;
+            if record.shown.ended_ns == 0 {
+                record.shown.ended_ns = now.0;
+                record.shown.phase = api::MovePhase::Undone.into();
+            }
+        }
+        self.moves.ended.push_back(id);
+        if self.moves.ended.len() > REMEMBERED
+            && let Some(oldest) = self.moves.ended.pop_front()
+        {
+            self.moves.records.remove(&oldest);
+        }
+    }
+
+    /// A move that is done stays in the tables kept for undoing others: it is not undone with
+    /// them. Tables that no move in progress can go back to are dropped.
+    fn settle_flipped(&mut self, id: MoveId) {
+        if let Some(place) = self.moves.flipped.iter().position(|(other, _)| *other == id)
+            && let Some(record) = self.moves.records.get(&id)
+        {
+            let request = record.request.clone();
+            for (_, before) in &mut self.moves.flipped[..place] {
+                if let Ok(moved) = before.moved(&request.selection, request.from, request.to) {
+                    *before = moved;
+                }
+            }
+            self.moves.flipped.remove(place);
+        }
+    }
+
+    fn spec(&self, id: MoveId) -> Option<Arc<MoveSpec>> {
+        self.moves.records.get(&id)?.spec.clone()
+    }
+}
+
+impl Record {
+    fn report(&mut self, report: &HoldReport) {
+        let shown = &mut self.shown;
+        shown.flows = report.flows;
+        shown.buckets_moved = report.buckets as u32;
+        shown.held = report.held;
+        shown.held_max = report.held_max;
+        shown.hold_full_drops += report.full;
+        if let Some(hold_ns) = &report.hold_ns
+            && !hold_ns.is_empty()
+        {
+            shown.hold_p50_ns = hold_ns.value_at_quantile(0.5);
+            shown.hold_p99_ns = hold_ns.value_at_quantile(0.99);
+            shown.hold_max_ns = hold_ns.max();
+        }
+    }
+}
+
+/// A filter that matches every flow says the same as all buckets, which are cheaper to move.
+fn whole(selection: Selection) -> Selection {
+    match selection {
+        Selection::Filter(filter) if filter.is_any() => Selection::Buckets(BucketSet::all()),
+        selection => selection,
+    }
+}
+
+fn shown_selection(selection: &Selection) -> api::r#move::Selection {
+    match selection {
+        Selection::Buckets(set) => api::r#move::Selection::Buckets(set.to_string()),
+        Selection::Filter(filter) => api::r#move::Selection::Filter(filter.to_string()),
+    }
+}
+
+fn shown_phase(phase: Phase) -> api::MovePhase {
+    match phase {
+        Phase::Queued => api::MovePhase::Queued,
+        Phase::Preparing => api::MovePhase::Preparing,
+        Phase::Draining => api::MovePhase::Draining,
+        Phase::Exporting => api::MovePhase::Exporting,
+        Phase::Asking | Phase::Undoing => api::MovePhase::Undoing,
+        Phase::Done => api::MovePhase::Done,
+        Phase::Undone => api::MovePhase::Undone,
+    }
+}
+
+/// The instance that a request names.
+///
+/// # Errors
+///
+/// When the number is none that an instance can have.
+pub fn instance_id(field: &'static str, id: u32) -> Result<InstanceId, NodeError> {
+    u8::try_from(id)
+        .ok()
+        .filter(|id| *id > 0)
+        .map(InstanceId)
+        .ok_or_else(|| NodeError::invalid(field, format!("{id} is not an instance number")))
+}

@@ -1,0 +1,287 @@
+//! The ports of a node: which worker polls, transmits and answers for each.
+
+use std::fmt;
+use std::sync::Arc;
+
+use weir_api::dataplane::v1 as api;
+use weir_state_transfer::{PortId, WorkerId};
+
+use super::Node;
+use crate::counters::{RxCounters, TxCounters};
+use crate::neighbour::Owner;
+use crate::packet::MacAddr;
+use crate::port::{RxQueue, TxQueue};
+use crate::worker::Command;
+
+/// An opened port, to be taken by the node.
+pub struct PortSetup {
+    /// Its number.
+    pub id: PortId,
+    /// Its name.
+    pub name: String,
+    /// The kind of port: af_xdp, pcap or memory.
+    pub backend: &'static str,
+    /// The kernel's device, empty when there is none.
+    pub device: String,
+    /// Its link address.
+    pub mac: MacAddr,
+    /// Its addresses, with prefix lengths.
+    pub addresses: Vec<ipnet::IpNet>,
+    /// The longest packet that leaves by it, from the network header on, in bytes.
+    pub mtu: u16,
+    /// How packets come in, and what was tried before.
+    pub mode: String,
+    /// For each step of the ladder that failed, why.
+    pub mode_notes: Vec<String>,
+    /// Its queues.
+    pub queues: Vec<(RxQueue, TxQueue)>,
+    /// Its neighbours' state machine.
+    pub owner: Owner,
+    /// Reads how many packets the kernel kept for itself, if the port can tell.
+    pub punted: Option<Box<dyn Punted>>,
+}
+
+/// A reader of the number of packets that were passed to the kernel.
+pub trait Punted: Send {
+    /// Packets passed to the kernel since the port was opened.
+    fn packets(&self) -> u64;
+}
+
+/// What the node knows of a port.
+pub(super) struct PortRecord {
+    pub(super) name: String,
+    backend: &'static str,
+    device: String,
+    mac: MacAddr,
+    addresses: Vec<ipnet::IpNet>,
+    mtu: u16,
+    mode: String,
+    mode_notes: Vec<String>,
+    owner: WorkerId,
+    queues: Vec<Queue>,
+    punted: Option<Box<dyn Punted>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    rx: Arc<RxCounters>,
+    rx_worker: WorkerId,
+    tx: Arc<TxCounters>,
+    tx_worker: WorkerId,
+}
+
+impl fmt::Debug for PortRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {} on {}", self.name, self.device)
+    }
+}
+
+impl Node {
+    /// Takes a port: its receive queues are dealt out to the workers, each worker gets a transmit
+    /// queue as far as there are any, and one worker answers for its addresses.
+    pub fn add_port(&mut self, setup: PortSetup) {
+        let running: Vec<_> = self.running().collect();
+        let worker_at = |n: usize| running[n % running.len()];
+        let id = setup.id;
+        let offset = usize::from(id.0);
+        let owner = worker_at(offset);
+        let mut queues = Vec::new();
+        for (n, (rx, tx)) in setup.queues.into_iter().enumerate() {
+            let (rx_worker, tx_worker) = (worker_at(offset + n), worker_at(n));
+            queues.push(Queue {
+                rx: rx.counters.clone(),
+                rx_worker,
+                tx: tx.counters.clone(),
+                tx_worker,
+            });
+            self.tell(rx_worker, Command::AddRx(Box::new(rx)));
+            if n < running.len() {
+                self.tell(tx_worker, Command::AddTx(Box::new(tx)));
+            } else {
+                self.spare_ways_out.push(tx);
+            }
+        }
+        for (n, worker) in running.iter().enumerate().skip(queues.len()) {
+            self.tell(*worker, Command::TxVia(id, queues[n % queues.len()].tx_worker));
+        }
+        for worker in &running {
+            self.tell(*worker, Command::PortOwner(id, owner));
+        }
+        self.tell(owner, Command::Own(Box::new(setup.owner)));
+        let record = PortRecord {
+            name: setup.name,
+            backend: setup.backend,
+            device: setup.device,
+            mac: setup.mac,
+            addresses: setup.addresses,
+            mtu: setup.mtu,
+            mode: setup.mode,
+            mode_notes: setup.mode_notes,
+            owner,
+            queues,
+            punted: setup.punted,
+        };
+        self.ports.insert(id, record);
+    }
+
+    /// The ports, as the API shows them.
+    pub fn list_ports(&self) -> Vec<api::Port> {
+        self.ports.iter().map(|(id, port)| port.show(*id)).collect()
+    }
+
+    /// The number of a port.
+    pub(super) fn port_id(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().find(|(_, port)| port.name == name).map(|(id, _)| *id)
+    }
+
+    /// The addresses of a port.
+    pub(super) fn addresses_of(&self, name: &str) -> &[ipnet::IpNet] {
+        let port = self.ports.values().find(|port| port.name == name);
+        port.map_or(&[], |port| port.addresses.as_slice())
+    }
+
+    /// The port that is connected to a network.
+    pub(super) fn port_on(&self, network: ipnet::IpNet) -> Option<&str> {
+        let connected =
+            |port: &&PortRecord| port.addresses.iter().any(|address| address.trunc() == network);
+        self.ports.values().find(connected).map(|port| port.name.as_str())
+    }
+
+    /// Gives a new worker a way out to each port: a queue that nobody uses, or another worker's.
+    pub(super) fn give_ways_out(&mut self, worker: WorkerId) {
+        for (id, port) in &mut self.ports {
+            let spare = self.spare_ways_out.iter().position(|queue| queue.port == *id);
+            let command = match spare {
+                Some(place) => {
+                    let queue = self.spare_ways_out.swap_remove(place);
+                    for known in &mut port.queues {
+                        if Arc::ptr_eq(&known.tx, &queue.counters) {
+                            known.tx_worker = worker;
+                        }
+                    }
+                    Command::AddTx(Box::new(queue))
+                }
+                None => Command::TxVia(*id, port.owner_of_way_out(worker)),
+            };
+            let owner = port.owner;
+            if let Some(handle) = self.workers.get_mut(&worker) {
+                handle.command(Command::PortOwner(*id, owner));
+                handle.command(command);
+            }
+        }
+    }
+
+    /// Whether another worker sends by this one's queues.
+    pub(super) fn transmits_for_others(&self, worker: WorkerId) -> bool {
+        let running = self.running().count();
+        self.ports.values().any(|port| {
+            let queues = port.queues.len();
+            queues < running && port.queues.iter().any(|queue| queue.tx_worker == worker)
+        })
+    }
+
+    /// The ports of a worker that leaves are answered for by the others.
+    pub(super) fn take_over_ports(&mut self, leaving: WorkerId, owners: Vec<Owner>) {
+        let running: Vec<_> = self.running().filter(|worker| *worker != leaving).collect();
+        for owner in owners {
+            let id = owner.port();
+            let heir = running[usize::from(id.0) % running.len()];
+            if let Some(port) = self.ports.get_mut(&id) {
+                port.owner = heir;
+            }
+            self.tell(heir, Command::Own(Box::new(owner)));
+            for worker in self.workers.keys().copied().collect::<Vec<_>>() {
+                self.tell(worker, Command::PortOwner(id, heir));
+            }
+        }
+    }
+
+    /// Receive queues that nobody polls are dealt out.
+    pub(super) fn place_queues(&mut self, queues: Vec<RxQueue>) {
+        let running: Vec<_> = self.running().collect();
+        for queue in queues {
+            let worker =
+                running[(usize::from(queue.port.0) + usize::from(queue.queue)) % running.len()];
+            if let Some(port) = self.ports.get_mut(&queue.port)
+                && let Some(known) = port.queues.get_mut(usize::from(queue.queue))
+            {
+                known.rx_worker = worker;
+            }
+            self.tell(worker, Command::AddRx(Box::new(queue)));
+        }
+    }
+
+    /// Sums up what the ports have counted.
+    pub(super) fn port_totals(&self) -> PortTotals {
+        let mut totals = PortTotals::default();
+        for port in self.ports.values() {
+            totals.punted += port.punted();
+            for queue in &port.queues {
+                totals.received += queue.rx.packets.get();
+                totals.ring_full += queue.rx.ring_full.get();
+                totals.fill_ring_empty += queue.rx.fill_ring_empty.get();
+                totals.too_long += queue.rx.too_long.get();
+                totals.submitted += queue.tx.packets.get();
+                totals.completed += queue.tx.completed.get();
+                totals.invalid += queue.tx.invalid.get();
+            }
+        }
+        totals
+    }
+}
+
+/// What all ports have counted.
+#[derive(Debug, Default)]
+pub(super) struct PortTotals {
+    pub(super) received: u64,
+    pub(super) ring_full: u64,
+    pub(super) fill_ring_empty: u64,
+    pub(super) too_long: u64,
+    pub(super) submitted: u64,
+    pub(super) completed: u64,
+    pub(super) invalid: u64,
+    pub(super) punted: u64,
+}
+
+impl PortRecord {
+    fn punted(&self) -> u64 {
+        self.punted.as_ref().map_or(0, |reader| reader.packets())
+    }
+
+    /// The worker by whose queue a worker without one sends.
+    fn owner_of_way_out(&self, worker: WorkerId) -> WorkerId {
+        self.queues[usize::from(worker.0) % self.queues.len()].tx_worker
+    }
+
+    fn show(&self, id: PortId) -> api::Port {
+        let sum = |count: fn(&Queue) -> u64| self.queues.iter().map(count).sum();
+        let queue = |(n, queue): (usize, &Queue)| api::Queue {
+            id: n as u32,
+            rx_worker: u32::from(queue.rx_worker.0),
+            tx_worker: u32::from(queue.tx_worker.0),
+            rx_packets: queue.rx.packets.get(),
+            tx_packets: queue.tx.packets.get(),
+        };
+        api::Port {
+            id: u32::from(id.0),
+            name: self.name.clone(),
+            backend: self.backend.to_owned(),
+            device: self.device.clone(),
+            mac: self.mac.to_string(),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
+            mtu: u32::from(self.mtu),
+            mode: self.mode.clone(),
+            mode_notes: self.mode_notes.clone(),
+            queues: self.queues.iter().enumerate().map(queue).collect(),
+            rx_packets: sum(|queue| queue.rx.packets.get()),
+            rx_bytes: sum(|queue| queue.rx.bytes.get()),
+            tx_packets: sum(|queue| queue.tx.packets.get()),
+            tx_bytes: sum(|queue| queue.tx.bytes.get()),
+            punted: self.punted(),
+            kernel_drops: sum(|queue| {
+                queue.rx.ring_full.get() + queue.rx.fill_ring_empty.get() + queue.rx.too_long.get()
+            }),
+            owner_worker: u32::from(self.owner.0),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The routes of a node.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weir_api::dataplane::v1 as api;
+
+use super::{Node, NodeError};
+use crate::route_table::{NextHop, RouteError};
+
+/// Changes of the route table that readers may not have passed, oldest first: the steering
+/// generation that each worker must reach, and the change of the table.
+pub(super) type Barriers = VecDeque<(u64, u64)>;
+
+impl Node {
+    /// Adds a route, or replaces the one with the same prefix.
+    ///
+    /// # Errors
+    ///
+    /// When the prefix, the next hop or the port is none, and at the bounds of the table.
+    pub fn add_route(&mut self, change: &api::Change, route: &api::Route) -> Result<(), NodeError> {
+        if self.requests.answer(&change.request_id).is_some() {
+            return Ok(());
+        }
+        self.check_change(change.generation)?;
+        let prefix = parse_prefix(&route.prefix)?;
+        let port = self
+            .port_id(&route.port)
+            .ok_or_else(|| NodeError::no("port", format!("{:?}", route.port)))?;
+        let via = match route.via.as_str() {
+            "" => None,
+            via => Some(self.parse_next_hop(via, prefix, &route.port)?),
+        };
+        self.set_route(prefix, NextHop { port, via })?;
+        self.generation += 1;
+        self.requests.remember(&change.request_id, 1);
+        Ok(())
+    }
+
+    /// Adds a route that has been checked already.
+    ///
+    /// # Errors
+    ///
+    /// At the bounds of the table.
+    pub fn set_route(&mut self, prefix: IpNet, hop: NextHop) -> Result<(), NodeError> {
+        self.routes.add(prefix, hop).map_err(refused)?;
+        self.await_readers();
+        Ok(())
+    }
+
+    /// Removes the route with a prefix.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is the network of one of the node's own addresses.
+    pub fn remove_route(&mut self, change: &api::Change, prefix: &str) -> Result<(), NodeError> {
+        if self.requests.answer(&change.request_id).is_some() {
+            return Ok(());
+        }
+        self.check_change(change.generation)?;
+        let prefix = parse_prefix(prefix)?;
+        if self.routes.get(&prefix).is_none() {
+            return Err(NodeError::no("route", prefix));
+        }
+        if let Some(port) = self.port_on(prefix) {
+            let reason = format!("is the network of an address of port {port}");
+            return Err(NodeError::precondition(format!("route {prefix}"), reason));
+        }
+        self.routes.remove(prefix).map_err(refused)?;
+        self.await_readers();
+        self.generation += 1;
+        self.requests.remember(&change.request_id, 1);
+        Ok(())
+    }
+
+    /// The routes, as the API shows them.
+    pub fn list_routes(&self) -> impl Iterator<Item = api::Route> + '_ {
+        self.routes.list().map(|(prefix, hop)| api::Route {
+            prefix: prefix.to_string(),
+            via: hop.via.map(|via| via.to_string()).unwrap_or_default(),
+            port: self.ports.get(&hop.port).map(|port| port.name.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// All workers have reached a steering generation: routes changed before it are out of use.
+    pub(super) fn routes_quiesced(&mut self, reached: u64) {
+        while let Some((steering, routes)) = self.barriers.front().copied()
+            && steering <= reached
+        {
+            self.routes.quiesced(routes);
+            self.barriers.pop_front();
+            self.await_readers();
+        }
+    }
+
+    /// Has every worker pass a poll round, so that what the change took out of use can be used
+    /// again.
+    fn await_readers(&mut self) {
+        if self.routes.awaits_readers() && self.barriers.is_empty() {
+            self.publish(self.steered.steering.clone(), &[]);
+            self.barriers.push_back((self.steered.generation, self.routes.generation()));
+        }
+    }
+
+    fn parse_next_hop(&self, via: &str, prefix: IpNet, port: &str) -> Result<IpAddr, NodeError> {
+        let address: IpAddr = via
+            .parse()
+            .map_err(|_| NodeError::invalid("via", format!("{via:?} is not an IP address")))?;
+        if address.is_ipv4() != prefix.addr().is_ipv4() {
+            let reason = format!("{address} and {prefix} are of different families");
+            return Err(NodeError::invalid("via", reason));
+        }
+        let on_link = self.addresses_of(port).iter().any(|net| net.contains(&address));
+        if !on_link {
+            let reason = format!("{address} is on no network of port {port}");
+            return Err(NodeError::invalid("via", reason));
+        }
+        Ok(address)
+    }
+}
+
+fn parse_prefix(prefix: &str) -> Result<IpNet, NodeError> {
+    prefix.parse().map_err(|_| {
+        let reason = format!("{prefix:?} is not a prefix such as 10.1.0.0/16 or 2001:db8::/32");
+        NodeError::invalid("prefix", reason)
+    })
+}
+
+fn refused(error: RouteError) -> NodeError {
+    NodeError::invalid("route", error)
+}

@@ -1,0 +1,222 @@
+//! What the node tells a worker, and what a worker tells the node.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use weir_frame::Frame;
+use weir_state_transfer::bucket::{Bucket, BucketSet};
+use weir_state_transfer::filter::{Filter, Selection};
+use weir_state_transfer::mark::Steerers;
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
+
+use super::mesh::{Inbox, Outbox};
+use crate::counters::InstanceCounters;
+use crate::instance::FlowTable;
+use crate::neighbour::{NeighbourRecord, Owner};
+use crate::port::{RxQueue, TxQueue};
+use crate::steering::Steering;
+
+/// From the node to a worker. Commands of one worker are carried out in order.
+#[derive(Debug)]
+pub enum Command {
+    /// Connects the worker with another, or with itself.
+    Connect(WorkerId, Outbox, Inbox),
+    /// Steer by this from the next packet on, and send the markers.
+    Steer(Arc<Steered>, Vec<Flip>),
+    /// Take an instance. Answered with [`Event::Ready`].
+    AddInstance(InstanceId, Box<FlowTable>, Arc<InstanceCounters>),
+    /// Give an instance up. Answered with [`Event::Removed`], with its flow table.
+    RemoveInstance(InstanceId),
+    /// Prepare one end of a move, or both. Answered with [`Event::Prepared`] for each end.
+    Prepare(Arc<MoveSpec>),
+    /// Forget a move that has not flipped.
+    Forget(MoveId),
+    /// Ask the source to undo the move.
+    Ask(MoveId),
+    /// Poll a receive queue.
+    AddRx(Box<RxQueue>),
+    /// Send by this queue; replaces a path through another worker.
+    AddTx(Box<TxQueue>),
+    /// Send to a port by handing frames to another worker.
+    TxVia(weir_state_transfer::PortId, WorkerId),
+    /// Own a port: answer for its addresses and resolve its neighbours.
+    Own(Box<Owner>),
+    /// A worker owns a port from here on.
+    PortOwner(weir_state_transfer::PortId, WorkerId),
+    /// Sort the free frames: homes have been divided anew.
+    SortFrames,
+    /// Free frames of a worker that has left.
+    AdoptFrames(Vec<Frame>),
+    /// Give every receive queue and port up, and send a fence behind the last packet. Answered
+    /// with [`Event::GaveUp`].
+    GiveUp,
+    /// Send nothing more to a worker. Answered with [`Event::Disconnected`].
+    Disconnect(WorkerId),
+    /// Forget a worker that has ended, when what it sent has been taken.
+    ForgetWorker(WorkerId),
+    /// End when the rings are empty and everything has left. Answered with [`Event::Retired`].
+    Retire,
+    /// Report flows. Answered with [`Event::Flows`] pieces.
+    ReportFlows(FlowQuery),
+    /// Report the neighbours of the ports that the worker owns.
+    ReportNeighbours(u64),
+    /// Panic when so many more packets have been processed.
+    Panic(u64),
+}
+
+/// Which instance gets a packet, and which worker runs the instance.
+#[derive(Debug)]
+pub struct Steered {
+    /// The table.
+    pub steering: Steering,
+    /// The worker of each instance, by instance number.
+    pub workers: [WorkerId; 256],
+    /// Grows by one with each change.
+    pub generation: u64,
+}
+
+/// A marker to be sent when a worker adopts new steering.
+#[derive(Clone, Copy, Debug)]
+pub struct Flip {
+    /// The move.
+    pub id: MoveId,
+    /// The worker that must know: the source's, or the destination's on the way back.
+    pub to: WorkerId,
+    /// Whether this is the way back.
+    pub back: bool,
+}
+
+/// What both ends of a move must know.
+#[derive(Debug)]
+pub struct MoveSpec {
+    /// The move.
+    pub id: MoveId,
+    /// The source.
+    pub from: InstanceId,
+    /// The destination.
+    pub to: InstanceId,
+    /// The source's worker.
+    pub from_worker: WorkerId,
+    /// The destination's worker.
+    pub to_worker: WorkerId,
+    /// Which flows.
+    pub selection: Selection,
+    /// The buckets of which the source owns the base, and that the move hands over as a whole.
+    pub buckets: BucketSet,
+    /// Steering before the move, which tells flows under the move from others that match.
+    pub before: Arc<Steered>,
+    /// All workers that steer.
+    pub steerers: Steerers,
+    /// Packets that each end may hold.
+    pub hold: usize,
+}
+
+impl MoveSpec {
+    /// Whether a packet is under this move.
+    #[inline]
+    pub(crate) fn concerns(&self, key: &FlowKey, hash: u32) -> bool {
+        self.selection.matches(key, Bucket::of(hash))
+            && self.before.steering.owner(key, hash) == self.from
+    }
+}
+
+/// Which flows are to be reported.
+#[derive(Clone, Debug)]
+pub struct FlowQuery {
+    /// Names the query in the answer.
+    pub id: u64,
+    /// Only flows that match.
+    pub filter: Option<Filter>,
+    /// Only flows of this instance.
+    pub instance: Option<InstanceId>,
+}
+
+/// One flow as reported.
+#[derive(Clone, Debug)]
+pub struct FlowRecord {
+    /// Its owner.
+    pub instance: InstanceId,
+    /// Which flow.
+    pub key: FlowKey,
+    /// The bucket that it falls into.
+    pub bucket: Bucket,
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Bytes forwarded, from the network header on.
+    pub bytes: u64,
+    /// When the first packet was seen.
+    pub first_seen: Nanos,
+    /// When the last packet was seen.
+    pub last_seen: Nanos,
+    /// Rolling digest of what was forwarded.
+    pub digest: u64,
+}
+
+/// From a worker to the node.
+#[derive(Debug)]
+pub enum Event {
+    /// The instance runs and may be given flows.
+    Ready(InstanceId),
+    /// The instance is gone.
+    Removed(InstanceId, Box<FlowTable>),
+    /// The worker steers by this generation; what it steered by before is handed back, so that
+    /// it is not freed on a packet thread.
+    Steers(u64, Option<Arc<Steered>>),
+    /// One end of a move is prepared.
+    Prepared(MoveId),
+    /// The source has begun to export.
+    Exporting(MoveId),
+    /// The source takes everything back.
+    Undoing(MoveId),
+    /// The destination has everything.
+    Done(MoveId, Box<HoldReport>),
+    /// The source has everything back.
+    Undone(MoveId, Box<HoldReport>),
+    /// What the worker gave up.
+    GaveUp(Box<GivenUp>),
+    /// The worker has passed the last packet that a leaving worker has steered to it.
+    Fenced(WorkerId),
+    /// The worker sends nothing more to a leaving one.
+    Disconnected(WorkerId),
+    /// The worker has ended.
+    Retired(Box<Retired>),
+    /// A piece of a flow report; the last one of a worker is empty.
+    Flows(u64, Vec<FlowRecord>),
+    /// The neighbours of the ports that the worker owns.
+    Neighbours(u64, Vec<NeighbourRecord>),
+}
+
+/// What a leaving worker gives up first.
+#[derive(Debug)]
+pub struct GivenUp {
+    /// Receive queues, to be polled by others when its fence has passed.
+    pub queues: Vec<RxQueue>,
+    /// The ports that it owned.
+    pub owners: Vec<Owner>,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct Retired {
+    /// Transmit queues, drained.
+    pub ways_out: Vec<TxQueue>,
+    /// Free frames.
+    pub frames: Vec<Frame>,
+}
+
+/// What a move did at the end that reports.
+#[derive(Clone, Debug, Default)]
+pub struct HoldReport {
+    /// Flows that arrived.
+    pub flows: u64,
+    /// Buckets that arrived.
+    pub buckets: u64,
+    /// Packets that were held.
+    pub held: u64,
+    /// The most at one time.
+    pub held_max: u64,
+    /// Packets lost because the hold was at its quota.
+    pub full: u64,
+    /// Times that packets were held, in nanoseconds.
+    pub hold_ns: Option<Histogram<u32>>,
+}

@@ -1,0 +1,351 @@
+//! Forwarding: from an instance to a port, by the flow's cached decision or by a new one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtrb::Producer;
+use weir_frame::{Frame, Homes, Pool, Region};
+use weir_state_transfer::bucket::Bucket;
+use weir_state_transfer::{InstanceId, Nanos, PortId, SteeringHash, WorkerId};
+
+use super::mesh::RingEnds;
+use super::resolve::Resolver;
+use super::transmit::{Egress, NotSent};
+use super::{Event, Item, Packet, Steered};
+use crate::counters::WorkerCounters;
+use crate::instance::{Entry, Instance, Place};
+use crate::local::{LocalAddresses, PortAddresses};
+use crate::moves::DrainTarget;
+use crate::neighbour::{AdjacencyTable, ParkedLimits};
+use crate::packet::forward::{decrement_ttl, rewrite_macs};
+use crate::packet::{DropReason, MacAddr, Meta};
+use crate::route_table::RouteTable;
+use crate::token_bucket::TokenBucket;
+
+/// What all workers of a node share, and only read, but for tables with one writer.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The packet memory.
+    pub region: Region,
+    /// Which worker each frame belongs to.
+    pub homes: Homes,
+    /// The first steering table.
+    pub steered: Arc<Steered>,
+    /// The hash that divides flows into buckets.
+    pub steering_hash: Arc<SteeringHash>,
+    /// Where packets go.
+    pub routes: RouteTable,
+    /// Link addresses of next hops.
+    pub adjacencies: AdjacencyTable,
+    /// The router's own addresses.
+    pub addresses: LocalAddresses,
+    /// The addresses of each port, by port number.
+    pub port_addresses: Arc<[PortAddresses]>,
+    /// What every worker knows of each port, by port number.
+    pub ports: Arc<[PortFacts]>,
+    /// Neighbours of all ports at most.
+    pub neighbours_max: usize,
+    /// How long a flow may be idle.
+    pub flow_timeout: Duration,
+    /// How many packets may wait for next hops at one worker.
+    pub park: ParkedLimits,
+    /// ICMP errors that one worker may send in a second.
+    pub icmp_errors: u32,
+}
+
+/// What forwarding must know of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct PortFacts {
+    /// Its link address.
+    pub mac: MacAddr,
+    /// The longest packet that leaves by it, from the network header on.
+    pub mtu: u16,
+}
+
+/// What a worker forwards with: everything but its instances and moves.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pub(crate) worker: WorkerId,
+    /// When the poll round began.
+    pub(crate) now: Nanos,
+    pub(crate) pool: Pool,
+    pub(crate) rings: RingEnds,
+    pub(crate) egress: Egress,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) steering_hash: Arc<SteeringHash>,
+    pub(super) resolver: Resolver,
+    pub(super) routes: RouteTable,
+    pub(super) ports: Arc<[PortFacts]>,
+    pub(super) addresses: LocalAddresses,
+    pub(super) port_addresses: Arc<[PortAddresses]>,
+    pub(super) icmp_errors: TokenBucket,
+    /// The flow whose packet is being processed: given up if that panics.
+    pub(super) in_hand: Option<(InstanceId, Option<Place>)>,
+    /// A fault asked for by a test: panic when so many more packets have been processed.
+    pub(super) panic_after: Option<u64>,
+    /// Whether an event was pushed to the node since the last look.
+    pub(super) told: bool,
+    events: Producer<Event>,
+    backlog: VecDeque<Event>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug)]
+enum Decision {
+    /// It leaves by this adjacency.
+    Via(u32),
+    /// Its next hop is being resolved.
+    Wait(PortId, std::net::IpAddr),
+    Drop(DropReason),
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        worker: WorkerId,
+        shared: &Shared,
+        counters: Arc<WorkerCounters>,
+        events: Producer<Event>,
+    ) -> Self {
+        Self {
+            worker,
+            now: Nanos(0),
+            pool: Pool::new(weir_frame::HomeId(worker.0), &shared.homes),
+            rings: RingEnds::default(),
+            egress: Egress::default(),
+            counters,
+            steering_hash: shared.steering_hash.clone(),
+            resolver: Resolver::new(shared),
+            routes: shared.routes.clone(),
+            ports: shared.ports.clone(),
+            addresses: shared.addresses.clone(),
+            port_addresses: shared.port_addresses.clone(),
+            icmp_errors: TokenBucket::new(shared.icmp_errors),
+            in_hand: None,
+            panic_after: None,
+            told: false,
+            events,
+            backlog: VecDeque::new(),
+        }
+    }
+
+    /// Forwards a packet of an instance.
+    ///
+    /// A flow whose entry has a decision of the current generation replays it; any other is
+    /// decided anew and remembered. A full flow table does not stop a packet: it is forwarded
+    /// without an entry, which is counted.
+    #[inline]
+    pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
+        let Packet { mut frame, meta, port } = packet;
+        let bucket = Bucket::of(meta.hash);
+        instance.round += 1;
+        let place = instance.flows.find(&meta.key, bucket);
+        self.in_hand = Some((instance.id, place));
+        self.fault();
+        if let Err(reason) = decrement_ttl(frame.data_mut(), &meta) {
+            self.refuse(frame, &meta, port, reason);
+            return;
+        }
+        let place = place.or_else(|| {
+            let placed = instance.flows.insert(Entry::new(meta.key, self.now), bucket);
+            if placed.is_none() {
+                self.counters.flow_table_full.add(1);
+            }
+            placed
+        });
+        let decision = match place {
+            Some(place) => {
+                let entry = instance.flows.entry_mut(place);
+                if entry.is_poisoned() {
+                    self.in_hand = None;
+                    self.drop_frame(frame, DropReason::Poisoned);
+                    return;
+                }
+                self.decide_with(entry, &meta, &instance.counters)
+            }
+            None => self.decide(&meta).0,
+        };
+        trim(&mut frame, &meta);
+        instance.counters.packets.add(1);
+        instance.counters.bytes.add(u64::from(meta.ip_len()));
+        if let Some(place) = place {
+            let l3 = usize::from(meta.l3);
+            instance.flows.entry_mut(place).count(&frame.data()[l3..], self.now);
+        }
+        self.carry_out(decision, frame, meta, port);
+    }
+
+    /// Replays the decision of a flow, or makes it.
+    #[inline]
+    fn decide_with(
+        &mut self,
+        entry: &mut Entry,
+        meta: &Meta,
+        counters: &crate::counters::InstanceCounters,
+    ) -> Decision {
+        let generation = self.routes.generation(&meta.key);
+        if let Some(adjacency) = entry.decision(generation)
+            && self.resolver.adjacency(adjacency).is_some()
+        {
+            counters.hits.add(1);
+            return Decision::Via(adjacency);
+        }
+        counters.misses.add(1);
+        let decision = self.decide(meta);
+        if let (Decision::Via(adjacency), generation) = decision {
+            entry.decide(adjacency, generation);
+        }
+        decision.0
+    }
+
+    /// Looks the destination up and finds its next hop; with the generation of the routes that
+    /// this is based on, read before them so that a change meanwhile is noticed.
+    fn decide(&mut self, meta: &Meta) -> (Decision, u32) {
+        let generation = self.routes.generation(&meta.key);
+        let decision = match self.routes.lookup(&meta.key) {
+            None => Decision::Drop(DropReason::NoRoute),
+            Some(next_hop) => {
+                let address = next_hop.via.unwrap_or_else(|| meta.key.dst());
+                match self.resolver.find(next_hop.port, address) {
+                    Some(adjacency) => Decision::Via(adjacency),
+                    None => Decision::Wait(next_hop.port, address),
+                }
+            }
+        };
+        (decision, generation)
+    }
+
+    fn carry_out(&mut self, decision: Decision, frame: Frame, meta: Meta, port: PortId) {
+        match decision {
+            Decision::Via(adjacency) => self.send_via(adjacency, frame, &meta, port),
+            Decision::Wait(out, address) => self.wait(out, address, Packet { frame, meta, port }),
+            Decision::Drop(reason) => self.refuse(frame, &meta, port, reason),
+        }
+        self.in_hand = None;
+    }
+
+    /// Addresses a frame to a next hop and queues it.
+    #[inline]
+    pub(super) fn send_via(&mut self, adjacency: u32, mut frame: Frame, meta: &Meta, port: PortId) {
+        let Some(next) = self.resolver.adjacency(adjacency) else {
+            self.refuse(frame, meta, port, DropReason::NeighbourUnresolved);
+            return;
+        };
+        let facts = self.ports[usize::from(next.port.0)];
+        if meta.ip_len() > facts.mtu {
+            self.refuse(frame, meta, port, DropReason::TxTooLong);
+            return;
+        }
+        rewrite_macs(frame.data_mut(), next.mac, facts.mac);
+        self.send(next.port, frame);
+    }
+
+    /// The longest packet that leaves towards the destination of a packet.
+    pub(super) fn mtu_towards(&self, meta: &Meta) -> u16 {
+        let hop = self.routes.lookup(&meta.key);
+        hop.map_or(u16::MAX, |hop| self.ports[usize::from(hop.port.0)].mtu)
+    }
+
+    /// Queues a frame at a port, as it is.
+    #[inline]
+    pub(super) fn send(&mut self, port: PortId, frame: Frame) {
+        match self.egress.send(port, frame, &mut self.rings, &mut self.pool) {
+            Ok(handed_over) => self.counters.handed_out.add(u64::from(handed_over)),
+            Err(NotSent::RingFull(frame)) => self.drop_frame(frame, DropReason::TxRingFull),
+            Err(NotSent::NoPort(frame)) => self.drop_frame(frame, DropReason::PortDown),
+        }
+    }
+
+    /// Pushes an item to a worker.
+    #[inline]
+    pub(crate) fn hand_out(&mut self, worker: WorkerId, item: Item) {
+        self.counters.handed_out.add(item.packets());
+        self.rings.to(worker).push(item);
+    }
+
+    /// Flushes what was queued in this round.
+    pub(super) fn flush(&mut self) {
+        self.egress.flush(&mut self.pool);
+        self.rings.flush();
+        while let Some(event) = self.backlog.pop_front() {
+            if let Err(rtrb::PushError::Full(event)) = self.events.push(event) {
+                self.backlog.push_front(event);
+                break;
+            }
+        }
+    }
+
+    /// Drops a packet for a reason.
+    #[inline]
+    pub(crate) fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        self.drop_frame(packet.frame, reason);
+    }
+
+    /// Drops a frame for a reason.
+    #[inline]
+    pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason) {
+        self.counters.drops.count(reason);
+        self.pool.free(frame);
+    }
+
+    /// Tells the node.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.told = true;
+        if !self.backlog.is_empty() {
+            self.backlog.push_back(event);
+        } else if let Err(rtrb::PushError::Full(event)) = self.events.push(event) {
+            self.backlog.push_back(event);
+        }
+    }
+
+    /// Whether the node is behind with events.
+    pub(super) fn events_wait(&self) -> bool {
+        !self.backlog.is_empty() || self.events.slots() < EVENTS_LEFT
+    }
+
+    /// Workers that transmit for this one.
+    pub(crate) fn transmitters(&self) -> Vec<WorkerId> {
+        self.egress.transmitters()
+    }
+
+    /// What must have left so that everything sent up to here has.
+    pub(crate) fn drain_target(&self) -> DrainTarget {
+        self.egress.drain_target()
+    }
+
+    /// Whether everything up to a target has left.
+    pub(crate) fn has_drained(&self, target: &DrainTarget) -> bool {
+        self.egress.has_drained(target)
+    }
+
+    /// Panics at once, or on the packet with this number from here on.
+    pub(super) fn ask_for_fault(&mut self, packets: u64) {
+        self.panic_after = Some(packets);
+        if packets == 0 {
+            self.fault();
+        }
+    }
+
+    #[inline]
+    fn fault(&mut self) {
+        if let Some(left) = &mut self.panic_after {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.panic_after = None;
+                panic!("a fault that was asked for");
+            }
+        }
+    }
+}
+
+/// Cuts off what pads a short packet to the least length of an Ethernet frame.
+#[inline]
+fn trim(frame: &mut Frame, meta: &Meta) {
+    let end = usize::from(meta.end);
+    if frame.len() > end {
+        frame.set_len(end).expect("shorter than it is");
+    }
+}
+
+/// Slots of the event ring that reports leave for what is urgent.
+const EVENTS_LEFT: usize = 64;

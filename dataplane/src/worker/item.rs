@@ -1,0 +1,101 @@
+//! What goes from worker to worker through the rings.
+
+use std::net::IpAddr;
+
+use weir_frame::Frame;
+use weir_state_transfer::bucket::Bucket;
+use weir_state_transfer::mark::UndoAnswer;
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId};
+
+use crate::instance::{Entry, Part};
+use crate::neighbour::Resolution;
+use crate::packet::Meta;
+
+/// A parsed packet in its frame.
+#[derive(Debug)]
+pub struct Packet {
+    /// Its bytes.
+    pub(crate) frame: Frame,
+    /// What parsing found out.
+    pub(crate) meta: Meta,
+    /// The port it came in by.
+    pub(crate) port: PortId,
+}
+
+/// A packet that waits at one end of a move.
+#[derive(Debug)]
+pub struct Held {
+    pub(crate) packet: Packet,
+    /// Since when.
+    pub(crate) since: Nanos,
+}
+
+/// One slot of a ring between two workers.
+#[derive(Debug)]
+pub enum Item {
+    /// A packet steered to an instance.
+    Packet(InstanceId, Packet),
+    /// A packet for the router itself, to the worker that owns the port it came in by.
+    Local(Packet),
+    /// A frame to transmit, to the worker that owns the port's transmit queue.
+    Transmit(PortId, Frame),
+    /// A worker wants to know the link address of a next hop; to the port's owner.
+    Resolve(PortId, IpAddr),
+    /// What became of a resolution; from the port's owner to all.
+    Resolved(Resolution),
+    /// The sender steers the new way: every packet it steered the old way is in front of this.
+    Marker {
+        /// The move.
+        id: MoveId,
+        /// The steerer flips back: the move is being undone.
+        back: bool,
+    },
+    /// The sender leaves: every packet that it steered is in front of this.
+    Fence,
+    /// A message between the ends of a move.
+    Move(MoveId, Message),
+}
+
+/// What the ends of a move tell each other, and those that transmit for the source.
+#[derive(Debug)]
+pub enum Message {
+    /// A bucket with its flows; from the source.
+    Bucket(Bucket, Box<Part>),
+    /// Flows one by one; from the source.
+    Flows(Vec<Entry>),
+    /// The source has no state of a flow that the destination pulled.
+    Unknown(FlowKey),
+    /// Everything has been exported.
+    End,
+    /// The destination holds packets of this flow: export it first.
+    Pull(FlowKey),
+    /// The destination asks to undo.
+    Undo,
+    /// The source's answer.
+    UndoAnswer(UndoAnswer),
+    /// A packet goes back to the source.
+    Relay(Held),
+    /// Everything has been sent back.
+    RelayEnd,
+    /// Say when what was handed to you for transmission has left; from the source.
+    Drain,
+    /// It has left.
+    Drained,
+}
+
+impl Item {
+    /// Packets that the item carries: 1 or 0.
+    pub(crate) fn packets(&self) -> u64 {
+        match self {
+            Self::Packet(..)
+            | Self::Local(_)
+            | Self::Transmit(..)
+            | Self::Move(_, Message::Relay(_)) => 1,
+            Self::Resolve(..)
+            | Self::Resolved(_)
+            | Self::Marker { .. }
+            | Self::Fence
+            | Self::Move(..) => 0,
+        }
+    }
+}

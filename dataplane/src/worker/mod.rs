@@ -1,0 +1,328 @@
+//! A worker: polls the queues that it owns, steers, runs its instances, transmits.
+//!
+//! A worker is a value. [`Worker::poll`] is one round of its loop; a thread of the `driver`
+//! calls it, or a test, which then decides in which order the workers take their turns.
+
+mod command;
+mod forward;
+mod housekeep;
+mod instances;
+mod item;
+mod leave;
+mod local;
+mod mesh;
+mod receive;
+mod report;
+mod resolve;
+mod splice;
+mod transmit;
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer};
+use weir_frame::{Frame, Region};
+use weir_state_transfer::{InstanceId, Nanos, WorkerId};
+
+pub use command::{
+    Command, Event, Flip, FlowQuery, FlowRecord, GivenUp, HoldReport, MoveSpec, Retired, Steered,
+};
+pub(crate) use forward::Forwarder;
+pub use forward::{PortFacts, Shared};
+pub(crate) use instances::Instances;
+pub use item::{Held, Item, Message, Packet};
+pub use mesh::{Inbox, Outbox, RingEnds, ring};
+pub use splice::Splice;
+
+use crate::counters::WorkerCounters;
+use crate::instance::{FlowTable, Instance};
+use crate::moves::{Context, Intercepted, Moves};
+use crate::packet::DropReason;
+use crate::port::{BURST, RxQueue};
+use housekeep::Housekeeping;
+
+/// Items taken from one ring in one poll round.
+const ITEMS: usize = 64;
+/// Commands carried out in one poll round.
+const COMMANDS: usize = 16;
+
+/// A worker and everything that it owns.
+#[derive(Debug)]
+pub struct Worker {
+    forwarder: Forwarder,
+    instances: Instances,
+    moves: Moves,
+    steered: Arc<Steered>,
+    queues: Vec<RxQueue>,
+    /// The burst in hand, last packet first, and the queue that it came from. It is kept here so
+    /// that a panic loses the packet that caused it and no other.
+    burst: ArrayVec<Frame, BURST>,
+    burst_queue: usize,
+    commands: Consumer<Command>,
+    housekeeping: Housekeeping,
+    reports: report::Reports,
+    region: Region,
+    /// When the round before began, if it did work: its cost is known when the next begins.
+    round_began: Option<Nanos>,
+    /// It ends when its rings are empty and everything has left.
+    retiring: bool,
+    retired: bool,
+    /// Leaving workers that nothing more is sent to.
+    disconnecting: Vec<WorkerId>,
+}
+
+/// What a poll round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Packets received, popped or released.
+    pub packets: u64,
+    /// Whether there is more to do at once, packets or not.
+    pub busy: bool,
+}
+
+/// The node's end of a worker's command and event rings.
+#[derive(Debug)]
+pub struct WorkerEnds {
+    /// Commands to the worker.
+    pub commands: Producer<Command>,
+    /// Events of the worker.
+    pub events: Consumer<Event>,
+}
+
+impl Worker {
+    /// A worker without queues, rings or instances, and the node's ends of its rings.
+    pub fn new(id: WorkerId, shared: &Shared, counters: Arc<WorkerCounters>) -> (Self, WorkerEnds) {
+        let (commands, commands_out) = rtrb::RingBuffer::new(COMMAND_RING);
+        let (events, events_out) = rtrb::RingBuffer::new(EVENT_RING);
+        let worker = Self {
+            forwarder: Forwarder::new(id, shared, counters, events),
+            instances: Instances::default(),
+            moves: Moves::default(),
+            steered: shared.steered.clone(),
+            queues: Vec::new(),
+            burst: ArrayVec::new(),
+            burst_queue: 0,
+            commands: commands_out,
+            housekeeping: Housekeeping::new(shared.flow_timeout),
+            reports: report::Reports::default(),
+            region: shared.region.clone(),
+            round_began: None,
+            retiring: false,
+            retired: false,
+            disconnecting: Vec::new(),
+        };
+        (worker, WorkerEnds { commands, events: events_out })
+    }
+
+    /// One round: commands, queues, rings, moves, timers, transmit.
+    pub fn poll(&mut self, now: Nanos) -> Work {
+        self.begin_round(now);
+        let mut work = Work { busy: self.carry_out_commands(), ..Work::default() };
+        if self.forwarder.rings.flush() {
+            work.packets += self.receive();
+        } else {
+            work.busy = true;
+        }
+        work.packets += self.take_items();
+        work.busy |= self.step_moves(now);
+        work.busy |= self.report_piece();
+        self.disconnect_leaving();
+        self.housekeep(now);
+        self.forwarder.flush();
+        self.end_round(&work);
+        self.retired = self.retiring && self.retire();
+        work
+    }
+
+    /// Goes on after a panic in [`Worker::poll`]: gives up the flow whose packet was in hand.
+    pub fn recover(&mut self) {
+        if let Some((instance, place)) = self.forwarder.in_hand.take() {
+            self.forwarder.counters.drops.count(DropReason::WorkerPanic);
+            if let (Some(instance), Some(place)) = (self.instances.find(instance), place) {
+                instance.flows.entry_mut(place).poison();
+            }
+        }
+        self.forwarder.counters.restarts.add(1);
+    }
+
+    /// Which worker this is.
+    pub fn id(&self) -> WorkerId {
+        self.forwarder.worker
+    }
+
+    /// Its receive queues, whose descriptors its driver sleeps on.
+    pub fn queues(&self) -> &[RxQueue] {
+        &self.queues
+    }
+
+    /// Its counters.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.forwarder.counters
+    }
+
+    /// Workers that were pushed something since the last call: their drivers may sleep.
+    pub fn take_pushed(&mut self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.forwarder.rings.take_pushed()
+    }
+
+    /// Whether an event was pushed to the node since the last call.
+    pub fn take_told(&mut self) -> bool {
+        std::mem::take(&mut self.forwarder.told)
+    }
+
+    /// Whether it has ended: it is not polled again.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether nothing waits in its rings: a driver looks once more before it sleeps.
+    pub fn is_idle(&self) -> bool {
+        self.commands.is_empty() && self.forwarder.rings.is_idle() && self.burst.is_empty()
+    }
+
+    fn carry_out_commands(&mut self) -> bool {
+        for _ in 0..COMMANDS {
+            let Ok(command) = self.commands.pop() else { return false };
+            self.carry_out(command);
+        }
+        true
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Connect(worker, outbox, inbox) => {
+                self.forwarder.rings.add_outbox(worker, outbox);
+                self.forwarder.rings.add_inbox(worker, inbox);
+            }
+            Command::Steer(steered, flips) => self.steer(steered, &flips),
+            Command::AddInstance(id, flows, counters) => self.add_instance(id, *flows, counters),
+            Command::RemoveInstance(id) => {
+                if let Some(instance) = self.instances.remove(id) {
+                    self.forwarder.tell(Event::Removed(id, Box::new(instance.flows)));
+                }
+            }
+            Command::Prepare(spec) => self.moves.prepare(&spec, &mut self.forwarder),
+            Command::Forget(id) => self.moves.forget(id),
+            Command::Ask(id) => self.moves.ask(id, &mut self.forwarder),
+            Command::AddRx(queue) => self.queues.push(*queue),
+            Command::AddTx(queue) => self.forwarder.egress.set_own(queue),
+            Command::TxVia(port, worker) => self.forwarder.egress.set_via(port, worker),
+            Command::Own(owner) => self.forwarder.resolver.own(*owner),
+            Command::PortOwner(port, worker) => self.forwarder.resolver.set_owner(port, worker),
+            Command::SortFrames => self.forwarder.sort_frames(),
+            Command::AdoptFrames(frames) => self.forwarder.pool.adopt(frames),
+            Command::GiveUp => self.give_up(),
+            Command::Disconnect(worker) => self.disconnecting.push(worker),
+            Command::ForgetWorker(worker) => self.forget_worker(worker),
+            Command::Retire => self.retiring = true,
+            Command::ReportFlows(query) => self.reports.start(query),
+            Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
+            Command::Panic(packets) => self.forwarder.ask_for_fault(packets),
+        }
+    }
+
+    fn add_instance(
+        &mut self,
+        id: InstanceId,
+        flows: FlowTable,
+        counters: Arc<crate::counters::InstanceCounters>,
+    ) {
+        self.instances.add(Instance::new(id, flows, counters));
+        self.forwarder.tell(Event::Ready(id));
+    }
+
+    /// Flips: packets from here on go the new way, and the markers go behind those before.
+    fn steer(&mut self, steered: Arc<Steered>, flips: &[Flip]) {
+        for flip in flips {
+            if flip.to == self.forwarder.worker {
+                // Its own packets do not pass a ring, so its own marker must not either.
+                self.moves.marker(flip.to, flip.id, flip.back);
+            } else {
+                let marker = Item::Marker { id: flip.id, back: flip.back };
+                self.forwarder.hand_out(flip.to, marker);
+            }
+        }
+        let generation = steered.generation;
+        let before = std::mem::replace(&mut self.steered, steered);
+        self.forwarder.tell(Event::Steers(generation, Some(before)));
+    }
+
+    /// Takes what other workers, and this one, have pushed.
+    fn take_items(&mut self) -> u64 {
+        let mut packets = 0;
+        for from in 0..self.forwarder.rings.inboxes() {
+            let sender = WorkerId(from as u8);
+            for _ in 0..ITEMS {
+                let Some(item) = self.forwarder.rings.pop(sender) else { break };
+                let carried = item.packets();
+                packets += carried;
+                self.forwarder.counters.handed_in.add(carried);
+                self.take(sender, item);
+            }
+            self.forwarder.take_home(sender);
+        }
+        packets
+    }
+
+    fn take(&mut self, sender: WorkerId, item: Item) {
+        match item {
+            Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
+            Item::Local(packet) => self.forwarder.answer_locally(packet),
+            Item::Transmit(port, frame) => self.forwarder.send(port, frame),
+            Item::Resolve(port, address) => self.forwarder.resolve_for_others(port, address),
+            Item::Resolved(resolution) => self.forwarder.resolved(&resolution),
+            Item::Marker { id, back } => self.moves.marker(sender, id, back),
+            Item::Fence => self.forwarder.tell(Event::Fenced(sender)),
+            Item::Move(id, message) => {
+                let mut context =
+                    Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
+                self.moves.message(sender, id, message, &mut context);
+            }
+        }
+    }
+
+    /// Gives a packet to an instance of this worker, unless a move holds it.
+    #[inline]
+    fn deliver(&mut self, steerer: WorkerId, id: InstanceId, packet: Packet) {
+        let mut context =
+            Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
+        if self.moves.is_empty() {
+            context.forward(id, packet);
+            return;
+        }
+        match self.moves.intercept(steerer, id, packet, &mut context) {
+            Intercepted::Process(packet) => context.forward(id, packet),
+            Intercepted::Kept => {}
+        }
+    }
+
+    fn step_moves(&mut self, now: Nanos) -> bool {
+        if self.moves.is_empty() {
+            return false;
+        }
+        let mut context =
+            Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
+        self.moves.step(now, &mut context)
+    }
+
+    fn report_piece(&mut self) -> bool {
+        let Self { reports, instances, forwarder, .. } = self;
+        reports.piece(instances, forwarder)
+    }
+}
+
+impl Context<'_> {
+    /// Gives a packet to an instance.
+    #[inline]
+    pub(crate) fn forward(&mut self, id: InstanceId, packet: Packet) {
+        match self.instances.find(id) {
+            Some(instance) => self.forwarder.forward(instance, packet),
+            None => self.forwarder.drop_packet(packet, DropReason::InstanceGone),
+        }
+    }
+}
+
+/// Slots of a command ring; the node waits when it is full.
+const COMMAND_RING: usize = 256;
+/// Slots of an event ring; what does not fit waits at the worker.
+const EVENT_RING: usize = 1024;

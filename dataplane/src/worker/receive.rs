@@ -1,0 +1,73 @@
+//! Receiving and steering: from a port's queue to the instance that owns the flow.
+
+use weir_frame::Frame;
+use weir_state_transfer::{ServiceId, WorkerId};
+
+use super::{Item, Packet, Worker};
+use crate::packet::partial::complete;
+use crate::packet::{self, Meta, Parsed};
+
+impl Worker {
+    /// Receives a burst from each queue and steers it; how many packets.
+    pub(super) fn receive(&mut self) -> u64 {
+        let mut received = self.steer_burst();
+        for queue in 0..self.queues.len() {
+            self.burst_queue = queue;
+            self.queues[queue].receive(&mut self.forwarder.pool, &mut self.burst);
+            self.burst.reverse();
+            received += self.steer_burst();
+        }
+        received
+    }
+
+    pub(super) fn steer_burst(&mut self) -> u64 {
+        let packets = self.burst.len() as u64;
+        while let Some(frame) = self.burst.pop() {
+            self.steer_frame(frame);
+        }
+        packets
+    }
+
+    fn steer_frame(&mut self, mut frame: Frame) {
+        let queue = &self.queues[self.burst_queue];
+        let (port, is_partial) = (queue.port, queue.partial_checksums);
+        match packet::parse(frame.data(), ServiceId(0)) {
+            Ok(Parsed::Arp) => {
+                let packet = Packet { frame, meta: Meta::of_arp(), port };
+                self.forwarder.local(packet);
+            }
+            Ok(Parsed::Ip(meta)) => {
+                if is_partial {
+                    complete(frame.data_mut(), &meta);
+                }
+                self.steer_packet(Packet { frame, meta, port });
+            }
+            Err(reason) => self.forwarder.drop_frame(frame, reason),
+        }
+    }
+
+    fn steer_packet(&mut self, mut packet: Packet) {
+        if self.forwarder.is_local(&packet) {
+            self.forwarder.local(packet);
+            return;
+        }
+        if let Some(reason) = self.forwarder.refuses(&packet) {
+            self.forwarder.drop_packet(packet, reason);
+            return;
+        }
+        let hash = self.forwarder.steering_hash.hash(&packet.meta.key);
+        packet.meta.hash = hash;
+        let instance = self.steered.steering.owner(&packet.meta.key, hash);
+        let worker = self.steered.workers[usize::from(instance.0)];
+        if worker == self.forwarder.worker {
+            self.deliver(worker, instance, packet);
+        } else {
+            self.hand_over(worker, Item::Packet(instance, packet));
+        }
+    }
+
+    fn hand_over(&mut self, worker: WorkerId, item: Item) {
+        self.forwarder.counters.handed_over.add(1);
+        self.forwarder.hand_out(worker, item);
+    }
+}

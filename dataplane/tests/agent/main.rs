@@ -1,0 +1,211 @@
+//! The agent as its clients meet it: a real node with two worker threads behind its Unix socket.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod served;
+
+use std::time::Duration;
+
+use served::Served;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+use weir_api::dataplane::v1 as api;
+
+/// Generous: the machine may be busy with other things.
+const LONG: Duration = Duration::from_secs(60);
+
+fn change(request_id: &str) -> Option<api::Change> {
+    Some(api::Change { request_id: request_id.to_owned(), generation: 0 })
+}
+
+#[tokio::test]
+async fn shows_the_node_its_first_instance_and_that_it_is_healthy() {
+    let served = Served::start("");
+    let node = served.node().await.get_node(api::GetNodeRequest {}).await.unwrap().into_inner();
+    assert_eq!((node.workers_max, node.instances_max, &*node.poll), (3, 64, "adaptive"));
+    assert_eq!(node.pid, std::process::id());
+    let listed = served.instances().await.list_instances(api::ListInstancesRequest {}).await;
+    let instances = listed.unwrap().into_inner().instances;
+    assert_eq!(instances.len(), 1);
+    assert_eq!((&*instances[0].name, instances[0].buckets), ("r1", 4096));
+    assert_eq!(instances[0].state(), api::InstanceState::Active);
+    let mut health = served.health().await;
+    for service in ["", "weir.dataplane.v1.NodeService", "weir.dataplane.v1.MoveService"] {
+        let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+        let answer = health.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status(), tonic_health::ServingStatus::Serving.into(), "{service}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_becomes_ready_by_itself_and_gets_the_buckets_that_are_moved_to_it() {
+    let served = Served::start("");
+    let id = served.create("r2", "create").await;
+    let moved = served.start_move(1, id, "0-2047", "move").await.unwrap();
+    let phases = served.watch(moved.id).await;
+    assert_eq!(phases.last(), Some(&api::MovePhase::Done), "{phases:?}");
+    assert!(phases.is_sorted_by(|a, b| a < b), "each phase once: {phases:?}");
+    let steering = served.steering().await.get_steering(api::GetSteeringRequest {}).await;
+    let steering = steering.unwrap().into_inner();
+    let owners = |range: std::ops::Range<usize>| steering.owners[range].to_vec();
+    assert!(owners(0..2048).iter().all(|owner| u32::from(*owner) == id));
+    assert!(owners(2048..4096).iter().all(|owner| *owner == 1));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn repeating_a_request_is_answered_as_before_and_changes_nothing() {
+    let served = Served::start("");
+    let first = served.create("r2", "same").await;
+    let request = api::CreateInstanceRequest {
+        change: change("same"),
+        name: "r2".to_owned(),
+        capacity_ns: 0,
+    };
+    let again = served.instances().await.create_instance(request).await.unwrap().into_inner();
+    assert_eq!(again.instance.unwrap().id, first);
+    let listed = served.instances().await.list_instances(api::ListInstancesRequest {}).await;
+    assert_eq!(listed.unwrap().into_inner().instances.len(), 2);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_have_a_code_a_reason_and_what_they_are_about() {
+    let served = Served::start("");
+    let refused = served.start_move(1, 9, "0-7", "a").await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!((&*info.domain, &*info.reason, &*info.metadata["name"]), ("weir", "NOT_FOUND", "9"));
+
+    let refused = served.start_move(1, 1, "0-7", "b").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let refused = served.start_move(1, 1, "7-0", "c").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "buckets");
+
+    let stale = api::CreateInstanceRequest {
+        change: Some(api::Change { request_id: "d".to_owned(), generation: 1_000_000 }),
+        name: "r2".to_owned(),
+        capacity_ns: 0,
+    };
+    let refused = served.instances().await.create_instance(stale).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "STALE_GENERATION");
+
+    let taken =
+        api::CreateInstanceRequest { change: change("e"), name: "r1".to_owned(), capacity_ns: 0 };
+    let refused = served.instances().await.create_instance(taken).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+
+    let worker = api::AddWorkerRequest { change: change("f"), core: 1023 };
+    let refused = served.workers().await.add_worker(worker).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn workers_come_and_go_while_it_runs() {
+    let served = Served::start("");
+    let mut workers = served.workers().await;
+    let request = api::AddWorkerRequest { change: change("add"), core: -1 };
+    let added = workers.add_worker(request).await.unwrap().into_inner().worker.unwrap();
+    assert_eq!((added.id, added.core), (2, -1));
+    let request = api::AddWorkerRequest { change: change("more"), core: -1 };
+    assert_eq!(workers.add_worker(request).await.unwrap_err().code(), Code::ResourceExhausted);
+    let request = api::RemoveWorkerRequest { change: change("remove"), id: 2 };
+    workers.remove_worker(request).await.unwrap();
+    let gone = async {
+        loop {
+            let listed = workers.list_workers(api::ListWorkersRequest {}).await.unwrap();
+            if listed.into_inner().workers.len() == 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("worker 2 leaves");
+    let request = api::AddWorkerRequest { change: change("again"), core: -1 };
+    let added = workers.add_worker(request).await.unwrap().into_inner().worker.unwrap();
+    assert_eq!(added.id, 2);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn flows_routes_and_neighbours_of_an_empty_node_are_lists_that_end() {
+    let served = Served::start("");
+    let mut routes = served.routes().await;
+    let mut listed = routes.list_routes(api::ListRoutesRequest {}).await.unwrap().into_inner();
+    assert!(listed.next().await.is_none());
+    let route = api::Route {
+        prefix: "10.0.0.0/8".to_owned(),
+        via: String::new(),
+        port: "nowhere".to_owned(),
+    };
+    let request = api::AddRouteRequest { change: change("route"), route: Some(route) };
+    assert_eq!(routes.add_route(request).await.unwrap_err().code(), Code::NotFound);
+    let mut flows = served.flows().await;
+    let request = api::ListFlowsRequest::default();
+    let mut listed = flows.list_flows(request).await.unwrap().into_inner();
+    assert!(listed.next().await.is_none());
+    let request = api::ListFlowsRequest { filter: "port=".to_owned(), ..Default::default() };
+    assert_eq!(flows.list_flows(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let mut neighbours = served.neighbours().await;
+    let listed = neighbours.list_neighbours(api::ListNeighboursRequest {}).await.unwrap();
+    assert!(listed.into_inner().neighbours.is_empty());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn faults_are_served_only_when_asked_for() {
+    let served = Served::start("");
+    let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0 };
+    let refused = served.faults().await.panic_worker(panic).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    served.stop().await;
+
+    let served = Served::start_with_faults();
+    let panic = api::PanicWorkerRequest { worker: 7, after_packets: 0 };
+    let refused = served.faults().await.panic_worker(panic).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_panics_is_started_again_and_goes_on() {
+    let served = Served::start_with_faults();
+    let panic = api::PanicWorkerRequest { worker: 1, after_packets: 0 };
+    served.faults().await.panic_worker(panic).await.unwrap();
+    let mut workers = served.workers().await;
+    let restarted = async {
+        loop {
+            let listed = workers.list_workers(api::ListWorkersRequest {}).await.unwrap();
+            if listed.into_inner().workers[1].restarts == 1 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, restarted).await.expect("worker 1 panics and is recovered");
+    let id = served.create("r2", "create").await;
+    let moved = served.start_move(1, id, "0-2047", "move").await.unwrap();
+    assert_eq!(served.watch(moved.id).await.last(), Some(&api::MovePhase::Done));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn workers_without_work_sleep() {
+    let served = Served::start("");
+    let mut workers = served.workers().await;
+    let asleep = async {
+        loop {
+            let listed = workers.list_workers(api::ListWorkersRequest {}).await.unwrap();
+            if listed.into_inner().workers.iter().all(|worker| worker.state == "sleeping") {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, asleep).await.expect("all workers sleep");
+    served.stop().await;
+}

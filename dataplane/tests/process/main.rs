@@ -1,0 +1,107 @@
+//! The process as an operator meets it: files in, exit codes and signals, packets from file to
+//! file.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod capture;
+mod running;
+
+use std::process::Command;
+
+use capture::{Packet, read, write};
+use running::{Folder, Running};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_weir-dataplane");
+
+fn check(folder: &Folder, text: &str) -> (Option<i32>, String, String) {
+    let file = folder.file("weir.toml", text);
+    let output = Command::new(BINARY).arg("--check").arg(file).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_good_file_is_ok_and_a_bad_one_has_exit_code_5_and_all_errors() {
+    let folder = Folder::new("check");
+    let (code, out, _) = check(&folder, "[node]\nname = 'a'\n");
+    assert_eq!((code, &*out), (Some(0), "ok\n"));
+    let (code, out, errors) = check(&folder, "[node]\nnam = 'a'\n[memry]\n");
+    assert_eq!((code, &*out), (Some(5), ""));
+    assert!(errors.contains("weir.toml:2:1") && errors.contains("did you mean `name`?"));
+    assert!(errors.contains("weir.toml:3:2") && errors.contains("did you mean `memory`?"));
+}
+
+#[test]
+fn a_bad_file_starts_nothing() {
+    let folder = Folder::new("bad");
+    let socket = folder.path("dataplane.sock");
+    let text = format!("[dataplane]\nsocket = '{}'\nbad = 1\n", socket.display());
+    let file = folder.file("weir.toml", &text);
+    let status = Command::new(BINARY).arg("--config").arg(file).output().unwrap().status;
+    assert_eq!(status.code(), Some(5));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error_of_its_own() {
+    let output = Command::new(BINARY).args(["--check", "/nonexistent/weir.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open"));
+}
+
+#[test]
+fn it_stops_cleanly_at_sigterm_and_at_sigint_and_a_second_one_is_refused() {
+    let folder = Folder::new("stop");
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let running = Running::start(&folder, "");
+        assert!(running.socket().exists());
+        let second = Command::new(BINARY).arg("--config").arg(running.config()).output().unwrap();
+        assert_eq!(second.status.code(), Some(1));
+        let errors = String::from_utf8(second.stderr).unwrap();
+        assert!(errors.contains("is served by another process"), "{errors}");
+        let socket = running.socket().to_owned();
+        assert_eq!(running.stop(signal).code(), Some(0));
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
+fn the_socket_of_a_killed_process_is_taken_over() {
+    let folder = Folder::new("killed");
+    let running = Running::start(&folder, "");
+    assert_eq!(running.stop(rustix::process::Signal::KILL).code(), None);
+    let running = Running::start(&folder, "");
+    assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+}
+
+#[test]
+fn packets_of_a_file_are_forwarded_in_order_to_a_file() {
+    let folder = Folder::new("pcap");
+    let (left, right, out) =
+        (folder.path("left.pcap"), folder.path("right.pcap"), folder.path("out.pcap"));
+    // The host on the right asks for the router, which so learns its address.
+    write(&right, &[Packet::arp_request([10, 0, 2, 2], [10, 0, 2, 1])]);
+    let packets: Vec<Packet> =
+        (0..12).map(|n| Packet::udp([10, 0, 1, 2], [10, 0, 2, 2], n)).collect();
+    write(&left, &packets);
+    let ports = format!(
+        "[[worker]]\n[[worker]]\n\
+         [[port]]\nname = 'left'\nbackend = 'pcap'\nrx = '{}'\naddresses = ['10.0.1.1/24']\n\
+         mac = '02:00:00:00:01:01'\n\
+         [[port]]\nname = 'right'\nbackend = 'pcap'\nrx = '{}'\ntx = '{}'\n\
+         addresses = ['10.0.2.1/24']\nmac = '02:00:00:00:02:01'\n",
+        left.display(),
+        right.display(),
+        out.display(),
+    );
+    let running = Running::start(&folder, &ports);
+    running.until_transmitted(packets.len() as u64 + 1);
+    assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+    let sent = read(&out);
+    let numbers: Vec<u8> = sent.iter().filter_map(Packet::udp_number).collect();
+    assert_eq!(numbers, (0..12).collect::<Vec<u8>>());
+    for packet in sent.iter().filter(|packet| packet.udp_number().is_some()) {
+        assert_eq!(packet.ttl(), 63);
+        assert!(packet.ip_checksum_is_right());
+        assert_eq!(packet.macs(), (Packet::HOST, [2, 0, 0, 0, 2, 1]));
+    }
+}

@@ -1,0 +1,80 @@
+//! `weir flow`.
+
+use clap::Subcommand;
+use weir_api::{
+    dataplane::v1::Flow,
+    v1::{ListFlowsRequest, flow_service_client::FlowServiceClient},
+};
+
+use super::{
+    client::{Client, service},
+    failure::Failure,
+    output::{Format, show_next, write},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Flows as they come, without waiting for all
+    List {
+        /// As in src=10.0.0.0/8,proto=udp,dport=53
+        #[arg(long, default_value = "")]
+        filter: String,
+        /// Only this instance's
+        #[arg(long, default_value = "")]
+        instance: String,
+        /// At most so many; 0 for all
+        #[arg(long, default_value_t = 0)]
+        limit: u64,
+    },
+}
+
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
+    let Verb::List { filter, instance, limit } = verb;
+    let mut service = service!(FlowServiceClient, client);
+    let ask = ListFlowsRequest { filter, instance, limit };
+    let mut stream = client.call(service.list_flows(client.request(ask))).await?;
+    if client.format == Format::Table {
+        let header = ["SOURCE", "DESTINATION", "PROTO", "INSTANCE", "BUCKET", "PACKETS", "BYTES"];
+        write(&row(header.map(str::to_owned)))?;
+    }
+    while let Some(part) = client.next(&mut stream).await? {
+        show_next(client.format, &part, |part| part.flows.iter().map(line).collect())?;
+    }
+    Ok(())
+}
+
+fn line(flow: &Flow) -> String {
+    row([
+        end(&flow.src, flow.src_port),
+        end(&flow.dst, flow.dst_port),
+        protocol(flow.protocol),
+        flow.instance.to_string(),
+        flow.bucket.to_string(),
+        flow.packets.to_string(),
+        flow.bytes.to_string(),
+    ])
+}
+
+fn row(cells: [String; 7]) -> String {
+    let [source, destination, protocol, instance, bucket, packets, bytes] = cells;
+    format!(
+        "{source:<24} {destination:<24} {protocol:<8} {instance:>8} {bucket:>6} {packets:>12} \
+         {bytes:>14}\n"
+    )
+}
+
+fn end(address: &str, port: u32) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+fn protocol(number: u32) -> String {
+    let name = match number {
+        1 => "icmp",
+        6 => "tcp",
+        17 => "udp",
+        58 => "icmpv6",
+        132 => "sctp",
+        _ => return number.to_string(),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,126 @@
+//! `weir`: a client of the sidecar's API and nothing else.
+//!
+//! Data goes to standard output, talk to standard error.
+#![forbid(unsafe_code)]
+
+mod client;
+mod doctor;
+mod drops;
+mod failure;
+mod flow;
+mod instance;
+mod r#move;
+mod neighbour;
+mod output;
+mod pki;
+mod port;
+mod route;
+mod scale;
+mod stats;
+mod status;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use self::{client::Client, failure::Failure};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done       1 failed        2 usage         3 not found   4 conflict or precondition
+  5 bad file   6 unreachable   7 denied        8 deadline    9 a check found problems";
+
+/// Looks at a Weir node and changes it.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    client: client::Options,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// The node as a whole
+    Status,
+    /// Where packets enter and leave
+    #[command(subcommand)]
+    Port(port::Verb),
+    /// Switch instances and their load
+    #[command(subcommand)]
+    Instance(instance::Verb),
+    /// The pinned threads that move packets
+    #[command(subcommand)]
+    Worker(worker::Verb),
+    /// The number of instances: by command, by policy, and what became of it
+    Scale(scale::Scale),
+    /// Change the owner of flows and their state
+    Move(r#move::Move),
+    /// Routes
+    #[command(subcommand)]
+    Route(route::Verb),
+    /// Link-layer addresses that the ports have learned
+    #[command(subcommand)]
+    Neighbour(neighbour::Verb),
+    /// Per-flow state of the instances
+    #[command(subcommand)]
+    Flow(flow::Verb),
+    /// Drops by reason, frames by place, and the balance of packets
+    Drops(drops::Drops),
+    /// All figures of the node
+    Stats(stats::Stats),
+    /// What this machine lacks, with the command that mends it
+    Doctor,
+    /// Certificates for the TCP address of the API
+    #[command(subcommand)]
+    Pki(pki::Verb),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.noun {
+        Noun::Pki(verb) => return pki::run(verb),
+        Noun::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
+            return output::write(&String::from_utf8_lossy(&script));
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if matches!(arguments.noun, Noun::Doctor) {
+            return doctor::run(&arguments.client).await;
+        }
+        let client = Client::connect(&arguments.client).await?;
+        match arguments.noun {
+            Noun::Status => status::run(&client).await,
+            Noun::Port(verb) => port::run(&client, verb).await,
+            Noun::Instance(verb) => instance::run(&client, verb).await,
+            Noun::Worker(verb) => worker::run(&client, verb).await,
+            Noun::Scale(scale) => scale::run(&client, scale).await,
+            Noun::Move(command) => r#move::run(&client, command).await,
+            Noun::Route(verb) => route::run(&client, verb).await,
+            Noun::Neighbour(verb) => neighbour::run(&client, verb).await,
+            Noun::Flow(verb) => flow::run(&client, verb).await,
+            Noun::Drops(drops) => drops::run(&client, drops).await,
+            Noun::Stats(stats) => stats::run(&client, stats).await,
+            Noun::Doctor | Noun::Pki(_) | Noun::Completion { .. } => Ok(()),
+        }
+    })
+}

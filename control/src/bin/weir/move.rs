@@ -1,0 +1,148 @@
+//! `weir move`.
+
+use clap::{Args, Subcommand};
+use weir_api::{
+    dataplane::v1::{self as dataplane, MovePhase},
+    v1::{
+        ListMovesRequest, StartMoveRequest, UndoMoveRequest, WatchMoveRequest,
+        move_service_client::MoveServiceClient, start_move_request::Selection,
+    },
+};
+
+use super::{
+    client::{Client, service},
+    failure::Failure,
+    output::{columns, show, show_next, span},
+};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Move {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    start: Start,
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    /// The instance that owns the flows
+    #[arg(long, value_name = "INSTANCE", required = true)]
+    from: Option<String>,
+    /// The instance that shall own them
+    #[arg(long, value_name = "INSTANCE", required = true)]
+    to: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    /// Return when it has begun
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Flows, as in src=10.0.0.0/8,proto=udp,dport=53
+    #[arg(long)]
+    filter: Option<String>,
+    /// Steering buckets, as in 0-1023,2048
+    #[arg(long)]
+    buckets: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Moves in progress and the last that ended
+    List,
+    /// Follow a move until it ends
+    Watch {
+        /// Its number
+        id: u64,
+    },
+    /// Undo a move whose first flow has not left
+    Undo {
+        /// Its number
+        id: u64,
+    },
+}
+
+pub(crate) async fn run(client: &Client, command: Move) -> Result<(), Failure> {
+    let mut service = service!(MoveServiceClient, client);
+    match command.verb {
+        None => start(client, command.start).await,
+        Some(Verb::List) => {
+            let listed = service.list_moves(client.request(ListMovesRequest {}));
+            show(client.format, &client.call(listed).await?, |listed| table(&listed.moves))
+        }
+        Some(Verb::Watch { id }) => watch(client, id).await,
+        Some(Verb::Undo { id }) => {
+            let ask = UndoMoveRequest { change: client.change()?, id };
+            let undone = client.call(service.undo_move(client.request(ask))).await?;
+            show(client.format, &undone, |undone| table(undone.r#move.as_slice()))
+        }
+    }
+}
+
+async fn start(client: &Client, start: Start) -> Result<(), Failure> {
+    let mut service = service!(MoveServiceClient, client);
+    let Which { filter, buckets } = start.which;
+    let ask = StartMoveRequest {
+        change: client.change()?,
+        from: start.from.unwrap_or_default(),
+        to: start.to.unwrap_or_default(),
+        selection: filter.map(Selection::Filter).or(buckets.map(Selection::Buckets)),
+    };
+    let begun = client.call(service.start_move(client.request(ask))).await?;
+    if start.no_wait {
+        return show(client.format, &begun, |begun| table(begun.r#move.as_slice()));
+    }
+    watch(client, begun.r#move.map_or(0, |begun| begun.id)).await
+}
+
+/// Shows each phase on the way to standard error and the end to standard output.
+async fn watch(client: &Client, id: u64) -> Result<(), Failure> {
+    let mut service = service!(MoveServiceClient, client);
+    let ask = WatchMoveRequest { id };
+    let mut stream = client.call(service.watch_move(client.request(ask))).await?;
+    let mut last = None;
+    while let Some(seen) = client.next(&mut stream).await? {
+        if let Some(seen) = &seen.r#move {
+            eprintln!("move {id}: {}", phase(seen));
+        }
+        last = Some(seen);
+    }
+    let Some(last) = last else { return Err(Failure::NotReached) };
+    show_next(client.format, &last, |last| table(last.r#move.as_slice()))?;
+    let done = last.r#move.is_some_and(|last| last.phase() == MovePhase::Done);
+    if done { Ok(()) } else { Err(Failure::NotReached) }
+}
+
+fn phase(seen: &dataplane::Move) -> String {
+    seen.phase().as_str_name().trim_start_matches("MOVE_PHASE_").to_lowercase()
+}
+
+fn table(moves: &[dataplane::Move]) -> String {
+    use dataplane::r#move::Selection;
+    let header =
+        ["MOVE", "FROM", "TO", "WHAT", "PHASE", "FLOWS", "HELD", "HOLD P99", "TOOK", "REASON"];
+    let row = |seen: &dataplane::Move| {
+        let what = match &seen.selection {
+            Some(Selection::Filter(filter)) => filter.clone(),
+            Some(Selection::Buckets(buckets)) => format!("buckets {buckets}"),
+            None => String::new(),
+        };
+        vec![
+            seen.id.to_string(),
+            seen.from.to_string(),
+            seen.to.to_string(),
+            what,
+            phase(seen),
+            seen.flows.to_string(),
+            seen.held.to_string(),
+            span(seen.hold_p99_ns),
+            span(seen.ended_ns.saturating_sub(seen.started_ns)),
+            seen.reason.clone(),
+        ]
+    };
+    columns(&header, moves.iter().map(row).collect())
+}

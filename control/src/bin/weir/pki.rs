@@ -1,0 +1,80 @@
+//! `weir pki`.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use clap::{Subcommand, ValueEnum};
+use weir_control::{
+    fault::Fault,
+    listen::Role,
+    pki::{self, PkiError, Purpose},
+};
+
+use super::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a certificate authority in a directory
+    Init {
+        /// The directory; made with mode 0700
+        directory: PathBuf,
+    },
+    /// Issue a certificate and its key, beside the authority
+    Issue {
+        /// The directory of the authority
+        directory: PathBuf,
+        /// Who it is for; also the name of the files
+        #[arg(long)]
+        name: String,
+        /// What it allows
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// A name or address that a server is reached by; may be repeated
+        #[arg(long, value_name = "NAME")]
+        san: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RoleName {
+    /// The sidecar's side
+    Server,
+    /// A caller that may change
+    Operator,
+    /// A caller that may look
+    Viewer,
+}
+
+pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
+    let now = now();
+    match verb {
+        Verb::Init { directory } => {
+            pki::init(&directory, now).map_err(|error| fault(&error))?;
+            eprintln!("made an authority in {}", directory.display());
+        }
+        Verb::Issue { directory, name, role, san } => {
+            let purpose = match role {
+                RoleName::Server => Purpose::Server,
+                RoleName::Operator => Purpose::Caller(Role::Operator),
+                RoleName::Viewer => Purpose::Caller(Role::Viewer),
+            };
+            pki::issue(&directory, &name, purpose, &san, now).map_err(|error| fault(&error))?;
+            eprintln!("issued {} and its key", directory.join(format!("{name}.crt")).display());
+        }
+    }
+    Ok(())
+}
+
+fn fault(error: &PkiError) -> Fault {
+    match error {
+        PkiError::Exists(_) => Fault::new(tonic::Code::AlreadyExists, "EXISTS", error.to_string()),
+        PkiError::Name(_) | PkiError::NoSan => Fault::invalid("ARGUMENT", error.to_string()),
+        PkiError::File { .. } | PkiError::Certificate(_) => {
+            Fault::invalid("BAD_FILE", error.to_string()).fix("weir pki init DIRECTORY")
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid from this moment")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,49 @@
+//! `weir status`.
+
+use weir_api::v1::{
+    GetStatusRequest, GetStatusResponse, status_service_client::StatusServiceClient,
+};
+
+use super::{
+    client::{Client, service},
+    failure::Failure,
+    output::{pairs, percent, show, span},
+    scale::operation_line,
+};
+
+pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
+    let mut service = service!(StatusServiceClient, client);
+    let status = client.call(service.get_status(client.request(GetStatusRequest {}))).await?;
+    show(client.format, &status, table)
+}
+
+fn table(status: &GetStatusResponse) -> String {
+    let dataplane = status.dataplane.clone().unwrap_or_default();
+    let node = dataplane.node.as_ref();
+    let reached = match node {
+        Some(node) => format!(
+            "version {}, pid {}, up {}, {} polling",
+            node.version,
+            node.pid,
+            span(node.uptime_ns),
+            node.poll
+        ),
+        None => format!("not reached at {}: {}", dataplane.socket, dataplane.error),
+    };
+    let operation = status.operation.as_ref().map_or("none".to_owned(), operation_line);
+    pairs(&[
+        ("sidecar", format!("version {}, up {}", status.version, span(status.uptime_ns))),
+        ("data plane", reached),
+        (
+            "instances",
+            format!("{} active, {} desired", status.instances_active, status.instances_desired),
+        ),
+        (
+            "load",
+            format!("mean {}, highest {}", percent(status.load_mean), percent(status.load_max)),
+        ),
+        ("scaling", if status.auto { "by policy" } else { "by command" }.to_owned()),
+        ("operation", operation),
+        ("generation", status.generation.to_string()),
+    ])
+}

@@ -1,0 +1,89 @@
+//! The sidecar's part of the configuration file: the tables `[control]` and `[scaling]`.
+//!
+//! The file is shared with the data plane, which reads the other tables. It holds boot facts
+//! only; what is told at run time lives in the store.
+
+mod check;
+mod span;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+pub use self::{
+    check::{ConfigError, Fault as ConfigFault},
+    span::{Span, SpanError},
+};
+use crate::scaling::policy::Policy;
+
+/// What the sidecar is told at start.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Sockets, store and TLS.
+    pub control: Control,
+    /// The policy of scaling.
+    pub scaling: Policy,
+}
+
+/// The `[control]` table.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// Unix socket on which the API is served.
+    pub socket: PathBuf,
+    /// Unix socket of the data plane.
+    pub dataplane_socket: PathBuf,
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// TCP address on which the API is served too; needs [`Control::tls`].
+    pub listen: Option<SocketAddr>,
+    /// Certificates for the TCP address.
+    pub tls: Option<Tls>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            socket: "/run/weir/control.sock".into(),
+            dataplane_socket: "/run/weir/dataplane.sock".into(),
+            store: "/var/lib/weir/control.db".into(),
+            listen: None,
+            tls: None,
+        }
+    }
+}
+
+/// The `[control.tls]` table: PEM files as `weir pki` writes them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Tls {
+    /// The authority that callers' certificates must come from.
+    pub ca: PathBuf,
+    /// The server's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with everything that is wrong with the sidecar's tables.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Checks the text of a file; `name` is what the errors call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the sidecar's tables, each with its place.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        check::parse(text, name)
+    }
+}

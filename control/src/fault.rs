@@ -1,0 +1,147 @@
+//! Errors of the API: what, which object, what to do.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{scaling::plan::PlanError, store::StoreError};
+
+/// The domain of every `ErrorInfo` of this API.
+pub const DOMAIN: &str = "weir";
+
+/// An error on its way to a caller.
+///
+/// It becomes a `google.rpc.Status` with an `ErrorInfo`; object and fix are in its metadata.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// The gRPC code.
+    pub code: Code,
+    /// Upper-case constant that programs match on.
+    pub reason: String,
+    /// What went wrong.
+    pub message: String,
+    /// Which object it is about, as in `instances/sw3`.
+    pub object: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Fault {
+    /// A fault without object and fix.
+    pub fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.into(),
+            object: String::new(),
+            fix: String::new(),
+        }
+    }
+
+    /// A request that is wrong in itself.
+    pub fn invalid(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, reason, message)
+    }
+
+    /// A request that does not fit what there is.
+    pub fn precondition(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::FailedPrecondition, reason, message)
+    }
+
+    /// An object that does not exist; `kind` is its plural noun.
+    pub fn not_found(kind: &str, name: &str) -> Self {
+        let noun = kind.trim_end_matches('s');
+        Self::new(Code::NotFound, "NOT_FOUND", format!("there is no {noun} {name}"))
+            .object(format!("{kind}/{name}"))
+            .fix(format!("weir {noun} list"))
+    }
+
+    /// Names the object.
+    pub fn object(mut self, object: impl Into<String>) -> Self {
+        self.object = object.into();
+        self
+    }
+
+    /// Says what to do.
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = fix.into();
+        self
+    }
+
+    /// Reads a fault from what a server answered. Without `ErrorInfo`, the reason is the code.
+    pub fn from_status(status: &Status) -> Self {
+        let info = status.get_details_error_info();
+        let (reason, metadata) = info.map_or_else(
+            || (format!("{:?}", status.code()), HashMap::new()),
+            |info| (info.reason, info.metadata),
+        );
+        let of = |key: &str| metadata.get(key).cloned().unwrap_or_default();
+        Self {
+            code: status.code(),
+            reason,
+            message: status.message().to_owned(),
+            object: of("object"),
+            fix: of("fix"),
+        }
+    }
+
+    /// A fault from the data plane, passed on with its words.
+    pub fn from_dataplane(status: &Status) -> Self {
+        if status.get_details_error_info().is_some() {
+            return Self::from_status(status);
+        }
+        match status.code() {
+            Code::Unavailable => Self::new(
+                Code::Unavailable,
+                "DATAPLANE_UNREACHABLE",
+                format!("the data plane does not answer: {}", status.message()),
+            )
+            .object("dataplane")
+            .fix("systemctl start weir-dataplane, or weir-dataplane --config FILE"),
+            code => Self::new(code, "DATAPLANE_REFUSED", status.message()).object("dataplane"),
+        }
+    }
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        let mut metadata = HashMap::new();
+        for (key, value) in [("object", &fault.object), ("fix", &fault.fix)] {
+            if !value.is_empty() {
+                metadata.insert(key.to_owned(), value.clone());
+            }
+        }
+        let mut details = ErrorDetails::with_error_info(&fault.reason, DOMAIN, metadata);
+        if fault.code == Code::InvalidArgument && !fault.object.is_empty() {
+            details.add_bad_request_violation(&fault.object, &fault.message);
+        }
+        Self::with_error_details(fault.code, fault.message, details)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full { .. } => Code::ResourceExhausted,
+            _ => Code::Internal,
+        };
+        Self::new(code, "STORE_FAILED", error.to_string())
+            .object("store")
+            .fix("see that the disk of the store has room and is writable; nothing was changed")
+    }
+}
+
+impl From<PlanError> for Fault {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Count(_) => {
+                Self::invalid("INSTANCE_COUNT", error.to_string()).object("instances")
+            }
+            PlanError::Buckets(_) => Self::precondition("STEERING_TABLE", error.to_string())
+                .object("steering")
+                .fix("run weir-control and weir-dataplane of the same version"),
+        }
+    }
+}

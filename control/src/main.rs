@@ -1,0 +1,88 @@
+//! The sidecar's process.
+#![forbid(unsafe_code)]
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use weir_control::{
+    config::Config,
+    scaling::operation::{StepName, StepNameError},
+    service::serve,
+    sidecar::Sidecar,
+};
+
+/// The sidecar of a Weir node: serves the API, scales, and keeps the node at its desired state.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file of the node.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 when it is sound, 5 when it is not.
+    #[arg(long)]
+    check: bool,
+    /// For tests: let operations stand still before this step, as in `move:2`.
+    #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
+    pause_at: Option<StepName>,
+}
+
+fn step(text: &str) -> Result<StepName, StepNameError> {
+    text.parse()
+}
+
+/// The exit code for a configuration that is not sound.
+const BAD_CONFIG: u8 = 5;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if arguments.check {
+        eprintln!("{}: the sidecar's tables are sound", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run(config, arguments.pause_at) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, pause_at: Option<StepName>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let store = config.control.store.clone();
+        let sidecar = Sidecar::start(config, pause_at)
+            .await
+            .with_context(|| format!("cannot open the store {}", store.display()))?;
+        let server = serve(&sidecar).await?;
+        let socket = &sidecar.config().control.socket;
+        tracing::info!(socket = %socket.display(), listening = ?server.listening, "serves");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stops");
+        sidecar.stop().await;
+        server.ended().await;
+        Ok(())
+    })
+}

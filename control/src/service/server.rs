@@ -1,0 +1,159 @@
+//! The server: limits, health, reflection, and the listeners before it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{service::Routes, transport};
+use weir_api::v1::{
+    counter_service_server::CounterServiceServer, flow_service_server::FlowServiceServer,
+    instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
+    neighbour_service_server::NeighbourServiceServer, port_service_server::PortServiceServer,
+    route_service_server::RouteServiceServer, scale_service_server::ScaleServiceServer,
+    stats_service_server::StatsServiceServer, status_service_server::StatusServiceServer,
+    worker_service_server::WorkerServiceServer,
+};
+
+use super::Api;
+use crate::{
+    listen::{
+        ACCEPTED_MAX, Authorise, ListenError, TlsFiles, listen_tcp, listen_unix, prepare_socket,
+    },
+    sidecar::Sidecar,
+};
+
+/// The largest request, in bytes. All requests are small; a route is the largest.
+const REQUEST_MAX: usize = 64 << 10;
+/// Limits of one connection. The library's own defaults leave some of them open.
+const STREAMS_MAX: u32 = 100;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const HEADER_LIST_MAX: u32 = 16 << 10;
+const FRAME_MAX: u32 = 16 << 10;
+const LOCAL_RESETS_MAX: usize = 1_024;
+const PENDING_RESETS_MAX: usize = 20;
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+const CONNECTION_AGE: Duration = Duration::from_secs(24 * 3_600);
+/// How long a request may take to be answered, or a stream to begin.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long streams in progress may go on when the server is told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A listener cannot be set up.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The descriptors of the API are broken.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A server that runs until it is stopped.
+#[derive(Debug)]
+pub struct Server {
+    socket: PathBuf,
+    task: JoinHandle<Result<(), transport::Error>>,
+    /// The TCP address, with the port that the system chose.
+    pub listening: Option<std::net::SocketAddr>,
+}
+
+/// Serves the API of a sidecar on its Unix socket, and on TCP when it is told to.
+///
+/// # Errors
+/// When a listener cannot be set up; then nothing is served.
+pub async fn serve(sidecar: &Arc<Sidecar>) -> Result<Server, ServeError> {
+    let control = &sidecar.config().control;
+    let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
+    let socket = control.socket.clone();
+    let mut listening = None;
+    // The configuration refuses an address without TLS.
+    if let (Some(address), Some(tls)) = (control.listen, &control.tls) {
+        let system = |source| ListenError::System { what: address.to_string(), source };
+        let listener = TcpListener::bind(address).await.map_err(system)?;
+        listening = listener.local_addr().ok();
+        let files = TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() };
+        tokio::spawn(listen_tcp(listener, &files, accepted.clone())?);
+    }
+    let listener = prepare_socket(&socket).await?;
+    tokio::spawn(listen_unix(listener, accepted));
+    let services = services(Api::new(Arc::clone(sidecar))).await?;
+    let stopping = Arc::clone(sidecar);
+    let task =
+        tokio::spawn(limited().layer(Authorise).add_routes(services).serve_with_incoming_shutdown(
+            ReceiverStream::new(connections),
+            async move {
+                stopping.stopped().await;
+            },
+        ));
+    Ok(Server { socket, task, listening })
+}
+
+impl Server {
+    /// Waits until the server has ended after [`Sidecar::stop`], and removes its socket.
+    pub async fn ended(self) {
+        let mut task = self.task;
+        match tokio::time::timeout(STOP_LIMIT, &mut task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(outcome) => tracing::warn!(?outcome, "the server ended badly"),
+            Err(_) => task.abort(),
+        }
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::debug!(%error, "the socket was gone already");
+        }
+    }
+}
+
+fn limited() -> transport::Server {
+    transport::Server::builder()
+        .timeout(ANSWER_LIMIT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(HEADER_LIST_MAX)
+        .max_frame_size(FRAME_MAX)
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
+        .max_connection_age(CONNECTION_AGE)
+}
+
+/// Adds each service with the request limit, and its entry in the health service.
+macro_rules! add_services {
+    ($routes:ident, $health:ident, $api:ident, [$($server:ident),+ $(,)?]) => {$(
+        $health.set_serving::<$server<Api>>().await;
+        $routes = $routes
+            .add_service($server::new($api.clone()).max_decoding_message_size(REQUEST_MAX));
+    )+};
+}
+
+async fn services(api: Api) -> Result<Routes, ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let mut routes = Routes::new(health_service);
+    add_services!(
+        routes,
+        health,
+        api,
+        [
+            StatusServiceServer,
+            PortServiceServer,
+            WorkerServiceServer,
+            InstanceServiceServer,
+            ScaleServiceServer,
+            MoveServiceServer,
+            RouteServiceServer,
+            NeighbourServiceServer,
+            FlowServiceServer,
+            CounterServiceServer,
+            StatsServiceServer,
+        ]
+    );
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(weir_api::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
+}

@@ -1,0 +1,82 @@
+//! Changes asked for by callers: each once, on the generation that it was based on.
+
+use prost::{Message, Name};
+use tonic::Code;
+use weir_api::dataplane::v1::Change;
+
+use super::Sidecar;
+use crate::{fault::Fault, store::Answer};
+
+/// The longest request id, in bytes.
+const REQUEST_ID_MAX: usize = 64;
+
+impl Sidecar {
+    /// Makes a change unless it was made before; then answers as before.
+    ///
+    /// `job` checks and begins the change. It runs while no other change does.
+    pub(crate) async fn change<Q, R>(
+        &self,
+        request: &Q,
+        change: Option<&Change>,
+        job: impl Future<Output = Result<R, Fault>>,
+    ) -> Result<R, Fault>
+    where
+        Q: Message + Name,
+        R: Message + Default,
+    {
+        let change = change.cloned().unwrap_or_default();
+        check_request_id(&change.request_id)?;
+        let mut answer = Answer {
+            request_id: change.request_id.clone(),
+            method: Q::full_name(),
+            request: request.encode_to_vec(),
+            response: Vec::new(),
+        };
+        let _guard = self.changes.lock().await;
+        let id = change.request_id.clone();
+        let (before, generation) = self
+            .store
+            .run(move |database| Ok((database.answer(&id)?, database.desired()?.generation)))
+            .await?;
+        if let Some(before) = before {
+            return repeat(&before, &answer);
+        }
+        if change.generation != 0 && change.generation != generation {
+            let message = format!(
+                "the change is based on generation {}, but the node is at {generation}",
+                change.generation
+            );
+            return Err(Fault::new(Code::Aborted, "GENERATION_STALE", message)
+                .object("generation")
+                .fix("read the state again (weir status), then ask for the change again"));
+        }
+        let response = job.await?;
+        answer.response = response.encode_to_vec();
+        self.store.run(move |database| database.accept(&answer)).await?;
+        Ok(response)
+    }
+}
+
+fn check_request_id(id: &str) -> Result<(), Fault> {
+    if id.is_empty() {
+        return Err(Fault::invalid("REQUEST_ID_MISSING", "the change has no request id")
+            .object("change.request_id")
+            .fix("choose one for each change, so that repeating it is harmless"));
+    }
+    if id.len() > REQUEST_ID_MAX {
+        let message = format!("the request id is longer than {REQUEST_ID_MAX} characters");
+        return Err(Fault::invalid("REQUEST_ID_LONG", message).object("change.request_id"));
+    }
+    Ok(())
+}
+
+fn repeat<R: Message + Default>(before: &Answer, asked: &Answer) -> Result<R, Fault> {
+    if before.method != asked.method || before.request != asked.request {
+        let message = format!("request id {} was used for another change", before.request_id);
+        return Err(Fault::invalid("REQUEST_ID_REUSED", message)
+            .object("change.request_id")
+            .fix("choose a new request id"));
+    }
+    R::decode(before.response.as_slice())
+        .map_err(|error| Fault::new(Code::Internal, "STORE_FAILED", error.to_string()))
+}

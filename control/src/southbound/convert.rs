@@ -1,0 +1,58 @@
+//! From the data plane's messages to what the scaling logic sees.
+
+use weir_api::dataplane::v1::{
+    GetSteeringResponse, Instance, InstanceState, Move, MovePhase as Phase,
+};
+
+use crate::scaling::{
+    machine::{MovePhase, Observed, ObservedMove},
+    plan::{Lifecycle, Running, RunningInstance},
+};
+
+/// What a scale operation sees of the data plane.
+pub fn observed(incarnation: u64, instances: &[Instance], moves: &[Move]) -> Observed {
+    let moves = moves.iter().map(|listed| {
+        let phase = match listed.phase() {
+            Phase::Done => MovePhase::Done,
+            Phase::Undone => MovePhase::Undone,
+            Phase::Unspecified
+            | Phase::Queued
+            | Phase::Preparing
+            | Phase::Draining
+            | Phase::Exporting
+            | Phase::Undoing => MovePhase::InProgress,
+        };
+        let seen = ObservedMove { id: listed.id, phase, flows: listed.flows };
+        (listed.request_id.clone(), seen)
+    });
+    Observed { incarnation, instances: instances_of(instances), moves: moves.collect() }
+}
+
+/// What a plan starts from.
+pub fn running(instances: &[Instance], steering: &GetSteeringResponse) -> Running {
+    Running {
+        instances: instances_of(instances),
+        owners: steering.owners.clone(),
+        steers_beyond_buckets: !steering.rules.is_empty() || steering.exact_flows > 0,
+    }
+}
+
+/// Whether a move is over.
+pub fn ended(phase: Phase) -> bool {
+    matches!(phase, Phase::Done | Phase::Undone)
+}
+
+fn instances_of(instances: &[Instance]) -> Vec<RunningInstance> {
+    let convert = |instance: &Instance| RunningInstance {
+        id: instance.id,
+        name: instance.name.clone(),
+        state: match instance.state() {
+            InstanceState::Unspecified | InstanceState::Starting => Lifecycle::Starting,
+            InstanceState::Ready => Lifecycle::Ready,
+            InstanceState::Active => Lifecycle::Active,
+            InstanceState::Paused => Lifecycle::Paused,
+            InstanceState::Stopping => Lifecycle::Stopping,
+        },
+    };
+    instances.iter().map(convert).collect()
+}

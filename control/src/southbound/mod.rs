@@ -1,0 +1,234 @@
+//! The client of the data plane's API.
+//!
+//! The connection is made when it is first needed and again when it was lost. Each request has a
+//! time limit, so a data plane that hangs holds nobody up.
+
+mod convert;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+use weir_api::dataplane::v1::{
+    AddRouteRequest, Change, CreateInstanceRequest, GetCountersRequest, GetCountersResponse,
+    GetNodeRequest, GetNodeResponse, GetSteeringRequest, InstanceState, ListInstancesRequest,
+    ListInstancesResponse, ListMovesRequest, ListPortsRequest, ListRoutesRequest,
+    ListWorkersRequest, Move, Port, RemoveInstanceRequest, Route, SetInstanceStateRequest,
+    StartMoveRequest, UndoMoveRequest, Worker, flow_service_client::FlowServiceClient,
+    instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
+    neighbour_service_client::NeighbourServiceClient, node_service_client::NodeServiceClient,
+    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
+    start_move_request::Selection, steering_service_client::SteeringServiceClient,
+    worker_service_client::WorkerServiceClient,
+};
+
+pub use self::convert::{ended, observed, running};
+use crate::scaling::{
+    machine::{Action, Observed, Request},
+    plan::Running,
+};
+
+/// How long the data plane may take to answer one request.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// Largest message accepted from the data plane, in bytes: a listing of 256 moves, or of ports
+/// and counters, is far below.
+const MESSAGE_MAX: usize = 4 << 20;
+
+/// A data plane, reached through its Unix socket.
+#[derive(Debug, Clone)]
+pub struct Southbound {
+    channel: Channel,
+    socket: PathBuf,
+}
+
+/// A client of one of the data plane's services, with the limits set.
+macro_rules! client {
+    ($name:ident, $client:ident) => {
+        #[doc = concat!("A [`", stringify!($client), "`] on the connection.")]
+        pub fn $name(&self) -> $client<Channel> {
+            $client::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+        }
+    };
+}
+
+impl Southbound {
+    /// A data plane at this socket; connects when first asked. Must be called inside a runtime.
+    pub fn new(socket: &Path) -> Self {
+        let path = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        let channel = Endpoint::from_static("http://dataplane")
+            .timeout(REQUEST_LIMIT)
+            .connect_timeout(REQUEST_LIMIT)
+            .connect_with_connector_lazy(connector);
+        Self { channel, socket: socket.to_owned() }
+    }
+
+    /// The socket that it is reached by.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    client!(instances, InstanceServiceClient);
+    client!(moves, MoveServiceClient);
+    client!(workers, WorkerServiceClient);
+    client!(routes, RouteServiceClient);
+    client!(neighbours, NeighbourServiceClient);
+    client!(flows, FlowServiceClient);
+
+    /// Facts of the process.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn node(&self) -> Result<GetNodeResponse, Status> {
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        Ok(client.get_node(GetNodeRequest {}).await?.into_inner())
+    }
+
+    /// Every counter and the balance.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn counters(&self) -> Result<GetCountersResponse, Status> {
+        let client = NodeServiceClient::new(self.channel.clone());
+        let mut client = client.max_decoding_message_size(MESSAGE_MAX);
+        Ok(client.get_counters(GetCountersRequest {}).await?.into_inner())
+    }
+
+    /// The ports.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_ports(&self) -> Result<Vec<Port>, Status> {
+        let client = PortServiceClient::new(self.channel.clone());
+        let mut client = client.max_decoding_message_size(MESSAGE_MAX);
+        Ok(client.list_ports(ListPortsRequest {}).await?.into_inner().ports)
+    }
+
+    /// The workers.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_workers(&self) -> Result<Vec<Worker>, Status> {
+        let response = self.workers().list_workers(ListWorkersRequest {}).await?;
+        Ok(response.into_inner().workers)
+    }
+
+    /// The instances and when their counters were read.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_instances(&self) -> Result<ListInstancesResponse, Status> {
+        Ok(self.instances().list_instances(ListInstancesRequest {}).await?.into_inner())
+    }
+
+    /// Moves in progress and the last that ended.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_moves(&self) -> Result<Vec<Move>, Status> {
+        Ok(self.moves().list_moves(ListMovesRequest {}).await?.into_inner().moves)
+    }
+
+    /// All routes.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_routes(&self) -> Result<Vec<Route>, Status> {
+        let mut stream = self.routes().list_routes(ListRoutesRequest {}).await?.into_inner();
+        let mut routes = Vec::new();
+        while let Some(message) = stream.message().await? {
+            routes.extend(message.routes);
+        }
+        Ok(routes)
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn add_route(&self, change: Change, route: Route) -> Result<(), Status> {
+        let request = AddRouteRequest { change: Some(change), route: Some(route) };
+        self.routes().add_route(request).await?;
+        Ok(())
+    }
+
+    /// What a scale operation needs to know to go on.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn observe(&self) -> Result<Observed, Status> {
+        let (node, instances, moves) =
+            tokio::try_join!(self.node(), self.list_instances(), self.list_moves())?;
+        Ok(observed(node.incarnation, &instances.instances, &moves))
+    }
+
+    /// What a plan starts from.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn running(&self) -> Result<Running, Status> {
+        let mut steering =
+            SteeringServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let steering = async { steering.get_steering(GetSteeringRequest {}).await };
+        let (instances, steering) = tokio::try_join!(self.list_instances(), steering)?;
+        Ok(running(&instances.instances, &steering.into_inner()))
+    }
+
+    /// Asks for one action of a scale operation.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn perform(&self, action: &Action) -> Result<(), Status> {
+        let change = Some(Change { request_id: action.request_id.clone(), generation: 0 });
+        let mut instances = self.instances();
+        let mut moves = self.moves();
+        match &action.request {
+            Request::Create(name) => {
+                let name = name.clone();
+                let request = CreateInstanceRequest { change, name, capacity_ns: 0 };
+                instances.create_instance(request).await.map(drop)
+            }
+            Request::Activate(id) => {
+                let state = InstanceState::Active as i32;
+                let request = SetInstanceStateRequest { change, id: *id, state };
+                instances.set_instance_state(request).await.map(drop)
+            }
+            Request::Pause(id) => {
+                let state = InstanceState::Paused as i32;
+                let request = SetInstanceStateRequest { change, id: *id, state };
+                instances.set_instance_state(request).await.map(drop)
+            }
+            Request::Remove(id) => {
+                let request = RemoveInstanceRequest { change, id: *id };
+                instances.remove_instance(request).await.map(drop)
+            }
+            Request::Move { source, destination, buckets } => {
+                let request = StartMoveRequest {
+                    change,
+                    from: *source,
+                    to: *destination,
+                    selection: Some(Selection::Buckets(buckets.to_string())),
+                    no_queue: false,
+                };
+                moves.start_move(request).await.map(drop)
+            }
+            Request::UndoMove(id) => moves.undo_move(UndoMoveRequest { id: *id }).await.map(drop),
+        }
+    }
+}
+
+/// Whether a request came to nothing for reasons that have nothing to do with it, so that it
+/// should be asked again.
+pub fn transient(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+}

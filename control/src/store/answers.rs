@@ -1,0 +1,60 @@
+//! Answers already given, so that a repeated request changes nothing.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{Database, StoreError, database::Durability, desired::bump_generation};
+
+/// Answers kept; the oldest go first.
+pub const ANSWERS_MAX: u32 = 4_096;
+
+/// A request that was accepted and what it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Chosen by the caller.
+    pub request_id: String,
+    /// Full name of the method.
+    pub method: String,
+    /// The encoded request.
+    pub request: Vec<u8>,
+    /// The encoded response.
+    pub response: Vec<u8>,
+}
+
+impl Database {
+    /// The answer that a request id was given, if it is still kept.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn answer(&self, request_id: &str) -> Result<Option<Answer>, StoreError> {
+        let sql = "SELECT request_id, method, request, response FROM answer WHERE request_id = ?1";
+        let answer = self.connection.query_row(sql, [request_id], |row| {
+            Ok(Answer {
+                request_id: row.get(0)?,
+                method: row.get(1)?,
+                request: row.get(2)?,
+                response: row.get(3)?,
+            })
+        });
+        Ok(answer.optional()?)
+    }
+
+    /// Keeps the answer to an accepted change and lets the generation grow.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn accept(&mut self, answer: &Answer) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            bump_generation(transaction)?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO answer (request_id, method, request, response) \
+                 VALUES (?1, ?2, ?3, ?4)",
+                params![answer.request_id, answer.method, answer.request, answer.response],
+            )?;
+            transaction.execute(
+                "DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1",
+                [ANSWERS_MAX],
+            )?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The SQLite file: opening, schema, and how durable a write is.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, Transaction};
+
+use super::StoreError;
+
+const VERSION: i64 = 1;
+
+/// How long to wait for an earlier sidecar to let the file go.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
+
+const SCHEMA: &str = "
+CREATE TABLE desired (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE route (prefix TEXT PRIMARY KEY, via TEXT NOT NULL, port TEXT NOT NULL) STRICT;
+CREATE TABLE operation (
+  id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, token TEXT NOT NULL UNIQUE,
+  origin TEXT NOT NULL, incarnation INTEGER NOT NULL, direction TEXT NOT NULL,
+  instances_from INTEGER NOT NULL, instances_to INTEGER NOT NULL, state TEXT NOT NULL,
+  reason TEXT NOT NULL, started_unix_ns INTEGER NOT NULL, elapsed_ns INTEGER NOT NULL,
+  resumed INTEGER NOT NULL) STRICT;
+CREATE TABLE step (
+  operation INTEGER NOT NULL REFERENCES operation ON DELETE CASCADE, place INTEGER NOT NULL,
+  kind TEXT NOT NULL, ordinal INTEGER NOT NULL, instance TEXT NOT NULL,
+  destination TEXT NOT NULL, buckets TEXT NOT NULL, sweep INTEGER NOT NULL, state TEXT NOT NULL,
+  attempts INTEGER NOT NULL, flows INTEGER NOT NULL, started_ns INTEGER NOT NULL,
+  ended_ns INTEGER NOT NULL, PRIMARY KEY (operation, place)) STRICT, WITHOUT ROWID;
+CREATE TABLE decision (
+  id INTEGER PRIMARY KEY, at_unix_ns INTEGER NOT NULL, verdict TEXT NOT NULL,
+  instances_from INTEGER NOT NULL, instances_to INTEGER NOT NULL, reason TEXT NOT NULL,
+  load_mean REAL NOT NULL, load_max REAL NOT NULL, load_total REAL NOT NULL,
+  beyond_ns INTEGER NOT NULL, cool_down_left_ns INTEGER NOT NULL,
+  operation INTEGER NOT NULL) STRICT;
+CREATE TABLE answer (
+  id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL,
+  request BLOB NOT NULL, response BLOB NOT NULL) STRICT;
+";
+
+/// The open file; its methods are what can be read and written.
+#[derive(Debug)]
+pub struct Database {
+    pub(super) connection: Connection,
+}
+
+/// Takes the file for this process alone and returns its schema version.
+fn take(connection: &Connection) -> Result<i64, rusqlite::Error> {
+    connection.busy_timeout(BUSY_LIMIT)?;
+    // Two sidecars must not drive the same operation; the kernel drops the lock of a process
+    // that was killed.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// How much a write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The process may be killed.
+    Process,
+    /// The power may fail: the write is on the disk when it returns.
+    Power,
+}
+
+impl Database {
+    /// Opens the file, with its directory (mode 0700) and schema made when they are absent.
+    ///
+    /// # Errors
+    /// When it cannot be opened or has a newer schema.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let mut connection = Connection::open(path)?;
+        let found = take(&connection).map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
+            _ => StoreError::Sqlite(error),
+        })?;
+        match found {
+            VERSION => {}
+            0 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                transaction.commit()?;
+            }
+            _ => return Err(StoreError::Version { found, known: VERSION }),
+        }
+        Ok(Self { connection })
+    }
+
+    /// Does all of `job` or nothing of it.
+    pub(super) fn write<T>(
+        &mut self,
+        durability: Durability,
+        job: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let synchronous = match durability {
+            Durability::Process => "NORMAL",
+            Durability::Power => "FULL",
+        };
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        let transaction = self.connection.transaction()?;
+        let value = job(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+/// SQLite's integers are signed; identifiers and times keep their bits.
+pub(super) fn to_sql(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// See [`to_sql`].
+pub(super) fn from_sql(value: i64) -> u64 {
+    value.cast_unsigned()
+}

@@ -1,0 +1,125 @@
+//! What the node shall be: number of instances, scaling by itself, routes.
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{
+    Database, StoreError,
+    database::{Durability, from_sql, to_sql},
+};
+
+/// Routes kept at most.
+pub const ROUTES_MAX: u32 = 65_536;
+
+/// What the node converges to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Number of instances; `None` until somebody has said.
+    pub instances: Option<u32>,
+    /// Whether the policy scales; `None` until somebody has said.
+    pub auto: Option<bool>,
+    /// Grows by one at each accepted change.
+    pub generation: u64,
+}
+
+/// A route that callers added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredRoute {
+    /// As in `10.1.0.0/16`.
+    pub prefix: String,
+    /// Next hop; empty for a directly connected network.
+    pub via: String,
+    /// Name of the port.
+    pub port: String,
+}
+
+impl Database {
+    /// Reads the desired state.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn desired(&self) -> Result<Desired, StoreError> {
+        let value = |key: &str| -> Result<Option<u64>, StoreError> {
+            let sql = "SELECT value FROM desired WHERE key = ?1";
+            let value = self.connection.query_row(sql, [key], |row| row.get(0)).optional()?;
+            Ok(value.map(from_sql))
+        };
+        Ok(Desired {
+            instances: value("instances")?.map(|count| count as u32),
+            auto: value("auto")?.map(|auto| auto != 0),
+            generation: value("generation")?.unwrap_or(0),
+        })
+    }
+
+    /// Sets the number of instances.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_instances(&mut self, count: u32) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| set(transaction, "instances", u64::from(count)))
+    }
+
+    /// Sets whether the policy scales.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_auto(&mut self, auto: bool) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| set(transaction, "auto", u64::from(auto)))
+    }
+
+    /// The routes that callers added, by prefix.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn routes(&self) -> Result<Vec<DesiredRoute>, StoreError> {
+        let sql = "SELECT prefix, via, port FROM route ORDER BY prefix";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| {
+            Ok(DesiredRoute { prefix: row.get(0)?, via: row.get(1)?, port: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Adds or replaces a route.
+    ///
+    /// # Errors
+    /// When there are too many, or the file cannot be written.
+    pub fn add_route(&mut self, route: &DesiredRoute) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            let sql = "INSERT OR REPLACE INTO route (prefix, via, port) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, params![route.prefix, route.via, route.port])?;
+            let count: u32 =
+                transaction.query_row("SELECT count(*) FROM route", [], |row| row.get(0))?;
+            if count > ROUTES_MAX {
+                return Err(StoreError::Full { what: "routes", limit: ROUTES_MAX });
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes a route, if it is kept.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn remove_route(&mut self, prefix: &str) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            transaction.execute("DELETE FROM route WHERE prefix = ?1", [prefix])?;
+            Ok(())
+        })
+    }
+}
+
+pub(super) fn set(transaction: &Transaction<'_>, key: &str, value: u64) -> Result<(), StoreError> {
+    let sql = "INSERT OR REPLACE INTO desired (key, value) VALUES (?1, ?2)";
+    transaction.execute(sql, params![key, to_sql(value)])?;
+    Ok(())
+}
+
+/// Notes that a change was accepted.
+pub(super) fn bump_generation(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT INTO desired (key, value) VALUES ('generation', 1) \
+         ON CONFLICT (key) DO UPDATE SET value = value + 1",
+        [],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The sidecar against a fake data plane: its logic, its server and its command line.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cli;
+mod planner;
+mod process;
+mod scaling;
+mod server;
+mod store;
+mod support;
+mod tls;

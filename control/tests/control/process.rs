@@ -1,0 +1,88 @@
+//! The sidecar as a process: told to stop, and killed while it writes.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use weir_control::store::Database;
+
+use crate::support::node::{Node, weir};
+
+/// Starts the sidecar and waits until it serves.
+fn start(config: &Path, more: &[&str]) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-control"))
+        .args(["--config".as_ref(), config.as_os_str()])
+        .args(more)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("serves") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the sidecar ended");
+    }
+    // The pipe stays open and is read, so that logging never fails or blocks.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    child
+}
+
+#[test]
+fn a_sidecar_told_to_stop_leaves_its_operation_to_the_next() {
+    let node = Node::new(1);
+    let config = node.directory.0.join("weir.toml");
+    std::fs::write(&config, node.config_text("")).unwrap();
+    let socket = node.directory.0.join("control.sock");
+    let server = format!("unix://{}", socket.display());
+    let scale =
+        |verb: &[&str]| weir(&[&["-s", &server, "--timeout", "60s", "scale"], verb].concat());
+    let mut child = start(&config, &["--pause-at", "move:2"]);
+    assert!(scale(&["--to", "4"]).status.success());
+    while node.fake.model().moves.is_empty() {
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists(), "the socket is gone");
+    node.fake.model().assert_sound();
+    let mut child = start(&config, &[]);
+    assert!(scale(&["watch", "1"]).status.success(), "it is finished");
+    assert_eq!(node.fake.model().active().len(), 4);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_a_killed_process_acknowledged_is_in_its_store() {
+    let node = Node::new(1);
+    let config = node.directory.0.join("weir.toml");
+    std::fs::write(&config, node.config_text("")).unwrap();
+    let socket = node.directory.0.join("control.sock");
+    let server = format!("unix://{}", socket.display());
+    let mut begun_at_all = false;
+    for round in 0..6_u32 {
+        let mut child = start(&config, &[]);
+        let count = 1 + round % 4;
+        let instances = count.to_string();
+        let switch = if round.is_multiple_of(2) { "on" } else { "off" };
+        let auto = weir(&["-s", &server, "--timeout", "60s", "scale", "auto", switch]);
+        assert!(auto.status.success(), "{auto:?}");
+        // Not waited for: the sidecar is killed somewhere inside the operation.
+        let begun = weir(&["-s", &server, "--timeout", "60s", "scale", "--to", &instances]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        node.fake.model().assert_sound();
+        begun_at_all |= begun.status.success();
+        let database = Database::open(&node.directory.0.join("store/control.db")).unwrap();
+        let desired = database.desired().unwrap();
+        assert_eq!(desired.auto, Some(switch == "on"), "round {round}");
+        // An earlier operation that is still being taken up refuses the command.
+        if begun.status.success() {
+            assert_eq!(database.operations(1).unwrap()[0].to, count, "round {round}");
+        }
+    }
+    assert!(begun_at_all, "no operation was begun");
+}

@@ -1,0 +1,276 @@
+//! A real server on a Unix socket, against the fake data plane.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use weir_api::dataplane::v1::{Change, Route};
+use weir_api::v1::{
+    AddRouteRequest, GetPortRequest, ListDecisionsRequest, ListOperationsRequest, OperationState,
+    PlanScaleRequest, RemoveWorkerRequest, SetAutoRequest, StartMoveRequest, StepKind, StepState,
+    UndoScaleRequest, move_service_client::MoveServiceClient,
+    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
+    scale_service_client::ScaleServiceClient, start_move_request::Selection,
+    worker_service_client::WorkerServiceClient,
+};
+
+use crate::support::node::{Node, Running, block_on, change};
+
+fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().expect("every error has an ErrorInfo");
+    assert_eq!(info.domain, "weir");
+    info.reason
+}
+
+#[test]
+fn scaling_out_and_in_by_command() {
+    let node = Node::new(1);
+    let running = node.start();
+    block_on(async {
+        let out = running.scale(4, "out").await;
+        assert_eq!(out.state(), OperationState::Done, "{out:?}");
+        assert_eq!(out.steps.iter().filter(|step| step.kind() == StepKind::Move).count(), 3);
+        assert!(out.steps.iter().all(|step| step.state() == StepState::Done));
+        assert_eq!(out.flows_moved, 3072);
+        assert_eq!(node.fake.model().active().len(), 4);
+        assert_eq!(node.fake.model().spread(), (1024, 1024));
+        let back = running.scale(1, "in").await;
+        assert_eq!(back.state(), OperationState::Done);
+        assert_eq!(node.fake.model().instances.len(), 1);
+        node.fake.model().assert_sound();
+        let status = running.status().await;
+        assert_eq!((status.instances_desired, status.instances_active), (1, 1));
+        assert_eq!(status.generation, 2);
+    });
+}
+
+#[test]
+fn a_repeated_request_changes_nothing_and_a_reused_id_is_refused() {
+    let node = Node::new(1);
+    let running = node.start();
+    block_on(async {
+        let first = running.scale(2, "same").await;
+        let again = running.scale(2, "same").await;
+        assert_eq!(first, again);
+        assert_eq!(node.fake.model().created, ["sw2"]);
+        let refused = running.begin_scale(3, "same").await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_ID_REUSED");
+        let mut client = ScaleServiceClient::new(running.channel().await);
+        let stale = Some(Change { request_id: "stale".to_owned(), generation: 99 });
+        let refused = client.set_auto(SetAutoRequest { change: stale, enabled: true }).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Aborted, "GENERATION_STALE")
+        );
+        let based = Some(Change { request_id: "based".to_owned(), generation: 1 });
+        client.set_auto(SetAutoRequest { change: based, enabled: false }).await.unwrap();
+    });
+}
+
+#[test]
+fn every_refusal_says_what_and_changes_nothing() {
+    let node = Node::new(1);
+    let running = node.start();
+    block_on(async {
+        for (instances, id) in [(0, "zero"), (9, "more than the data plane has room for")] {
+            let refused = running.begin_scale(instances, id).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            assert_eq!(reason(&refused), "INSTANCE_COUNT");
+        }
+        let refused = running.begin_scale(2, "").await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_ID_MISSING");
+        let refused = running.begin_scale(2, &"x".repeat(65)).await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_ID_LONG");
+        let channel = running.channel().await;
+        let mut ports = PortServiceClient::new(channel.clone());
+        let refused = ports.get_port(GetPortRequest { name: "p9".to_owned() }).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "NOT_FOUND"));
+        let mut workers = WorkerServiceClient::new(channel.clone());
+        let ask = RemoveWorkerRequest { change: Some(change("w")), id: 0 };
+        let refused = workers.remove_worker(ask).await.unwrap_err();
+        assert_eq!(reason(&refused), "DATAPLANE_REFUSED");
+        assert_eq!(refused.message(), "one of its instances owns flows");
+        let mut routes = RouteServiceClient::new(channel.clone());
+        for (place, prefix, via, says) in
+            [(0, "10.0.0.0/33", "", "PREFIX"), (1, "10.0.0.0/8", "ten", "NEXT_HOP")]
+        {
+            let (prefix, via, port) = (prefix.to_owned(), via.to_owned(), "p0".to_owned());
+            let route = Some(Route { prefix, via, port });
+            let change = Some(change(&format!("r{place}")));
+            let refused = routes.add_route(AddRouteRequest { change, route }).await.unwrap_err();
+            assert_eq!(reason(&refused), says);
+        }
+        let mut moves = MoveServiceClient::new(channel);
+        for (place, from, selection, says) in [
+            (0, "sw1", None, "SELECTION_MISSING"),
+            (1, "sw1", Some(Selection::Buckets("1-".to_owned())), "BUCKETS"),
+            (2, "sw7", Some(Selection::Buckets("1".to_owned())), "NOT_FOUND"),
+            (3, "sw1", Some(Selection::Filter("gibberish".to_owned())), "DATAPLANE_REFUSED"),
+        ] {
+            let change = Some(change(&format!("m{place}")));
+            let (from, to) = (from.to_owned(), "sw1".to_owned());
+            let ask = StartMoveRequest { change, from, to, selection };
+            assert_eq!(reason(&moves.start_move(ask).await.unwrap_err()), says);
+        }
+        assert_eq!(running.status().await.generation, 0);
+        assert_eq!(node.fake.model().moves.len(), 0);
+        assert_eq!(node.fake.model().routes.len(), 0);
+    });
+}
+
+/// The steps of 1 to 4 and back, each with whether a move has begun before it.
+fn steps_out() -> Vec<(&'static str, bool)> {
+    vec![
+        ("create:1", false),
+        ("create:3", false),
+        ("activate:1", false),
+        ("activate:3", false),
+        ("move:1", false),
+        ("move:2", true),
+        ("move:3", true),
+    ]
+}
+
+async fn begin_and_pause(running: &Running, instances: u32, step: &str) -> u64 {
+    let mut stream = running.begin_scale(instances, "killed").await.unwrap();
+    let first = stream.message().await.unwrap().unwrap();
+    let id = first.operation.unwrap().id;
+    let before = |operation: &weir_api::v1::Operation| {
+        let earlier = operation.steps.iter().take_while(|planned| planned.name != step);
+        earlier.into_iter().all(|planned| planned.state() == StepState::Done)
+    };
+    running.watched(id, before).await;
+    id
+}
+
+#[test]
+fn a_sidecar_killed_at_a_step_of_a_scale_out_finishes_or_undoes_when_it_is_back() {
+    for (step, moving) in steps_out() {
+        let node = Node::new(1);
+        let running = node.start_paused(step);
+        let id = block_on(begin_and_pause(&running, 4, step));
+        running.kill();
+        node.fake.model().assert_sound();
+        let running = node.start();
+        block_on(async {
+            let ended = running.ended(id).await;
+            let (state, count) =
+                if moving { (OperationState::Done, 4) } else { (OperationState::Undone, 1) };
+            assert_eq!(ended.state(), state, "killed at {step}: {ended:?}");
+            assert_eq!(ended.resumed, 1);
+            assert_eq!(node.fake.model().instances.len(), count, "killed at {step}");
+            assert_eq!(running.status().await.instances_desired, count as u32);
+            node.fake.model().assert_sound();
+        });
+    }
+}
+
+#[test]
+fn a_sidecar_killed_at_a_step_of_a_scale_in_finishes_it() {
+    for step in ["move:2", "pause:1", "pause:3", "remove:1", "remove:2"] {
+        let node = Node::new(4);
+        let running = node.start_paused(step);
+        let id = block_on(begin_and_pause(&running, 1, step));
+        running.kill();
+        node.fake.model().assert_sound();
+        let running = node.start();
+        block_on(async {
+            assert_eq!(running.ended(id).await.state(), OperationState::Done, "killed at {step}");
+            assert_eq!(node.fake.model().instances.len(), 1);
+            node.fake.model().assert_sound();
+        });
+    }
+}
+
+#[test]
+fn a_running_operation_is_undone_on_request_and_blocks_other_changes() {
+    let node = Node::new(1);
+    let running = node.start_paused("move:3");
+    block_on(async {
+        let id = begin_and_pause(&running, 4, "move:3").await;
+        let refused = running.begin_scale(2, "other").await.unwrap_err();
+        assert_eq!(reason(&refused), "OPERATION_IN_PROGRESS");
+        let mut client = ScaleServiceClient::new(running.channel().await);
+        let ask = UndoScaleRequest { change: Some(change("undo")), id };
+        client.undo_scale(ask).await.unwrap();
+        let ended = running.ended(id).await;
+        assert_eq!(ended.state(), OperationState::Undone);
+        assert_eq!(ended.reason, "undone on request");
+        assert_eq!(node.fake.model().owners, vec![1; 4096]);
+        assert_eq!(node.fake.model().instances.len(), 1);
+        let ask = UndoScaleRequest { change: Some(change("undo again")), id };
+        let refused = client.undo_scale(ask).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_UNDOABLE");
+    });
+}
+
+#[test]
+fn the_load_alone_scales_out_and_in_and_each_decision_is_logged() {
+    let mut node = Node::new(1);
+    node.scaling.push_str("dwell = '50ms'\ncool_down = '50ms'\n");
+    node.fake.model().work = 2.2;
+    let running = node.start();
+    block_on(async {
+        let mut client = ScaleServiceClient::new(running.channel().await);
+        running.until(|status| status.load_max > 1.0).await;
+        assert_eq!(running.status().await.instances_active, 1, "it only looks while it is off");
+        let plan = client.plan_scale(PlanScaleRequest { instances: 3 }).await.unwrap();
+        assert_eq!(plan.into_inner().steps.len(), 2 + 2 + 2);
+        let on = SetAutoRequest { change: Some(change("on")), enabled: true };
+        client.set_auto(on).await.unwrap();
+        let reached = |count: u32| {
+            move |status: &weir_api::v1::GetStatusResponse| {
+                status.instances_active == count && status.operation.is_none()
+            }
+        };
+        running.until(reached(4)).await;
+        node.fake.model().work = 0.1;
+        running.until(reached(1)).await;
+        let ask = ListDecisionsRequest { limit: 0 };
+        let logged = client.list_decisions(ask).await.unwrap().into_inner().decisions;
+        assert!(logged.len() >= 2);
+        let (last, first) = (&logged[0], logged.last().unwrap());
+        assert_eq!((first.from_instances, first.to_instances), (1, 4));
+        assert!(first.load_max > 1.0 && first.beyond_ns >= 50_000_000, "{first:?}");
+        assert!(last.to_instances == 1 && last.reason.contains("below"), "{last:?}");
+        assert!(logged.iter().all(|decision| decision.operation > 0));
+    });
+    running.kill();
+    let running = node.start();
+    assert!(block_on(running.status()).auto, "the choice outlives the sidecar");
+}
+
+#[test]
+fn a_data_plane_that_restarted_is_brought_back_to_what_was_asked_for() {
+    let node = Node::new(1);
+    let running = node.start();
+    block_on(async {
+        let mut routes = RouteServiceClient::new(running.channel().await);
+        let (prefix, via, port) = ("10.9.8.7/16".into(), "10.0.0.2".into(), "p0".into());
+        let route = Some(Route { prefix, via, port });
+        let ask = AddRouteRequest { change: Some(change("route")), route };
+        routes.add_route(ask).await.unwrap();
+        assert_eq!(running.scale(3, "three").await.state(), OperationState::Done);
+        node.fake.model().restart();
+        running.until(|status| status.instances_active == 3 && status.operation.is_none()).await;
+        assert_eq!(node.fake.model().spread(), (1365, 1366));
+        assert!(node.fake.model().routes.contains_key("10.9.0.0/16"), "host bits are cut off");
+        let mut client = ScaleServiceClient::new(running.channel().await);
+        let listed = client.list_operations(ListOperationsRequest { limit: 0 }).await.unwrap();
+        assert_eq!(listed.into_inner().operations[0].origin, "converge");
+    });
+}
+
+#[test]
+fn the_methods_that_carry_a_change_are_those_that_a_viewer_may_not_call() {
+    let pool = prost_reflect::DescriptorPool::decode(weir_api::FILE_DESCRIPTOR_SET).unwrap();
+    let mut checked = 0;
+    for service in pool.services().filter(|service| service.package_name() == "weir.v1") {
+        for method in service.methods() {
+            let path = format!("/{}/{}", service.full_name(), method.name());
+            let changes = method.input().get_field_by_name("change").is_some();
+            assert_eq!(weir_control::listen::writes(&path), changes, "{path}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20);
+}

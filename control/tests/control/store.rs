@@ -1,0 +1,95 @@
+//! The store across restarts, and its bounds.
+
+use weir_control::{
+    scaling::{
+        decide::{Decision, Verdict},
+        operation::{Operation, OperationState, Origin, StepState},
+        plan::{Lifecycle, Running, RunningInstance, plan},
+    },
+    store::{
+        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, LoggedDecision, StoreError,
+    },
+};
+use weir_state_transfer::BUCKETS;
+
+use crate::support::node::Directory;
+
+fn operation() -> Operation {
+    let sw1 = RunningInstance { id: 1, name: "sw1".to_owned(), state: Lifecycle::Active };
+    let running =
+        Running { instances: vec![sw1], owners: vec![1; BUCKETS], steers_beyond_buckets: true };
+    let plan = plan(&running, 3).unwrap();
+    Operation::new(&plan, "s-1".to_owned(), Origin::Auto, u64::MAX)
+}
+
+#[test]
+fn everything_written_is_there_when_the_file_is_opened_again() {
+    let directory = Directory::new();
+    let path = directory.0.join("deep/control.db");
+    let mut written = operation();
+    let (prefix, via, port) = ("10.0.0.0/8".into(), String::new(), "p0".into());
+    let route = DesiredRoute { prefix, via, port };
+    {
+        let mut database = Database::open(&path).unwrap();
+        database.begin_operation(&mut written).unwrap();
+        written.steps[0].state = StepState::Done;
+        written.steps[1].attempts = 2;
+        written.state = OperationState::Undoing;
+        written.reason = "a test".to_owned();
+        database.save_operation(&written, Some(7)).unwrap();
+        database.set_auto(true).unwrap();
+        database.add_route(&route).unwrap();
+        let id = "a".to_owned();
+        let answer =
+            Answer { request_id: id, method: "m".into(), request: vec![0, 1], response: vec![2] };
+        database.accept(&answer).unwrap();
+    }
+    let database = Database::open(&path).unwrap();
+    assert_eq!(database.operations(9).unwrap(), [written.clone()]);
+    assert_eq!(database.operation(written.id).unwrap(), Some(written));
+    let desired = database.desired().unwrap();
+    assert_eq!((desired.instances, desired.auto, desired.generation), (Some(7), Some(true), 1));
+    assert_eq!(database.routes().unwrap(), [route]);
+    assert_eq!(database.answer("a").unwrap().unwrap().request, [0, 1]);
+    assert_eq!(database.answer("b").unwrap(), None);
+}
+
+#[test]
+fn logs_are_bounded_and_keep_the_newest() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    for number in 0..u64::from(DECISIONS_MAX) + 10 {
+        let decision = Decision {
+            verdict: Verdict::ScaleIn,
+            from: 2,
+            to: 1,
+            reason: "a test".to_owned(),
+            load_mean: 0.5,
+            load_max: 0.5,
+            load_total: 1.0,
+            beyond_ns: 1,
+            cool_down_left_ns: 0,
+        };
+        let logged = LoggedDecision { at_unix_ns: number, decision, operation: number };
+        database.log_decision(&logged).unwrap();
+    }
+    let kept = database.decisions(u32::MAX).unwrap();
+    assert_eq!(kept.len(), DECISIONS_MAX as usize);
+    assert_eq!(kept[0].at_unix_ns, u64::from(DECISIONS_MAX) + 9);
+    const { assert!(ANSWERS_MAX >= 1_024) };
+}
+
+#[test]
+fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let mut first = Database::open(&path).unwrap();
+    first.set_auto(false).unwrap();
+    assert!(matches!(Database::open(&path), Err(StoreError::InUse)));
+    drop(first);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let refused = Database::open(&path);
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 1 })), "{refused:?}");
+}

@@ -1,0 +1,341 @@
+//! The southbound API around the naive data plane. Time passes when somebody looks.
+
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::net::UnixListener;
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+use weir_api::dataplane::v1::{self as api, move_service_server::MoveServiceServer};
+use weir_control::clock::Clock;
+
+use super::{
+    model::Model,
+    node::{Thread, run_thread},
+};
+
+/// A data plane that outlives sidecars.
+pub(crate) struct Fake {
+    pub(crate) socket: PathBuf,
+    shared: Shared,
+    _thread: Thread,
+}
+
+#[derive(Clone)]
+struct Shared {
+    model: Arc<Mutex<Model>>,
+    clock: Clock,
+}
+
+impl Fake {
+    /// Serves a data plane with this many instances on a socket in `directory`.
+    pub(crate) fn start(directory: &Path, instances: u32) -> Self {
+        let socket = directory.join("dataplane.sock");
+        let model = Arc::new(Mutex::new(Model::new(instances, 11)));
+        let shared = Shared { model, clock: Clock::start() };
+        let (served, path) = (shared.clone(), socket.clone());
+        let thread = run_thread(move |ready| async move {
+            let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
+            ready.send(()).unwrap();
+            Server::builder()
+                .add_service(api::node_service_server::NodeServiceServer::new(served.clone()))
+                .add_service(api::port_service_server::PortServiceServer::new(served.clone()))
+                .add_service(api::worker_service_server::WorkerServiceServer::new(served.clone()))
+                .add_service(api::instance_service_server::InstanceServiceServer::new(
+                    served.clone(),
+                ))
+                .add_service(api::steering_service_server::SteeringServiceServer::new(
+                    served.clone(),
+                ))
+                .add_service(MoveServiceServer::new(served.clone()))
+                .add_service(api::route_service_server::RouteServiceServer::new(served.clone()))
+                .add_service(api::neighbour_service_server::NeighbourServiceServer::new(
+                    served.clone(),
+                ))
+                .add_service(api::flow_service_server::FlowServiceServer::new(served))
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
+        });
+        Self { socket, shared, _thread: thread }
+    }
+
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
+        self.shared.model.lock().unwrap()
+    }
+}
+
+impl Shared {
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap()
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn ok<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+fn stream<T: Send + 'static>(messages: Vec<T>) -> Answer<Answers<T>> {
+    ok(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok))))
+}
+
+fn id_of(change: Option<api::Change>) -> String {
+    change.unwrap_or_default().request_id
+}
+
+#[tonic::async_trait]
+impl api::node_service_server::NodeService for Shared {
+    async fn get_node(&self, _: Request<api::GetNodeRequest>) -> Answer<api::GetNodeResponse> {
+        ok(api::GetNodeResponse {
+            version: "0.1.0".to_owned(),
+            incarnation: self.model().incarnation,
+            instances_max: 8,
+            poll: "adaptive".to_owned(),
+            ..Default::default()
+        })
+    }
+
+    async fn get_counters(
+        &self,
+        _: Request<api::GetCountersRequest>,
+    ) -> Answer<api::GetCountersResponse> {
+        let balance = Some(self.model().balance);
+        let drops = vec![api::DropCount {
+            reason: "ttl_exceeded".to_owned(),
+            packets: 3,
+            meaning: "the packet went through too many routers".to_owned(),
+        }];
+        let frames = vec![api::FramePlace { place: "free".to_owned(), frames: 4096 }];
+        ok(api::GetCountersResponse { balance, drops, frames, handover_packets: 9 })
+    }
+}
+
+#[tonic::async_trait]
+impl api::port_service_server::PortService for Shared {
+    async fn list_ports(
+        &self,
+        _: Request<api::ListPortsRequest>,
+    ) -> Answer<api::ListPortsResponse> {
+        let queues = vec![api::Queue { id: 0, rx_packets: 5, ..Default::default() }];
+        let addresses = vec!["10.0.0.1/24".to_owned()];
+        let name = "p0".to_owned();
+        let port = api::Port { id: 1, name, addresses, queues, ..Default::default() };
+        ok(api::ListPortsResponse { ports: vec![port] })
+    }
+}
+
+#[tonic::async_trait]
+impl api::worker_service_server::WorkerService for Shared {
+    async fn list_workers(
+        &self,
+        _: Request<api::ListWorkersRequest>,
+    ) -> Answer<api::ListWorkersResponse> {
+        let worker = |id| api::Worker { id, core: -1, instances: vec![1], ..Default::default() };
+        ok(api::ListWorkersResponse { workers: vec![worker(0), worker(1)] })
+    }
+
+    async fn add_worker(
+        &self,
+        request: Request<api::AddWorkerRequest>,
+    ) -> Answer<api::AddWorkerResponse> {
+        let core = request.into_inner().core;
+        let worker = Some(api::Worker { id: 2, core, ..Default::default() });
+        ok(api::AddWorkerResponse { worker })
+    }
+
+    async fn remove_worker(
+        &self,
+        request: Request<api::RemoveWorkerRequest>,
+    ) -> Answer<api::RemoveWorkerResponse> {
+        match request.into_inner().id {
+            0 | 1 => Err(Status::failed_precondition("one of its instances owns flows")),
+            _ => ok(api::RemoveWorkerResponse {}),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl api::instance_service_server::InstanceService for Shared {
+    async fn list_instances(
+        &self,
+        _: Request<api::ListInstancesRequest>,
+    ) -> Answer<api::ListInstancesResponse> {
+        let mut model = self.model();
+        model.tick();
+        let at_ns = self.clock.now_ns();
+        ok(api::ListInstancesResponse { instances: model.list(at_ns), at_ns })
+    }
+
+    async fn create_instance(
+        &self,
+        request: Request<api::CreateInstanceRequest>,
+    ) -> Answer<api::CreateInstanceResponse> {
+        let request = request.into_inner();
+        let mut model = self.model();
+        let id = model.create(&id_of(request.change), &request.name)?;
+        let instance = model.instances.get(&(id as u32)).cloned();
+        ok(api::CreateInstanceResponse { instance })
+    }
+
+    async fn set_instance_state(
+        &self,
+        request: Request<api::SetInstanceStateRequest>,
+    ) -> Answer<api::SetInstanceStateResponse> {
+        let request = request.into_inner();
+        let state = request.state();
+        let mut model = self.model();
+        let id = model.set_state(&id_of(request.change), request.id, state)?;
+        let instance = model.instances.get(&(id as u32)).cloned();
+        ok(api::SetInstanceStateResponse { instance })
+    }
+
+    async fn remove_instance(
+        &self,
+        request: Request<api::RemoveInstanceRequest>,
+    ) -> Answer<api::RemoveInstanceResponse> {
+        let request = request.into_inner();
+        self.model().remove(&id_of(request.change), request.id)?;
+        ok(api::RemoveInstanceResponse {})
+    }
+}
+
+#[tonic::async_trait]
+impl api::steering_service_server::SteeringService for Shared {
+    async fn get_steering(
+        &self,
+        _: Request<api::GetSteeringRequest>,
+    ) -> Answer<api::GetSteeringResponse> {
+        ok(self.model().steering())
+    }
+}
+
+#[tonic::async_trait]
+impl api::move_service_server::MoveService for Shared {
+    async fn start_move(
+        &self,
+        request: Request<api::StartMoveRequest>,
+    ) -> Answer<api::StartMoveResponse> {
+        use api::{r#move::Selection as Moved, start_move_request::Selection};
+        let request = request.into_inner();
+        let selection = match request.selection {
+            Some(Selection::Buckets(buckets)) => Moved::Buckets(buckets),
+            Some(Selection::Filter(filter)) if filter.contains('=') => Moved::Filter(filter),
+            _ => return Err(Status::invalid_argument("that is no filter")),
+        };
+        let mut model = self.model();
+        let id = model.start_move(&id_of(request.change), request.from, request.to, selection)?;
+        ok(api::StartMoveResponse { r#move: model.moves.iter().find(|m| m.id == id).cloned() })
+    }
+
+    async fn list_moves(
+        &self,
+        _: Request<api::ListMovesRequest>,
+    ) -> Answer<api::ListMovesResponse> {
+        let mut model = self.model();
+        model.tick();
+        ok(api::ListMovesResponse { moves: model.moves.clone() })
+    }
+
+    type WatchMoveStream = Answers<api::WatchMoveResponse>;
+
+    async fn watch_move(
+        &self,
+        request: Request<api::WatchMoveRequest>,
+    ) -> Answer<Self::WatchMoveStream> {
+        let id = request.into_inner().id;
+        let mut model = self.model();
+        let mut seen: Vec<api::WatchMoveResponse> = Vec::new();
+        loop {
+            let found = model.moves.iter().find(|listed| listed.id == id).cloned();
+            let found = found.ok_or_else(|| Status::not_found(format!("there is no move {id}")))?;
+            let ended = weir_control::southbound::ended(found.phase());
+            seen.push(api::WatchMoveResponse { r#move: Some(found) });
+            if ended {
+                break;
+            }
+            model.tick();
+        }
+        drop(model);
+        stream(seen)
+    }
+
+    async fn undo_move(
+        &self,
+        request: Request<api::UndoMoveRequest>,
+    ) -> Answer<api::UndoMoveResponse> {
+        let mut model = self.model();
+        let id = model.undo_move(request.into_inner().id)?;
+        ok(api::UndoMoveResponse { r#move: model.moves.iter().find(|m| m.id == id).cloned() })
+    }
+}
+
+#[tonic::async_trait]
+impl api::route_service_server::RouteService for Shared {
+    type ListRoutesStream = Answers<api::ListRoutesResponse>;
+
+    async fn list_routes(
+        &self,
+        _: Request<api::ListRoutesRequest>,
+    ) -> Answer<Self::ListRoutesStream> {
+        let routes = self.model().routes.values().cloned().collect();
+        stream(vec![api::ListRoutesResponse { routes }])
+    }
+
+    async fn add_route(
+        &self,
+        request: Request<api::AddRouteRequest>,
+    ) -> Answer<api::AddRouteResponse> {
+        let route = request.into_inner().route.unwrap_or_default();
+        if route.port != "p0" {
+            return Err(Status::not_found(format!("there is no port {}", route.port)));
+        }
+        self.model().routes.insert(route.prefix.clone(), route);
+        ok(api::AddRouteResponse {})
+    }
+
+    async fn remove_route(
+        &self,
+        request: Request<api::RemoveRouteRequest>,
+    ) -> Answer<api::RemoveRouteResponse> {
+        let prefix = request.into_inner().prefix;
+        match self.model().routes.remove(&prefix) {
+            Some(_) => ok(api::RemoveRouteResponse {}),
+            None => Err(Status::not_found(format!("there is no route {prefix}"))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl api::neighbour_service_server::NeighbourService for Shared {
+    async fn list_neighbours(
+        &self,
+        _: Request<api::ListNeighboursRequest>,
+    ) -> Answer<api::ListNeighboursResponse> {
+        let (port, address) = ("p0".to_owned(), "10.0.0.2".to_owned());
+        let neighbour = api::Neighbour { port, address, ..Default::default() };
+        ok(api::ListNeighboursResponse { neighbours: vec![neighbour] })
+    }
+}
+
+#[tonic::async_trait]
+impl api::flow_service_server::FlowService for Shared {
+    type ListFlowsStream = Answers<api::ListFlowsResponse>;
+
+    async fn list_flows(
+        &self,
+        request: Request<api::ListFlowsRequest>,
+    ) -> Answer<Self::ListFlowsStream> {
+        let limit = request.into_inner().limit;
+        let flow =
+            |n| api::Flow { instance: 1, src: "10.0.0.2".into(), packets: n, ..Default::default() };
+        let all = (1..=5).map(|n| api::ListFlowsResponse { flows: vec![flow(n)] });
+        let limit = if limit == 0 { 5 } else { limit as usize };
+        stream(all.take(limit).collect())
+    }
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace and prints the totals. Called by `make test`.
+#
+# Nothing is skipped for want of root or of a tool: a test that misses one fails. Only tests over
+# the captures of ../shared/data skip where those are absent. Each prints one line that says so,
+#   data test ran: NAME        or        data test skipped: NAME: why
+# and the totals count these lines.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO=${CARGO:-cargo}
+TARGET=${CARGO_TARGET_DIR:-target}
+LOG=$TARGET/test.log
+failed=()
+
+# run NAME COMMAND...: one pass; its failure is noted and the others still run.
+run() {
+    local name=$1
+    shift
+    printf '\n=== %s: %s\n' "$name" "$*"
+    "$@" </dev/null || failed+=("$name")
+}
+
+loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$TARGET/loom" LOOM_MAX_PREEMPTIONS=3 \
+        "$CARGO" test --release --no-fail-fast "$@"
+}
+
+run_all() {
+    # The end-to-end tests start these binaries, so they come first and from the same profile.
+    run build "$CARGO" build --workspace --bins
+    run unprivileged "$CARGO" test --workspace --no-fail-fast -- --show-output
+    # One at a time: they share two cores, and each has the machine to itself.
+    run root "$CARGO" test --workspace --no-fail-fast --lib --bins --tests -- \
+        --ignored --test-threads=1 --show-output
+    # Models of the lock-free pieces, compiled apart because loom replaces the atomics.
+    run loom-frame loom --package weir-frame --test loom
+    run loom-xdp loom --package weir-xdp --lib loom
+    [ "${#failed[@]}" -eq 0 ] || printf 'failed passes: %s\n' "${failed[*]}"
+    return "${#failed[@]}"
+}
+
+totals() {
+    awk '
+        /^test result:/ { passed += $4; failed += $6; ignored += $8; suites++ }
+        /^data test ran:/ { ran++ }
+        /^data test skipped:/ { skipped++; print }
+        END {
+            printf "data tests: %d ran, %d skipped\n", ran, skipped
+            printf "total: %d passed, %d failed, in %d suites\n", passed, failed, suites
+            if (passed == 0) exit 1
+        }' "$LOG"
+}
+
+mkdir -p "$TARGET"
+[ "$(id -u)" -eq 0 ] || {
+    echo "run-tests.sh: root is needed, for the tests in network namespaces" >&2
+    exit 1
+}
+run_all 2>&1 | tee "$LOG"
+status=${PIPESTATUS[0]}
+printf '\n=== totals\n'
+totals || status=1
+exit "$status"

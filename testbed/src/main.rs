@@ -1,0 +1,102 @@
+//! The testbed's command line.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use weir_testbed::bench::forward::{self, Plan};
+use weir_testbed::demo::{self, Cancel, Options};
+
+/// Experiments with a Weir router in network namespaces. Needs root.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Scale a router from one instance to four and back under real traffic, and account for every
+    /// packet. Exit status 0 when nothing was lost, 1 otherwise.
+    Demo {
+        /// UDP flows between all ordered pairs of the four hosts
+        #[arg(long, default_value_t = 2_004)]
+        flows: usize,
+        /// Times from one instance to four and back, by command
+        #[arg(long, default_value_t = 5)]
+        cycles: usize,
+        /// Packets a second of all flows together
+        #[arg(long, default_value_t = 40_000)]
+        rate: u64,
+        /// Where everything random comes from; another one each time when absent
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where report.json and the logs go
+        #[arg(long, value_name = "FOLDER", default_value = "target/demo")]
+        folder: PathBuf,
+    },
+    /// Measure Weir beside others, in one run and in turn
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// CPU time of forwarding a packet over veth, beside the Linux kernel's own IP forwarding
+    Forward {
+        /// Times that each has its turn
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+        /// Packets of a turn
+        #[arg(long, default_value_t = 20_000)]
+        packets: u64,
+        /// Where everything random comes from; another one each time when absent
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+}
+
+fn main() -> ExitCode {
+    let (seed, result) = match Arguments::parse().command {
+        Command::Demo { flows, cycles, rate, seed, folder } => {
+            let seed = seed.unwrap_or_else(any_seed);
+            (seed, run(&Options { flows, cycles, rate, seed, folder }))
+        }
+        Command::Bench(Bench::Forward { rounds, packets, seed }) => {
+            let seed = seed.unwrap_or_else(any_seed);
+            (seed, compare(Plan { rounds, packets, seed }))
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _closed = writeln!(io::stderr(), "weir-testbed: {error:#}\n(seed {seed})");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn any_seed() -> u64 {
+    fastrand::u64(..1 << 32)
+}
+
+/// Measures and shows the table; true when that worked.
+fn compare(plan: Plan) -> Result<bool> {
+    let table = forward::run(plan)?;
+    let _closed = write!(io::stdout(), "{table}");
+    Ok(true)
+}
+
+/// Runs the demo and tells its result; true when it is clean.
+fn run(options: &Options) -> Result<bool> {
+    let report = demo::run(options, &Cancel::on_interrupt()?)?;
+    let _closed = write!(io::stdout(), "{}", demo::summary(&report));
+    let path = options.folder.join("report.json");
+    let _closed = writeln!(io::stdout(), "All figures: {}", path.display());
+    Ok(report.faults().is_empty())
+}

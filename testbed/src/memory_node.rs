@@ -1,0 +1,264 @@
+//! A node over memory ports, stepped by hand: the shipped node, workers and rings, without threads.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use weir_dataplane::instance::FlowHasher;
+use weir_dataplane::local::{LocalAddresses, PortAddresses};
+use weir_dataplane::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
+use weir_dataplane::node::{FIRST, Identity, Limits, Node, PortSetup};
+use weir_dataplane::packet::MacAddr;
+use weir_dataplane::port::memory::{Wire, memory};
+use weir_dataplane::port::{Rx, RxQueue, Tx, TxQueue};
+use weir_dataplane::route_table::{NextHop, RouteLimits, RouteTable};
+use weir_dataplane::steering::Steering;
+use weir_dataplane::worker::{PortFacts, Shared, Steered, Worker};
+use weir_frame::{Frame, FrameSize, Homes, Region};
+use weir_state_transfer::{Nanos, PortId, SteeringHash, WorkerId};
+
+/// A node whose ports are in memory and whose workers take their turns when they are told to.
+#[derive(Debug)]
+pub struct MemoryNode {
+    /// The node.
+    pub node: Node,
+    /// Its workers, by number; those that have ended are gone.
+    pub workers: BTreeMap<WorkerId, Worker>,
+    /// The far ends of its ports, by port and queue.
+    pub wires: BTreeMap<(PortId, u16), Wire>,
+    /// The time that the next turn is told.
+    pub now: Nanos,
+}
+
+/// What a [`MemoryNode`] is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Workers at the start.
+    pub workers: usize,
+    /// Ports, each on a network of its own.
+    pub ports: u8,
+    /// Queues of each port.
+    pub queues: u16,
+    /// Frames in all.
+    pub frames: u32,
+    /// Slots of each ring of a port.
+    pub port_ring: usize,
+    /// The addresses of each port; its host has the one behind each.
+    pub addresses: fn(u8) -> Vec<IpNet>,
+    /// How long a flow may be idle.
+    pub flow_timeout: Duration,
+    /// Bounds of the node.
+    pub limits: Limits,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let limits = Limits {
+            workers_max: 8,
+            instances_max: 64,
+            ring: 256,
+            flows_per_bucket: 64,
+            own_flows: 4096,
+            hold: 1024,
+            moves_max: 64,
+            step_timeout: Duration::from_secs(1),
+            capacity_ns: 1_000_000_000,
+        };
+        Self {
+            workers: 2,
+            ports: 2,
+            queues: 2,
+            frames: 1024,
+            port_ring: 64,
+            addresses: |port| vec![format!("10.0.{port}.1/24").parse().expect("an address")],
+            flow_timeout: Duration::from_secs(60),
+            limits,
+        }
+    }
+}
+
+impl MemoryNode {
+    /// Makes the node; its ports' hosts are known neighbours.
+    pub fn new(plan: &Plan, seed: u64) -> Self {
+        let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
+        let homes = Homes::new(&region);
+        let steering_hash = SteeringHash::new(steering_key(seed));
+        let steering = Steering::new(steering_hash.clone(), FIRST, 65_536);
+        let (routes, mut writer) =
+            RouteTable::new(RouteLimits { routes_max: 1024, next_hops_max: 64, groups_max: 64 });
+        let mut addresses = Vec::new();
+        for port in 0..plan.ports {
+            let nets = (plan.addresses)(port);
+            let hop = NextHop { port: PortId(port), via: None };
+            for net in &nets {
+                writer.add(net.trunc(), hop).expect("the table has room");
+            }
+            let nets = PortAddresses::new(PortId(port), port_mac(port), nets);
+            addresses.push(nets.expect("addresses of a host"));
+        }
+        let adjacencies = AdjacencyTable::new(plan.ports, 64);
+        let shared = Shared {
+            region,
+            homes,
+            steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
+            steering_hash: Arc::new(steering_hash),
+            routes,
+            adjacencies: adjacencies.clone(),
+            addresses: LocalAddresses::new(&addresses),
+            ports: addresses.iter().map(|port| PortFacts { mac: port.mac(), mtu: 1500 }).collect(),
+            port_addresses: addresses.into(),
+            neighbours_max: 64 * usize::from(plan.ports),
+            flow_timeout: plan.flow_timeout,
+            park: ParkedLimits { packets_max: 64, each_max: 64 },
+            icmp_errors: 1000,
+        };
+        let identity = Identity { incarnation: seed, pid: 0, poll: "stepped" };
+        let cores = vec![None; plan.workers];
+        let hasher = FlowHasher::with_seed(seed);
+        let limits = plan.limits.clone();
+        let node = Node::new(identity, limits, shared, writer, hasher, "sw1", &cores);
+        let mut stepped =
+            Self { node, workers: BTreeMap::new(), wires: BTreeMap::new(), now: Nanos(1) };
+        for port in 0..plan.ports {
+            stepped.add_port(port, plan, &adjacencies);
+        }
+        // The workers find them in the region and take them home.
+        drop(frames);
+        stepped.settle();
+        stepped
+    }
+
+    /// Lets the node take its events and make its workers.
+    pub fn step_node(&mut self) {
+        self.node.handle_events(self.now);
+        while let Some(spawn) = self.node.poll_spawn() {
+            self.workers.insert(spawn.worker.id(), *spawn.worker);
+        }
+    }
+
+    /// One poll round of a worker; whether it did anything. A fault that was asked for is survived
+    /// as its supervisor would; any other panic is a defect and goes on.
+    pub fn step_worker(&mut self, id: WorkerId) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        let now = self.now;
+        let round = std::panic::AssertUnwindSafe(|| worker.poll(now));
+        let work = std::panic::catch_unwind(round);
+        let work = match work {
+            Ok(work) => work,
+            Err(panic) if panic.downcast_ref::<&str>() == Some(&FAULT) => {
+                worker.recover();
+                return true;
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        if worker.is_retired() {
+            self.workers.remove(&id);
+        }
+        work.packets > 0 || work.busy
+    }
+
+    /// Rounds of everybody, with time passing, until nobody has anything to do. Wires are left
+    /// alone: what must leave first, for a move to end, must have been taken.
+    ///
+    /// # Panics
+    ///
+    /// When that takes longer than anything does.
+    pub fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS_MAX {
+            if quiet == QUIET_ROUNDS {
+                return;
+            }
+            self.now = Nanos(self.now.0 + 1_000_000);
+            self.step_node();
+            let ids: Vec<_> = self.workers.keys().copied().collect();
+            let busy = ids.into_iter().fold(false, |busy, id| self.step_worker(id) | busy);
+            quiet = if busy || !self.node.is_quiet() { 0 } else { quiet + 1 };
+        }
+        panic!("the node does not come to rest");
+    }
+
+    /// Takes what the router has sent at a queue, if anything, and completes its frame.
+    pub fn take(&mut self, port: PortId, queue: u16) -> Option<Vec<u8>> {
+        let wire = self.wires.get_mut(&(port, queue))?;
+        let frame: Frame = wire.take()?;
+        let packet = frame.data().to_vec();
+        wire.complete(frame);
+        Some(packet)
+    }
+
+    fn add_port(&mut self, port: u8, plan: &Plan, adjacencies: &AdjacencyTable) {
+        let id = PortId(port);
+        let mut queues = Vec::new();
+        for queue in 0..plan.queues {
+            let (rx, tx, wire) = memory(plan.port_ring);
+            self.wires.insert((id, queue), wire);
+            let rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
+            queues.push((rx, TxQueue::new(id, Tx::Memory(tx))));
+        }
+        let limits = OwnerLimits {
+            entries_max: 64,
+            unresolved_max: 16,
+            retry: Duration::from_secs(1),
+            tries: 3,
+            reachable: Duration::from_secs(3600),
+            requests_per_second: 1000,
+        };
+        let mut owner = Owner::new(id, limits, adjacencies.clone());
+        let addresses = (plan.addresses)(port);
+        for address in &addresses {
+            owner.add_static(behind(address.addr()), host_mac(port), self.now);
+        }
+        self.node.add_port(PortSetup {
+            id,
+            name: format!("sap{port}"),
+            backend: "memory",
+            device: String::new(),
+            mac: port_mac(port),
+            addresses,
+            mtu: 1500,
+            mode: "memory".to_owned(),
+            mode_notes: Vec::new(),
+            queues,
+            owner,
+            punted: None,
+        });
+    }
+}
+
+/// The address of the host at a port.
+pub fn host(port: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, port, 2)
+}
+
+/// The link address of the host at a port.
+pub fn host_mac(port: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 1, 0, port])
+}
+
+/// The link address of a port.
+pub fn port_mac(port: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, port])
+}
+
+/// The address behind an address.
+fn behind(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + 1).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + 1).into(),
+    }
+}
+
+/// A key under which all buckets are used.
+fn steering_key(seed: u64) -> u16 {
+    weir_state_transfer::steering_hash::random_key(seed)
+}
+
+/// Rounds in which nobody has anything to do, after which nobody will have.
+const QUIET_ROUNDS: usize = 8;
+/// Rounds in which everything comes to rest.
+const ROUNDS_MAX: usize = 1_000_000;
+/// What a worker says when it panics because `Node::panic_worker` was called.
+pub const FAULT: &str = "a fault that was asked for";

@@ -1,0 +1,125 @@
+//! Real captures through one instance, and through 1 -> 4 -> 1 instances with moves in the middle
+//! of the traffic: byte by byte the same, and the same as a router of a few lines would give.
+//!
+//! The captures are in ../shared/data/traces of the repository; where they are absent the small
+//! one that this test makes stands alone.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_input;
+mod cycle;
+mod fixture;
+mod naive;
+mod replay;
+mod source;
+
+use naive::Expected;
+use replay::{Outcome, Replay};
+
+/// Captures are repeated until they have so many packets, so that moves meet traffic.
+const PACKETS_MIN: usize = 4_000;
+
+/// Replays frames through one instance and through cycles of four: what happened in the moves.
+fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
+    let frames = frames.iter().cycle().take(frames.len().max(repeated(frames.len())));
+    let frames: Vec<_> = frames.cloned().collect();
+    let expected = Expected::of(&frames);
+
+    let mut replay = Replay::new(&frames, seed);
+    replay.until("all frames", Replay::is_fed);
+    let one = replay.finish();
+
+    let mut replay = Replay::new(&frames, seed);
+    let mut moved = Moved::default();
+    while !replay.is_fed() {
+        moved.add(cycle::run(&mut replay));
+    }
+    let many = replay.finish();
+
+    assert_eq!(one.difference(&many), None, "{name}: one instance and many (seed {seed})");
+    assert_eq!(one.difference_to(&expected), None, "{name}: against the model (seed {seed})");
+    moved
+}
+
+/// What the moves of all cycles did together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    cycles: u64,
+    flows: u64,
+    packets_during: u64,
+    held: u64,
+}
+
+impl Moved {
+    fn add(&mut self, other: Self) {
+        self.cycles += other.cycles;
+        self.flows += other.flows;
+        self.packets_during += other.packets_during;
+        self.held += other.held;
+    }
+}
+
+fn repeated(frames: usize) -> usize {
+    PACKETS_MIN.div_ceil(frames.max(1)) * frames
+}
+
+#[test]
+fn our_own_capture_comes_out_the_same_through_one_instance_and_through_many() {
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let frames = fixture::frames();
+    let moved = compare("fixture", &source::readdressed(&frames), seed);
+    println!("{moved:?}");
+    assert!(moved.cycles > 0 && moved.flows > 0 && moved.packets_during > 0);
+}
+
+#[test]
+fn captures_come_out_the_same_through_one_instance_and_through_many() {
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let Some(captures) = source::captures() else {
+        println!("data test skipped: captures: ../shared/data/traces is absent");
+        return;
+    };
+    let (mut flows_moved, mut met) = (0, 0);
+    for capture in captures {
+        let moved = compare(&capture.name, &capture.frames, seed);
+        let Moved { cycles, flows, packets_during, held } = moved;
+        flows_moved += flows;
+        met += packets_during;
+        println!(
+            "data test ran: captures: {}: {} packets, {} too long for a port; {cycles} cycles, \
+             {flows} flows moved, {packets_during} packets in the moves, {held} held",
+            capture.name,
+            capture.frames.len(),
+            capture.too_long,
+        );
+    }
+    // A small capture alone may have its few flows where no bucket moves.
+    assert!(flows_moved > 0 && met > 0, "no move met traffic");
+}
+
+/// The comparison itself: each kind of fault shows.
+#[test]
+fn a_lost_a_swapped_and_a_changed_packet_and_a_wrong_state_are_each_noticed() {
+    let frames = source::readdressed(&fixture::frames());
+    let mut replay = Replay::new(&frames, 1);
+    replay.until("all frames", Replay::is_fed);
+    let whole = replay.finish();
+    assert_eq!(whole.difference_to(&Expected::of(&frames)), None);
+    let notices = |fault: fn(&mut Outcome)| {
+        let mut faulty = whole.clone();
+        fault(&mut faulty);
+        whole.difference(&faulty).is_some()
+            && faulty.difference_to(&Expected::of(&frames)).is_some()
+    };
+    assert!(notices(|faulty| drop(longest(faulty).pop())));
+    assert!(notices(|faulty| longest(faulty).swap(0, 1)));
+    assert!(notices(|faulty| longest(faulty)[0][40] ^= 1));
+    assert!(notices(|faulty| faulty.states.values_mut().next().unwrap().digest ^= 1));
+    assert!(notices(|faulty| *faulty.refused.values_mut().next().unwrap() += 1));
+}
+
+fn longest(outcome: &mut Outcome) -> &mut Vec<Vec<u8>> {
+    outcome.forwarded.values_mut().max_by_key(|packets| packets.len()).unwrap()
+}

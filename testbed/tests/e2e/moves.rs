@@ -1,0 +1,107 @@
+//! Moves under traffic, with two tx queues at each port.
+
+use weir_api::dataplane::v1::{Move, MovePhase};
+use weir_testbed::dataplane::Selection;
+use weir_testbed::node::Shape;
+use weir_testbed::traffic::Traffic;
+
+use super::{Setup, let_flow};
+
+const FLOWS: usize = 1_200;
+const RATE: u64 = 30_000;
+
+/// Two instances under traffic.
+struct Pair {
+    setup: Setup,
+    traffic: Traffic,
+    first: u32,
+    second: u32,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let setup = Setup::new(&Shape { queues: 2, ..Shape::default() });
+        for port in setup.dataplane.ports().unwrap() {
+            assert!(port.queues.len() >= 2, "{port:?}");
+        }
+        let first = setup.dataplane.instances().unwrap()[0].id;
+        let second = setup.dataplane.add_instance("second").unwrap().id;
+        let traffic = setup.traffic(FLOWS, RATE);
+        let_flow(&traffic, 10_000);
+        Self { setup, traffic, first, second }
+    }
+
+    /// Moves to the second instance and back, so many times, and returns the moves.
+    fn to_and_fro(&self, times: usize, selection: &Selection) -> Vec<Move> {
+        let ways = [(self.first, self.second), (self.second, self.first)];
+        ways.iter()
+            .cycle()
+            .take(2 * times)
+            .map(|(from, to)| {
+                let started =
+                    self.setup.dataplane.start_move(*from, *to, selection.clone()).unwrap();
+                let ended = self.setup.dataplane.finish_move(started.id).unwrap();
+                assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+                let_flow(&self.traffic, 2_000);
+                ended
+            })
+            .collect()
+    }
+
+    fn finish(self, moves: &[Move]) {
+        let during: u64 = moves.iter().map(|ended| ended.packets_during).sum();
+        let flows: u64 = moves.iter().map(|ended| ended.flows).sum();
+        let held = moves.iter().map(|ended| ended.held_max).max().unwrap();
+        println!("{} moves, {flows} flows, {during} packets during, {held} held", moves.len());
+        assert!(flows > 0 && during > 0);
+        self.setup.assert_exact(&self.traffic.stop().unwrap());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn moves_by_bucket_lose_duplicate_and_reorder_nothing() {
+    let pair = Pair::new();
+    let moves = pair.to_and_fro(10, &Selection::Buckets("0-2047,3000".to_owned()));
+    pair.finish(&moves);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn moves_by_filter_lose_duplicate_and_reorder_nothing() {
+    let pair = Pair::new();
+    let moves = pair.to_and_fro(10, &Selection::Filter("src=10.0.0.0/15,proto=udp".to_owned()));
+    pair.finish(&moves);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn moves_of_everything_lose_duplicate_and_reorder_nothing() {
+    let pair = Pair::new();
+    let moves = pair.to_and_fro(5, &Selection::Buckets("0-4095".to_owned()));
+    pair.finish(&moves);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn opposite_and_overlapping_moves_at_once_lose_duplicate_and_reorder_nothing() {
+    let pair = Pair::new();
+    let mut ended = Vec::new();
+    for _ in 0..10 {
+        let asked = [
+            (pair.first, pair.second, Selection::Buckets("0-1023".to_owned())),
+            (pair.second, pair.first, Selection::Buckets("0-4095".to_owned())),
+            (pair.first, pair.second, Selection::Filter("dst=10.0.3.0/24".to_owned())),
+        ];
+        let started: Vec<Move> = asked
+            .into_iter()
+            .map(|(from, to, what)| pair.setup.dataplane.start_move(from, to, what).unwrap())
+            .collect();
+        for one in started {
+            ended.push(pair.setup.dataplane.finish_move(one.id).unwrap());
+        }
+        let_flow(&pair.traffic, 1_000);
+    }
+    assert!(ended.iter().all(|one| one.phase() == MovePhase::Done), "{ended:?}");
+    pair.finish(&ended);
+}

@@ -1,0 +1,242 @@
+//! What must hold when a schedule has come to rest.
+
+use std::sync::mpsc::channel;
+
+use weir_api::dataplane::v1 as api;
+use weir_dataplane::node::FIRST;
+use weir_dataplane::worker::{FlowQuery, FlowRecord};
+use weir_state_transfer::mark::Request;
+use weir_state_transfer::{BucketSet, InstanceId, MoveId, Nanos, Selection};
+
+use crate::failure::{Failure, Kind};
+use crate::shape::FLOW_TIMEOUT;
+use crate::world::{World, id_of};
+
+/// What a schedule did, to show that the schedules reach what they are for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) schedules: u64,
+    pub(crate) packets: u64,
+    pub(crate) done: u64,
+    pub(crate) undone: u64,
+    pub(crate) held: u64,
+    pub(crate) hold_full: u64,
+    pub(crate) panics: u64,
+    pub(crate) workers_left: u64,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.schedules += other.schedules;
+        self.packets += other.packets;
+        self.done += other.done;
+        self.undone += other.undone;
+        self.held += other.held;
+        self.hold_full += other.hold_full;
+        self.panics += other.panics;
+        self.workers_left += other.workers_left;
+    }
+}
+
+impl World {
+    /// Brings everything to rest and judges it; then scales in to one instance, judges again, and
+    /// lets all flows time out.
+    pub(crate) fn finish(&mut self) -> Result<Summary, Failure> {
+        self.settle()?;
+        self.judge_balance()?;
+        self.judge_moves()?;
+        // Every flow has state again.
+        self.one_packet_each()?;
+        self.judge_flows(false)?;
+        let summary = self.summary();
+        self.scale_in()?;
+        self.one_packet_each()?;
+        self.judge_moves()?;
+        self.judge_flows(true)?;
+        self.judge_end()?;
+        Ok(summary)
+    }
+
+    fn one_packet_each(&mut self) -> Result<(), Failure> {
+        for flow in 0..self.reference.flows.len() {
+            for lane in 0..self.reference.flows[flow].lanes.len() {
+                let before = self.reference.injected;
+                for _ in 0..TRIES {
+                    self.inject(flow, lane);
+                    if self.reference.injected > before {
+                        break;
+                    }
+                    self.settle()?;
+                }
+            }
+        }
+        self.settle()?;
+        self.judge_balance()
+    }
+
+    /// Nothing is lost that was not counted for a reason that the schedule excuses, and every
+    /// packet and frame is somewhere.
+    fn judge_balance(&self) -> Result<(), Failure> {
+        let counters = self.node.node.counters();
+        let mut dropped = 0;
+        for drop in &counters.drops {
+            let excused = match drop.reason.as_str() {
+                "hold_full" => self.shape.hold_may_fill(),
+                "worker_panic" => drop.packets <= self.panics,
+                "poisoned" => self.panics > 0,
+                _ => false,
+            };
+            if !excused {
+                return Err(Kind::Dropped.at(format!("{} {}", drop.packets, drop.reason)));
+            }
+            dropped += drop.packets;
+        }
+        if self.reference.outstanding() != dropped {
+            let lost = self.reference.outstanding();
+            return Err(Kind::Lost.at(format!("{lost} did not leave, {dropped} were dropped")));
+        }
+        let balance = counters.balance.unwrap_or_default();
+        let rest = (balance.held, balance.in_rings, balance.overload, balance.generated);
+        if balance.unaccounted != 0 || rest != (0, 0, 0, 0) {
+            return Err(Kind::Balance.at(format!("{balance:?}")));
+        }
+        let frames: u64 = counters.frames.iter().map(|place| place.frames).sum();
+        if frames != u64::from(self.shape.plan.frames) {
+            return Err(Kind::Balance.at(format!("{frames} frames: {:?}", counters.frames)));
+        }
+        let full: u64 =
+            self.node.workers.values().map(|w| w.counters().flow_table_full.get()).sum();
+        if full > 0 { Err(Kind::State.at("a flow table is full")) } else { Ok(()) }
+    }
+
+    /// Every move has ended, and each says of itself what it can.
+    fn judge_moves(&self) -> Result<(), Failure> {
+        for id in self.reference.moves.keys() {
+            let shown = self.shown(*id)?;
+            let ended = [api::MovePhase::Done, api::MovePhase::Undone].contains(&shown.phase());
+            let hold = self.shape.plan.limits.hold as u64;
+            if !ended || shown.held_max > hold {
+                return Err(Kind::Stuck.at(format!("{shown:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state of every flow is with its owner, once, and what a single instance would have.
+    fn judge_flows(&mut self, scaled_in: bool) -> Result<(), Failure> {
+        let records = self.records()?;
+        for flow in &self.reference.flows {
+            let kept: Vec<_> = records.iter().filter(|record| record.key == flow.key).collect();
+            flow.check_state(&kept, self.node.now)?;
+            let owner = self.reference.owner(flow, |id| self.is_done(id));
+            if kept.iter().any(|record| record.instance != owner) {
+                return Err(Kind::Owner.at(format!("{} is not at {owner}: {kept:?}", flow.key)));
+            }
+            if scaled_in && owner != FIRST {
+                return Err(Kind::Owner.at(format!("{} stays at {owner}", flow.key)));
+            }
+        }
+        let ours =
+            |record: &&FlowRecord| !self.reference.flows.iter().any(|flow| flow.key == record.key);
+        match records.iter().find(ours) {
+            Some(record) => Err(Kind::State.at(format!("nobody sent {record:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves everything to the first instance and removes the others. Every bucket that steering
+    /// says an instance owns must arrive from there.
+    fn scale_in(&mut self) -> Result<(), Failure> {
+        for instance in self.list() {
+            let id = id_of(&instance);
+            if id == FIRST || instance.state() != api::InstanceState::Active {
+                continue;
+            }
+            let selection = Selection::Buckets(BucketSet::all());
+            self.start_move(&Request { from: id, to: FIRST, selection }, false)?;
+            let last = self.reference.moves.keys().next_back().copied().unwrap_or_default();
+            self.settle()?;
+            let shown = self.shown(last)?;
+            if shown.phase() != api::MovePhase::Done || shown.buckets_moved != instance.buckets {
+                return Err(Kind::Owner.at(format!("{} buckets: {shown:?}", instance.buckets)));
+            }
+        }
+        for id in self.instances().into_iter().filter(|id| *id != FIRST) {
+            self.remove(id)?;
+        }
+        self.settle()?;
+        match self.instances().as_slice() {
+            [FIRST] => Ok(()),
+            rest => Err(Kind::Refused.at(format!("{rest:?} stay"))),
+        }
+    }
+
+    fn remove(&mut self, id: InstanceId) -> Result<(), Failure> {
+        let change = api::Change::default();
+        let ready = self.list().iter().any(|instance| {
+            id_of(instance) == id && instance.state() == api::InstanceState::Active
+        });
+        if ready {
+            self.set_state(id, api::InstanceState::Paused).map_err(|e| Kind::Refused.at(e))?;
+        }
+        self.node.node.remove_instance(&change, id).map_err(|error| Kind::Refused.at(error))
+    }
+
+    /// All flows time out, and all frames are free or lent.
+    fn judge_end(&mut self) -> Result<(), Failure> {
+        let idle = u64::try_from(FLOW_TIMEOUT.as_nanos()).expect("a minute") + 1;
+        self.node.now = Nanos(self.node.now.0 + idle);
+        for _ in 0..SWEEPS {
+            self.settle()?;
+            if self.list().iter().all(|instance| instance.flows == 0) {
+                break;
+            }
+        }
+        let records = self.records()?;
+        if !records.is_empty() {
+            return Err(Kind::State.at(format!("{records:?} are idle and stay")));
+        }
+        let steering = self.node.node.show_steering();
+        if !steering.rules.is_empty() || steering.exact_flows != 0 {
+            return Err(Kind::Owner.at(format!("rules stay: {:?}", steering.rules)));
+        }
+        self.judge_balance()
+    }
+
+    fn records(&mut self) -> Result<Vec<FlowRecord>, Failure> {
+        let (to, pieces) = channel();
+        let query = FlowQuery { id: 0, filter: None, instance: None };
+        self.node.node.report_flows(query, to);
+        self.settle()?;
+        Ok(pieces.try_iter().flatten().collect())
+    }
+
+    fn is_done(&self, id: MoveId) -> bool {
+        self.shown(id).is_ok_and(|shown| shown.phase() == api::MovePhase::Done)
+    }
+
+    fn shown(&self, id: MoveId) -> Result<api::Move, Failure> {
+        self.node.node.show_move(id).map_err(|error| Kind::Refused.at(error))
+    }
+
+    fn summary(&self) -> Summary {
+        let mut summary =
+            Summary { schedules: 1, packets: self.reference.taken, ..Summary::default() };
+        for id in self.reference.moves.keys() {
+            let Ok(shown) = self.shown(*id) else { continue };
+            let done = shown.phase() == api::MovePhase::Done;
+            summary.done += u64::from(done);
+            summary.undone += u64::from(!done);
+            summary.held += shown.held;
+            summary.hold_full += shown.hold_full_drops;
+        }
+        summary.panics = self.panics;
+        summary.workers_left = self.workers_left;
+        summary
+    }
+}
+
+/// Attempts to inject a packet while others leave.
+const TRIES: usize = 20;
+/// Times that everything comes to rest while all sets of all flow tables are swept.
+const SWEEPS: usize = 40;

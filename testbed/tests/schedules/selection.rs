@@ -1,0 +1,50 @@
+//! Random selections: some of the flows of a schedule, by bucket or by filter, often overlapping.
+
+use fastrand::Rng;
+use weir_state_transfer::{Bucket, BucketSet, Filter, FlowKey, Selection};
+
+use crate::reference::Flow;
+
+/// A selection of some of the flows.
+pub(crate) fn random(flows: &[Flow], rng: &mut Rng) -> Selection {
+    if rng.bool() {
+        Selection::Buckets(buckets(flows, rng))
+    } else {
+        let flow = &flows[rng.usize(..flows.len())];
+        Selection::Filter(filter(&flow.key, rng))
+    }
+}
+
+/// The buckets of some flows and a few more; seldom, many.
+fn buckets(flows: &[Flow], rng: &mut Rng) -> BucketSet {
+    if rng.u8(..60) == 0 {
+        return "0-1023".parse().expect("a range of buckets");
+    }
+    let mut set = BucketSet::empty();
+    let share = rng.u8(1..=9);
+    for flow in flows.iter().filter(|_| rng.u8(..10) < share) {
+        set.insert(flow.bucket);
+    }
+    for _ in 0..rng.usize(..4) {
+        set.insert(Bucket::of(rng.u32(..)));
+    }
+    set
+}
+
+/// A filter that a flow matches, and mostly others too.
+fn filter(key: &FlowKey, rng: &mut Rng) -> Filter {
+    let (src, dst) = (key.src(), key.dst());
+    let (sport, dport) = (key.src_port(), key.dst_port());
+    let symmetric = rng.bool();
+    let text = match rng.u8(..9) {
+        0 => format!("src={src}/32"),
+        1 => format!("dst={dst}/32"),
+        2 => "src=10.0.0.0/23".to_owned(),
+        3 => format!("dport={dport}"),
+        4 => format!("proto=udp,sport={sport}-{}", sport + rng.u16(..6)),
+        5 => format!("src={src}/32,dport={dport}"),
+        6 => format!("sport={}-{sport}", sport - rng.u16(..6)),
+        _ => format!("src={src}/32,dst={dst}/32,proto=udp,sport={sport},dport={dport},service=0"),
+    };
+    format!("{text},symmetric={symmetric}").parse().expect("a filter")
+}

@@ -1,0 +1,81 @@
+//! The sizes of a schedule: small, so that every bound is met.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use weir_dataplane::node::Limits;
+
+use crate::memory_node::Plan;
+
+/// What a schedule is made of; all of it follows from the seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) plan: Plan,
+    /// Instances at the start.
+    pub(crate) instances: usize,
+    /// Flows.
+    pub(crate) flows: usize,
+    /// Packets at most between the wires: as many as a transmit ring takes, so that none is
+    /// ever full.
+    pub(crate) credit: usize,
+    /// Actions of the walk.
+    pub(crate) steps: usize,
+    /// Whether workers panic.
+    pub(crate) panics: bool,
+    /// Whether workers come and go.
+    pub(crate) workers_change: bool,
+    /// How slow the first worker is: it takes one turn in so many that it is offered.
+    pub(crate) laziness: u32,
+}
+
+impl Shape {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let workers_change = rng.u8(..3) == 0;
+        let workers = if workers_change { 3 } else { rng.usize(2..=3) };
+        let ports = rng.u8(2..=3);
+        // With a queue less than workers, one worker transmits for another.
+        let queues = if rng.u8(..4) == 0 { workers - 1 } else { workers };
+        let port_ring = if rng.bool() { 16 } else { 64 };
+        let lent = usize::from(ports) * queues * port_ring;
+        let limits = Limits {
+            workers_max: 4,
+            instances_max: 6,
+            ring: [8, 16][rng.usize(..2)],
+            flows_per_bucket: 8,
+            own_flows: 256,
+            hold: [16, 64, 1024][rng.usize(..3)],
+            moves_max: 8,
+            step_timeout: Duration::from_secs(1),
+            capacity_ns: 1_000_000_000,
+        };
+        let plan = Plan {
+            workers,
+            ports,
+            queues: u16::try_from(queues).expect("a handful"),
+            frames: u32::try_from((lent * 2 + port_ring).next_power_of_two()).expect("small"),
+            port_ring,
+            flow_timeout: FLOW_TIMEOUT,
+            limits,
+            ..Plan::default()
+        };
+        Self {
+            plan,
+            // A worker without an instance may leave.
+            instances: if workers_change { 2 } else { rng.usize(3..=4) },
+            flows: rng.usize(6..=24),
+            credit: port_ring,
+            steps: rng.usize(150..450),
+            panics: rng.u8(..5) == 0,
+            workers_change,
+            laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
+        }
+    }
+
+    /// Whether a hold can be full: otherwise all packets there are fit into it.
+    pub(crate) fn hold_may_fill(&self) -> bool {
+        self.credit > self.plan.limits.hold
+    }
+}
+
+/// How long a flow may be idle.
+pub(crate) const FLOW_TIMEOUT: Duration = Duration::from_secs(60);

@@ -39,7 +39,8 @@ fn traceroute_shows_the_router_and_then_the_host() {
     for (router, target) in [("10.0.1.1", "10.0.3.2"), ("fd00:1::1", "fd00:3::2")] {
         // One probe at a time: a kernel host answers only a few in a row (icmp_ratelimit).
         for method in ["", "-I", "-T -p 9"] {
-            let said = host.run(&format!("traceroute -n -N 1 -q 1 -w 10 {method} {target}")).unwrap();
+            let said =
+                host.run(&format!("traceroute -n -N 1 -q 1 -w 10 {method} {target}")).unwrap();
             let hops: Vec<&str> =
                 said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
             assert_eq!(hops, [router, target], "{method}: {said}");

@@ -1,0 +1,37 @@
+# Weir: everything that a newcomer or the CI runs. `make help` lists it.
+
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-long check bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the router, the sidecar, the command line and the testbed, optimised
+	@testbed/install.sh
+	$(CARGO) build --release --workspace --bins
+
+demo: ## Run the main job: four hosts, real traffic, 1 -> 4 -> 1 instances, nothing lost (root)
+	@testbed/install.sh --root
+	$(CARGO) build --release --workspace --bins
+	target/release/weir-testbed demo
+
+test: ## Run every test, those that need root too, and print the totals (root)
+	@testbed/install.sh --root
+	testbed/run-tests.sh
+
+test-long: ## The same with a million random schedules and longer soaks (root, hours)
+	@testbed/install.sh --root
+	WEIR_SCHEDULES=1000000 WEIR_LONG=1 testbed/run-tests.sh
+
+check: ## Check format, lints and documentation
+	@testbed/install.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+bench: ## Run the benchmarks; the side-by-side table with the kernel needs root
+	@testbed/install.sh --root
+	$(CARGO) bench --package weir-benches
+	$(CARGO) build --release --bin weir-dataplane --bin weir-testbed
+	target/release/weir-testbed bench forward

@@ -30,6 +30,8 @@ pub struct MemoryNode {
     pub wires: BTreeMap<(PortId, u16), Wire>,
     /// The time that the next turn is told.
     pub now: Nanos,
+    /// Held for its drop, the last: memory whose frames are not all home is not freed.
+    _region: Region,
 }
 
 /// What a [`MemoryNode`] is made of.
@@ -83,7 +85,7 @@ impl MemoryNode {
     /// Makes the node; its ports' hosts are known neighbours.
     pub fn new(plan: &Plan, seed: u64) -> Self {
         let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
-        let homes = Homes::new(&region);
+        let (homes, memory) = (Homes::new(&region), region.clone());
         let steering_hash = SteeringHash::new(steering_key(seed));
         let steering = Steering::new(steering_hash.clone(), FIRST, 65_536);
         let (routes, mut writer) =
@@ -119,8 +121,13 @@ impl MemoryNode {
         let hasher = FlowHasher::with_seed(seed);
         let limits = plan.limits.clone();
         let node = Node::new(identity, limits, shared, writer, hasher, "sw1", &cores);
-        let mut stepped =
-            Self { node, workers: BTreeMap::new(), wires: BTreeMap::new(), now: Nanos(1) };
+        let mut stepped = Self {
+            node,
+            workers: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            now: Nanos(1),
+            _region: memory,
+        };
         for port in 0..plan.ports {
             stepped.add_port(port, plan, &adjacencies);
         }

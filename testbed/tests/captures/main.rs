@@ -24,6 +24,7 @@ fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
     let frames = frames.iter().cycle().take(frames.len().max(repeated(frames.len())));
     let frames: Vec<_> = frames.cloned().collect();
     let expected = Expected::of(&frames);
+    assert!(!expected.forwarded.is_empty(), "{name}: a router forwards none of it");
 
     let mut replay = Replay::new(&frames, seed);
     replay.until("all frames", Replay::is_fed);
@@ -81,12 +82,12 @@ fn captures_come_out_the_same_through_one_instance_and_through_many() {
         println!("data test skipped: captures: ../shared/data/traces is absent");
         return;
     };
-    let (mut flows_moved, mut met) = (0, 0);
+    let mut flows_moved = 0;
     for capture in captures {
         let moved = compare(&capture.name, &capture.frames, seed);
         let Moved { cycles, flows, packets_during, held } = moved;
+        assert!(packets_during > 0, "{}: no move met traffic", capture.name);
         flows_moved += flows;
-        met += packets_during;
         println!(
             "data test ran: captures: {}: {} packets, {} too long for a port; {cycles} cycles, \
              {flows} flows moved, {packets_during} packets in the moves, {held} held",
@@ -95,8 +96,8 @@ fn captures_come_out_the_same_through_one_instance_and_through_many() {
             capture.too_long,
         );
     }
-    // A small capture alone may have its few flows where no bucket moves.
-    assert!(flows_moved > 0 && met > 0, "no move met traffic");
+    // A capture of one flow may have it in a bucket that stays.
+    assert!(flows_moved > 0, "no flow was moved");
 }
 
 /// The comparison itself: each kind of fault shows.

@@ -53,16 +53,31 @@ fn capture(path: &Path) -> Capture {
     let (frames, link) = read(path);
     let frames: Vec<_> = match link {
         DataLink::ETHERNET => frames,
-        // Four bytes of address family instead of an Ethernet header.
-        DataLink::NULL => {
-            frames.iter().map(|frame| [&[0; 12][..], &[8, 0], &frame[4..]].concat()).collect()
-        }
+        // Four bytes of address family instead of an Ethernet header, and a checksum that a
+        // loopback device leaves out.
+        DataLink::NULL => frames
+            .iter()
+            .map(|frame| with_checksum([&[0; 12][..], &[8, 0], &frame[4..]].concat()))
+            .collect(),
         other => panic!("{}: a link layer of {other:?}", path.display()),
     };
     let mut readdressed = readdressed(&frames);
     readdressed.retain(|frame| frame.len() <= RECEIVED_MAX);
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     Capture { name, too_long: frames.len() - readdressed.len(), frames: readdressed }
+}
+
+/// An IPv4 frame with the checksum of its header (RFC 1071) filled in.
+fn with_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    let end = 14 + usize::from(frame[14] & 0xf) * 4;
+    frame[24..26].fill(0);
+    let words = frame[14..end].as_chunks::<2>().0.iter();
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame
 }
 
 fn frames_of(mut reader: PcapReader<impl std::io::Read>) -> (Vec<Vec<u8>>, DataLink) {

@@ -19,7 +19,6 @@ use crate::shape::Shape;
 /// Everything that a schedule acts upon.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) node: MemoryNode,
     pub(crate) reference: Reference,
     pub(crate) shape: Shape,
     /// What was asked for: a worker panics so often at most.
@@ -32,6 +31,8 @@ pub(crate) struct World {
     early: BTreeMap<(PortId, u16), VecDeque<Vec<u8>>>,
     fault: Option<Fault>,
     relays: Option<Relays>,
+    /// The last field: frames that are elsewhere come home before it goes.
+    pub(crate) node: MemoryNode,
 }
 
 impl World {

@@ -38,6 +38,8 @@ pub mod process;
 pub mod reference;
 /// Calls to a gRPC server.
 pub mod rpc;
+/// A session of its own.
+pub mod session;
 /// The northbound API.
 pub mod sidecar;
 /// The receiving end of the traffic.

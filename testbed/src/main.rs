@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use weir_testbed::bench::forward::{self, Plan};
 use weir_testbed::demo::{self, Cancel, Options};
+use weir_testbed::session;
 
 /// Experiments with a Weir router in network namespaces. Needs root.
 #[derive(Debug, Parser)]
@@ -61,7 +62,19 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
-    let (seed, result) = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    match session::run_again() {
+        Ok(None) => carry_out(command),
+        Ok(Some(code)) => code,
+        Err(error) => {
+            let _closed = writeln!(io::stderr(), "weir-testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> ExitCode {
+    let (seed, result) = match command {
         Command::Demo { flows, cycles, rate, seed, folder } => {
             let seed = seed.unwrap_or_else(any_seed);
             (seed, run(&Options { flows, cycles, rate, seed, folder }))

@@ -77,8 +77,9 @@ impl Node {
             command.arg("--faults");
         }
         let mut dataplane =
-            Process::spawn("weir-dataplane", command, &logs.join("weir-dataplane.log"))?;
+            Process::spawn("weir-dataplane", &command, &logs.join("weir-dataplane.log"))?;
         dataplane.wait_for_line("ready", LIMIT)?;
+        dataplane.prefer();
         let router = topology.router.name().to_owned();
         Ok(Self { dataplane, sidecar: None, folder, logs, router })
     }
@@ -101,8 +102,9 @@ impl Node {
         if log.exists() {
             fs::rename(&log, self.logs.join("weir-control.before.log"))?;
         }
-        let mut process = Process::spawn("weir-control", command, &log)?;
+        let mut process = Process::spawn("weir-control", &command, &log)?;
         process.wait_for_socket(&socket, LIMIT)?;
+        process.prefer();
         self.sidecar = Some(process);
         let sidecar = Sidecar::connect(&socket)?;
         sidecar.wait_until_connected()?;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -24,6 +23,9 @@ const LINES_KEPT: usize = 4096;
 const LINES_SHOWN: usize = 30;
 
 /// A running program, killed when dropped. What it prints goes to a file, the last lines to memory.
+///
+/// It runs in a session of its own: Ctrl-C reaches the testbed alone, which then stops it in order,
+/// and its share of the CPU does not depend on what else was started from the same terminal.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -38,12 +40,10 @@ impl Process {
     ///
     /// # Errors
     /// When the program or the log file cannot be opened.
-    pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+    pub fn spawn(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // In a group of its own, Ctrl-C reaches the testbed alone, which then stops it in order.
-        command.process_group(0);
-        let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
+        let mut child =
+            in_own_session(command).spawn().with_context(|| format!("starting {name}"))?;
         let pid = Pid::from_child(&child);
         let ended = pidfd_open(pid, PidfdFlags::empty())?;
         let output = Arc::new(Output::default());
@@ -63,6 +63,14 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Gives it the largest share of the CPU that the scheduler knows (sched(7), autogroup).
+    ///
+    /// A router that waits behind a compiler for its core shows the scheduler, not itself. To be
+    /// called when the program is known to run; without effect on kernels that have no autogroups.
+    pub fn prefer(&self) {
+        let _no_autogroups = std::fs::write(format!("/proc/{}/autogroup", self.pid()), "-20");
     }
 
     /// Waits for a line that contains `text`, printed at any time since the start.
@@ -179,6 +187,20 @@ impl Drop for Process {
     }
 }
 
+/// The same command by way of setsid(1), which becomes the program: the process id stays.
+fn in_own_session(command: &Command) -> Command {
+    let mut wrapped = Command::new("setsid");
+    wrapped.arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(key, value),
+            None => wrapped.env_remove(key),
+        };
+    }
+    wrapped.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    wrapped
+}
+
 /// How often a waiter for a line looks whether the process has ended.
 const LOOK_AT_CHILD: Duration = Duration::from_millis(50);
 
@@ -246,7 +268,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let path = std::env::temp_dir().join(format!("weir-{}-{log}.log", std::process::id()));
-        (Process::spawn("shell", command, &path).unwrap(), path)
+        (Process::spawn("shell", &command, &path).unwrap(), path)
     }
 
     #[test]
@@ -266,6 +288,16 @@ mod tests {
         process.wait_for_line("last words", LIMIT).unwrap();
         let error = process.wait_for_line("never", LIMIT).unwrap_err().to_string();
         assert!(error.contains("exit status: 7") && error.contains("my last words"), "{error}");
+        std::fs::remove_file(log).unwrap();
+    }
+
+    #[test]
+    fn a_process_has_a_session_of_its_own_and_keeps_its_id() {
+        let (mut process, log) =
+            shell("cut -d ' ' -f 1,6 /proc/$$/stat; exec sleep 1000", "session");
+        let pid = process.pid();
+        process.wait_for_line(&format!("{pid} {pid}"), LIMIT).unwrap();
+        drop(process);
         std::fs::remove_file(log).unwrap();
     }
 

@@ -1,12 +1,14 @@
 //! Calls to a gRPC server on a Unix socket, from code that is not asynchronous.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status, Streaming};
@@ -15,11 +17,13 @@ use weir_api::dataplane::v1::Change;
 /// Longest wait for an answer or the next message of a stream.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A connection to a server.
+/// A connection to a server. A thread of its own keeps it alive between calls.
 #[derive(Debug)]
 pub struct Rpc {
-    runtime: Runtime,
+    runtime: Handle,
     channel: Channel,
+    /// Dropping it ends the thread.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Rpc {
@@ -28,7 +32,10 @@ impl Rpc {
     /// # Errors
     /// When nothing answers there.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let driver = Builder::new_current_thread().enable_all().build()?;
+        let runtime = driver.handle().clone();
+        let (alive, ended) = oneshot::channel::<()>();
+        thread::Builder::new().name("rpc".into()).spawn(move || driver.block_on(ended))?;
         let path = socket.to_owned();
         let connector = tower::service_fn(move |_: Uri| open(path.clone()));
         // The address is a formality: the connector knows where to go.
@@ -36,7 +43,7 @@ impl Rpc {
         let channel = runtime
             .block_on(endpoint.connect_with_connector(connector))
             .with_context(|| format!("connecting to {}", socket.display()))?;
-        Ok(Self { runtime, channel })
+        Ok(Self { runtime, channel, _alive: alive })
     }
 
     /// Makes one call: `ask` gets the connection and returns the answer.

@@ -7,7 +7,6 @@ use weir_api::dataplane::v1::Instance;
 
 use super::baseline;
 use super::stage::Stage;
-use crate::wait;
 
 /// Instances at the top of a cycle.
 pub(super) const INSTANCES: u32 = 4;
@@ -51,11 +50,10 @@ fn add_carried(stage: &mut Stage, before: &[Instance]) -> Result<()> {
     stage.note_carried()
 }
 
-/// Scales and returns the milliseconds from request to done, and those of moving.
-pub(super) fn scale(stage: &mut Stage, instances: u32) -> Result<(f64, f64)> {
-    let asked = wait::now();
+/// Scales and returns the milliseconds from the request to done, as the sidecar has measured them,
+/// and those of moving.
+pub(super) fn scale(stage: &Stage, instances: u32) -> Result<(f64, f64)> {
     let operation = stage.sidecar.scale_to(instances)?;
-    let took = wait::now() - asked;
-    let moving = Duration::from_nanos(operation.moving_ns);
+    let [took, moving] = [operation.elapsed_ns, operation.moving_ns].map(Duration::from_nanos);
     Ok((took.as_secs_f64() * 1e3, moving.as_secs_f64() * 1e3))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use weir_api::dataplane::v1::{Instance, Move, MovePhase};
+use weir_api::dataplane::v1::{Move, MovePhase, Worker};
 use weir_dataplane::instance::digest::digest;
 
 use super::report::{Hold, Report};
@@ -158,11 +158,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Busy time and packets of all instances so far.
+    /// Busy time and packets of all workers so far; unlike instances, they stay.
     pub(super) fn work(&self) -> Result<(u64, u64)> {
-        let instances = self.dataplane.instances()?;
-        let sum = |figure: fn(&Instance) -> u64| instances.iter().map(figure).sum();
-        Ok((sum(|i| i.busy_ns), sum(|i| i.packets)))
+        let workers = self.dataplane.workers()?;
+        let sum = |figure: fn(&Worker) -> u64| workers.iter().map(figure).sum();
+        Ok((sum(|worker| worker.busy_ns), sum(|worker| worker.packets)))
     }
 
     /// Segments that the hosts' TCP has sent again so far.

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell")]
 
 mod bad_input;
+mod demo;
 mod idling;
 mod moves;
 mod reachability;

@@ -67,7 +67,7 @@ fn iperf3(target: &str) {
     let log = std::env::temp_dir().join(format!("weir-{}-iperf3.log", std::process::id()));
     let mut command = server.namespace.command("iperf3");
     command.args(["-s", "--forceflush"]);
-    let mut server = Process::spawn("iperf3", command, &log).unwrap();
+    let mut server = Process::spawn("iperf3", &command, &log).unwrap();
     server.wait_for_line("Server listening", LIMIT).unwrap();
     for direction in ["", "-R"] {
         let tcp = measure(client, &format!("iperf3 -J -c {target} -n 20M {direction}"));

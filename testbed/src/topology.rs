@@ -63,8 +63,12 @@ impl Topology {
     /// Makes the kernel of the router namespace the router: what Weir is compared with, and what
     /// shows that the testbed itself loses nothing.
     ///
+    /// Without an XDP program the router's ends have no ring that fills, so the hosts need no
+    /// queue; and what a queue holds is sent by whichever core happens to use it, so that packets
+    /// of a flow would overtake each other in the per-core backlogs of such ends.
+    ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When a setting is refused.
     pub fn forward_by_kernel(&self) -> Result<()> {
         self.router.set("net/ipv4/ip_forward", "1")?;
         self.router.set("net/ipv6/conf/all/disable_ipv6", "0")?;
@@ -74,6 +78,9 @@ impl Topology {
             for address in addresses(sap, ROUTER) {
                 ip(&format!("-n {name} address add {address} dev {}", device(sap)))?;
             }
+        }
+        for host in &self.hosts {
+            host.namespace.run(&format!("tc qdisc del dev {HOST_DEVICE} root"))?;
         }
         Ok(())
     }

@@ -216,6 +216,8 @@ pub fn warm_up(topology: &Topology) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+
     use super::*;
     use crate::wait::{LIMIT, until};
 
@@ -227,11 +229,22 @@ mod tests {
         })
     }
 
+    /// Hosts that the kernel forwards between, with the traffic on one core: such a router queues
+    /// what arrives by the core that sent it, so that a sender which is given another core may
+    /// overtake itself.
     fn through_the_kernel() -> Topology {
+        stay_on_this_core();
         let topology = Topology::new(2).unwrap();
         topology.forward_by_kernel().unwrap();
         warm_up(&topology).unwrap();
         topology
+    }
+
+    /// For this thread, and those that it starts.
+    fn stay_on_this_core() {
+        let mut core = CpuSet::new();
+        core.set(sched_getcpu());
+        sched_setaffinity(None, &core).unwrap();
     }
 
     #[test]

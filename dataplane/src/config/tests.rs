@@ -331,7 +331,7 @@ fn the_invalid_files_of_toml_test_are_refused() {
     let mut files = Vec::new();
     collect(&folder, &mut files);
     if files.is_empty() {
-        println!("skipped: no files in {}", folder.display());
+        println!("data test skipped: invalid TOML: no files in {}", folder.display());
         return;
     }
     for file in &files {
@@ -341,7 +341,7 @@ fn the_invalid_files_of_toml_test_are_refused() {
             .expect_err("refused");
         assert!(report.to_string().contains("error:"), "{}", file.display());
     }
-    println!("{} files refused", files.len());
+    println!("data test ran: invalid TOML: {} files refused", files.len());
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -91,7 +91,7 @@ pub(crate) fn strange_rows() -> Option<Vec<BTreeMap<String, String>>> {
 fn data(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
     if !path.exists() {
-        println!("skipped: data absent ({name})");
+        println!("data test skipped: {name}: ../shared/data/{name} is absent");
         return None;
     }
     Some(path)

@@ -213,7 +213,7 @@ fn frames_of_strangers_cut_everywhere_end_in_one_outcome_each() {
         taken += cut_everywhere(&mut router, &frame[..frame.len().min(700)]);
         router.take(frame);
     }
-    println!("{} frames, {taken} cuts", frames.len());
+    println!("data test ran: frames of strangers: {} frames, {taken} cuts", frames.len());
     for (outcome, count) in &router.outcomes {
         println!("{count:>9} {outcome:?}");
     }
@@ -253,6 +253,6 @@ fn addresses_and_ports_are_those_that_another_program_found() {
         }
         compared += 1;
     }
-    println!("{compared} packets compared");
+    println!("data test ran: parsed as another program does: {compared} packets compared");
     assert!(compared > 3000);
 }

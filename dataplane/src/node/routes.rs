@@ -111,8 +111,13 @@ impl Node {
             let reason = format!("{address} and {prefix} are of different families");
             return Err(NodeError::invalid("via", reason));
         }
+        if self.addresses_of(port).iter().any(|net| net.addr() == address) {
+            return Err(NodeError::invalid("via", format!("{address} is this router itself")));
+        }
+        // Every link has a link-local network (RFC 4291 section 2.5.6), configured or not.
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let on_link = self.addresses_of(port).iter().any(|net| net.contains(&address));
-        if !on_link {
+        if !on_link && !link_local {
             let reason = format!("{address} is on no network of port {port}");
             return Err(NodeError::invalid("via", reason));
         }

@@ -1,8 +1,9 @@
-//! Drives one scale operation: looks, asks the machine, writes down, asks the data plane.
+//! Drives one scale operation: waits for what the data plane shows, asks the machine, writes down,
+//! asks the data plane.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::Status;
 
 use super::Sidecar;
@@ -13,14 +14,15 @@ use crate::{
         operation::{Operation, OperationState},
         plan::Lifecycle,
     },
-    southbound::transient,
+    southbound::{View, transient},
 };
 
-/// The first and the longest wait between two looks when nothing is to be asked.
-const WAIT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(10));
+/// After so long without being told of a change it looks by itself: the machine limits the time
+/// in which nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
 /// The data plane's reason for a request that is beyond one of its bounds.
 const BOUND_REACHED: &str = "BOUND_REACHED";
-/// The wait after a look or a write that failed.
+/// The wait after a look, a request or a write that failed.
 const TROUBLE_WAIT: Duration = Duration::from_millis(50);
 
 impl Sidecar {
@@ -30,7 +32,8 @@ impl Sidecar {
         self.operation.send_replace(Some(machine.operation().clone()));
         self.driving.send_replace(true);
         let saved = machine.operation().clone();
-        let driver = Driver { sidecar: Arc::clone(self), machine, saved, started_ns };
+        let undo = self.undo.subscribe();
+        let driver = Driver { sidecar: Arc::clone(self), machine, saved, started_ns, undo };
         tokio::spawn(driver.drive());
     }
 }
@@ -41,34 +44,44 @@ struct Driver {
     /// The operation as the journal has it.
     saved: Operation,
     started_ns: u64,
+    undo: watch::Receiver<u64>,
 }
 
 impl Driver {
     async fn drive(mut self) {
-        let mut wait = WAIT.0;
+        let token = &self.machine.operation().token;
+        let mut view = View::new(self.sidecar.southbound.clone(), token);
         let mut told_paused = false;
+        // Nothing to wait for: what there is, is to be seen at once.
+        let mut look_at_once = false;
         while !self.sidecar.stopping() {
             self.take_undo();
-            let observed = match self.sidecar.southbound.observe().await {
+            let limit = if look_at_once { Duration::ZERO } else { LOOK };
+            look_at_once = true;
+            let seen = tokio::select! {
+                seen = view.next(limit) => seen,
+                () = self.sidecar.stopped() => continue,
+                _ = self.undo.changed() => continue,
+            };
+            let observed = match seen {
                 Ok(observed) => observed,
                 Err(status) => {
                     tracing::debug!(error = status.message(), "cannot see the data plane");
-                    self.rest(TROUBLE_WAIT).await;
+                    self.rest().await;
                     continue;
                 }
             };
             let now_ns = self.now_ns();
             let next = self.machine.next(&observed, now_ns);
-            let changed = self.machine.operation() != &self.saved;
-            if changed && !self.save(&observed).await {
+            if self.machine.operation() != &self.saved && !self.save(&observed).await {
                 continue;
             }
             match next {
                 Next::Ended => break,
                 Next::Do(actions) => {
-                    wait = WAIT.0;
-                    if self.perform(actions).await {
-                        self.rest(TROUBLE_WAIT).await;
+                    look_at_once = self.perform(actions).await;
+                    if look_at_once {
+                        self.rest().await;
                     }
                 }
                 Next::Await => {
@@ -78,9 +91,7 @@ impl Driver {
                         tracing::warn!(%step, "paused before step {step}");
                         told_paused = true;
                     }
-                    self.rest(wait).await;
-                    // Waits grow with the time waited, so that an event is seen soon in proportion.
-                    wait = if changed { WAIT.0 } else { (wait * 9 / 8).min(WAIT.1) };
+                    look_at_once = false;
                 }
             }
         }
@@ -100,7 +111,7 @@ impl Driver {
     }
 
     fn take_undo(&mut self) {
-        let asked = *self.sidecar.undo.borrow();
+        let asked = *self.undo.borrow_and_update();
         if asked == self.machine.operation().id {
             self.machine.undo("undone on request");
         }
@@ -133,7 +144,7 @@ impl Driver {
             }
             Err(error) => {
                 tracing::error!(%error, "cannot write the operation down; it waits");
-                self.rest(TROUBLE_WAIT).await;
+                self.rest().await;
                 false
             }
         }
@@ -168,12 +179,12 @@ impl Driver {
         }
     }
 
-    async fn rest(&self, wait: Duration) {
-        let mut undo = self.sidecar.undo.subscribe();
+    /// Lets trouble pass, unless something is asked for meanwhile.
+    async fn rest(&mut self) {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(TROUBLE_WAIT) => {}
             () = self.sidecar.stopped() => {}
-            _ = undo.changed() => {}
+            _ = self.undo.changed() => {}
         }
     }
 }

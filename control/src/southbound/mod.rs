@@ -4,6 +4,7 @@
 //! time limit, so a data plane that hangs holds nobody up.
 
 mod convert;
+mod view;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Status,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint, Uri},
 };
 use weir_api::dataplane::v1::{
@@ -21,15 +22,18 @@ use weir_api::dataplane::v1::{
     GetNodeRequest, GetNodeResponse, GetSteeringRequest, InstanceState, ListInstancesRequest,
     ListInstancesResponse, ListMovesRequest, ListPortsRequest, ListRoutesRequest,
     ListWorkersRequest, Move, Port, RemoveInstanceRequest, Route, SetInstanceStateRequest,
-    StartMoveRequest, UndoMoveRequest, Worker, flow_service_client::FlowServiceClient,
-    instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
-    neighbour_service_client::NeighbourServiceClient, node_service_client::NodeServiceClient,
-    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
-    start_move_request::Selection, steering_service_client::SteeringServiceClient,
-    worker_service_client::WorkerServiceClient,
+    StartMoveRequest, UndoMoveRequest, WatchNodeRequest, WatchNodeResponse, Worker,
+    flow_service_client::FlowServiceClient, instance_service_client::InstanceServiceClient,
+    move_service_client::MoveServiceClient, neighbour_service_client::NeighbourServiceClient,
+    node_service_client::NodeServiceClient, port_service_client::PortServiceClient,
+    route_service_client::RouteServiceClient, start_move_request::Selection,
+    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
 };
 
-pub use self::convert::{ended, observed, running};
+pub use self::{
+    convert::{ended, observed, running},
+    view::View,
+};
 use crate::scaling::{
     machine::{Action, Observed, Request},
     plan::Running,
@@ -160,6 +164,14 @@ impl Southbound {
         let request = AddRouteRequest { change: Some(change), route: Some(route) };
         self.routes().add_route(request).await?;
         Ok(())
+    }
+
+    /// The instances, and the moves whose request ids begin with `prefix`, at each change.
+    async fn watch(&self, prefix: &str) -> Result<Streaming<WatchNodeResponse>, Status> {
+        let client = NodeServiceClient::new(self.channel.clone());
+        let mut client = client.max_decoding_message_size(MESSAGE_MAX);
+        let request = WatchNodeRequest { move_request_prefix: prefix.to_owned() };
+        Ok(client.watch_node(request).await?.into_inner())
     }
 
     /// What a scale operation needs to know to go on.

@@ -157,8 +157,11 @@ impl Node {
 
     /// The instances, as the API shows them.
     pub fn list_instances(&self, now: Nanos) -> api::ListInstancesResponse {
-        let instances = self.instances.keys().filter_map(|id| self.instance(*id).ok()).collect();
-        api::ListInstancesResponse { instances, at_ns: now.0 }
+        api::ListInstancesResponse { instances: self.instances(), at_ns: now.0 }
+    }
+
+    pub(super) fn instances(&self) -> Vec<api::Instance> {
+        self.instances.keys().filter_map(|id| self.instance(*id).ok()).collect()
     }
 
     pub(super) fn instance_is_ready(&mut self, id: InstanceId) {

@@ -126,7 +126,14 @@ impl Node {
 
     /// The moves in progress and the last that ended.
     pub fn list_moves(&self) -> Vec<api::Move> {
-        self.moves.records.keys().filter_map(|id| self.show_move(*id).ok()).collect()
+        self.moves_asked_for("")
+    }
+
+    /// Those of the listed moves whose request id begins with `prefix`.
+    pub(super) fn moves_asked_for(&self, prefix: &str) -> Vec<api::Move> {
+        let records = self.moves.records.iter();
+        let asked = records.filter(|(_, record)| record.shown.request_id.starts_with(prefix));
+        asked.filter_map(|(id, _)| self.show_move(*id).ok()).collect()
     }
 
     /// Takes note of what a worker says of a move.

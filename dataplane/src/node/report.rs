@@ -24,6 +24,15 @@ impl Node {
         }
     }
 
+    /// The instances, and the moves whose request id begins with `prefix`.
+    pub fn show_states(&self, prefix: &str) -> api::WatchNodeResponse {
+        api::WatchNodeResponse {
+            incarnation: self.identity.incarnation,
+            instances: self.instances(),
+            moves: self.moves_asked_for(prefix),
+        }
+    }
+
     /// The steering table.
     pub fn show_steering(&self) -> api::GetSteeringResponse {
         let steering = &self.steered.steering;

@@ -4,10 +4,14 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
-use tokio::net::UnixListener;
-use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tokio::{net::UnixListener, sync::mpsc};
+use tokio_stream::{
+    Stream,
+    wrappers::{ReceiverStream, UnixListenerStream},
+};
 use tonic::{Request, Response, Status, transport::Server};
 use weir_api::dataplane::v1::{self as api, move_service_server::MoveServiceServer};
 use weir_control::clock::Clock;
@@ -16,6 +20,9 @@ use super::{
     model::Model,
     node::{Thread, run_thread},
 };
+
+/// How fast time passes for watchers.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A data plane that outlives sidecars.
 pub(crate) struct Fake {
@@ -113,6 +120,40 @@ impl api::node_service_server::NodeService for Shared {
         }];
         let frames = vec![api::FramePlace { place: "free".to_owned(), frames: 4096 }];
         ok(api::GetCountersResponse { balance, drops, frames, handover_packets: 9 })
+    }
+
+    type WatchNodeStream = Answers<api::WatchNodeResponse>;
+
+    async fn watch_node(
+        &self,
+        request: Request<api::WatchNodeRequest>,
+    ) -> Answer<Self::WatchNodeStream> {
+        let prefix = request.into_inner().move_request_prefix;
+        let (to, changes) = mpsc::channel(1);
+        tokio::spawn(tell_changes(self.clone(), prefix, to));
+        ok(Box::pin(ReceiverStream::new(changes)))
+    }
+}
+
+/// Time passes while somebody watches.
+async fn tell_changes(
+    shared: Shared,
+    prefix: String,
+    to: mpsc::Sender<Result<api::WatchNodeResponse, Status>>,
+) {
+    let mut told = None;
+    while !to.is_closed() {
+        let shown = {
+            let mut model = shared.model();
+            model.tick();
+            model.watched(&prefix)
+        };
+        if told.as_ref() != Some(&shown) {
+            told = Some(shown.clone());
+            // The watcher has gone: the loop ends.
+            let _gone = to.send(Ok(shown)).await;
+        }
+        tokio::time::sleep(TICK).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 use weir_api::dataplane::v1::{
     Balance, GetSteeringResponse, Instance, InstanceState, Move, MovePhase, Route,
-    r#move::Selection,
+    WatchNodeResponse, r#move::Selection,
 };
 use weir_control::scaling::machine::{Action, Request};
 use weir_state_transfer::{BUCKETS, BucketSet};
@@ -65,6 +65,16 @@ impl Model {
     pub(crate) fn restart(&mut self) {
         let incarnation = self.incarnation + 2;
         *self = Self { work: self.work, incarnation, ..Self::new(1, self.random.u64(..)) };
+    }
+
+    /// What a watcher of moves with this prefix is shown.
+    pub(crate) fn watched(&self, prefix: &str) -> WatchNodeResponse {
+        let asked = self.moves.iter().filter(|shown| shown.request_id.starts_with(prefix));
+        WatchNodeResponse {
+            incarnation: self.incarnation,
+            instances: self.instances.values().cloned().collect(),
+            moves: asked.cloned().collect(),
+        }
     }
 
     fn insert(&mut self, id: u32, name: &str, state: InstanceState) {

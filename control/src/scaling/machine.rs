@@ -52,6 +52,8 @@ pub struct Observed {
     pub instances: Vec<RunningInstance>,
     /// Moves by request id.
     pub moves: BTreeMap<String, ObservedMove>,
+    /// Whether every request that was answered before shows in it.
+    pub complete: bool,
 }
 
 impl Observed {
@@ -100,8 +102,10 @@ pub enum Request {
 pub enum Next {
     /// Ask for these, in any order, then look again.
     Do(Vec<Action>),
-    /// Nothing to ask; look again soon.
+    /// Nothing to ask; look again at the next change.
     Await,
+    /// Look at once, at what is [`complete`](Observed::complete).
+    Look,
     /// The operation has ended.
     Ended,
 }
@@ -114,12 +118,14 @@ pub struct Machine {
     progress_ns: Option<u64>,
     /// Before which step to stop, for tests.
     pause_at: Option<StepName>,
+    /// Whether something was asked for since it saw what is complete.
+    asked: bool,
 }
 
 impl Machine {
     /// A machine for an operation that this sidecar began.
     pub fn new(operation: Operation, pause_at: Option<StepName>) -> Self {
-        Self { operation, progress_ns: None, pause_at }
+        Self { operation, progress_ns: None, pause_at, asked: true }
     }
 
     /// A machine for an operation found unfinished in the journal.
@@ -169,6 +175,9 @@ impl Machine {
 
     /// Takes in what the data plane shows at `now_ns` (since the operation started) and says what
     /// comes next. The operation must be saved before the actions are done.
+    ///
+    /// Forward, a request that does not show yet is asked again, which does nothing. Back, it
+    /// would be taken for one that was never made: there it insists on what is complete.
     pub fn next(&mut self, observed: &Observed, now_ns: u64) -> Next {
         if self.operation.state.ended() {
             return Next::Ended;
@@ -176,6 +185,10 @@ impl Machine {
         if observed.incarnation != self.operation.incarnation {
             self.end(OperationState::Failed, "the data plane restarted", now_ns);
             return Next::Ended;
+        }
+        self.asked &= !observed.complete;
+        if self.operation.state == OperationState::Undoing && self.asked {
+            return Next::Look;
         }
         if now_ns.saturating_sub(*self.progress_ns.get_or_insert(now_ns)) > STALL_NS {
             self.give_up("no step has made progress within the time limit");
@@ -202,7 +215,10 @@ impl Machine {
                 Next::Ended
             }
             Some(actions) if actions.is_empty() => Next::Await,
-            Some(actions) => Next::Do(actions),
+            Some(actions) => {
+                self.asked = true;
+                Next::Do(actions)
+            }
         }
     }
 

@@ -32,8 +32,15 @@ impl Sidecar {
         self.operation.send_replace(Some(machine.operation().clone()));
         self.driving.send_replace(true);
         let saved = machine.operation().clone();
-        let undo = self.undo.subscribe();
-        let driver = Driver { sidecar: Arc::clone(self), machine, saved, started_ns, undo };
+        let driver = Driver {
+            view: View::new(self.southbound.clone(), &machine.operation().token),
+            undo: self.undo.subscribe(),
+            sidecar: Arc::clone(self),
+            machine,
+            saved,
+            started_ns,
+            hurry: false,
+        };
         tokio::spawn(driver.drive());
     }
 }
@@ -45,32 +52,17 @@ struct Driver {
     saved: Operation,
     started_ns: u64,
     undo: watch::Receiver<u64>,
+    view: View,
+    /// Whether the next look is not to wait for a change.
+    hurry: bool,
 }
 
 impl Driver {
     async fn drive(mut self) {
-        let token = &self.machine.operation().token;
-        let mut view = View::new(self.sidecar.southbound.clone(), token);
         let mut told_paused = false;
-        // Nothing to wait for: what there is, is to be seen at once.
-        let mut look_at_once = false;
         while !self.sidecar.stopping() {
             self.take_undo();
-            let limit = if look_at_once { Duration::ZERO } else { LOOK };
-            look_at_once = true;
-            let seen = tokio::select! {
-                seen = view.next(limit) => seen,
-                () = self.sidecar.stopped() => continue,
-                _ = self.undo.changed() => continue,
-            };
-            let observed = match seen {
-                Ok(observed) => observed,
-                Err(status) => {
-                    tracing::debug!(error = status.message(), "cannot see the data plane");
-                    self.rest().await;
-                    continue;
-                }
-            };
+            let Some(observed) = self.look().await else { continue };
             let now_ns = self.now_ns();
             let next = self.machine.next(&observed, now_ns);
             if self.machine.operation() != &self.saved && !self.save(&observed).await {
@@ -78,9 +70,9 @@ impl Driver {
             }
             match next {
                 Next::Ended => break,
+                Next::Look => self.hurry = true,
                 Next::Do(actions) => {
-                    look_at_once = self.perform(actions).await;
-                    if look_at_once {
+                    if self.perform(actions).await {
                         self.rest().await;
                     }
                 }
@@ -91,7 +83,6 @@ impl Driver {
                         tracing::warn!(%step, "paused before step {step}");
                         told_paused = true;
                     }
-                    look_at_once = false;
                 }
             }
         }
@@ -104,6 +95,29 @@ impl Driver {
             "leaves the operation"
         );
         self.sidecar.driving.send_replace(false);
+    }
+
+    /// What the data plane shows at its next change; `None` when something else happened.
+    async fn look(&mut self) -> Option<Observed> {
+        let at_once = std::mem::take(&mut self.hurry);
+        let view = &mut self.view;
+        let seen = async { if at_once { view.now().await } else { view.changed(LOOK).await } };
+        let seen = tokio::select! {
+            seen = seen => seen,
+            () = self.sidecar.stopped() => return None,
+            _ = self.undo.changed() => {
+                self.hurry = true;
+                return None;
+            }
+        };
+        match seen {
+            Ok(observed) => Some(observed),
+            Err(status) => {
+                tracing::debug!(error = status.message(), "cannot see the data plane");
+                self.rest().await;
+                None
+            }
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -179,8 +193,9 @@ impl Driver {
         }
     }
 
-    /// Lets trouble pass, unless something is asked for meanwhile.
+    /// Lets trouble pass, unless something is asked for meanwhile; then it looks at once.
     async fn rest(&mut self) {
+        self.hurry = true;
         tokio::select! {
             () = tokio::time::sleep(TROUBLE_WAIT) => {}
             () = self.sidecar.stopped() => {}

@@ -1,7 +1,7 @@
 //! From the data plane's messages to what the scaling logic sees.
 
 use weir_api::dataplane::v1::{
-    GetSteeringResponse, Instance, InstanceState, Move, MovePhase as Phase,
+    GetSteeringResponse, Instance, InstanceState, MovePhase as Phase, WatchNodeResponse,
 };
 
 use crate::scaling::{
@@ -9,9 +9,9 @@ use crate::scaling::{
     plan::{Lifecycle, Running, RunningInstance},
 };
 
-/// What a scale operation sees of the data plane.
-pub fn observed(incarnation: u64, instances: &[Instance], moves: &[Move]) -> Observed {
-    let moves = moves.iter().map(|listed| {
+/// What a scale operation sees of the data plane; `complete` as [`Observed::complete`].
+pub fn observed(told: &WatchNodeResponse, complete: bool) -> Observed {
+    let moves = told.moves.iter().map(|listed| {
         let phase = match listed.phase() {
             Phase::Done => MovePhase::Done,
             Phase::Undone => MovePhase::Undone,
@@ -25,7 +25,12 @@ pub fn observed(incarnation: u64, instances: &[Instance], moves: &[Move]) -> Obs
         let seen = ObservedMove { id: listed.id, phase, flows: listed.flows };
         (listed.request_id.clone(), seen)
     });
-    Observed { incarnation, instances: instances_of(instances), moves: moves.collect() }
+    Observed {
+        incarnation: told.incarnation,
+        instances: instances_of(&told.instances),
+        moves: moves.collect(),
+        complete,
+    }
 }
 
 /// What a plan starts from.

@@ -1,7 +1,7 @@
 //! The client of the data plane's API.
 //!
 //! The connection is made when it is first needed and again when it was lost. Each request has a
-//! time limit, so a data plane that hangs holds nobody up.
+//! time limit, the reading of a listing too, so a data plane that hangs holds nobody up.
 
 mod convert;
 mod view;
@@ -35,15 +35,16 @@ pub use self::{
     view::View,
 };
 use crate::scaling::{
-    machine::{Action, Observed, Request},
+    machine::{Action, Request},
     plan::Running,
 };
 
 /// How long the data plane may take to answer one request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-/// Largest message accepted from the data plane, in bytes: a listing of 256 moves, or of ports
-/// and counters, is far below.
-const MESSAGE_MAX: usize = 4 << 20;
+/// How long the data plane may take to list all its routes.
+const LISTING_LIMIT: Duration = Duration::from_secs(30);
+/// Largest message accepted from the data plane, in bytes: what it sends at most.
+const MESSAGE_MAX: usize = 8 << 20;
 
 /// A data plane, reached through its Unix socket.
 #[derive(Debug, Clone)]
@@ -148,12 +149,16 @@ impl Southbound {
     /// # Errors
     /// As the data plane says, or UNAVAILABLE.
     pub async fn list_routes(&self) -> Result<Vec<Route>, Status> {
-        let mut stream = self.routes().list_routes(ListRoutesRequest {}).await?.into_inner();
-        let mut routes = Vec::new();
-        while let Some(message) = stream.message().await? {
-            routes.extend(message.routes);
-        }
-        Ok(routes)
+        let listing = async {
+            let mut stream = self.routes().list_routes(ListRoutesRequest {}).await?.into_inner();
+            let mut routes = Vec::new();
+            while let Some(message) = stream.message().await? {
+                routes.extend(message.routes);
+            }
+            Ok(routes)
+        };
+        let late = || Status::deadline_exceeded(format!("no routes within {LISTING_LIMIT:?}"));
+        tokio::time::timeout(LISTING_LIMIT, listing).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Adds a route.
@@ -172,16 +177,6 @@ impl Southbound {
         let mut client = client.max_decoding_message_size(MESSAGE_MAX);
         let request = WatchNodeRequest { move_request_prefix: prefix.to_owned() };
         Ok(client.watch_node(request).await?.into_inner())
-    }
-
-    /// What a scale operation needs to know to go on.
-    ///
-    /// # Errors
-    /// As the data plane says, or UNAVAILABLE.
-    pub async fn observe(&self) -> Result<Observed, Status> {
-        let (node, instances, moves) =
-            tokio::try_join!(self.node(), self.list_instances(), self.list_moves())?;
-        Ok(observed(node.incarnation, &instances.instances, &moves))
     }
 
     /// What a plan starts from.

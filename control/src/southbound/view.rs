@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Status, Streaming};
 use weir_api::dataplane::v1::WatchNodeResponse;
 
-use super::{Southbound, observed};
+use super::{REQUEST_LIMIT, Southbound, observed};
 use crate::scaling::machine::Observed;
 
 /// Follows the instances and the moves of one operation.
@@ -22,20 +22,38 @@ impl View {
         Self { southbound, prefix: prefix.to_owned(), stream: None }
     }
 
-    /// What there is when something changes; when nothing is told within `limit`, what there is
-    /// then. May be dropped while it waits, and loses nothing by that.
+    /// What there is when something has changed since the last look; when nothing is told within
+    /// `limit`, what there is then. A change may be told after the answer to the request that made
+    /// it, so what is seen need not be [`complete`](Observed::complete).
     ///
     /// # Errors
-    /// As the data plane says, or UNAVAILABLE.
-    pub async fn next(&mut self, limit: Duration) -> Result<Observed, Status> {
+    /// As the data plane says, UNAVAILABLE, or DEADLINE_EXCEEDED when it does not answer.
+    pub async fn changed(&mut self, limit: Duration) -> Result<Observed, Status> {
         match tokio::time::timeout(limit, self.told()).await {
-            Ok(told) => told,
-            Err(_elapsed) => self.southbound.observe().await,
+            Ok(told) => told.map(|told| observed(&told, false)),
+            Err(_elapsed) => self.now().await,
         }
     }
 
-    /// The newest of what the data plane has told, at least one message.
-    async fn told(&mut self) -> Result<Observed, Status> {
+    /// What there is, [`complete`](Observed::complete).
+    ///
+    /// # Errors
+    /// As [`Self::changed`].
+    pub async fn now(&mut self) -> Result<Observed, Status> {
+        // A new stream begins with what there is; what an old one has yet to tell is older.
+        self.stream = None;
+        match tokio::time::timeout(REQUEST_LIMIT, self.told()).await {
+            Ok(told) => told.map(|told| observed(&told, true)),
+            Err(_elapsed) => {
+                let message = format!("no answer within {REQUEST_LIMIT:?}");
+                Err(Status::deadline_exceeded(message))
+            }
+        }
+    }
+
+    /// The newest of what the data plane has told, at least one message. It may be dropped while
+    /// it waits: it takes no message before it returns.
+    async fn told(&mut self) -> Result<WatchNodeResponse, Status> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => none.insert(self.southbound.watch(&self.prefix).await?),
@@ -49,7 +67,7 @@ impl View {
             }
         }
         match newest {
-            Ok(Some(told)) => Ok(observed(told.incarnation, &told.instances, &told.moves)),
+            Ok(Some(told)) => Ok(told),
             ended => {
                 self.stream = None;
                 Err(ended.err().unwrap_or_else(|| Status::unavailable("the data plane stops")))

@@ -1,9 +1,11 @@
 //! The scaling machine against a naive data plane, with a crash at every step.
 
+use std::collections::VecDeque;
+
 use crate::support::{self, model::Model};
 use weir_control::{
     scaling::{
-        machine::{Action, Machine, Next},
+        machine::{Action, Machine, Next, Observed},
         operation::{Operation, OperationState, Origin},
         plan::plan,
     },
@@ -18,6 +20,8 @@ struct World {
     /// The operation as it was last saved.
     journal: Operation,
     now_ns: u64,
+    /// What the data plane has told and the sidecar has not read yet, oldest first.
+    told: VecDeque<Observed>,
 }
 
 impl World {
@@ -26,18 +30,39 @@ impl World {
         let token = "s-0123456789abcdef".to_owned();
         let operation = Operation::new(&plan, token, Origin::Command, model.incarnation);
         let machine = Machine::new(operation.clone(), None);
-        Self { model, machine, journal: operation, now_ns: 0 }
+        Self { model, machine, journal: operation, now_ns: 0, told: VecDeque::new() }
     }
 
-    /// What the driver does in one round, up to the actions.
+    /// What the driver does in one round, up to the actions: it sees what there is.
     fn look(&mut self) -> Next {
+        self.pass_time();
+        self.told.clear();
+        let seen = observed(&self.model.watched(""), true);
+        self.see(&seen)
+    }
+
+    /// As [`World::look`], but it sees one of what was told, and at most `late` changes late.
+    fn look_late(&mut self, late: usize, random: &mut fastrand::Rng) -> Next {
+        self.pass_time();
+        self.told.push_back(observed(&self.model.watched(""), false));
+        let keep = random.usize(..=late) + 1;
+        self.told.drain(..self.told.len().saturating_sub(keep));
+        let oldest = self.told[0].clone();
+        match self.see(&oldest) {
+            Next::Look => self.look(),
+            next => next,
+        }
+    }
+
+    fn pass_time(&mut self) {
         self.now_ns += 1_000_000;
         self.model.tick();
         self.model.assert_sound();
         self.model.assert_created_once();
-        let instances = self.model.list(self.now_ns);
-        let seen = observed(self.model.incarnation, &instances, &self.model.moves);
-        let next = self.machine.next(&seen, self.now_ns);
+    }
+
+    fn see(&mut self, seen: &Observed) -> Next {
+        let next = self.machine.next(seen, self.now_ns);
         self.journal = self.machine.operation().clone();
         next
     }
@@ -49,6 +74,7 @@ impl World {
     }
 
     fn crash(&mut self) {
+        self.told.clear();
         self.machine = Machine::resume(self.journal.clone(), None);
     }
 
@@ -56,7 +82,7 @@ impl World {
         for _ in 0..2_000 {
             match self.look() {
                 Next::Ended => return self.machine.operation().state,
-                Next::Await => {}
+                Next::Await | Next::Look => {}
                 Next::Do(actions) => actions.iter().for_each(|action| self.perform(action)),
             }
         }
@@ -89,7 +115,7 @@ fn crash_at(from: u32, to: u32, n: usize, after: bool) -> Option<(World, bool)> 
     for _ in 0..2_000 {
         match world.look() {
             Next::Ended => return None,
-            Next::Await => {}
+            Next::Await | Next::Look => {}
             Next::Do(actions) => {
                 for action in actions {
                     if count == n && !after {
@@ -173,9 +199,9 @@ fn run_randomly(world: &mut World, random: &mut fastrand::Rng) -> OperationState
             world.machine.undo("a test");
         }
         let before = world.journal.clone();
-        let mut actions = match world.look() {
+        let mut actions = match world.look_late(8, random) {
             Next::Ended => return world.machine.operation().state,
-            Next::Await => Vec::new(),
+            Next::Await | Next::Look => Vec::new(),
             Next::Do(actions) => actions,
         };
         if round < 200 && random.u8(..) < 8 {
@@ -216,11 +242,10 @@ fn a_data_plane_that_hangs_is_not_waited_for_for_ever() {
     // The instances are created and never get ready.
     for _ in 0..2_000 {
         world.now_ns += 50_000_000;
-        let instances = world.model.list(world.now_ns);
-        let seen = observed(world.model.incarnation, &instances, &world.model.moves);
+        let seen = observed(&world.model.watched(""), true);
         match world.machine.next(&seen, world.now_ns) {
             Next::Ended => break,
-            Next::Await => {}
+            Next::Await | Next::Look => {}
             Next::Do(actions) => actions.iter().for_each(|action| world.perform(action)),
         }
     }

@@ -55,8 +55,11 @@ use route_service::RouteService;
 use steering_service::SteeringService;
 use worker_service::WorkerService;
 
-/// Longest message, in bytes.
-const MESSAGE_MAX: usize = 1 << 20;
+/// Longest message that is accepted, in bytes.
+const REQUEST_MAX: usize = 1 << 20;
+/// Longest message that is sent, in bytes: the moves in progress and those remembered, each of
+/// which may name every other bucket by itself.
+const RESPONSE_MAX: usize = 8 << 20;
 /// Streams of one connection at one time.
 const STREAMS_MAX: u32 = 64;
 /// Longest time in which answers are finished when the process ends.
@@ -173,8 +176,8 @@ async fn services(node: NodeHandle, cores: Cores, faults: bool) -> tonic::servic
     macro_rules! add {
         ($server:ty, $service:expr) => {
             let server = <$server>::new($service)
-                .max_decoding_message_size(MESSAGE_MAX)
-                .max_encoding_message_size(MESSAGE_MAX);
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(RESPONSE_MAX);
             set_serving(&health, &server).await;
             routes.add_service(server);
         };
@@ -197,4 +200,32 @@ async fn services(node: NodeHandle, cores: Cores, faults: bool) -> tonic::servic
 /// Reports a service as healthy; it is an argument for its type's sake.
 async fn set_serving<S: NamedService>(health: &HealthReporter, _service: &S) {
     health.set_serving::<S>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use weir_api::dataplane::v1 as api;
+    use weir_state_transfer::{BUCKETS, Bucket, BucketSet};
+
+    use super::RESPONSE_MAX;
+
+    #[test]
+    fn all_moves_fit_in_one_message_however_their_buckets_are_told() {
+        let mut buckets = BucketSet::empty();
+        (0..BUCKETS as u16).step_by(2).filter_map(Bucket::new).for_each(|b| buckets.insert(b));
+        let worst = api::Move {
+            id: u64::MAX,
+            request_id: "x".repeat(64),
+            selection: Some(api::r#move::Selection::Buckets(buckets.to_string())),
+            reason: "x".repeat(200),
+            started_ns: u64::MAX,
+            ended_ns: u64::MAX,
+            packets_during: u64::MAX,
+            ..api::Move::default()
+        };
+        // In progress at most, and remembered.
+        let all = api::ListMovesResponse { moves: vec![worst; 256 + 256] };
+        assert!(all.encoded_len() < RESPONSE_MAX, "{} bytes", all.encoded_len());
+    }
 }

@@ -44,13 +44,15 @@ impl Owner {
         let events = AsyncFd::with_interest(EventFile(events), Interest::READABLE)
             .map_err(AgentError::Events)?;
         let mut give_up = None;
-        let mut changed = false;
+        let mut called = false;
         loop {
             events.get_ref().0.announce();
-            self.carry_on()?;
-            if std::mem::take(&mut changed) {
+            // Whatever ended the pause: a call may have come together with events.
+            let eventful = self.carry_on()?;
+            if eventful || called {
                 self.changes.send_modify(|changes| *changes += 1);
             }
+            called = false;
             let now = self.clock.now();
             if let Some(limit) = give_up
                 && (self.node.is_quiet() || now >= limit)
@@ -62,12 +64,9 @@ impl Owner {
             }
             let tick = if self.node.is_quiet() { QUIET } else { ACTIVE };
             tokio::select! {
-                call = self.calls.recv() => changed = self.carry_out(call),
-                ready = events.readable() => {
-                    ready.map_err(AgentError::Events)?.clear_ready();
-                    changed = true;
-                }
-                () = tokio::time::sleep(tick) => changed = true,
+                call = self.calls.recv() => called = self.carry_out(call),
+                ready = events.readable() => ready.map_err(AgentError::Events)?.clear_ready(),
+                () = tokio::time::sleep(tick) => {}
                 _ = &mut stop, if give_up.is_none() => {
                     self.node.stop(self.clock.now());
                     give_up = Some(self.clock.now() + STOP_MAX);
@@ -78,15 +77,16 @@ impl Owner {
     }
 
     /// Takes events, starts the threads of new workers and wakes those that were told something.
-    fn carry_on(&mut self) -> Result<(), AgentError> {
-        self.node.handle_events(self.clock.now());
+    /// Says whether anything had happened.
+    fn carry_on(&mut self) -> Result<bool, AgentError> {
+        let eventful = self.node.handle_events(self.clock.now());
         while let Some(spawn) = self.node.poll_spawn() {
             self.threads.spawn(spawn).map_err(AgentError::Thread)?;
         }
         for worker in self.node.take_pushed() {
             self.threads.wake(worker);
         }
-        Ok(())
+        Ok(eventful)
     }
 
     /// Whether the call may have changed something.

@@ -140,18 +140,22 @@ impl Node {
         node
     }
 
-    /// Takes the events of all workers and carries on what they allow.
-    pub fn handle_events(&mut self, now: Nanos) {
+    /// Takes the events of all workers and carries on what they allow; says whether there was
+    /// anything to carry on.
+    pub fn handle_events(&mut self, now: Nanos) -> bool {
         let mut events = Vec::new();
         for (id, worker) in &mut self.workers {
             while let Ok(event) = worker.ends.events.pop() {
                 events.push((*id, event));
             }
         }
+        let due = self.poll_timeout().is_some_and(|limit| limit <= now);
+        let eventful = due || !events.is_empty();
         for (worker, event) in events {
             self.handle_event(worker, event, now);
         }
         self.handle_timeout(now);
+        eventful
     }
 
     /// Lets time pass: undoes what takes too long.

@@ -21,5 +21,6 @@ pub mod packet;
 pub mod port;
 pub mod route_table;
 pub mod steering;
+mod sync;
 pub mod token_bucket;
 pub mod worker;

@@ -5,7 +5,6 @@ mod clock;
 mod cores;
 mod idle;
 mod sleep_flag;
-mod sync;
 mod threads;
 mod waker;
 

@@ -1,6 +1,6 @@
 //! The agreement between a worker that goes to sleep and those that give it work.
 
-use super::sync::{AtomicBool, Ordering, fence};
+use crate::sync::{AtomicBool, Ordering, fence};
 
 /// Says whether a worker sleeps or is about to.
 ///

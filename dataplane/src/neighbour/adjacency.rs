@@ -1,12 +1,11 @@
 //! The link-layer addresses that all workers read: one atomic word each.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_state_transfer::PortId;
-use zerocopy::FromZeros;
 
 use crate::packet::MacAddr;
+use crate::sync::{self, AtomicU64, Ordering};
 
 /// The number of a neighbour: its port, its slot there, and how often the slot was given away.
 ///
@@ -73,8 +72,7 @@ impl AdjacencyTable {
     /// A table for so many ports with so many neighbours each. Memory is taken as it is used.
     pub fn new(ports: u8, per_port: u16) -> Self {
         let words = usize::from(ports) * usize::from(per_port);
-        let words = <[AtomicU64]>::new_box_zeroed_with_elems(words)
-            .expect("memory for the neighbours at start");
+        let words = sync::zeroed(words).expect("memory for the neighbours at start");
         Self { words: words.into(), per_port: u32::from(per_port) }
     }
 
@@ -117,39 +115,5 @@ impl AdjacencyTable {
             return None;
         }
         self.words.get((u32::from(id.port().0) * self.per_port + slot) as usize)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: MacAddr = MacAddr([2, 1, 2, 3, 4, 5]);
-
-    #[test]
-    fn a_neighbour_is_found_until_it_is_cleared_or_its_slot_given_away() {
-        let table = AdjacencyTable::new(2, 4);
-        let id = AdjacencyId::new(PortId(1), 3, 255);
-        assert_eq!(table.get(id), None);
-        table.set(id, MAC);
-        assert_eq!(table.get(id), Some(Adjacency { port: PortId(1), mac: MAC }));
-        assert_eq!(table.get(AdjacencyId::from_bits(id.bits())), table.get(id));
-        let next = AdjacencyId::new(PortId(1), 3, 0);
-        assert_eq!(table.get(next), None);
-        table.set(next, MAC);
-        assert_eq!(table.get(id), None);
-        table.clear(next);
-        assert_eq!(table.get(next), None);
-    }
-
-    #[test]
-    fn ids_outside_the_table_find_nothing_and_touch_no_other_port() {
-        let table = AdjacencyTable::new(2, 4);
-        for id in [AdjacencyId::new(PortId(0), 4, 0), AdjacencyId::new(PortId(2), 0, 0)] {
-            table.set(id, MAC);
-            table.clear(id);
-            assert_eq!(table.get(id), None);
-        }
-        assert_eq!(table.get(AdjacencyId::new(PortId(1), 0, 0)), None);
     }
 }

@@ -18,3 +18,6 @@ pub use event::{Heard, HeardKind, NeighbourRecord, NeighbourState, Output, Resol
 pub use owner::{Owner, OwnerLimits};
 pub use parked::{Parked, ParkedLimits, Refused};
 pub use probe::write_probe;
+
+#[cfg(test)]
+mod tests;

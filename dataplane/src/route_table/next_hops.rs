@@ -1,9 +1,10 @@
 //! Next hops, by a small number that fits in a word of the tries.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_state_transfer::PortId;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// Most next hops of a table: their number has 16 bits.
 pub const NEXT_HOPS_MAX: u32 = 1 << 16;
@@ -55,22 +56,5 @@ impl NextHops {
             _ => None,
         };
         Some(NextHop { port: PortId(head as u8), via })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_gives_back_what_was_put_in() {
-        let hops = NextHops::new(3);
-        for via in [None, Some("10.0.0.1".parse().unwrap()), Some("2001:db8::ff".parse().unwrap())]
-        {
-            let hop = NextHop { port: PortId(200), via };
-            hops.set(NextHopId(2), hop);
-            assert_eq!(hops.get(NextHopId(2)), Some(hop));
-        }
-        assert_eq!(hops.get(NextHopId(3)), None);
     }
 }

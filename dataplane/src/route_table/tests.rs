@@ -6,8 +6,9 @@ use std::thread;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
-use weir_state_transfer::{PortId, ServiceId};
+use weir_state_transfer::{FlowKey, PortId, ServiceId};
 
+use super::next_hops::{NextHopId, NextHops};
 use super::*;
 
 const SMALL: RouteLimits = RouteLimits { routes_max: 500, next_hops_max: 64, groups_max: 400 };
@@ -76,6 +77,17 @@ impl Model {
             IpNet::V6(net) => self.v6.get_lpm(&net).map(|(_, hop)| *hop),
         }
     }
+}
+
+#[test]
+fn a_slot_gives_back_what_was_put_in() {
+    let hops = NextHops::new(3);
+    for via in [None, Some("10.0.0.1".parse().unwrap()), Some("2001:db8::ff".parse().unwrap())] {
+        let hop = NextHop { port: PortId(200), via };
+        hops.set(NextHopId(2), hop);
+        assert_eq!(hops.get(NextHopId(2)), Some(hop));
+    }
+    assert_eq!(hops.get(NextHopId(3)), None);
 }
 
 #[test]

@@ -3,12 +3,9 @@
 //! Prefixes are pushed to the leaves: each word holds the answer for every address that leads to
 //! it, so a lookup ends at the first word that leads to no group.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use zerocopy::FromZeros;
-
 use super::recycler::Recycler;
 use super::word::Word;
+use crate::sync::{self, AtomicU32, Ordering};
 
 /// Words in a group: one for each value of the next byte of the address.
 const GROUP: usize = 256;
@@ -37,9 +34,9 @@ pub(super) struct Prefix<'a> {
 }
 
 impl Trie {
-    /// A trie whose root looks at 2 or 3 bytes. Memory is taken as words are written.
+    /// A trie whose root looks at so many bytes. Memory is taken as words are written.
     pub(super) fn new(root_bytes: usize) -> Self {
-        Self { root_bytes, root: zeroed(1 << (8 * root_bytes)), default: AtomicU32::new(0) }
+        Self { root_bytes, root: zeroed(1 << (8 * root_bytes)), default: AtomicU32::default() }
     }
 
     /// The word of the longest prefix that matches. Never waits; safe beside the writer.
@@ -214,5 +211,5 @@ fn store(words: &[AtomicU32], index: usize, word: Word) {
 
 /// Words of which the system gives memory only when they are written.
 fn zeroed(words: usize) -> Box<[AtomicU32]> {
-    <[AtomicU32]>::new_box_zeroed_with_elems(words).expect("memory for the route table at start")
+    sync::zeroed(words).expect("memory for the route table at start")
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 
 use super::next_hops::{NextHop, NextHopId};
 use super::recycler::Recycler;
+use super::table::{RouteLimits, RouteTable};
 use super::trie::{Prefix, Trie};
 use super::word::Word;
-use super::{RouteLimits, RouteTable};
+use crate::sync::Ordering;
 
 /// Adds and removes routes, beside any number of readers.
 #[derive(Debug)]

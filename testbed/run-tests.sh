@@ -33,7 +33,8 @@ run_all() {
     # One at a time: they share two cores, and each has the machine to itself.
     run root "$CARGO" test --workspace --no-fail-fast --lib --bins --tests -- \
         --ignored --test-threads=1 --show-output
-    # Models of the lock-free pieces, compiled apart because loom replaces the atomics.
+    # Models of the lock-free pieces, compiled apart because loom replaces the atomics. Those of
+    # the data plane, dataplane/tests/loom, bring their own and were in the unprivileged pass.
     run loom-frame loom --package weir-frame --test loom
     run loom-xdp loom --package weir-xdp --lib loom
     [ "${#failed[@]}" -eq 0 ] || printf 'failed passes: %s\n' "${failed[*]}"

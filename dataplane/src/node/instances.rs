@@ -8,10 +8,14 @@ use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 use super::{Node, NodeError};
 use crate::counters::InstanceCounters;
+use crate::instance::FlowTable;
 use crate::worker::Command;
 
 /// The instance that owns every flow when the node starts.
 pub const FIRST: InstanceId = InstanceId(1);
+
+/// Flow tables kept for instances to come.
+const SPARE_TABLES: usize = 4;
 
 /// What the node knows of an instance.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ impl Node {
         name: &str,
         worker: WorkerId,
         capacity_ns: u64,
-        flows: crate::instance::FlowTable,
+        flows: FlowTable,
     ) {
         let counters = Arc::new(InstanceCounters::default());
         let record = InstanceRecord {
@@ -172,8 +176,13 @@ impl Node {
         }
     }
 
-    pub(super) fn instance_is_removed(&mut self, id: InstanceId) {
+    /// An instance is gone. Its table is freed here, not on a packet thread, or kept: clearing the
+    /// memory of a new one takes longer than anything else in a scale-out.
+    pub(super) fn instance_is_removed(&mut self, id: InstanceId, flows: FlowTable) {
         self.instances.remove(&id);
+        if flows.is_empty() && flows.buckets() == 0 && self.spare_tables.len() < SPARE_TABLES {
+            self.spare_tables.push(flows);
+        }
     }
 
     /// An instance that may own flows.

@@ -91,6 +91,8 @@ pub struct Node {
     neighbours: neighbours::Queries,
     generation: u64,
     spawns: VecDeque<Spawn>,
+    /// Empty tables of instances that are gone, for those that come.
+    spare_tables: Vec<FlowTable>,
     /// Transmit queues of workers that have left, for those that come.
     spare_ways_out: Vec<TxQueue>,
     /// Counters of workers that have left: what they counted stays in the balance.
@@ -129,6 +131,7 @@ impl Node {
             neighbours: neighbours::Queries::default(),
             generation: 1,
             spawns: VecDeque::new(),
+            spare_tables: Vec::new(),
             spare_ways_out: Vec::new(),
             retired: Vec::new(),
             stopping: false,
@@ -193,8 +196,7 @@ impl Node {
     fn handle_event(&mut self, worker: WorkerId, event: Event, now: Nanos) {
         match event {
             Event::Ready(id) => self.instance_is_ready(id),
-            // The table is freed here, not on a packet thread.
-            Event::Removed(id, _flows) => self.instance_is_removed(id),
+            Event::Removed(id, flows) => self.instance_is_removed(id, *flows),
             Event::Steers(generation, _before) => self.worker_steers(worker, generation),
             Event::GaveUp(given) => self.worker_gave_up(worker, *given),
             Event::Fenced(leaving) => self.fenced(leaving),
@@ -240,8 +242,9 @@ impl Node {
         }
     }
 
-    fn flow_table(&self) -> FlowTable {
-        FlowTable::new(self.limits.own_flows, self.hasher.clone())
+    fn flow_table(&mut self) -> FlowTable {
+        let make = || FlowTable::new(self.limits.own_flows, self.hasher.clone());
+        self.spare_tables.pop().unwrap_or_else(make)
     }
 
     fn part(&self) -> Box<Part> {

@@ -35,7 +35,7 @@ pub struct FlowTable {
 /// `[moves]`: changing the owner of flows.
 #[derive(Clone, Copy, Debug)]
 pub struct Moves {
-    /// Most packets held at each end of a move; default 4,096.
+    /// Most packets held at each end of a move, 1 to 65,536; default 4,096.
     pub hold: u32,
     /// Most moves in progress or queued; default 8.
     pub moves_max: u32,
@@ -82,6 +82,8 @@ pub struct Instance {
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Packets that an end of a move may hold at most.
+const HOLD_MAX: u32 = 65_536;
 
 pub(super) fn read_steering(mut section: Section<'_>) -> Steering {
     let read = Steering {
@@ -113,12 +115,20 @@ pub(super) fn read_flow_table(mut section: Section<'_>) -> FlowTable {
 pub(super) fn read_moves(mut section: Section<'_>) -> Moves {
     let step = Duration::from_millis(10)..=60 * SECOND;
     let read = Moves {
-        hold: section.or("hold", 4096, value::count(1..=1_048_576)),
+        hold: section.or("hold", 4096, hold),
         moves_max: section.or("moves_max", 8, value::count(1..=256)),
         step_timeout: section.or("step_timeout", 2 * SECOND, value::duration(step)),
     };
     section.close();
     read
+}
+
+/// Each packet needs a slot of some 100 bytes at both ends of every move, which the node makes
+/// and frees; a hold fills while the source drains, which is a matter of microseconds.
+fn hold(value: &DeValue<'_>) -> Result<u32, Label> {
+    value::count(1..=HOLD_MAX)(value).map_err(|label| {
+        format!("{label}: a move that has to hold more is undone, and all its slots made in vain")
+    })
 }
 
 pub(super) fn read_neighbour(mut section: Section<'_>) -> Neighbour {

@@ -112,6 +112,13 @@ fn frames_default_to_what_the_quotas_add_up_to_and_must_not_be_fewer() {
 }
 
 #[test]
+fn a_hold_that_no_move_can_use_is_refused_with_the_reason() {
+    assert_eq!(accept("[moves]\nhold = 65536\nmoves_max = 1\n").moves().hold, 65_536);
+    let words = ["whole number from 1 to 65536", "has to hold more is undone"];
+    refuse_one("[moves]\nhold = 65537\n", 2, &words);
+}
+
+#[test]
 fn every_error_shows_its_line_with_a_caret_and_what_to_do() {
     let shown = refuse("[dataplane]\npol = \"busy\"\n");
     let expected = "\

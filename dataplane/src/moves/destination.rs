@@ -8,19 +8,16 @@ use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
-use super::{Context, Group, Intercepted, settle};
+use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Entry, Instance};
-use crate::worker::{Event, Forwarder, Held, HoldReport, Item, Message, MoveSpec, Packet};
-
-/// Packets released, or sent back, in one poll round.
-const RELEASE: usize = 64;
+use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
 pub(super) struct DestinationEnd {
     spec: Arc<MoveSpec>,
     destination: Destination<Group, Held>,
     arrived: BucketSet,
-    over: bool,
+    outcome: Option<Outcome>,
     report: HoldReport,
     hold_ns: Histogram<u32>,
 }
@@ -33,7 +30,7 @@ impl DestinationEnd {
             spec,
             destination,
             arrived: BucketSet::empty(),
-            over: false,
+            outcome: None,
             report: HoldReport::default(),
             hold_ns,
         }
@@ -47,8 +44,13 @@ impl DestinationEnd {
         self.destination.hold().len()
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.over
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub(super) fn into_report(self) -> HoldReport {
+        let held_max = self.destination.hold().peak() as u64;
+        HoldReport { held_max, hold_ns: Some(self.hold_ns), ..self.report }
     }
 
     pub(super) fn concerns(&self, instance: InstanceId, key: &FlowKey, hash: u32) -> bool {
@@ -119,37 +121,38 @@ impl DestinationEnd {
     }
 
     /// Carries the end on; whether there is more to do at once.
-    pub(super) fn step(&mut self, now: Nanos, context: &mut Context<'_>) -> bool {
+    pub(super) fn step(
+        &mut self,
+        now: Nanos,
+        budget: &mut Budget,
+        context: &mut Context<'_>,
+    ) -> bool {
         if self.destination.is_relaying() {
-            return self.relay(context.forwarder);
+            return self.relay(budget, context.forwarder);
         }
-        let mut released = 0;
-        while released < RELEASE
+        let mut released = false;
+        while budget.packets > 0
             && let Some(held) = self.destination.next_release()
         {
-            released += 1;
+            released |= budget.packet();
             self.hold_ns.saturating_record(now.since(held.since).as_nanos() as u64);
             context.forward(self.spec.to, held.packet);
         }
         if self.destination.is_done() {
-            self.over = true;
-            let report = self.report();
-            context.forwarder.tell(Event::Done(self.spec.id, report));
+            self.outcome = Some(Outcome::Done);
         }
-        released > 0
+        released
     }
 
-    fn relay(&mut self, forwarder: &mut Forwarder) -> bool {
-        for _ in 0..RELEASE {
-            if !forwarder.rings.to(self.spec.from_worker).has_room() {
-                return true;
-            }
+    fn relay(&mut self, budget: &mut Budget, forwarder: &mut Forwarder) -> bool {
+        while budget.packets > 0 && forwarder.rings.to(self.spec.from_worker).has_room() {
             let Some(held) = self.destination.next_relay() else { break };
+            budget.packet();
             self.send(Message::Relay(held), forwarder);
         }
         if self.destination.is_relayed() {
             self.send(Message::RelayEnd, forwarder);
-            self.over = true;
+            self.outcome = Some(Outcome::Undone);
         }
         self.held() > 0
     }
@@ -177,12 +180,6 @@ impl DestinationEnd {
         let Some(instance) = context.instances.find(self.spec.to) else { return false };
         let place = instance.flows.find(key, Bucket::of(hash));
         place.is_some_and(|place| instance.flows.entry_mut(place).came_by(self.spec.id))
-    }
-
-    fn report(&mut self) -> Box<HoldReport> {
-        self.report.held_max = self.destination.hold().peak() as u64;
-        self.report.hold_ns = Some(self.hold_ns.clone());
-        Box::new(std::mem::take(&mut self.report))
     }
 
     fn send(&self, message: Message, forwarder: &mut Forwarder) {

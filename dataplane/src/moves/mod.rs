@@ -1,24 +1,28 @@
 //! Drives protocol MARK on a worker: the ends of moves that its instances take part in.
 
+mod budget;
 mod destination;
+mod end;
 mod source;
-
-use std::sync::Arc;
 
 use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::mark::Verdict;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
-use crate::worker::{Forwarder, Held, Instances, Message, MoveSpec, Packet};
+use crate::worker::{Event, Forwarder, Held, Instances, Item, Message, MoveSpec, Packet};
 
+use budget::Budget;
 use destination::DestinationEnd;
+use end::End;
+pub use end::MoveEnd;
+pub(crate) use end::{HoldReport, Outcome};
 use source::SourceEnd;
 
 /// The ends of moves on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    sources: Vec<SourceEnd>,
-    destinations: Vec<DestinationEnd>,
+    /// In the order in which they may spend the budget of a round, which turns.
+    ends: Vec<MoveEnd>,
     /// Others whose frames this worker transmits, and that wait for them to leave.
     drains: Vec<Drain>,
 }
@@ -70,31 +74,25 @@ pub(crate) enum Intercepted {
 impl Moves {
     /// Whether no move concerns this worker.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.destinations.is_empty() && self.drains.is_empty()
+        self.ends.is_empty() && self.drains.is_empty()
     }
 
     /// Packets held at either end.
     pub(crate) fn held(&self) -> usize {
-        self.sources.iter().map(SourceEnd::kept).sum::<usize>()
-            + self.destinations.iter().map(DestinationEnd::held).sum::<usize>()
+        self.ends.iter().map(MoveEnd::held).sum()
     }
 
-    /// Prepares the ends of a move that this worker has.
-    pub(crate) fn prepare(&mut self, spec: &Arc<MoveSpec>, forwarder: &mut Forwarder) {
-        if spec.from_worker == forwarder.worker {
-            self.sources.push(SourceEnd::new(spec.clone()));
-            forwarder.tell(crate::worker::Event::Prepared(spec.id));
-        }
-        if spec.to_worker == forwarder.worker {
-            self.destinations.push(DestinationEnd::new(spec.clone()));
-            forwarder.tell(crate::worker::Event::Prepared(spec.id));
-        }
+    /// Takes an end of a move.
+    pub(crate) fn prepare(&mut self, end: MoveEnd, forwarder: &mut Forwarder) {
+        forwarder.tell(Event::Prepared(end.id()));
+        self.ends.push(end);
     }
 
-    /// Forgets a move that has not flipped.
-    pub(crate) fn forget(&mut self, id: MoveId) {
-        self.sources.retain(|end| end.id() != id);
-        self.destinations.retain(|end| end.id() != id);
+    /// Hands back the ends of a move that has not flipped.
+    pub(crate) fn forget(&mut self, id: MoveId, forwarder: &mut Forwarder) {
+        for end in self.ends.extract_if(.., |end| end.id() == id) {
+            forwarder.tell(Event::Ended(end));
+        }
     }
 
     /// The node asks to undo a move.
@@ -114,16 +112,18 @@ impl Moves {
         context: &mut Context<'_>,
     ) -> Intercepted {
         let (key, hash) = (packet.meta.key, packet.meta.hash);
-        let destination =
-            self.destinations.iter_mut().find(|end| end.concerns(instance, &key, hash));
-        if let Some(end) = destination {
-            return end.packet(packet, context);
+        for end in &mut self.ends {
+            match &mut end.0 {
+                End::Destination(end) if end.concerns(instance, &key, hash) => {
+                    return end.packet(packet, context);
+                }
+                End::Source(end) if end.concerns(instance, &key, hash) => {
+                    return end.packet(steerer, packet, context.forwarder);
+                }
+                End::Destination(_) | End::Source(_) => {}
+            }
         }
-        let source = self.sources.iter_mut().find(|end| end.concerns(instance, &key, hash));
-        match source {
-            Some(end) => end.packet(steerer, packet, context.forwarder),
-            None => Intercepted::Process(packet),
-        }
+        Intercepted::Process(packet)
     }
 
     /// A steerer's marker.
@@ -169,34 +169,49 @@ impl Moves {
         }
     }
 
-    /// Carries every move on by a bounded piece; whether one has more to do at once.
+    /// Carries the moves on by a bounded piece; whether one has more to do at once. They share
+    /// the budget of a round, and each is the first to spend it in its turn.
     pub(crate) fn step(&mut self, now: Nanos, context: &mut Context<'_>) -> bool {
+        self.answer_drains(context.forwarder);
+        let mut budget = Budget::ROUND;
         let mut busy = false;
-        self.drains.retain(|drain| {
-            let left = context.forwarder.has_drained(&drain.target);
-            if left {
-                let answer = crate::worker::Item::Move(drain.id, Message::Drained);
-                context.forwarder.hand_out(drain.source, answer);
+        let turn = self.ends.len().min(1);
+        self.ends.rotate_left(turn);
+        let mut place = 0;
+        while place < self.ends.len() {
+            busy |= self.ends[place].step(now, &mut budget, context);
+            if self.ends[place].outcome().is_none() {
+                place += 1;
+                continue;
             }
-            !left
-        });
-        self.sources.retain_mut(|end| {
-            busy |= end.step(context);
-            !end.is_over()
-        });
-        self.destinations.retain_mut(|end| {
-            busy |= end.step(now, context);
-            !end.is_over()
-        });
+            // At once: a panic of the next end must not leave one behind that is over.
+            context.forwarder.tell(Event::Ended(self.ends.remove(place)));
+        }
         busy
     }
 
+    fn answer_drains(&mut self, forwarder: &mut Forwarder) {
+        self.drains.retain(|drain| {
+            let left = forwarder.has_drained(&drain.target);
+            if left {
+                forwarder.hand_out(drain.source, Item::Move(drain.id, Message::Drained));
+            }
+            !left
+        });
+    }
+
     fn source(&mut self, id: MoveId) -> Option<&mut SourceEnd> {
-        self.sources.iter_mut().find(|end| end.id() == id)
+        self.ends.iter_mut().find_map(|end| match &mut end.0 {
+            End::Source(end) if end.id() == id => Some(&mut **end),
+            End::Source(_) | End::Destination(_) => None,
+        })
     }
 
     fn destination(&mut self, id: MoveId) -> Option<&mut DestinationEnd> {
-        self.destinations.iter_mut().find(|end| end.id() == id)
+        self.ends.iter_mut().find_map(|end| match &mut end.0 {
+            End::Destination(end) if end.id() == id => Some(&mut **end),
+            End::Source(_) | End::Destination(_) => None,
+        })
     }
 }
 

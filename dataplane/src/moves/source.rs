@@ -8,16 +8,9 @@ use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{Source, UndoAnswer};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 
-use super::{Context, DrainTarget, Intercepted, settle};
+use super::{Budget, Context, DrainTarget, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Cursor, Entry, Instance};
-use crate::worker::{Event, Forwarder, Held, HoldReport, Item, Message, MoveSpec, Packet};
-
-/// Pieces exported in one poll round: flows, or buckets by pointer.
-const EXPORT: usize = 64;
-/// Sets of the flow table looked at in one poll round.
-const LOOK: usize = 512;
-/// Packets taken back in one poll round.
-const RELEASE: usize = 64;
+use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
 pub(super) struct SourceEnd {
@@ -29,7 +22,7 @@ pub(super) struct SourceEnd {
     /// Buckets to hand over, last first.
     buckets: Vec<Bucket>,
     exporting: bool,
-    over: bool,
+    outcome: Option<Outcome>,
     report: HoldReport,
 }
 
@@ -45,19 +38,20 @@ impl SourceEnd {
     pub(super) fn new(spec: Arc<MoveSpec>) -> Self {
         let (source, buckets) =
             (Source::new(spec.steerers, spec.hold), spec.buckets.iter().collect());
-        let cursor = match spec.selection {
-            Selection::Buckets(_) => Cursor::own(),
-            Selection::Filter(_) => Cursor::default(),
+        let (cursor, pulls) = match spec.selection {
+            Selection::Buckets(_) => (Cursor::own(), 0),
+            // A flow is pulled when its first packet is held.
+            Selection::Filter(_) => (Cursor::default(), spec.hold),
         };
         Self {
             spec,
             source,
             drain: None,
-            pulls: VecDeque::new(),
+            pulls: VecDeque::with_capacity(pulls),
             cursor,
             buckets,
             exporting: false,
-            over: false,
+            outcome: None,
             report: HoldReport::default(),
         }
     }
@@ -70,8 +64,12 @@ impl SourceEnd {
         self.source.kept()
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.over
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub(super) fn into_report(self) -> HoldReport {
+        self.report
     }
 
     pub(super) fn concerns(&self, instance: InstanceId, key: &FlowKey, hash: u32) -> bool {
@@ -123,32 +121,37 @@ impl SourceEnd {
     }
 
     /// Carries the end on; whether there is more to do at once.
-    pub(super) fn step(&mut self, context: &mut Context<'_>) -> bool {
+    pub(super) fn step(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
         if self.source.is_undoing() {
-            return self.take_back(context);
+            return self.take_back(budget, context);
         }
-        if !self.source.may_export() && self.has_left(context.forwarder) {
-            self.source.drained();
+        if self.source.is_marked() && !self.source.may_export() {
+            if budget.looks == 0 {
+                return true;
+            }
+            if self.has_left(budget, context.forwarder) {
+                self.source.drained();
+            }
         }
-        self.source.may_export() && self.export(context)
+        self.source.may_export() && self.export(budget, context)
     }
 
-    fn take_back(&mut self, context: &mut Context<'_>) -> bool {
-        for _ in 0..RELEASE {
-            let Some(held) = self.source.next_release() else { break };
+    fn take_back(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
+        while budget.packets > 0
+            && let Some(held) = self.source.next_release()
+        {
+            budget.packet();
             context.forward(self.spec.from, held.packet);
         }
         if self.source.is_undone() {
-            self.over = true;
-            let report = std::mem::take(&mut self.report);
-            context.forwarder.tell(Event::Undone(self.spec.id, Box::new(report)));
+            self.outcome = Some(Outcome::Undone);
         }
         self.source.kept() > 0
     }
 
     /// Whether all that was processed before the last marker has left the node.
-    fn has_left(&mut self, forwarder: &mut Forwarder) -> bool {
-        if !self.source.is_marked() || self.is_parked(forwarder) {
+    fn has_left(&mut self, budget: &mut Budget, forwarder: &mut Forwarder) -> bool {
+        if self.is_parked(budget, forwarder) {
             return false;
         }
         if self.drain.is_none() {
@@ -167,11 +170,17 @@ impl SourceEnd {
 
     /// Whether a packet under the move waits for its next hop. What is parked leaves later than
     /// what is sent, so the drain is counted from when nothing is.
-    fn is_parked(&self, forwarder: &Forwarder) -> bool {
-        forwarder.is_parked(|meta| self.spec.concerns(&meta.key, meta.hash))
+    fn is_parked(&self, budget: &mut Budget, forwarder: &Forwarder) -> bool {
+        let mut looked = 0;
+        let parked = forwarder.is_parked(|meta| {
+            looked += 1;
+            self.spec.concerns(&meta.key, meta.hash)
+        });
+        budget.looked_at(looked);
+        parked
     }
 
-    fn export(&mut self, context: &mut Context<'_>) -> bool {
+    fn export(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
         if !self.exporting {
             self.exporting = true;
             context.forwarder.tell(Event::Exporting(self.spec.id));
@@ -180,18 +189,20 @@ impl SourceEnd {
             debug_assert!(false, "an instance that owns flows is not removed");
             return false;
         };
-        self.answer_pulls(instance, context.forwarder);
-        self.export_flows(instance, context.forwarder)
-            || self.export_buckets(instance, context.forwarder)
+        self.answer_pulls(budget, instance, context.forwarder);
+        self.export_flows(budget, instance, context.forwarder)
+            || self.export_buckets(budget, instance, context.forwarder)
             || self.end(context.forwarder)
     }
 
     /// Flows that packets wait for go first.
-    fn answer_pulls(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) {
-        for _ in 0..EXPORT {
-            if !self.has_room(forwarder) {
-                return;
-            }
+    fn answer_pulls(
+        &mut self,
+        budget: &mut Budget,
+        instance: &mut Instance,
+        forwarder: &mut Forwarder,
+    ) {
+        while !self.pulls.is_empty() && self.has_room(forwarder) && budget.piece() {
             let Some(key) = self.pulls.pop_front() else { return };
             let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
             let entry =
@@ -205,7 +216,12 @@ impl SourceEnd {
     }
 
     /// Flows one by one; whether there are more.
-    fn export_flows(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) -> bool {
+    fn export_flows(
+        &mut self,
+        budget: &mut Budget,
+        instance: &mut Instance,
+        forwarder: &mut Forwarder,
+    ) -> bool {
         if self.cursor.is_done() {
             return false;
         }
@@ -213,9 +229,15 @@ impl SourceEnd {
             return true;
         }
         let (spec, hash) = (&self.spec, &forwarder.steering_hash);
-        let flows = instance.flows.take_matching(&mut self.cursor, (LOOK, EXPORT), |entry| {
-            spec.concerns(&entry.key, hash.hash(&entry.key))
-        });
+        let mut flows = Vec::new();
+        while !self.cursor.is_done() && budget.pieces > 0 && budget.look() {
+            let set = (1, budget.pieces);
+            let taken = instance.flows.take_matching(&mut self.cursor, set, |entry| {
+                spec.concerns(&entry.key, hash.hash(&entry.key))
+            });
+            budget.pieces -= taken.len();
+            flows.extend(taken);
+        }
         if !flows.is_empty() {
             self.send_flows(flows, forwarder);
         }
@@ -224,18 +246,23 @@ impl SourceEnd {
 
     /// Buckets as a whole; whether there are more. They go after the flows, so that a bucket
     /// that has arrived is complete.
-    fn export_buckets(&mut self, instance: &mut Instance, forwarder: &mut Forwarder) -> bool {
-        for _ in 0..EXPORT {
-            if !self.has_room(forwarder) {
-                break;
+    fn export_buckets(
+        &mut self,
+        budget: &mut Budget,
+        instance: &mut Instance,
+        forwarder: &mut Forwarder,
+    ) -> bool {
+        while let Some(bucket) = self.buckets.last().copied() {
+            if !self.has_room(forwarder) || !budget.piece() {
+                return true;
             }
-            let Some(bucket) = self.buckets.pop() else { return false };
+            self.buckets.pop();
             match instance.flows.take_bucket(bucket) {
                 Some(part) => self.send(Message::Bucket(bucket, part), forwarder),
                 None => debug_assert!(false, "the source owns the buckets that it hands over"),
             }
         }
-        true
+        false
     }
 
     fn end(&mut self, forwarder: &mut Forwarder) -> bool {
@@ -244,7 +271,7 @@ impl SourceEnd {
         }
         self.send(Message::End, forwarder);
         self.source.exported();
-        self.over = true;
+        self.outcome = Some(Outcome::Done);
         false
     }
 

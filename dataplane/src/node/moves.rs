@@ -11,17 +11,18 @@ use weir_state_transfer::mark::{Command as Next, Coordinator, Event as MoveEvent
 use weir_state_transfer::{InstanceId, MoveId, Nanos};
 
 use super::{Node, NodeError};
+use crate::moves::{HoldReport, MoveEnd, Outcome};
 use crate::steering::Steering;
-use crate::worker::{Command, Event, Flip, HoldReport, MoveSpec};
+use crate::worker::{Command, Event, Flip, MoveSpec};
 
 /// The moves of a node: in progress, and the last that ended.
 #[derive(Debug)]
 pub(super) struct MoveBook {
     pub(super) coordinator: Coordinator,
     records: BTreeMap<MoveId, Record>,
-    /// Moves that have flipped and not ended, oldest first, each with the table before it: what
-    /// is replayed when one of them is undone.
-    flipped: Vec<(MoveId, Steering)>,
+    /// Moves that have flipped, oldest first, from the oldest that has not ended on: what is
+    /// replayed when one of them is undone.
+    flipped: Vec<Flipped>,
     ended: VecDeque<MoveId>,
 }
 
@@ -32,11 +33,28 @@ struct Record {
     spec: Option<Arc<MoveSpec>>,
     /// Ends that have prepared.
     prepared: usize,
+    /// Ends that are over and have come back.
+    back: usize,
     received_at_start: u64,
+}
+
+/// A move that has flipped.
+#[derive(Debug)]
+struct Flipped {
+    id: MoveId,
+    request: Request,
+    /// The table before it.
+    before: Steering,
+    done: bool,
 }
 
 /// Moves that are remembered when they have ended.
 const REMEMBERED: usize = 256;
+/// Moves that have flipped since the oldest that has not ended, and it.
+const FLIPPED: usize = 256;
+/// Those of them that may yet be undone while flows are steered by rules or one by one: each more
+/// doubles what is tried before a flip.
+const OPEN: usize = 8;
 
 impl MoveBook {
     pub(super) fn new(moves_max: usize, step: Duration) -> Self {
@@ -85,7 +103,7 @@ impl Node {
             started_ns: now.0,
             ..api::Move::default()
         };
-        let record = Record { shown, request, spec: None, prepared: 0, received_at_start };
+        let record = Record { shown, request, spec: None, prepared: 0, back: 0, received_at_start };
         self.moves.records.insert(id, record);
         self.generation += 1;
         self.requests.remember(&change.request_id, id.0);
@@ -137,8 +155,7 @@ impl Node {
     }
 
     /// Takes note of what a worker says of a move.
-    pub(super) fn move_event(&mut self, id: MoveId, event: Event, now: Nanos) {
-        let received = self.received();
+    pub(super) fn move_event(&mut self, id: MoveId, event: &Event, now: Nanos) {
         let Some(record) = self.moves.records.get_mut(&id) else { return };
         let event = match event {
             Event::Prepared(_) => {
@@ -153,26 +170,32 @@ impl Node {
                 MoveEvent::Exporting
             }
             Event::Undoing(_) => MoveEvent::Undoing,
-            Event::Done(_, report) => {
-                record.report(&report);
-                MoveEvent::Done
-            }
-            Event::Undone(_, report) => {
-                record.report(&report);
-                MoveEvent::Undone
-            }
             _ => return,
         };
-        record.shown.packets_during = received - record.received_at_start;
-        let phase = match event {
-            MoveEvent::Done => Some(api::MovePhase::Done),
-            MoveEvent::Undone => Some(api::MovePhase::Undone),
-            _ => None,
+        self.tell_coordinator(id, event, now);
+    }
+
+    /// Takes an end of a move back, which is freed here. The move is over when both are back:
+    /// what it shows is then all that either has counted.
+    pub(super) fn end_is_back(&mut self, end: MoveEnd, now: Nanos) {
+        let (id, outcome) = (end.id(), end.outcome());
+        let Some(record) = self.moves.records.get_mut(&id) else { return };
+        record.report(&end.into_report());
+        record.back += 1;
+        let (2, Some(outcome)) = (record.back, outcome) else { return };
+        let (event, phase) = match outcome {
+            Outcome::Done => (MoveEvent::Done, api::MovePhase::Done),
+            Outcome::Undone => (MoveEvent::Undone, api::MovePhase::Undone),
         };
-        if let Some(phase) = phase {
-            record.shown.phase = phase.into();
-            record.shown.ended_ns = now.0;
-        }
+        record.shown.phase = phase.into();
+        record.shown.ended_ns = now.0;
+        self.tell_coordinator(id, event, now);
+    }
+
+    fn tell_coordinator(&mut self, id: MoveId, event: MoveEvent, now: Nanos) {
+        let received = self.received();
+        let Some(record) = self.moves.records.get_mut(&id) else { return };
+        record.shown.packets_during = received - record.received_at_start;
         if let Some(reason) = self.moves.coordinator.get(id).and_then(|moving| moving.reason) {
             record.shown.reason = reason.to_owned();
         }
@@ -227,10 +250,10 @@ impl Node {
             steerers: self.workers.keys().copied().collect(),
             hold: self.limits.hold,
         });
-        self.tell(spec.from_worker, Command::Prepare(spec.clone()));
-        if spec.to_worker != spec.from_worker {
-            self.tell(spec.to_worker, Command::Prepare(spec.clone()));
-        }
+        let source = MoveEnd::source(spec.clone());
+        let destination = MoveEnd::destination(spec.clone());
+        self.tell(spec.from_worker, Command::Prepare(source));
+        self.tell(spec.to_worker, Command::Prepare(destination));
         if let Some(record) = self.moves.records.get_mut(&id) {
             record.spec = Some(spec);
         }
@@ -240,44 +263,75 @@ impl Node {
         let Some(spec) = self.spec(id) else { return };
         let before = self.steered.steering.clone();
         match before.moved(&spec.selection, spec.from, spec.to) {
+            Ok(_) if !self.all_may_be_undone(id) => self.give_up(
+                id,
+                "steering might have no room for its rules if another move were undone: repeat it \
+                 when the others have ended",
+            ),
             Ok(steering) => {
-                self.moves.flipped.push((id, before));
                 if let Some(record) = self.moves.records.get_mut(&id) {
                     record.shown.flipped_ns = now.0;
+                    let request = record.request.clone();
+                    self.moves.flipped.push(Flipped { id, request, before, done: false });
                 }
                 let flip = Flip { id, to: spec.from_worker, back: false };
                 self.publish(steering, &[flip]);
             }
             // Another move has taken the last rule since this one was accepted.
-            Err(_) => {
-                if let Some(record) = self.moves.records.get_mut(&id) {
-                    record.shown.reason = "steering has no room for its rules".to_owned();
-                }
-                self.moves.coordinator.give_up(id);
-            }
+            Err(_) => self.give_up(id, "steering has no room for its rules"),
         }
     }
 
+    fn give_up(&mut self, id: MoveId, reason: &str) {
+        if let Some(record) = self.moves.records.get_mut(&id) {
+            record.shown.reason = reason.to_owned();
+        }
+        self.moves.coordinator.give_up(id);
+    }
+
+    /// Whether steering has room for what is left when any of the moves in progress are undone,
+    /// with this one among them. Rules take different room without a move that came before them.
+    fn all_may_be_undone(&self, id: MoveId) -> bool {
+        let Self { moves, .. } = self;
+        let Some(oldest) = moves.flipped.first() else { return true };
+        let is_open = |id| moves.coordinator.get(id).is_some_and(|m| m.phase != Phase::Exporting);
+        let before = moves.flipped.iter().map(|flipped| (&flipped.request, is_open(flipped.id)));
+        let replay: Vec<_> = before.chain([(&moves.records[&id].request, true)]).collect();
+        if replay.len() > FLIPPED {
+            return false;
+        }
+        let by_bucket =
+            |(request, _): &(&Request, bool)| matches!(request.selection, Selection::Buckets(_));
+        if oldest.before.is_plain() && replay.iter().all(by_bucket) {
+            return true;
+        }
+        let open = replay.iter().filter(|(_, is_open)| *is_open).count();
+        open <= OPEN && every_replay_fits(&oldest.before, &replay)
+    }
+
     /// Steers as if the move had not been: the moves that flipped since are replayed without it.
-    /// They concern other flows, or they would have waited.
+    /// They concern other flows, or they would have waited, and fit, or they would have been
+    /// given up.
     fn flip_back(&mut self, id: MoveId) {
         let Some(spec) = self.spec(id) else { return };
-        let Some(place) = self.moves.flipped.iter().position(|(other, _)| *other == id) else {
-            return;
-        };
-        let (_, mut steering) = self.moves.flipped.remove(place);
-        for (other, before) in &mut self.moves.flipped[place..] {
-            *before = steering.clone();
-            let request = &self.moves.records[other].request;
-            steering = steering
-                .moved(&request.selection, request.from, request.to)
-                .unwrap_or_else(|_| steering.clone());
+        let flipped = &mut self.moves.flipped;
+        let Some(place) = flipped.iter().position(|flipped| flipped.id == id) else { return };
+        let mut steering = flipped.remove(place).before;
+        for later in &mut flipped[place..] {
+            let Request { selection, from, to } = &later.request;
+            let moved = steering.moved(selection, *from, *to);
+            later.before = steering;
+            steering = moved.expect("tried in this order when the last of them flipped");
         }
+        self.settle_flipped();
         self.publish(steering, &[Flip { id, to: spec.to_worker, back: true }]);
     }
 
     fn end(&mut self, id: MoveId, now: Nanos) {
-        self.settle_flipped(id);
+        if let Some(flipped) = self.moves.flipped.iter_mut().find(|flipped| flipped.id == id) {
+            flipped.done = true;
+        }
+        self.settle_flipped();
         if let Some(record) = self.moves.records.get_mut(&id) {
             record.spec = None;
             if record.shown.ended_ns == 0 {
@@ -293,20 +347,10 @@ impl Node {
         }
     }
 
-    /// A move that is done stays in the tables kept for undoing others: it is not undone with
-    /// them. Tables that no move in progress can go back to are dropped.
-    fn settle_flipped(&mut self, id: MoveId) {
-        if let Some(place) = self.moves.flipped.iter().position(|(other, _)| *other == id)
-            && let Some(record) = self.moves.records.get(&id)
-        {
-            let request = record.request.clone();
-            for (_, before) in &mut self.moves.flipped[..place] {
-                if let Ok(moved) = before.moved(&request.selection, request.from, request.to) {
-                    *before = moved;
-                }
-            }
-            self.moves.flipped.remove(place);
-        }
+    /// A move that is done is replayed in its place as long as one before it may be undone.
+    fn settle_flipped(&mut self) {
+        let settled = self.moves.flipped.iter().take_while(|flipped| flipped.done).count();
+        self.moves.flipped.drain(..settled);
     }
 
     fn spec(&self, id: MoveId) -> Option<Arc<MoveSpec>> {
@@ -317,10 +361,10 @@ impl Node {
 impl Record {
     fn report(&mut self, report: &HoldReport) {
         let shown = &mut self.shown;
-        shown.flows = report.flows;
-        shown.buckets_moved = report.buckets as u32;
-        shown.held = report.held;
-        shown.held_max = report.held_max;
+        shown.flows += report.flows;
+        shown.buckets_moved += report.buckets as u32;
+        shown.held += report.held;
+        shown.held_max += report.held_max;
         shown.hold_full_drops += report.full;
         if let Some(hold_ns) = &report.hold_ns
             && !hold_ns.is_empty()
@@ -330,6 +374,15 @@ impl Record {
             shown.hold_max_ns = hold_ns.max();
         }
     }
+}
+
+/// Whether the table has room for the moves in this order, with any that are open left out.
+fn every_replay_fits(table: &Steering, moves: &[(&Request, bool)]) -> bool {
+    let Some(((first, is_open), rest)) = moves.split_first() else { return true };
+    (!is_open || every_replay_fits(table, rest))
+        && table
+            .moved(&first.selection, first.from, first.to)
+            .is_ok_and(|moved| every_replay_fits(&moved, rest))
 }
 
 /// A filter that matches every flow says the same as all buckets, which are cheaper to move.

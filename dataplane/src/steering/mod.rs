@@ -126,6 +126,11 @@ impl Steering {
         self.flows.iter().map(|(key, owner)| (key, *owner))
     }
 
+    /// Whether buckets alone decide.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Whether any flow could go to the instance.
     pub fn mentions(&self, instance: InstanceId) -> bool {
         self.base.contains(&instance)

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hdrhistogram::Histogram;
 use weir_frame::Frame;
 use weir_state_transfer::bucket::{Bucket, BucketSet};
 use weir_state_transfer::filter::{Filter, Selection};
@@ -12,6 +11,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 use super::mesh::{Inbox, Outbox};
 use crate::counters::InstanceCounters;
 use crate::instance::FlowTable;
+use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::port::{RxQueue, TxQueue};
 use crate::steering::Steering;
@@ -27,9 +27,10 @@ pub enum Command {
     AddInstance(InstanceId, Box<FlowTable>, Arc<InstanceCounters>),
     /// Give an instance up. Answered with [`Event::Removed`], with its flow table.
     RemoveInstance(InstanceId),
-    /// Prepare one end of a move, or both. Answered with [`Event::Prepared`] for each end.
-    Prepare(Arc<MoveSpec>),
-    /// Forget a move that has not flipped.
+    /// Take one end of a move. Answered with [`Event::Prepared`], and with [`Event::Ended`] when
+    /// it is over.
+    Prepare(MoveEnd),
+    /// Forget a move that has not flipped: its ends are handed back.
     Forget(MoveId),
     /// Ask the source to undo the move.
     Ask(MoveId),
@@ -168,10 +169,8 @@ pub enum Event {
     Exporting(MoveId),
     /// The source takes everything back.
     Undoing(MoveId),
-    /// The destination has everything.
-    Done(MoveId, Box<HoldReport>),
-    /// The source has everything back.
-    Undone(MoveId, Box<HoldReport>),
+    /// An end of a move is over, and handed back so that it is not freed on a packet thread.
+    Ended(MoveEnd),
     /// What the worker gave up.
     GaveUp(Box<GivenUp>),
     /// The worker has passed the last packet that a leaving worker has steered to it.
@@ -202,21 +201,4 @@ pub struct Retired {
     pub ways_out: Vec<TxQueue>,
     /// Free frames.
     pub frames: Vec<Frame>,
-}
-
-/// What a move did at the end that reports.
-#[derive(Clone, Debug, Default)]
-pub struct HoldReport {
-    /// Flows that arrived.
-    pub flows: u64,
-    /// Buckets that arrived.
-    pub buckets: u64,
-    /// Packets that were held.
-    pub held: u64,
-    /// The most at one time.
-    pub held_max: u64,
-    /// Packets lost because the hold was at its quota.
-    pub full: u64,
-    /// Times that packets were held, in nanoseconds.
-    pub hold_ns: Option<Histogram<u32>>,
 }

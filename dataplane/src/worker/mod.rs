@@ -25,7 +25,7 @@ use weir_frame::{Frame, Region};
 use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 pub use command::{
-    Command, Event, Flip, FlowQuery, FlowRecord, GivenUp, HoldReport, MoveSpec, Retired, Steered,
+    Command, Event, Flip, FlowQuery, FlowRecord, GivenUp, MoveSpec, Retired, Steered,
 };
 pub(crate) use forward::Forwarder;
 pub use forward::{PortFacts, Shared};
@@ -36,6 +36,7 @@ pub use splice::Splice;
 
 use crate::counters::WorkerCounters;
 use crate::instance::{FlowTable, Instance};
+pub use crate::moves::MoveEnd;
 use crate::moves::{Context, Intercepted, Moves};
 use crate::packet::DropReason;
 use crate::port::{BURST, RxQueue};
@@ -201,8 +202,8 @@ impl Worker {
                     self.forwarder.tell(Event::Removed(id, Box::new(instance.flows)));
                 }
             }
-            Command::Prepare(spec) => self.moves.prepare(&spec, &mut self.forwarder),
-            Command::Forget(id) => self.moves.forget(id),
+            Command::Prepare(end) => self.moves.prepare(end, &mut self.forwarder),
+            Command::Forget(id) => self.moves.forget(id, &mut self.forwarder),
             Command::Ask(id) => self.moves.ask(id, &mut self.forwarder),
             Command::AddRx(queue) => self.queues.push(*queue),
             Command::AddTx(queue) => self.forwarder.egress.set_own(queue),

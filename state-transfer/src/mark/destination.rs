@@ -43,7 +43,7 @@ impl<G: Copy + Eq + Hash + Ord, P> Destination<G, P> {
             hold: Hold::new(quota),
             phase: Phase::Holding,
             unknown: HashSet::with_capacity(quota),
-            ready: VecDeque::new(),
+            ready: VecDeque::with_capacity(quota),
             steerers,
             marked: Steerers::default(),
         }

@@ -46,8 +46,8 @@ impl<P> Source<P> {
             marked: Steerers::default(),
             phase: Phase::Draining,
             quota,
-            relayed: VecDeque::new(),
-            direct: VecDeque::new(),
+            relayed: VecDeque::with_capacity(quota),
+            direct: VecDeque::with_capacity(quota),
             relay_ended: false,
         }
     }

@@ -1,0 +1,106 @@
+//! One end of a move, as it travels: made by the node, at work on a worker, and handed back.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use weir_state_transfer::{MoveId, Nanos};
+
+use super::destination::DestinationEnd;
+use super::source::SourceEnd;
+use super::{Budget, Context};
+use crate::worker::MoveSpec;
+
+/// One end of a move with all the memory that it needs, so that a worker neither allocates nor
+/// frees it.
+#[derive(Debug)]
+pub struct MoveEnd(pub(super) End);
+
+#[derive(Debug)]
+pub(super) enum End {
+    Source(Box<SourceEnd>),
+    Destination(Box<DestinationEnd>),
+}
+
+/// How a move has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The destination has everything.
+    Done,
+    /// The source has everything back.
+    Undone,
+}
+
+/// What one end of a move has counted.
+#[derive(Debug, Default)]
+pub(crate) struct HoldReport {
+    /// Flows that arrived.
+    pub(crate) flows: u64,
+    /// Buckets that arrived.
+    pub(crate) buckets: u64,
+    /// Packets that were held at the destination.
+    pub(crate) held: u64,
+    /// The most at one time.
+    pub(crate) held_max: u64,
+    /// Packets lost because the hold was at its quota.
+    pub(crate) full: u64,
+    /// Times that packets were held until they were released, in nanoseconds.
+    pub(crate) hold_ns: Option<Histogram<u32>>,
+}
+
+impl MoveEnd {
+    /// The source's end of a move.
+    pub(crate) fn source(spec: Arc<MoveSpec>) -> Self {
+        Self(End::Source(Box::new(SourceEnd::new(spec))))
+    }
+
+    /// The destination's end of a move.
+    pub(crate) fn destination(spec: Arc<MoveSpec>) -> Self {
+        Self(End::Destination(Box::new(DestinationEnd::new(spec))))
+    }
+
+    /// The move.
+    pub(crate) fn id(&self) -> MoveId {
+        match &self.0 {
+            End::Source(end) => end.id(),
+            End::Destination(end) => end.id(),
+        }
+    }
+
+    /// How the move has ended here; none while it goes on, and of one that was forgotten.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match &self.0 {
+            End::Source(end) => end.outcome(),
+            End::Destination(end) => end.outcome(),
+        }
+    }
+
+    /// What it has counted; the rest is freed.
+    pub(crate) fn into_report(self) -> HoldReport {
+        match self.0 {
+            End::Source(end) => end.into_report(),
+            End::Destination(end) => end.into_report(),
+        }
+    }
+
+    /// Packets that wait here.
+    pub(super) fn held(&self) -> usize {
+        match &self.0 {
+            End::Source(end) => end.kept(),
+            End::Destination(end) => end.held(),
+        }
+    }
+
+    /// Carries the end on within what is left of the round's budget; whether there is more to do
+    /// at once.
+    pub(super) fn step(
+        &mut self,
+        now: Nanos,
+        budget: &mut Budget,
+        context: &mut Context<'_>,
+    ) -> bool {
+        match &mut self.0 {
+            End::Source(end) => end.step(budget, context),
+            End::Destination(end) => end.step(now, budget, context),
+        }
+    }
+}

@@ -79,7 +79,8 @@ impl fmt::Debug for PortRecord {
 impl Node {
     /// Takes a port: its receive queues are dealt out to the workers, each worker gets a transmit
     /// queue as far as there are any, and one worker answers for its addresses.
-    pub fn add_port(&mut self, setup: PortSetup) {
+    pub fn add_port(&mut self, mut setup: PortSetup) {
+        TxQueue::share_gate(setup.queues.iter_mut().map(|(_, tx)| tx));
         let running: Vec<_> = self.running().collect();
         let worker_at = |n: usize| running[n % running.len()];
         let id = setup.id;

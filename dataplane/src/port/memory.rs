@@ -3,6 +3,9 @@
 //! The wire has the four rings of an AF_XDP socket, so that the worker loop meets the same
 //! conditions: no frame to receive into, completions that come late, a full transmit ring.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
 use weir_frame::{Frame, Pool};
@@ -25,6 +28,7 @@ pub struct MemoryTx {
     completed: Consumer<Frame>,
     submitted: u64,
     done: u64,
+    down: Arc<AtomicBool>,
 }
 
 /// The far end of a port in memory: what the kernel is to an AF_XDP socket.
@@ -34,6 +38,7 @@ pub struct Wire {
     fill: Consumer<Frame>,
     tx: Consumer<Frame>,
     completed: Producer<Frame>,
+    down: Arc<AtomicBool>,
 }
 
 /// A port in memory whose rings have `slots` slots, and its far end.
@@ -42,10 +47,11 @@ pub fn memory(slots: usize) -> (MemoryRx, MemoryTx, Wire) {
     let (fill, fill_far) = RingBuffer::new(slots);
     let (tx, tx_far) = RingBuffer::new(slots);
     let (completed_far, completed) = RingBuffer::new(slots);
+    let down = Arc::<AtomicBool>::default();
     (
         MemoryRx { rx, fill, lent: 0 },
-        MemoryTx { tx, completed, submitted: 0, done: 0 },
-        Wire { rx: rx_far, fill: fill_far, tx: tx_far, completed: completed_far },
+        MemoryTx { tx, completed, submitted: 0, done: 0, down: down.clone() },
+        Wire { rx: rx_far, fill: fill_far, tx: tx_far, completed: completed_far, down },
     )
 }
 
@@ -77,11 +83,14 @@ impl MemoryTx {
         Ok(())
     }
 
-    pub(super) fn flush(&mut self, pool: &mut Pool) {
+    /// Frees the frames that have left; whether the wire is down and packets wait for it.
+    pub(super) fn flush(&mut self, pool: &mut Pool) -> bool {
         while let Ok(frame) = self.completed.pop() {
             self.done += 1;
             pool.free(frame);
         }
+        let waiting = self.tx.slots() < self.tx.buffer().capacity();
+        waiting && self.down.load(Ordering::Relaxed)
     }
 
     pub(super) fn submitted(&self) -> u64 {
@@ -106,9 +115,20 @@ impl Wire {
         true
     }
 
-    /// Takes the next packet that the router has sent. Its frame is not completed yet.
+    /// Takes the next packet that the router has sent, unless the wire is down. Its frame is not
+    /// completed yet.
     pub fn take(&mut self) -> Option<Frame> {
-        self.tx.pop().ok()
+        if self.is_down() { None } else { self.tx.pop().ok() }
+    }
+
+    /// Takes the wire down, as a device is: it takes no packet, and keeps those that wait.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Whether the wire is down.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// Completes a frame that [`Wire::take`] gave: the router may use it again.

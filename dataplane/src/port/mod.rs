@@ -1,5 +1,6 @@
 //! Ports: where packets enter and leave. Each queue of a port is a receive and a transmit half.
 
+mod gate;
 pub mod memory;
 pub mod pcap;
 
@@ -11,6 +12,7 @@ use weir_frame::{Frame, Pool};
 use weir_state_transfer::PortId;
 
 use crate::counters::{RxCounters, TxCounters};
+use gate::Gate;
 
 /// Packets taken from a queue at once.
 pub const BURST: usize = 32;
@@ -50,6 +52,10 @@ pub struct TxQueue {
     backend: Tx,
     /// Whether something was sent that has not been flushed.
     dirty: bool,
+    gate: Arc<Gate>,
+    /// Whether this queue has shut the gate: its device was down when it was flushed, and what
+    /// waited then has not all left.
+    stuck: bool,
 }
 
 /// How packets go out.
@@ -119,7 +125,28 @@ impl RxQueue {
 impl TxQueue {
     /// A queue of a port.
     pub fn new(port: PortId, backend: Tx) -> Self {
-        Self { port, counters: Arc::default(), backend, dirty: false }
+        let (counters, gate) = (Arc::default(), Arc::default());
+        Self { port, counters, backend, dirty: false, gate, stuck: false }
+    }
+
+    /// Lets queues of one port share its gate, so that they are down together; to be called
+    /// before anything is sent.
+    pub(crate) fn share_gate<'a>(queues: impl Iterator<Item = &'a mut Self>) {
+        let gate = Arc::<Gate>::default();
+        queues.for_each(|queue| queue.gate = gate.clone());
+    }
+
+    /// Whether the port is down: it takes no packet until what waits in its transmit rings, here
+    /// or at another worker, has left.
+    #[inline]
+    pub fn is_down(&self) -> bool {
+        self.gate.is_shut()
+    }
+
+    /// Whether everything up to a number of submitted packets has left, or leaves before anything
+    /// that is sent to the port from here on.
+    pub(crate) fn has_drained(&self, submitted: u64) -> bool {
+        self.stuck || self.completed() >= submitted
     }
 
     /// Queues a frame for transmission at the next flush.
@@ -146,15 +173,31 @@ impl TxQueue {
         if !self.dirty && self.is_drained() {
             return;
         }
-        match &mut self.backend {
+        let down = match &mut self.backend {
             Tx::AfXdp(tx) => {
+                let before = tx.counters().down;
                 tx.flush(pool);
+                tx.counters().down > before
             }
-            Tx::Pcap(tx) => tx.flush(pool),
+            Tx::Pcap(tx) => {
+                tx.flush(pool);
+                false
+            }
             Tx::Memory(tx) => tx.flush(pool),
-        }
+        };
         self.dirty = false;
         self.counters.completed.set(self.completed());
+        self.turn_gate(down);
+    }
+
+    fn turn_gate(&mut self, down: bool) {
+        if down && !self.stuck {
+            self.stuck = true;
+            self.gate.shut();
+        } else if self.stuck && self.is_drained() {
+            self.stuck = false;
+            self.gate.open();
+        }
     }
 
     /// Reads the kernel's own counters into [`TxQueue::counters`]: a system call.
@@ -187,5 +230,82 @@ impl TxQueue {
     /// Whether everything queued has left.
     pub fn is_drained(&self) -> bool {
         self.submitted() == self.completed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_frame::{FrameSize, HomeId, Homes, Region};
+
+    use super::memory::{Wire, memory};
+    use super::*;
+
+    fn frame(pool: &mut Pool, number: u8) -> Frame {
+        let mut frame = pool.alloc().unwrap();
+        frame.write(&[number; 60]).unwrap();
+        frame
+    }
+
+    fn take(wire: &mut Wire) -> Option<u8> {
+        let frame = wire.take()?;
+        let number = frame.data()[0];
+        wire.complete(frame);
+        Some(number)
+    }
+
+    #[test]
+    fn what_waits_at_a_port_that_is_down_leaves_before_anything_else() {
+        let (region, all) = Region::heap(16, FrameSize::B2048);
+        let mut pool = Pool::new(HomeId(0), &Homes::new(&region));
+        pool.adopt(all);
+        let ((_, old, mut old_wire), (_, new, mut new_wire)) = (memory(4), memory(4));
+        let mut old = TxQueue::new(PortId(0), Tx::Memory(old));
+        let mut new = TxQueue::new(PortId(0), Tx::Memory(new));
+        TxQueue::share_gate([&mut old, &mut new].into_iter());
+
+        old.send(frame(&mut pool, 1)).unwrap();
+        old.send(frame(&mut pool, 2)).unwrap();
+        let sent = old.submitted();
+        old_wire.set_down(true);
+        assert!(!old.has_drained(sent) && !old.is_down(), "nobody has noticed");
+        old.flush(&mut pool);
+        assert!(old.is_down() && new.is_down());
+        assert!(old.has_drained(sent) && !old.is_drained());
+
+        old_wire.set_down(false);
+        old.flush(&mut pool);
+        assert_eq!((take(&mut old_wire), take(&mut old_wire)), (Some(1), Some(2)));
+        assert!(new.is_down(), "it has not been seen to have left");
+        old.flush(&mut pool);
+        assert!(!old.is_down() && !new.is_down() && old.is_drained());
+
+        new.send(frame(&mut pool, 3)).unwrap();
+        new.flush(&mut pool);
+        assert_eq!(take(&mut new_wire), Some(3));
+        new.flush(&mut pool);
+    }
+
+    #[test]
+    fn a_port_is_up_when_the_last_of_its_queues_has_sent_what_waited() {
+        let (region, all) = Region::heap(16, FrameSize::B2048);
+        let mut pool = Pool::new(HomeId(0), &Homes::new(&region));
+        pool.adopt(all);
+        let mut ends = [memory(4), memory(4)].map(|(_, tx, wire)| {
+            wire.set_down(true);
+            (TxQueue::new(PortId(0), Tx::Memory(tx)), wire)
+        });
+        TxQueue::share_gate(ends.iter_mut().map(|(queue, _)| queue));
+        for (queue, _) in &mut ends {
+            queue.send(frame(&mut pool, 7)).unwrap();
+            queue.flush(&mut pool);
+        }
+        for n in 0..ends.len() {
+            assert!(ends.iter().all(|(queue, _)| queue.is_down()), "{n} have sent");
+            let (queue, wire) = &mut ends[n];
+            wire.set_down(false);
+            assert_eq!(take(wire), Some(7));
+            queue.flush(&mut pool);
+        }
+        assert!(ends.iter().all(|(queue, _)| !queue.is_down()));
     }
 }

@@ -252,7 +252,7 @@ impl Forwarder {
         match self.egress.send(port, frame, &mut self.rings, &mut self.pool) {
             Ok(handed_over) => self.counters.handed_out.add(u64::from(handed_over)),
             Err(NotSent::RingFull(frame)) => self.drop_frame(frame, DropReason::TxRingFull),
-            Err(NotSent::NoPort(frame)) => self.drop_frame(frame, DropReason::PortDown),
+            Err(NotSent::PortDown(frame)) => self.drop_frame(frame, DropReason::PortDown),
         }
     }
 

@@ -27,8 +27,8 @@ enum Path {
 /// Why a frame can not be sent.
 #[derive(Debug)]
 pub(crate) enum NotSent {
-    /// There is no such port.
-    NoPort(Frame),
+    /// There is no such port, or it is down.
+    PortDown(Frame),
     /// The transmit ring is full.
     RingFull(Frame),
 }
@@ -54,6 +54,7 @@ impl Egress {
         pool: &mut Pool,
     ) -> Result<bool, NotSent> {
         match self.paths.get_mut(usize::from(port.0)) {
+            Some(Path::Own(queue)) if queue.is_down() => Err(NotSent::PortDown(frame)),
             Some(Path::Own(queue)) => {
                 if let Err(frame) = queue.send(frame) {
                     queue.flush(pool);
@@ -65,7 +66,7 @@ impl Egress {
                 rings.to(*worker).push(Item::Transmit(port, frame));
                 Ok(true)
             }
-            Some(Path::None) | None => Err(NotSent::NoPort(frame)),
+            Some(Path::None) | None => Err(NotSent::PortDown(frame)),
         }
     }
 
@@ -109,14 +110,14 @@ impl Egress {
         workers
     }
 
-    /// What must have left so that everything queued up to here has.
+    /// What must have left so that everything queued up to here has, in the order of the ports.
     pub(crate) fn drain_target(&self) -> DrainTarget {
         self.own().map(TxQueue::submitted).collect()
     }
 
-    /// Whether everything up to a target has left.
+    /// Whether everything up to a target has left, or leaves before what others send from here on.
     pub(crate) fn has_drained(&self, target: &DrainTarget) -> bool {
-        self.own().zip(target).all(|(queue, target)| queue.completed() >= *target)
+        self.own().zip(target).all(|(queue, target)| queue.has_drained(*target))
     }
 
     /// Packets queued that have not left.

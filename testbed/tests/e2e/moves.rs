@@ -3,7 +3,9 @@
 use weir_api::dataplane::v1::{Move, MovePhase};
 use weir_testbed::dataplane::Selection;
 use weir_testbed::node::Shape;
+use weir_testbed::topology::device;
 use weir_testbed::traffic::Traffic;
+use weir_testbed::wait::{LIMIT, until};
 
 use super::{Setup, let_flow};
 
@@ -104,4 +106,39 @@ fn opposite_and_overlapping_moves_at_once_lose_duplicate_and_reorder_nothing() {
     }
     assert!(ended.iter().all(|one| one.phase() == MovePhase::Done), "{ended:?}");
     pair.finish(&ended);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_that_is_down_holds_up_no_move_and_works_again_when_it_is_up() {
+    let setup = Setup::new(&Shape { queues: 2, ..Shape::default() });
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let second = setup.dataplane.add_instance("second").unwrap().id;
+    let host = &setup.topology.hosts[0].namespace;
+    let link = |state: &str| {
+        let line = format!("ip link set {} {state}", device(2));
+        setup.topology.router.run(&line).unwrap();
+    };
+    let ping = || host.run("ping -n -c 3 -i 0.01 -W 1 10.0.3.2").is_ok();
+    link("down");
+    // The first packet waits in a transmit ring, and those behind it are dropped.
+    until("a drop at the port", LIMIT, || {
+        assert!(!ping(), "the device is down");
+        let drops = setup.transit_drops();
+        drops.iter().any(|drop| drop.ends_with("port_down")).then_some(())
+    })
+    .unwrap();
+    for (from, to) in [(first, second), (second, first), (first, second)] {
+        let everything = Selection::Buckets("0-4095".to_owned());
+        let started = setup.dataplane.start_move(from, to, everything).unwrap();
+        let ended = setup.dataplane.finish_move(started.id).unwrap();
+        assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+        assert!(!ping(), "the device is down");
+    }
+    let waiting = setup.dataplane.counters().unwrap().balance.unwrap().in_rings;
+    link("up");
+    until("the port to work again", LIMIT, || ping().then_some(())).unwrap();
+    println!("{waiting} packets waited; {:?}", setup.transit_drops());
+    assert!(waiting > 0);
+    setup.dataplane.balance_at_rest().unwrap();
 }

@@ -38,6 +38,8 @@ pub(crate) enum Action {
     AddWorker,
     /// A worker is asked to leave.
     RemoveWorker(WorkerId),
+    /// The device of a port goes down, or comes up.
+    Link(PortId, bool),
     /// A worker panics when it has processed so many more packets.
     Panic(WorkerId, u64),
 }
@@ -82,6 +84,9 @@ fn seldom(world: &World, worker: WorkerId, rng: &mut Rng) -> Action {
         4 if world.shape.workers_change => Action::AddWorker,
         5 | 6 if world.shape.workers_change => Action::RemoveWorker(idle_worker(world)),
         7 if world.shape.panics => Action::Panic(worker, rng.u64(..4)),
+        8..12 if world.shape.links_fail => {
+            Action::Link(PortId(rng.u8(..world.shape.plan.ports)), rng.u8(..3) == 0)
+        }
         _ => Action::Node,
     }
 }

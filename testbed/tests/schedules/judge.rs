@@ -21,6 +21,7 @@ pub(crate) struct Summary {
     pub(crate) undone: u64,
     pub(crate) held: u64,
     pub(crate) hold_full: u64,
+    pub(crate) port_down: u64,
     pub(crate) panics: u64,
     pub(crate) workers_left: u64,
 }
@@ -33,6 +34,7 @@ impl Summary {
         self.undone += other.undone;
         self.held += other.held;
         self.hold_full += other.hold_full;
+        self.port_down += other.port_down;
         self.panics += other.panics;
         self.workers_left += other.workers_left;
     }
@@ -42,6 +44,7 @@ impl World {
     /// Brings everything to rest and judges it; then scales in to one instance, judges again, and
     /// lets all flows time out.
     pub(crate) fn finish(&mut self) -> Result<Summary, Failure> {
+        self.mend_links();
         self.settle()?;
         self.judge_balance()?;
         self.judge_moves()?;
@@ -82,6 +85,7 @@ impl World {
         for drop in &counters.drops {
             let excused = match drop.reason.as_str() {
                 "hold_full" => self.shape.hold_may_fill(),
+                "port_down" => self.shape.links_fail,
                 "worker_panic" => drop.packets <= self.panics,
                 "poisoned" => self.panics > 0,
                 _ => false,
@@ -127,7 +131,10 @@ impl World {
         let records = self.records()?;
         for flow in &self.reference.flows {
             let kept: Vec<_> = records.iter().filter(|record| record.key == flow.key).collect();
-            flow.check_state(&kept, self.node.now)?;
+            // What a port that is down drops has been counted by its flow.
+            if self.dropped_at_links() == 0 {
+                flow.check_state(&kept, self.node.now)?;
+            }
             let owner = self.reference.owner(flow, |id| self.is_done(id));
             if kept.iter().any(|record| record.instance != owner) {
                 return Err(Kind::Owner.at(format!("{} is not at {owner}: {kept:?}", flow.key)));
@@ -230,6 +237,7 @@ impl World {
             summary.held += shown.held;
             summary.hold_full += shown.hold_full_drops;
         }
+        summary.port_down = self.dropped_at_links();
         summary.panics = self.panics;
         summary.workers_left = self.workers_left;
         summary

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a test prints its seed and what it did")]
 
 mod action;
+mod by_hand;
 mod failure;
 mod faults;
 mod judge;
@@ -60,7 +61,7 @@ fn must_hold(seed: u64, fault: Option<Fault>) -> Summary {
         for (n, action) in log.iter().enumerate() {
             println!("{n:4} {action:?}");
         }
-        println!("{:?}", Shape::new(&mut fastrand::Rng::with_seed(seed)));
+        println!("{:?}", Shape::new(&mut fastrand::Rng::with_seed(seed), seed));
         panic!("WEIR_SEED={seed}: after {} actions: {failure}", log.len());
     })
 }

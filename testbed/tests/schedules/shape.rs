@@ -24,12 +24,14 @@ pub(crate) struct Shape {
     pub(crate) panics: bool,
     /// Whether workers come and go.
     pub(crate) workers_change: bool,
+    /// Whether devices go down.
+    pub(crate) links_fail: bool,
     /// How slow the first worker is: it takes one turn in so many that it is offered.
     pub(crate) laziness: u32,
 }
 
 impl Shape {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(rng: &mut Rng, seed: u64) -> Self {
         let workers_change = rng.u8(..3) == 0;
         let workers = if workers_change { 3 } else { rng.usize(2..=3) };
         let ports = rng.u8(2..=3);
@@ -67,6 +69,7 @@ impl Shape {
             steps: rng.usize(150..450),
             panics: rng.u8(..5) == 0,
             workers_change,
+            links_fail: seed.is_multiple_of(4),
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         }
     }

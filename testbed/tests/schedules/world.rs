@@ -38,10 +38,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, fault: Option<Fault>) -> Result<(Self, Rng), Failure> {
         let mut rng = Rng::with_seed(seed);
-        let mut shape = Shape::new(&mut rng);
+        let mut shape = Shape::new(&mut rng, seed);
         if fault.is_some() {
-            // A splice would be lost with its worker, and a panic excuses a loss.
-            (shape.workers_change, shape.panics) = (false, false);
+            // A splice would be lost with its worker, and a panic or a link excuses a loss.
+            (shape.workers_change, shape.panics, shape.links_fail) = (false, false, false);
         }
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);
@@ -125,6 +125,7 @@ impl World {
             }
             Action::AddWorker => excuse(self.node.node.add_worker(&change, None))?,
             Action::RemoveWorker(id) => excuse(self.node.node.remove_worker(&change, *id))?,
+            Action::Link(port, up) => self.link(*port, *up),
             Action::Panic(id, packets) => {
                 self.panics += 1;
                 excuse(self.node.node.panic_worker(*id, *packets))?;
@@ -160,7 +161,7 @@ impl World {
 
     /// A packet comes in, if there are not too many inside and the port can receive it.
     pub(crate) fn inject(&mut self, flow: usize, lane: usize) {
-        if self.reference.outstanding() >= self.shape.credit as u64 {
+        if self.reference.outstanding() - self.dropped_at_links() >= self.shape.credit as u64 {
             return;
         }
         let packet = self.reference.next(flow, lane);
@@ -172,6 +173,26 @@ impl World {
         if self.node.wires.get_mut(&place).is_some_and(|wire| wire.inject(&packet)) {
             self.reference.inject(flow, lane, self.node.now);
         }
+    }
+
+    /// All links are up.
+    pub(crate) fn mend_links(&mut self) {
+        (0..self.shape.plan.ports).for_each(|port| self.link(PortId(port), true));
+    }
+
+    fn link(&mut self, port: PortId, up: bool) {
+        for (_, wire) in self.node.wires.range((port, 0)..=(port, u16::MAX)) {
+            wire.set_down(!up);
+        }
+    }
+
+    /// Packets that left by no port because theirs was down.
+    pub(crate) fn dropped_at_links(&self) -> u64 {
+        if !self.shape.links_fail {
+            return 0;
+        }
+        let drops = self.node.node.counters().drops;
+        drops.iter().filter(|drop| drop.reason == "port_down").map(|drop| drop.packets).sum()
     }
 
     /// A worker takes its turn; whether it did anything.

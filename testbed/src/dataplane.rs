@@ -241,7 +241,7 @@ impl Dataplane {
     /// # Errors
     /// What the data plane answered; it must have been started with `--faults`.
     pub fn panic_worker(&self, worker: u32, after_packets: u64) -> Result<(), Status> {
-        let ask = PanicWorkerRequest { worker, after_packets };
+        let ask = PanicWorkerRequest { worker, after_packets, ..Default::default() };
         self.rpc.call(async |c| service!(FaultServiceClient, c).panic_worker(ask).await)?;
         Ok(())
     }

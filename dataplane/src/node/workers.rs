@@ -10,7 +10,7 @@ use weir_state_transfer::WorkerId;
 use super::{Node, NodeError};
 use crate::counters::WorkerCounters;
 use crate::port::RxQueue;
-use crate::worker::{Command, GivenUp, Retired, Worker, WorkerEnds, ring};
+use crate::worker::{Command, Fault, GivenUp, Retired, Worker, WorkerEnds, ring};
 
 /// A worker that waits for a thread.
 #[derive(Debug)]
@@ -328,16 +328,16 @@ impl Node {
         })
     }
 
-    /// Makes a worker panic when its instances have processed so many more packets: for tests.
+    /// Makes a worker panic: for tests.
     ///
     /// # Errors
     ///
     /// When there is no such worker.
-    pub fn panic_worker(&mut self, id: WorkerId, after_packets: u64) -> Result<(), NodeError> {
+    pub fn panic_worker(&mut self, id: WorkerId, fault: Fault) -> Result<(), NodeError> {
         if !self.workers.contains_key(&id) {
             return Err(NodeError::no("worker", id));
         }
-        self.tell(id, Command::Panic(after_packets));
+        self.tell(id, Command::Panic(fault));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use weir_state_transfer::filter::{Filter, Selection};
 use weir_state_transfer::mark::Steerers;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
+use super::Fault;
 use super::mesh::{Inbox, Outbox};
 use crate::counters::InstanceCounters;
 use crate::instance::FlowTable;
@@ -61,8 +62,8 @@ pub enum Command {
     ReportFlows(FlowQuery),
     /// Report the neighbours of the ports that the worker owns.
     ReportNeighbours(u64),
-    /// Panic when so many more packets have been processed.
-    Panic(u64),
+    /// Panic, at once or on the way of a packet.
+    Panic(Fault),
 }
 
 /// Which instance gets a packet, and which worker runs the instance.

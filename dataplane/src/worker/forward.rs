@@ -7,14 +7,15 @@ use std::time::Duration;
 use rtrb::Producer;
 use weir_frame::{Frame, Homes, Pool, Region};
 use weir_state_transfer::bucket::Bucket;
-use weir_state_transfer::{InstanceId, Nanos, PortId, SteeringHash, WorkerId};
+use weir_state_transfer::{Nanos, PortId, SteeringHash, WorkerId};
 
 use super::mesh::RingEnds;
+use super::recover::InHand;
 use super::resolve::Resolver;
 use super::transmit::{Egress, NotSent};
-use super::{Event, Item, Packet, Steered};
+use super::{Event, Fault, FaultStage, Item, Packet, Steered};
 use crate::counters::WorkerCounters;
-use crate::instance::{Entry, Instance, Place};
+use crate::instance::{Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
 use crate::moves::DrainTarget;
 use crate::neighbour::{AdjacencyTable, ParkedLimits};
@@ -80,10 +81,10 @@ pub(crate) struct Forwarder {
     pub(super) addresses: LocalAddresses,
     pub(super) port_addresses: Arc<[PortAddresses]>,
     pub(super) icmp_errors: TokenBucket,
-    /// The flow whose packet is being processed: given up if that panics.
-    pub(super) in_hand: Option<(InstanceId, Option<Place>)>,
-    /// A fault asked for by a test: panic when so many more packets have been processed.
-    pub(super) panic_after: Option<u64>,
+    /// Lost if the worker panics.
+    pub(super) in_hand: InHand,
+    /// Asked for by a test.
+    pub(super) fault: Option<Fault>,
     /// Whether an event was pushed to the node since the last look.
     pub(super) told: bool,
     events: Producer<Event>,
@@ -121,8 +122,8 @@ impl Forwarder {
             addresses: shared.addresses.clone(),
             port_addresses: shared.port_addresses.clone(),
             icmp_errors: TokenBucket::new(shared.icmp_errors),
-            in_hand: None,
-            panic_after: None,
+            in_hand: InHand::default(),
+            fault: None,
             told: false,
             events,
             backlog: VecDeque::new(),
@@ -140,24 +141,26 @@ impl Forwarder {
         let bucket = Bucket::of(meta.hash);
         instance.round += 1;
         let place = instance.flows.find(&meta.key, bucket);
-        self.in_hand = Some((instance.id, place));
-        self.fault();
+        if let Some(place) = place {
+            self.in_hand.is_of(instance.id, place);
+        }
         if let Err(reason) = decrement_ttl(frame.data_mut(), &meta) {
             self.refuse(frame, &meta, port, reason);
             return;
         }
         let place = place.or_else(|| {
             let placed = instance.flows.insert(Entry::new(meta.key, self.now), bucket);
-            if placed.is_none() {
-                self.counters.flow_table_full.add(1);
+            match placed {
+                Some(place) => self.in_hand.is_of(instance.id, place),
+                None => self.counters.flow_table_full.add(1),
             }
             placed
         });
+        self.fault(FaultStage::Forwarding);
         let decision = match place {
             Some(place) => {
                 let entry = instance.flows.entry_mut(place);
                 if entry.is_poisoned() {
-                    self.in_hand = None;
                     self.drop_frame(frame, DropReason::Poisoned);
                     return;
                 }
@@ -221,7 +224,6 @@ impl Forwarder {
             Decision::Wait(out, address) => self.wait(out, address, Packet { frame, meta, port }),
             Decision::Drop(reason) => self.refuse(frame, &meta, port, reason),
         }
-        self.in_hand = None;
     }
 
     /// Addresses a frame to a next hop and queues it.
@@ -259,8 +261,9 @@ impl Forwarder {
     /// Pushes an item to a worker.
     #[inline]
     pub(crate) fn hand_out(&mut self, worker: WorkerId, item: Item) {
+        let outbox = self.rings.to(worker);
         self.counters.handed_out.add(item.packets());
-        self.rings.to(worker).push(item);
+        outbox.push(item);
     }
 
     /// Flushes what was queued in this round.
@@ -284,8 +287,8 @@ impl Forwarder {
     /// Drops a frame for a reason.
     #[inline]
     pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason) {
-        self.counters.drops.count(reason);
         self.pool.free(frame);
+        self.counters.drops.count(reason);
     }
 
     /// Tells the node.
@@ -316,25 +319,6 @@ impl Forwarder {
     /// Whether everything up to a target has left.
     pub(crate) fn has_drained(&self, target: &DrainTarget) -> bool {
         self.egress.has_drained(target)
-    }
-
-    /// Panics at once, or on the packet with this number from here on.
-    pub(super) fn ask_for_fault(&mut self, packets: u64) {
-        self.panic_after = Some(packets);
-        if packets == 0 {
-            self.fault();
-        }
-    }
-
-    #[inline]
-    fn fault(&mut self) {
-        if let Some(left) = &mut self.panic_after {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.panic_after = None;
-                panic!("a fault that was asked for");
-            }
-        }
     }
 }
 

@@ -38,7 +38,6 @@ impl Worker {
     /// Takes the last things that a worker that has ended has sent.
     pub(super) fn forget_worker(&mut self, worker: WorkerId) {
         while let Some(item) = self.forwarder.rings.pop(worker) {
-            self.forwarder.counters.handed_in.add(item.packets());
             self.take(worker, item);
         }
         self.forwarder.take_home(worker);

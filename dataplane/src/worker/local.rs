@@ -3,7 +3,7 @@
 use weir_frame::Frame;
 use weir_state_transfer::{PortId, protocol};
 
-use super::{Forwarder, Item, Packet};
+use super::{FaultStage, Forwarder, Item, Packet};
 use crate::icmp_error::{self, Kind};
 use crate::local::{self, Verdict};
 use crate::packet::scope;
@@ -42,6 +42,7 @@ impl Forwarder {
     }
 
     pub(super) fn answer_locally(&mut self, packet: Packet) {
+        self.fault(FaultStage::Local);
         let Packet { mut frame, meta, port } = packet;
         let (ports, addresses) = (self.port_addresses.clone(), self.addresses.clone());
         let (verdict, heard) =
@@ -53,18 +54,18 @@ impl Forwarder {
         }
         match verdict {
             Verdict::Reply => {
+                self.send(port, frame);
                 self.counters.consumed.add(1);
                 self.counters.generated.add(1);
-                self.send(port, frame);
             }
             Verdict::PortUnreachable => {
-                self.counters.consumed.add(1);
                 self.send_error(&frame, &meta, port, Kind::PortUnreachable);
                 self.pool.free(frame);
+                self.counters.consumed.add(1);
             }
             Verdict::Consumed(_) => {
-                self.counters.consumed.add(1);
                 self.pool.free(frame);
+                self.counters.consumed.add(1);
             }
             Verdict::Dropped(reason) => self.drop_frame(frame, reason),
         }
@@ -80,7 +81,6 @@ impl Forwarder {
             self.send_error(&frame, meta, port, kind);
         }
         self.drop_frame(frame, reason);
-        self.in_hand = None;
     }
 
     /// Sends an ICMP error about a packet, unless it must not or the limit is reached.
@@ -92,8 +92,8 @@ impl Forwarder {
         }
         let Some(mut frame) = self.pool.alloc() else { return };
         if icmp_error::write(&mut frame, about.data(), meta, port_addresses, kind) {
-            self.counters.generated.add(1);
             self.send(port, frame);
+            self.counters.generated.add(1);
         } else {
             self.pool.free(frame);
         }

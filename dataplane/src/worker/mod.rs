@@ -12,6 +12,7 @@ mod leave;
 mod local;
 mod mesh;
 mod receive;
+mod recover;
 mod report;
 mod resolve;
 mod splice;
@@ -32,6 +33,7 @@ pub use forward::{PortFacts, Shared};
 pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{Inbox, Outbox, RingEnds, ring};
+pub use recover::{Fault, FaultStage};
 pub use splice::Splice;
 
 use crate::counters::WorkerCounters;
@@ -135,17 +137,6 @@ impl Worker {
         work
     }
 
-    /// Goes on after a panic in [`Worker::poll`]: gives up the flow whose packet was in hand.
-    pub fn recover(&mut self) {
-        if let Some((instance, place)) = self.forwarder.in_hand.take() {
-            self.forwarder.counters.drops.count(DropReason::WorkerPanic);
-            if let (Some(instance), Some(place)) = (self.instances.find(instance), place) {
-                instance.flows.entry_mut(place).poison();
-            }
-        }
-        self.forwarder.counters.restarts.add(1);
-    }
-
     /// Which worker this is.
     pub fn id(&self) -> WorkerId {
         self.forwarder.worker
@@ -218,7 +209,7 @@ impl Worker {
             Command::Retire => self.retiring = true,
             Command::ReportFlows(query) => self.reports.start(query),
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
-            Command::Panic(packets) => self.forwarder.ask_for_fault(packets),
+            Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }
     }
 
@@ -255,17 +246,23 @@ impl Worker {
             let sender = WorkerId(from as u8);
             for _ in 0..ITEMS {
                 let Some(item) = self.forwarder.rings.pop(sender) else { break };
-                let carried = item.packets();
-                packets += carried;
-                self.forwarder.counters.handed_in.add(carried);
-                self.take(sender, item);
+                packets += self.take(sender, item);
             }
             self.forwarder.take_home(sender);
         }
         packets
     }
 
-    fn take(&mut self, sender: WorkerId, item: Item) {
+    /// Deals with what a worker has pushed; how many packets that was.
+    fn take(&mut self, sender: WorkerId, item: Item) -> u64 {
+        let packets = item.packets();
+        self.forwarder.counters.handed_in.add(packets);
+        self.forwarder.in_hand.take_up(packets > 0);
+        match &item {
+            Item::Transmit(..) => self.forwarder.fault(FaultStage::Transmitted),
+            _ if packets > 0 => self.forwarder.fault(FaultStage::Taken),
+            _ => {}
+        }
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
@@ -280,19 +277,22 @@ impl Worker {
                 self.moves.message(sender, id, message, &mut context);
             }
         }
+        self.forwarder.in_hand.put_down();
+        packets
     }
 
     /// Gives a packet to an instance of this worker, unless a move holds it.
     #[inline]
     fn deliver(&mut self, steerer: WorkerId, id: InstanceId, packet: Packet) {
+        self.forwarder.fault(FaultStage::Delivered);
         let mut context =
             Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
         if self.moves.is_empty() {
-            context.forward(id, packet);
+            context.process(id, packet);
             return;
         }
         match self.moves.intercept(steerer, id, packet, &mut context) {
-            Intercepted::Process(packet) => context.forward(id, packet),
+            Intercepted::Process(packet) => context.process(id, packet),
             Intercepted::Kept => {}
         }
     }
@@ -313,9 +313,16 @@ impl Worker {
 }
 
 impl Context<'_> {
+    /// Gives a packet that a move has held to an instance.
+    pub(crate) fn forward(&mut self, id: InstanceId, packet: Packet) {
+        self.forwarder.in_hand.take_up(true);
+        self.process(id, packet);
+        self.forwarder.in_hand.put_down();
+    }
+
     /// Gives a packet to an instance.
     #[inline]
-    pub(crate) fn forward(&mut self, id: InstanceId, packet: Packet) {
+    fn process(&mut self, id: InstanceId, packet: Packet) {
         match self.instances.find(id) {
             Some(instance) => self.forwarder.forward(instance, packet),
             None => self.forwarder.drop_packet(packet, DropReason::InstanceGone),

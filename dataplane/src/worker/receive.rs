@@ -3,7 +3,7 @@
 use weir_frame::Frame;
 use weir_state_transfer::{ServiceId, WorkerId};
 
-use super::{Item, Packet, Worker};
+use super::{FaultStage, Item, Packet, Worker};
 use crate::packet::partial::complete;
 use crate::packet::{self, Meta, Parsed};
 
@@ -23,7 +23,10 @@ impl Worker {
     pub(super) fn steer_burst(&mut self) -> u64 {
         let packets = self.burst.len() as u64;
         while let Some(frame) = self.burst.pop() {
+            self.forwarder.in_hand.take_up(true);
+            self.forwarder.fault(FaultStage::Received);
             self.steer_frame(frame);
+            self.forwarder.in_hand.put_down();
         }
         packets
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_state_transfer::{Nanos, PortId, WorkerId};
 
-use super::{Event, Forwarder, Item, Packet, Shared};
+use super::{Event, FaultStage, Forwarder, Item, Packet, Shared};
 use crate::local::PortAddresses;
 use crate::neighbour::{
     Adjacency, AdjacencyId, AdjacencyTable, Directory, Output, Owner, Parked, Refused, Resolution,
@@ -20,6 +20,8 @@ pub(super) struct Resolver {
     table: AdjacencyTable,
     directory: Directory,
     pub(super) parked: Parked<Packet>,
+    /// Whose packets are being let go: the rest of them would stay if that panics.
+    pub(super) releasing: Option<Resolution>,
     /// The state machines of the ports that this worker owns.
     owners: BTreeMap<PortId, Owner>,
     /// The worker that owns each port, by port number.
@@ -33,6 +35,7 @@ impl Resolver {
             table: shared.adjacencies.clone(),
             directory: Directory::new(shared.neighbours_max),
             parked: Parked::new(shared.park),
+            releasing: None,
             owners: BTreeMap::new(),
             owner_of: Vec::new(),
             ports: shared.port_addresses.clone(),
@@ -80,13 +83,16 @@ impl Resolver {
 impl Forwarder {
     /// Parks a packet until its next hop is known, and asks the port's owner for it.
     pub(super) fn wait(&mut self, port: PortId, address: IpAddr, packet: Packet) {
-        match self.resolver.parked.park(port, address, packet) {
-            Ok(true) => match self.resolver.owner_of(port) {
+        let is_first = match self.resolver.parked.park(port, address, packet) {
+            Ok(is_first) => is_first,
+            Err(Refused(packet, reason)) => return self.drop_packet(packet, reason),
+        };
+        self.in_hand.put_down();
+        if is_first {
+            match self.resolver.owner_of(port) {
                 Some(owner) => self.hand_out(owner, Item::Resolve(port, address)),
                 None => self.resolved(&Resolution { port, address, id: None }),
-            },
-            Ok(false) => {}
-            Err(Refused(packet, reason)) => self.drop_packet(packet, reason),
+            }
         }
     }
 
@@ -108,15 +114,20 @@ impl Forwarder {
     /// Takes note of what became of a resolution, and lets go the packets that wait for it.
     pub(super) fn resolved(&mut self, resolution: &Resolution) {
         self.resolver.directory.learn(resolution);
+        self.resolver.releasing = Some(*resolution);
         let Resolution { port, address, id } = *resolution;
         while let Some(Packet { frame, meta, port: came_by }) =
             self.resolver.parked.pop(port, address)
         {
+            self.in_hand.take_up(true);
+            self.fault(FaultStage::Resolved);
             match id {
                 Some(id) => self.send_via(id.bits(), frame, &meta, came_by),
                 None => self.refuse(frame, &meta, came_by, DropReason::NeighbourUnresolved),
             }
+            self.in_hand.put_down();
         }
+        self.resolver.releasing = None;
     }
 
     /// Lets the state machines of the owned ports do what is due.
@@ -144,8 +155,8 @@ impl Forwarder {
                     let Some(mut frame) = self.pool.alloc() else { continue };
                     let ports = self.resolver.ports.clone();
                     if write_probe(&mut frame, &ports[usize::from(port.0)], address, to) {
-                        self.counters.generated.add(1);
                         self.send(port, frame);
+                        self.counters.generated.add(1);
                     } else {
                         self.pool.free(frame);
                     }

@@ -160,22 +160,25 @@ async fn flows_routes_and_neighbours_of_an_empty_node_are_lists_that_end() {
 #[tokio::test]
 async fn faults_are_served_only_when_asked_for() {
     let served = Served::start("");
-    let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0 };
+    let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0, stage: 0 };
     let refused = served.faults().await.panic_worker(panic).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     served.stop().await;
 
     let served = Served::start_with_faults();
-    let panic = api::PanicWorkerRequest { worker: 7, after_packets: 0 };
+    let panic = api::PanicWorkerRequest { worker: 7, after_packets: 0, stage: 0 };
     let refused = served.faults().await.panic_worker(panic).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
+    let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0, stage: 99 };
+    let refused = served.faults().await.panic_worker(panic).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
     served.stop().await;
 }
 
 #[tokio::test]
 async fn a_worker_that_panics_is_started_again_and_goes_on() {
     let served = Served::start_with_faults();
-    let panic = api::PanicWorkerRequest { worker: 1, after_packets: 0 };
+    let panic = api::PanicWorkerRequest { worker: 1, after_packets: 0, stage: 0 };
     served.faults().await.panic_worker(panic).await.unwrap();
     let mut workers = served.workers().await;
     let restarted = async {

@@ -1,6 +1,7 @@
 //! What can happen next in a schedule, and its random choice.
 
 use fastrand::Rng;
+use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::{InstanceId, MoveId, PortId, WorkerId};
 
@@ -40,8 +41,8 @@ pub(crate) enum Action {
     RemoveWorker(WorkerId),
     /// The device of a port goes down, or comes up.
     Link(PortId, bool),
-    /// A worker panics when it has processed so many more packets.
-    Panic(WorkerId, u64),
+    /// A worker panics.
+    Panic(WorkerId, Fault),
 }
 
 /// Chooses what happens next.
@@ -83,12 +84,20 @@ fn seldom(world: &World, worker: WorkerId, rng: &mut Rng) -> Action {
         3 => Action::Remove(instance(world, rng)),
         4 if world.shape.workers_change => Action::AddWorker,
         5 | 6 if world.shape.workers_change => Action::RemoveWorker(idle_worker(world)),
-        7 if world.shape.panics => Action::Panic(worker, rng.u64(..4)),
+        7 if world.shape.panics => Action::Panic(worker, fault(rng)),
         8..12 if world.shape.links_fail => {
             Action::Link(PortId(rng.u8(..world.shape.plan.ports)), rng.u8(..3) == 0)
         }
         _ => Action::Node,
     }
+}
+
+/// On one of the next packets of a stage, at which the packet is not yet in its flow's state.
+fn fault(rng: &mut Rng) -> Fault {
+    use FaultStage::{Delivered, Forwarding, Received, Taken};
+    let stages = [Received, Taken, Delivered, Forwarding];
+    let drawn = rng.usize(..4 * stages.len());
+    Fault { stage: stages[drawn % stages.len()], packets: (drawn / stages.len()) as u64 }
 }
 
 /// Mostly microseconds; at times what the housekeeping waits for, and seldom a time-out of a

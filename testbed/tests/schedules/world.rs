@@ -126,9 +126,9 @@ impl World {
             Action::AddWorker => excuse(self.node.node.add_worker(&change, None))?,
             Action::RemoveWorker(id) => excuse(self.node.node.remove_worker(&change, *id))?,
             Action::Link(port, up) => self.link(*port, *up),
-            Action::Panic(id, packets) => {
+            Action::Panic(id, fault) => {
                 self.panics += 1;
-                excuse(self.node.node.panic_worker(*id, *packets))?;
+                excuse(self.node.node.panic_worker(*id, *fault))?;
             }
         }
         Ok(())

@@ -1,0 +1,129 @@
+//! Surviving a panic: what it loses is known at every moment, and faults that tests ask for.
+
+use weir_state_transfer::InstanceId;
+
+use super::{Forwarder, Item, Worker};
+use crate::instance::Place;
+use crate::packet::DropReason;
+
+/// What a panic would lose: the packet that has left a queue, a ring or a park and has not come to
+/// where it ends.
+///
+/// A packet is put down when it has been dealt with as a whole. That is exact because each counter
+/// of an end is written when nothing is left to be done for the packet that could panic.
+#[derive(Debug, Default)]
+pub(super) struct InHand {
+    packet: bool,
+    /// Its flow, once that has an entry.
+    flow: Option<(InstanceId, Place)>,
+}
+
+/// A panic that a test asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// On the way of a packet to this stage.
+    pub stage: FaultStage,
+    /// Which packet, the next being the first. 0: at once, with no packet in hand.
+    pub packets: u64,
+}
+
+/// Where on its way a packet can be made to meet a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultStage {
+    /// Received from a port, not parsed.
+    Received,
+    /// Taken from the ring of a worker that has not processed it.
+    Taken,
+    /// Steered to an instance of this worker, not looked at by a move.
+    Delivered,
+    /// Given to its instance; its flow has an entry.
+    Forwarding,
+    /// For the router itself, not answered.
+    Local,
+    /// Let go because its next hop was resolved, or was not.
+    Resolved,
+    /// Taken from the ring of a worker that has processed it, to be transmitted.
+    Transmitted,
+}
+
+impl FaultStage {
+    /// Every stage.
+    pub const ALL: [Self; 7] = [
+        Self::Received,
+        Self::Taken,
+        Self::Delivered,
+        Self::Forwarding,
+        Self::Local,
+        Self::Resolved,
+        Self::Transmitted,
+    ];
+}
+
+impl InHand {
+    /// Something was taken from where it waited: a packet, or what carries none.
+    #[inline]
+    pub(super) fn take_up(&mut self, packet: bool) {
+        *self = Self { packet, flow: None };
+    }
+
+    /// The packet is of a flow with an entry.
+    #[inline]
+    pub(super) fn is_of(&mut self, instance: InstanceId, place: Place) {
+        self.flow = Some((instance, place));
+    }
+
+    /// The packet has come to where it ends.
+    #[inline]
+    pub(super) fn put_down(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Worker {
+    /// Goes on after a panic in [`Worker::poll`]: counts the packet in hand, gives up its flow, and
+    /// lets go what waited with it.
+    pub fn recover(&mut self) {
+        let InHand { packet, flow } = std::mem::take(&mut self.forwarder.in_hand);
+        if packet {
+            self.forwarder.counters.drops.count(DropReason::WorkerPanic);
+        }
+        if let Some((instance, place)) = flow
+            && let Some(instance) = self.instances.find(instance)
+        {
+            instance.flows.entry_mut(place).poison();
+        }
+        if let Some(resolution) = self.forwarder.resolver.releasing.take() {
+            self.forwarder.hand_out(self.id(), Item::Resolved(resolution));
+        }
+        self.forwarder.counters.restarts.add(1);
+    }
+}
+
+impl Forwarder {
+    /// Panics at once, or on the packet that the fault names.
+    pub(super) fn ask_for_fault(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        if fault.packets == 0 {
+            self.strike(fault.stage);
+        }
+    }
+
+    /// Panics if this was asked for.
+    #[inline]
+    pub(super) fn fault(&mut self, stage: FaultStage) {
+        if self.fault.is_some() {
+            self.strike(stage);
+        }
+    }
+
+    #[cold]
+    fn strike(&mut self, stage: FaultStage) {
+        if let Some(fault) = self.fault.as_mut().filter(|fault| fault.stage == stage) {
+            fault.packets = fault.packets.saturating_sub(1);
+            if fault.packets == 0 {
+                self.fault = None;
+                panic!("a fault that was asked for");
+            }
+        }
+    }
+}

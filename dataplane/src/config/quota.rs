@@ -5,7 +5,9 @@ use std::fmt;
 use super::forwarding::{Moves, Neighbour};
 use super::port::{Backend, Port, PortDraft};
 use super::process::Process;
+use crate::port::BURST;
 use crate::port::pcap::TX_SLOTS;
+use crate::worker::ASIDE;
 
 /// Most frames of a node: 8 GiB of 2,048 bytes.
 pub const FRAMES_MAX: u32 = 1 << 22;
@@ -33,6 +35,15 @@ impl Quota {
         places.push((
             format!("{workers} x {workers} hand-over rings (handover_ring)"),
             workers * workers * u64::from(process.handover_ring),
+        ));
+        places.push((
+            format!("to transmit, outside those {workers} x {workers} rings"),
+            workers * workers * ASIDE as u64,
+        ));
+        let queues: u64 = ports.iter().map(|draft| queues_of(&draft.port)).sum();
+        places.push((
+            format!("received, outside those rings, a burst of {queues} queues (queues)"),
+            queues * BURST as u64,
         ));
         places.push((
             format!("held at both ends of {} moves (hold, moves_max)", moves.moves_max),
@@ -66,11 +77,18 @@ impl fmt::Display for Quota {
     }
 }
 
+fn queues_of(port: &Port) -> u64 {
+    match port.backend {
+        Backend::AfXdp { queues, .. } => u64::from(queues),
+        Backend::Pcap { .. } => 1,
+    }
+}
+
 /// A queue borrows as many frames as its fill ring and its tx ring have slots.
 fn rings_of(port: &Port) -> u64 {
     match port.backend {
-        Backend::AfXdp { queues, rings, .. } => {
-            u64::from(queues) * (u64::from(rings.fill) + u64::from(rings.tx))
+        Backend::AfXdp { rings, .. } => {
+            queues_of(port) * (u64::from(rings.fill) + u64::from(rings.tx))
         }
         Backend::Pcap { .. } => TX_SLOTS as u64,
     }

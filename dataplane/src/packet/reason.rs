@@ -13,6 +13,7 @@ pub enum DropReason {
     RxNoFrame,
     TxInvalid,
     TxRingFull,
+    TxHandoverFull,
     TxTooLong,
     TruncatedEthernet,
     MulticastSourceMac,
@@ -115,6 +116,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::TxRingFull,
         "tx_ring_full",
         "the transmit ring of the port stayed full: the port is slower than the traffic to it",
+    ),
+    (
+        DropReason::TxHandoverFull,
+        "tx_handover_full",
+        "the worker that transmits for the port did not keep up with those that have no \
+         transmit queue there: give the port a queue for each worker, or raise handover_ring",
     ),
     (
         DropReason::TxTooLong,

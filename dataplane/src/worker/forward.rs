@@ -254,6 +254,9 @@ impl Forwarder {
         match self.egress.send(port, frame, &mut self.rings, &mut self.pool) {
             Ok(handed_over) => self.counters.handed_out.add(u64::from(handed_over)),
             Err(NotSent::RingFull(frame)) => self.drop_frame(frame, DropReason::TxRingFull),
+            Err(NotSent::HandoverFull(frame)) => {
+                self.drop_frame(frame, DropReason::TxHandoverFull);
+            }
             Err(NotSent::PortDown(frame)) => self.drop_frame(frame, DropReason::PortDown),
         }
     }

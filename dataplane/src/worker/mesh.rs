@@ -4,18 +4,28 @@ use std::collections::VecDeque;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use weir_frame::Frame;
-use weir_state_transfer::WorkerId;
+use weir_state_transfer::{PortId, WorkerId};
 
 use super::Item;
 
+/// Frames for transmission that may wait outside a ring that is full.
+pub const ASIDE: usize = 256;
+
 /// The end of a ring that a worker pushes into, with what did not fit.
 ///
-/// What did not fit keeps its place: nothing overtakes it. A worker with a backlog receives no
-/// new packets, so a backlog holds at most a burst a queue and what moves and neighbours add.
+/// What did not fit keeps its place: nothing overtakes it. A worker always pops its rings, as two
+/// that waited for each other would wait for ever; what it pops it may have to push on, and only
+/// frames for transmission, which nobody behind them counts on, can be refused. So there is a
+/// bound for them, and the rest is bounded where it comes from: a worker receives nothing while
+/// packets that it has steered wait here, and moves and neighbours have quotas.
 #[derive(Debug)]
 pub struct Outbox {
     items: Producer<Item>,
     backlog: VecDeque<Item>,
+    /// Frames for transmission in the backlog: at most [`ASIDE`].
+    to_transmit: usize,
+    /// Whether one was refused since the backlog was last empty.
+    refused: bool,
     frames: Producer<Frame>,
     /// Whether something was pushed since the last look.
     pushed: bool,
@@ -33,8 +43,10 @@ pub struct Inbox {
 pub fn ring(slots: usize, frames: usize) -> (Outbox, Inbox) {
     let (items, items_out) = RingBuffer::new(slots);
     let (frames, frames_out) = RingBuffer::new(frames);
+    // So that nothing is allocated while packets pass: as much again for what is not transmitted.
+    let backlog = VecDeque::with_capacity(2 * ASIDE);
     (
-        Outbox { items, backlog: VecDeque::new(), frames, pushed: false },
+        Outbox { items, backlog, to_transmit: 0, refused: false, frames, pushed: false },
         Inbox { items: items_out, frames: frames_out },
     )
 }
@@ -44,25 +56,56 @@ impl Outbox {
     #[inline]
     pub(crate) fn push(&mut self, item: Item) {
         self.pushed = true;
-        if self.backlog.is_empty() {
-            if let Err(rtrb::PushError::Full(item)) = self.items.push(item) {
-                self.backlog.push_back(item);
-            }
-        } else {
-            self.backlog.push_back(item);
+        if !self.backlog.is_empty() {
+            self.set_aside(item);
+        } else if let Err(rtrb::PushError::Full(item)) = self.items.push(item) {
+            self.set_aside(item);
         }
+    }
+
+    #[cold]
+    fn set_aside(&mut self, item: Item) {
+        self.to_transmit += usize::from(matches!(item, Item::Transmit(..)));
+        self.backlog.push_back(item);
+    }
+
+    /// Pushes a frame for transmission behind everything pushed before.
+    ///
+    /// # Errors
+    ///
+    /// Gives the frame back when as many as may wait outside the ring.
+    #[inline]
+    pub(crate) fn transmit(&mut self, port: PortId, frame: Frame) -> Result<(), Frame> {
+        if self.to_transmit >= ASIDE {
+            self.refused = true;
+            return Err(frame);
+        }
+        self.push(Item::Transmit(port, frame));
+        Ok(())
     }
 
     /// Moves what did not fit into the ring; whether nothing is left over.
     pub(crate) fn flush(&mut self) -> bool {
         while let Some(item) = self.backlog.pop_front() {
             self.pushed = true;
+            let is_to_transmit = matches!(item, Item::Transmit(..));
             if let Err(rtrb::PushError::Full(item)) = self.items.push(item) {
                 self.backlog.push_front(item);
                 return false;
             }
+            self.to_transmit -= usize::from(is_to_transmit);
         }
+        self.refused = false;
         true
+    }
+
+    /// Whether the worker should receive nothing until more has fitted into the ring.
+    ///
+    /// Waiting saves packets when the other worker was only late. Where frames have been refused
+    /// it is overloaded, and packets that leave another way need not suffer for it.
+    fn holds_up(&self) -> bool {
+        let steered = self.backlog.len() - self.to_transmit;
+        steered > 0 || (self.to_transmit > 0 && !self.refused)
     }
 
     /// Whether an item would go straight into the ring.
@@ -176,6 +219,11 @@ impl RingEnds {
             == 0
     }
 
+    /// Whether nothing should be received until more has fitted into the rings.
+    pub(crate) fn hold_up(&self) -> bool {
+        self.outboxes.iter().flatten().any(Outbox::holds_up)
+    }
+
     /// Whether nothing waits in the rings to this worker, nor outside those from it.
     pub(crate) fn is_idle(&self) -> bool {
         self.inboxes.iter().flatten().all(Inbox::is_empty)
@@ -197,4 +245,88 @@ fn place<T>(ends: &mut Vec<Option<T>>, worker: WorkerId, end: T) {
         ends.resize_with(index + 1, || None);
     }
     ends[index] = Some(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use weir_frame::{FrameSize, Region};
+
+    use super::*;
+
+    const SLOTS: usize = 4;
+    const PORT: PortId = PortId(1);
+
+    /// What is not for transmission.
+    fn other() -> Item {
+        Item::Resolve(PORT, IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Takes everything in order: the first byte of each frame, none for another item.
+    fn pop_all(inbox: &mut Inbox) -> Vec<Option<u8>> {
+        let items = std::iter::from_fn(|| inbox.items.pop().ok());
+        items
+            .map(|item| match item {
+                Item::Transmit(_, frame) => frame.data().first().copied(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_for_transmission_are_refused_at_their_bound_and_nothing_else_is() {
+        let most = SLOTS + ASIDE;
+        let (_region, mut frames) = Region::heap(most as u32 + 2, FrameSize::B2048);
+        let (mut outbox, mut inbox) = ring(SLOTS, 1);
+        let room = outbox.backlog.capacity();
+        let mut sent = Vec::new();
+        let mut offer = |outbox: &mut Outbox, number: usize| {
+            let mut frame = frames.pop().expect("a frame for each");
+            frame.write(&[number as u8]).expect("one byte");
+            outbox.transmit(PORT, frame).is_ok()
+        };
+        for number in 0..most {
+            assert!(offer(&mut outbox, number), "{number}");
+            sent.push(Some(number as u8));
+        }
+        assert!(!offer(&mut outbox, most), "the bound");
+        outbox.push(other());
+        sent.push(None);
+        assert_eq!((outbox.backlog(), outbox.to_transmit), (ASIDE + 1, ASIDE));
+
+        let mut passed = pop_all(&mut inbox);
+        assert!(!outbox.flush());
+        assert!(offer(&mut outbox, most), "as many as have gone may come");
+        sent.push(Some(most as u8));
+        while !outbox.flush() {
+            passed.extend(pop_all(&mut inbox));
+        }
+        passed.extend(pop_all(&mut inbox));
+        assert_eq!(passed, sent, "in order");
+        assert_eq!((outbox.to_transmit, outbox.backlog.capacity()), (0, room));
+    }
+
+    #[test]
+    fn receiving_waits_for_what_is_late_and_not_for_what_is_refused() {
+        let (_region, mut frames) = Region::heap((SLOTS + ASIDE) as u32 + 1, FrameSize::B2048);
+        let (mut outbox, mut inbox) = ring(SLOTS, 1);
+        for _ in 0..SLOTS {
+            outbox.push(other());
+        }
+        assert!(!outbox.holds_up(), "it has fitted");
+        for frame in frames.drain(..ASIDE) {
+            outbox.transmit(PORT, frame).expect("below the bound");
+        }
+        assert!(outbox.holds_up(), "the other may be late");
+        outbox.transmit(PORT, frames.pop().expect("one more")).expect_err("the bound");
+        assert!(!outbox.holds_up(), "the other is overloaded");
+        outbox.push(other());
+        assert!(outbox.holds_up(), "this is not refused, so it must not become more");
+        while !outbox.flush() {
+            pop_all(&mut inbox);
+        }
+        assert!(!outbox.holds_up());
+        pop_all(&mut inbox);
+    }
 }

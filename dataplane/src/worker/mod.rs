@@ -32,7 +32,7 @@ pub(crate) use forward::Forwarder;
 pub use forward::{PortFacts, Shared};
 pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
-pub use mesh::{Inbox, Outbox, RingEnds, ring};
+pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub use recover::{Fault, FaultStage};
 pub use splice::Splice;
 
@@ -121,10 +121,9 @@ impl Worker {
     pub fn poll(&mut self, now: Nanos) -> Work {
         self.begin_round(now);
         let mut work = Work { busy: self.carry_out_commands(), ..Work::default() };
-        if self.forwarder.rings.flush() {
+        work.busy |= !self.forwarder.rings.flush();
+        if !self.forwarder.rings.hold_up() {
             work.packets += self.receive();
-        } else {
-            work.busy = true;
         }
         work.packets += self.take_items();
         work.busy |= self.step_moves(now);

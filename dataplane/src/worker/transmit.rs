@@ -3,7 +3,6 @@
 use weir_frame::{Frame, Pool};
 use weir_state_transfer::{PortId, WorkerId};
 
-use super::Item;
 use super::mesh::RingEnds;
 use crate::moves::DrainTarget;
 use crate::port::TxQueue;
@@ -31,6 +30,8 @@ pub(crate) enum NotSent {
     PortDown(Frame),
     /// The transmit ring is full.
     RingFull(Frame),
+    /// The ring to the worker that transmits for this one is full, and what may wait outside too.
+    HandoverFull(Frame),
 }
 
 impl Egress {
@@ -63,7 +64,7 @@ impl Egress {
                 Ok(false)
             }
             Some(Path::Via(worker)) => {
-                rings.to(*worker).push(Item::Transmit(port, frame));
+                rings.to(*worker).transmit(port, frame).map_err(NotSent::HandoverFull)?;
                 Ok(true)
             }
             Some(Path::None) | None => Err(NotSent::PortDown(frame)),

@@ -1,9 +1,10 @@
-//! Workers in trouble, stepped over memory ports: one that panics at any stage of a packet's way.
-//! Every packet is accounted for.
+//! Workers in trouble, stepped over memory ports: one that panics at any stage of a packet's way,
+//! and one that is too slow for those that it transmits for. Every packet is accounted for.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod panics;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

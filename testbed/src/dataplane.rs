@@ -14,11 +14,12 @@ use weir_api::dataplane::v1::route_service_client::RouteServiceClient;
 use weir_api::dataplane::v1::steering_service_client::SteeringServiceClient;
 use weir_api::dataplane::v1::worker_service_client::WorkerServiceClient;
 use weir_api::dataplane::v1::{
-    AddRouteRequest, Balance, CreateInstanceRequest, Flow, GetCountersRequest, GetCountersResponse,
-    GetNodeRequest, GetNodeResponse, GetSteeringRequest, GetSteeringResponse, Instance,
-    InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest, ListPortsRequest,
-    ListRoutesRequest, ListWorkersRequest, Move, PanicWorkerRequest, Port, Route,
-    SetInstanceStateRequest, StartMoveRequest, WatchMoveRequest, Worker, start_move_request,
+    AddRouteRequest, AddWorkerRequest, Balance, CreateInstanceRequest, Flow, GetCountersRequest,
+    GetCountersResponse, GetNodeRequest, GetNodeResponse, GetSteeringRequest, GetSteeringResponse,
+    Instance, InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest,
+    ListPortsRequest, ListRoutesRequest, ListWorkersRequest, Move, PanicWorkerRequest, Port,
+    RemoveWorkerRequest, Route, SetInstanceStateRequest, StartMoveRequest, WatchMoveRequest,
+    Worker, start_move_request,
 };
 
 use crate::rpc::{Rpc, change};
@@ -106,6 +107,30 @@ impl Dataplane {
         let listed =
             self.rpc.call(async |c| service!(WorkerServiceClient, c).list_workers(ask).await)?;
         Ok(listed.workers)
+    }
+
+    /// Starts one more worker, unpinned.
+    ///
+    /// # Errors
+    /// What the data plane answered.
+    pub fn add_worker(&self) -> Result<Worker, Status> {
+        let ask = AddWorkerRequest { change: change(), core: -1 };
+        let added =
+            self.rpc.call(async |c| service!(WorkerServiceClient, c).add_worker(ask).await)?;
+        added.worker.ok_or_else(|| Status::internal("no worker in the answer"))
+    }
+
+    /// Takes a worker out of service and waits until it is gone.
+    ///
+    /// # Errors
+    /// What the data plane answered, or that the worker is still there after the usual limit.
+    pub fn remove_worker(&self, id: u32) -> Result<()> {
+        let ask = RemoveWorkerRequest { change: change(), id };
+        self.rpc.call(async |c| service!(WorkerServiceClient, c).remove_worker(ask).await)?;
+        wait::until("the worker to be gone", wait::LIMIT, || {
+            let workers = self.workers().ok()?;
+            workers.iter().all(|worker| worker.id != id).then_some(())
+        })
     }
 
     /// All instances.

@@ -30,6 +30,8 @@ pub struct MemoryNode {
     pub wires: BTreeMap<(PortId, u16), Wire>,
     /// The time that the next turn is told.
     pub now: Nanos,
+    /// Whose each frame is.
+    pub homes: Homes,
     /// Held for its drop, the last: memory whose frames are not all home is not freed.
     _region: Region,
 }
@@ -103,7 +105,7 @@ impl MemoryNode {
         let adjacencies = AdjacencyTable::new(plan.ports, 64);
         let shared = Shared {
             region,
-            homes,
+            homes: homes.clone(),
             steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
             steering_hash: Arc::new(steering_hash),
             routes,
@@ -126,6 +128,7 @@ impl MemoryNode {
             workers: BTreeMap::new(),
             wires: BTreeMap::new(),
             now: Nanos(1),
+            homes,
             _region: memory,
         };
         for port in 0..plan.ports {

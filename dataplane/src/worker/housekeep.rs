@@ -108,11 +108,14 @@ impl Worker {
     }
 
     /// Frames of other workers go back in bursts.
+    ///
+    /// Homes change at once, between any two frames, but the ring to a new worker comes with the
+    /// next commands: its frames wait for that.
     pub(super) fn send_frames_home(&mut self) {
         let forwarder = &mut self.forwarder;
         for home in forwarder.pool.away_homes() {
             let HomeId(worker) = home;
-            let outbox = forwarder.rings.to(WorkerId(worker));
+            let Some(outbox) = forwarder.rings.connected(WorkerId(worker)) else { continue };
             let mut sent = 0;
             for frame in forwarder.pool.take_away(home, usize::MAX) {
                 outbox.send_home(frame);

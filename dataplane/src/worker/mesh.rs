@@ -167,7 +167,13 @@ impl RingEnds {
     /// When there is none: the node connects all workers before it names one to another.
     #[inline]
     pub(crate) fn to(&mut self, worker: WorkerId) -> &mut Outbox {
-        self.outboxes[usize::from(worker.0)].as_mut().expect("workers are connected")
+        self.connected(worker).expect("workers are connected")
+    }
+
+    /// The ring to a worker, if there is one yet.
+    #[inline]
+    pub(crate) fn connected(&mut self, worker: WorkerId) -> Option<&mut Outbox> {
+        self.outboxes.get_mut(usize::from(worker.0))?.as_mut()
     }
 
     /// Drops the ring to a worker. What did not fit into it must have been pushed.

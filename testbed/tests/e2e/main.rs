@@ -14,6 +14,7 @@ mod restart;
 mod sidecar_death;
 mod steering;
 mod worker_death;
+mod workers;
 
 use weir_dataplane::instance::digest::digest;
 use weir_testbed::dataplane::Dataplane;

@@ -1,8 +1,9 @@
 //! Workers in trouble, stepped over memory ports: one that panics at any stage of a packet's way,
-//! and one that is too slow for those that it transmits for. Every packet is accounted for.
+//! one that is too slow for those that it transmits for, and one that is not there yet. Every packet is accounted for.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod homes;
 mod panics;
 mod slow;
 

@@ -164,6 +164,13 @@ pub struct TxCounters {
     pub bytes: Counter,
     /// Packets that have left, or that the port has refused.
     pub completed: Counter,
-    /// Packets that the port has refused: part of `completed`.
+    /// Packets whose descriptors the kernel found invalid: part of `completed`.
     pub invalid: Counter,
+    /// Packets that the device dropped: part of `completed`.
+    pub refused: Counter,
+    /// Packets that never leave because the device is gone; not part of `completed`. One that
+    /// turns out to have left before is taken off.
+    pub lost: Counter,
+    /// 1 once the device was found to be gone.
+    pub gone: Counter,
 }

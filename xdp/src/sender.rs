@@ -21,13 +21,14 @@ pub(crate) struct Sender {
     loans: Loans,
     submitted: u64,
     completed: u64,
+    gone: bool,
     counters: TxCounters,
 }
 
 /// What went wrong in sending; running totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxCounters {
-    /// Packets that the device did not take: longer than its MTU, or its peer is down.
+    /// Packets that the device dropped: no carrier, or longer than the peer's MTU.
     pub refused: u64,
     /// Flushes that ended because the device is down; the packets stay in the ring.
     pub down: u64,
@@ -42,7 +43,7 @@ pub struct TxCounters {
 impl Sender {
     pub(crate) fn new(ring: Tx, completion: Completion, loans: Loans) -> Sender {
         let counters = TxCounters::default();
-        Sender { ring, completion, loans, submitted: 0, completed: 0, counters }
+        Sender { ring, completion, loans, submitted: 0, completed: 0, gone: false, counters }
     }
 
     /// Puts a frame in the tx ring, to leave at the next flush.
@@ -65,7 +66,8 @@ impl Sender {
     /// Returns how many packets are still in the ring.
     ///
     /// A kick moves at most 32 packets and its answer does not say how many, so the rings are
-    /// looked at; each pass but [`STALLS_MAX`] in a row makes one of them shorter.
+    /// looked at; each pass but [`STALLS_MAX`] in a row makes one of them shorter. A device that
+    /// is gone is not asked again.
     #[inline]
     pub(crate) fn flush(
         &mut self,
@@ -76,14 +78,20 @@ impl Sender {
         self.reap(pool);
         let mut pending = self.ring.pending();
         let mut stalls = 0;
-        while pending > 0 && self.ring.needs_wakeup() {
+        while pending > 0 && !self.gone && self.ring.needs_wakeup() {
             if let Err(error) = kick() {
                 match error.raw_os_error().unwrap_or(0) {
                     // 32 have left, or the kernel is short of room: the rings tell.
                     libc::EAGAIN | libc::ENOBUFS | libc::EINTR => {}
                     libc::EBUSY => self.counters.refused += 1,
-                    libc::ENETDOWN | libc::ENXIO => {
+                    libc::ENETDOWN => {
                         self.counters.down += 1;
+                        break;
+                    }
+                    // The device was removed, or left the namespace. That unbinds the socket,
+                    // which can not be bound a second time.
+                    libc::ENXIO => {
+                        self.gone = true;
                         break;
                     }
                     _ => {
@@ -134,6 +142,10 @@ impl Sender {
 
     pub(crate) fn completed(&self) -> u64 {
         self.completed
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     pub(crate) fn lent(&self) -> usize {
@@ -255,12 +267,20 @@ mod tests {
     fn a_device_that_is_down_ends_the_flush_at_once() {
         let (mut sender, mut pool, _kernel) = bench(64, 32);
         queue(&mut sender, &mut pool, 10);
-        for (error, down, failed) in
-            [(libc::ENETDOWN, 1, 0), (libc::ENXIO, 2, 0), (libc::EBADF, 2, 1)]
-        {
+        for (error, down, failed) in [(libc::ENETDOWN, 1, 0), (libc::EBADF, 1, 1)] {
             assert_eq!(sender.flush(&mut pool, || errno(error)), 10);
             assert_eq!((sender.counters().down, sender.counters().failed), (down, failed));
         }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_not_asked_again_and_keeps_its_frames() {
+        let (mut sender, mut pool, mut kernel) = bench(64, 32);
+        queue(&mut sender, &mut pool, 10);
+        assert_eq!(sender.flush(&mut pool, || errno(libc::ENXIO)), 10);
+        assert!(sender.is_gone());
+        assert_eq!(sender.flush(&mut pool, || kernel.kick()), 10);
+        assert_eq!((kernel.calls, sender.lent(), pool.len()), (0, 10, 54));
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Tx {
     }
 
     /// Has the kernel send what is queued, and frees to `pool` what has left. Returns how many
-    /// packets are still queued: 0 unless the device is down, or nothing moves.
+    /// packets are still queued: 0 unless the device is down or gone, or nothing moves.
     #[inline]
     pub fn flush(&mut self, pool: &mut Pool) -> u32 {
         let fd = self.connection.fd();
@@ -205,6 +205,13 @@ impl Tx {
     #[must_use]
     pub fn completed(&self) -> u64 {
         self.sender.completed()
+    }
+
+    /// Whether a flush found that the device was removed, or left the namespace. What is queued
+    /// never leaves, and its frames stay lent until the socket is closed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.sender.is_gone()
     }
 
     /// Number of frames lent to the kernel to send.

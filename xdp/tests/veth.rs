@@ -243,6 +243,41 @@ fn packets_wait_in_the_ring_while_the_device_is_down() {
 
 #[test]
 #[ignore = "needs root"]
+fn packets_for_a_device_that_was_removed_never_leave() {
+    in_namespace(|| {
+        veth("a", "b", 1);
+        let mut stock = Stock::new(4096);
+        let mut a = Port::open("a", &mut stock);
+        a.send_all(&mut stock.pool, &vec![packet(0x0800, 100); 40]);
+        ip("link del dev a");
+        for _ in 0..50 {
+            let mut frame = stock.pool.alloc().unwrap();
+            frame.write(&packet(0x0800, 100)).unwrap();
+            a.tx.send(frame).unwrap();
+        }
+        assert!(!a.tx.is_gone(), "nobody has asked");
+        assert_eq!(a.tx.flush(&mut stock.pool), 50);
+        assert!(a.tx.is_gone());
+        assert_eq!((a.tx.submitted(), a.tx.completed(), a.tx.lent()), (90, 40, 50));
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn packets_for_a_device_without_carrier_are_dropped_and_counted_as_refused() {
+    in_namespace(|| {
+        veth("a", "b", 1);
+        let mut stock = Stock::new(4096);
+        let mut a = Port::open("a", &mut stock);
+        ip("link set dev b down");
+        a.send_all(&mut stock.pool, &vec![packet(0x0800, 100); 50]);
+        assert_eq!((a.tx.completed(), a.tx.counters().refused), (50, 50));
+        assert_eq!(a.tx.statistics().unwrap().tx_invalid, 0);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_router_sees_arp_ip_and_tagged_frames_and_the_kernel_the_rest() {
     in_namespace(|| {
         veth("a", "b", 2);

@@ -60,6 +60,8 @@ pub(super) struct PortRecord {
     owner: WorkerId,
     queues: Vec<Queue>,
     punted: Option<Box<dyn Punted>>,
+    /// Whether its device was found to be gone.
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,7 @@ impl Node {
             owner,
             queues,
             punted: setup.punted,
+            gone: false,
         };
         self.ports.insert(id, record);
     }
@@ -212,6 +215,18 @@ impl Node {
         }
     }
 
+    /// Says of each port, once, that its device is gone.
+    pub(super) fn note_ports_gone(&mut self) {
+        for port in self.ports.values_mut() {
+            if !port.gone && port.queues.iter().any(|queue| queue.tx.gone.get() > 0) {
+                port.gone = true;
+                let note = "the device is gone: packets for this port are dropped as port_down";
+                tracing::warn!(port = %port.name, device = %port.device, "{note}");
+                port.mode_notes.push(note.to_owned());
+            }
+        }
+    }
+
     /// Sums up what the ports have counted.
     pub(super) fn port_totals(&self) -> PortTotals {
         let mut totals = PortTotals::default();
@@ -225,6 +240,8 @@ impl Node {
                 totals.submitted += queue.tx.packets.get();
                 totals.completed += queue.tx.completed.get();
                 totals.invalid += queue.tx.invalid.get();
+                totals.refused += queue.tx.refused.get();
+                totals.lost += queue.tx.lost.get();
             }
         }
         totals
@@ -241,6 +258,8 @@ pub(super) struct PortTotals {
     pub(super) submitted: u64,
     pub(super) completed: u64,
     pub(super) invalid: u64,
+    pub(super) refused: u64,
+    pub(super) lost: u64,
     pub(super) punted: u64,
 }
 

@@ -87,12 +87,12 @@ impl Node {
         let overload = ports.ring_full + ports.fill_ring_empty + ports.too_long;
         let received = ports.received + overload + ports.punted;
         let generated = self.sum(|counters| counters.generated.get());
-        let transmitted = ports.completed - ports.invalid.min(ports.completed);
+        let transmitted = ports.completed.saturating_sub(ports.invalid + ports.refused);
         let held = self.sum(|counters| counters.frames.held.get());
         let handed_out = self.sum(|counters| counters.handed_out.get());
         let handed_in = self.sum(|counters| counters.handed_in.get());
         let parked = self.sum(|counters| counters.frames.parked.get());
-        let in_flight = ports.submitted.saturating_sub(ports.completed);
+        let in_flight = ports.submitted.saturating_sub(ports.completed + ports.lost);
         let in_rings = handed_out.saturating_sub(handed_in) + parked + in_flight;
         let consumed = self.sum(|counters| counters.consumed.get());
         let ended = transmitted + ports.punted + consumed + dropped + held + in_rings;
@@ -117,6 +117,8 @@ impl Node {
             DropReason::RxFillRingEmpty => ports.fill_ring_empty,
             DropReason::RxTooLong => ports.too_long,
             DropReason::TxInvalid => ports.invalid,
+            DropReason::TxRefused => ports.refused,
+            DropReason::PortDown => ports.lost,
             _ => 0,
         };
         by_kernel + self.sum(|counters| counters.drops.get(reason))

@@ -12,6 +12,7 @@ pub enum DropReason {
     RxTooLong,
     RxNoFrame,
     TxInvalid,
+    TxRefused,
     TxRingFull,
     TxHandoverFull,
     TxTooLong,
@@ -111,6 +112,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::TxInvalid,
         "tx_invalid",
         "the kernel refused a transmit descriptor: an error of this program, please report it",
+    ),
+    (
+        DropReason::TxRefused,
+        "tx_refused",
+        "the device of the port dropped the packet: check that the link has carrier and that \
+         the peer's MTU is no smaller than the port's",
     ),
     (
         DropReason::TxRingFull,

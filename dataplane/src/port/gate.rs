@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// back, because the kernel may have seen it already, and leaves when the device is up again. So
 /// that nothing overtakes it, no queue of the port takes a packet until all such packets have
 /// left: order at the port does not depend on which queue is the first to notice that it is up,
-/// and a move need not wait for what is behind the gate.
+/// and a move need not wait for what is behind the gate. A device that is gone is never up again:
+/// its gate stays shut, and what waits is lost.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Queues in which packets wait; written by the workers that own them, read by all.

@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
 use weir_frame::{Frame, Pool};
 
-use super::BURST;
+use super::{BURST, Link};
 
 /// The receive side of a port in memory.
 #[derive(Debug)]
@@ -83,14 +83,21 @@ impl MemoryTx {
         Ok(())
     }
 
-    /// Frees the frames that have left; whether the wire is down and packets wait for it.
-    pub(super) fn flush(&mut self, pool: &mut Pool) -> bool {
+    /// Frees the frames that have left. A wire for which nothing waits counts as up; one that was
+    /// dropped is gone.
+    pub(super) fn flush(&mut self, pool: &mut Pool) -> Link {
         while let Ok(frame) = self.completed.pop() {
             self.done += 1;
             pool.free(frame);
         }
         let waiting = self.tx.slots() < self.tx.buffer().capacity();
-        waiting && self.down.load(Ordering::Relaxed)
+        if waiting && self.tx.is_abandoned() {
+            Link::Gone
+        } else if waiting && self.down.load(Ordering::Relaxed) {
+            Link::Down
+        } else {
+            Link::Up
+        }
     }
 
     pub(super) fn submitted(&self) -> u64 {

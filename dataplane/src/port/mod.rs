@@ -56,6 +56,17 @@ pub struct TxQueue {
     /// Whether this queue has shut the gate: its device was down when it was flushed, and what
     /// waited then has not all left.
     stuck: bool,
+    gone: bool,
+}
+
+/// Whether a device takes packets, as a flush finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Up,
+    /// What is queued waits until it is up.
+    Down,
+    /// What is queued never leaves.
+    Gone,
 }
 
 /// How packets go out.
@@ -126,7 +137,7 @@ impl TxQueue {
     /// A queue of a port.
     pub fn new(port: PortId, backend: Tx) -> Self {
         let (counters, gate) = (Arc::default(), Arc::default());
-        Self { port, counters, backend, dirty: false, gate, stuck: false }
+        Self { port, counters, backend, dirty: false, gate, stuck: false, gone: false }
     }
 
     /// Lets queues of one port share its gate, so that they are down together; to be called
@@ -137,7 +148,7 @@ impl TxQueue {
     }
 
     /// Whether the port is down: it takes no packet until what waits in its transmit rings, here
-    /// or at another worker, has left.
+    /// or at another worker, has left; none ever when its device is gone.
     #[inline]
     pub fn is_down(&self) -> bool {
         self.gate.is_shut()
@@ -170,31 +181,41 @@ impl TxQueue {
 
     /// Sends what is queued, and frees the frames that have left.
     pub fn flush(&mut self, pool: &mut Pool) {
-        if !self.dirty && self.is_drained() {
+        if !self.dirty && self.in_flight() == 0 {
             return;
         }
-        let down = match &mut self.backend {
+        let link = match &mut self.backend {
             Tx::AfXdp(tx) => {
                 let before = tx.counters().down;
                 tx.flush(pool);
-                tx.counters().down > before
+                match tx.counters().down > before {
+                    _ if tx.is_gone() => Link::Gone,
+                    true => Link::Down,
+                    false => Link::Up,
+                }
             }
             Tx::Pcap(tx) => {
                 tx.flush(pool);
-                false
+                Link::Up
             }
             Tx::Memory(tx) => tx.flush(pool),
         };
         self.dirty = false;
         self.counters.completed.set(self.completed());
-        self.turn_gate(down);
+        self.turn_gate(link);
+        if link == Link::Gone {
+            // A frame that the kernel had taken before may still come back.
+            self.gone = true;
+            self.counters.gone.set(1);
+            self.counters.lost.set(self.in_flight());
+        }
     }
 
-    fn turn_gate(&mut self, down: bool) {
-        if down && !self.stuck {
+    fn turn_gate(&mut self, link: Link) {
+        if link != Link::Up && !self.stuck {
             self.stuck = true;
             self.gate.shut();
-        } else if self.stuck && self.is_drained() {
+        } else if link == Link::Up && self.stuck && self.is_drained() {
             self.stuck = false;
             self.gate.open();
         }
@@ -205,7 +226,8 @@ impl TxQueue {
         if let Tx::AfXdp(tx) = &self.backend
             && let Ok(statistics) = tx.statistics()
         {
-            self.counters.invalid.set(statistics.tx_invalid + tx.counters().refused);
+            self.counters.invalid.set(statistics.tx_invalid);
+            self.counters.refused.set(tx.counters().refused);
         }
     }
 
@@ -227,9 +249,14 @@ impl TxQueue {
         }
     }
 
-    /// Whether everything queued has left.
+    /// Packets queued whose frames have not come back.
+    pub fn in_flight(&self) -> u64 {
+        self.submitted() - self.completed()
+    }
+
+    /// Whether everything queued has left, or never will.
     pub fn is_drained(&self) -> bool {
-        self.submitted() == self.completed()
+        self.gone || self.in_flight() == 0
     }
 }
 
@@ -283,6 +310,33 @@ mod tests {
         new.flush(&mut pool);
         assert_eq!(take(&mut new_wire), Some(3));
         new.flush(&mut pool);
+    }
+
+    #[test]
+    fn a_port_whose_device_is_gone_is_down_for_good_and_keeps_what_waits() {
+        let (region, all) = Region::heap(16, FrameSize::B2048);
+        let mut pool = Pool::new(HomeId(0), &Homes::new(&region));
+        pool.adopt(all);
+        let ((_, tx, mut wire), (_, other, other_wire)) = (memory(4), memory(4));
+        let mut queue = TxQueue::new(PortId(0), Tx::Memory(tx));
+        let mut other = TxQueue::new(PortId(0), Tx::Memory(other));
+        TxQueue::share_gate([&mut queue, &mut other].into_iter());
+        for number in 1..=3 {
+            queue.send(frame(&mut pool, number)).unwrap();
+        }
+        let taken = wire.take().unwrap();
+        wire.complete(taken);
+        drop((wire, other_wire));
+        for _ in 0..2 {
+            queue.flush(&mut pool);
+            other.flush(&mut pool);
+            assert!(queue.is_down() && other.is_down());
+            assert!(queue.is_drained() && queue.has_drained(queue.submitted()));
+            let counters = &queue.counters;
+            assert_eq!((counters.completed.get(), counters.lost.get()), (1, 2));
+            assert_eq!((counters.gone.get(), other.counters.gone.get()), (1, 0));
+            assert_eq!(pool.len(), 14);
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Worker {
     /// Ends, once there is nothing left to do. Whether it has.
     pub(super) fn retire(&mut self) -> bool {
         let forwarder = &mut self.forwarder;
-        if !forwarder.rings.is_idle() || forwarder.egress.in_flight() > 0 {
+        if !forwarder.rings.is_idle() || !forwarder.egress.is_drained() {
             return false;
         }
         let parked = forwarder.parked_len() > 0;

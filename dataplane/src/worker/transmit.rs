@@ -121,9 +121,14 @@ impl Egress {
         self.own().zip(target).all(|(queue, target)| queue.has_drained(*target))
     }
 
-    /// Packets queued that have not left.
+    /// Whether everything queued has left, or never will.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.own().all(TxQueue::is_drained)
+    }
+
+    /// Packets queued whose frames have not come back.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.own().map(|queue| queue.submitted() - queue.completed()).sum()
+        self.own().map(TxQueue::in_flight).sum()
     }
 
     fn own(&self) -> impl Iterator<Item = &TxQueue> {

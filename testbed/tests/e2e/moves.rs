@@ -1,10 +1,15 @@
 //! Moves under traffic, with two tx queues at each port.
 
+use std::process::Stdio;
+
 use weir_api::dataplane::v1::{Move, MovePhase};
+use weir_dataplane::instance::digest::digest;
 use weir_testbed::dataplane::Selection;
+use weir_testbed::flow::DESTINATION_PORTS;
 use weir_testbed::node::Shape;
+use weir_testbed::packet_socket::arriving_udp;
 use weir_testbed::topology::device;
-use weir_testbed::traffic::Traffic;
+use weir_testbed::traffic::{Options, Traffic};
 use weir_testbed::wait::{LIMIT, until};
 
 use super::{Setup, let_flow};
@@ -141,4 +146,52 @@ fn a_port_that_is_down_holds_up_no_move_and_works_again_when_it_is_up() {
     println!("{waiting} packets waited; {:?}", setup.transit_drops());
     assert!(waiting > 0);
     setup.dataplane.balance_at_rest().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_that_is_gone_holds_up_no_move_and_costs_the_other_ports_nothing() {
+    let setup = Setup::new(&Shape { queues: 2, ..Shape::default() });
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let second = setup.dataplane.add_instance("second").unwrap().id;
+    let hosts = &setup.topology.hosts;
+    let filter = || arriving_udp(*DESTINATION_PORTS.start(), *DESTINATION_PORTS.end());
+    let sockets = hosts[..2].iter().map(|host| host.socket(&filter()).unwrap()).collect();
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let traffic = Traffic::over(sockets, Options::new(FLOWS, RATE, seed, digest)).unwrap();
+    let_flow(&traffic, 5_000);
+
+    let mut ping = hosts[3].namespace.command("ping");
+    ping.args(["-n", "-q", "-i", "0.002", "-w", "60", "10.0.3.2"]);
+    let mut on_the_way = ping.stdout(Stdio::null()).spawn().unwrap();
+    setup.topology.router.run(&format!("ip link del {}", device(2))).unwrap();
+    let port = || {
+        let ports = setup.dataplane.ports().unwrap();
+        ports.into_iter().find(|port| port.device == device(2)).unwrap()
+    };
+    until("the port to be known as gone", LIMIT, || {
+        port().mode_notes.iter().any(|note| note.contains("gone")).then_some(())
+    })
+    .unwrap();
+    for (from, to) in [(first, second), (second, first), (first, second)] {
+        let everything = Selection::Buckets("0-4095".to_owned());
+        let started = setup.dataplane.start_move(from, to, everything).unwrap();
+        let ended = setup.dataplane.finish_move(started.id).unwrap();
+        assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+        let_flow(&traffic, 2_000);
+    }
+    on_the_way.kill().unwrap();
+    on_the_way.wait().unwrap();
+    let report = traffic.stop().unwrap();
+    assert!(report.is_clean(), "{:?} of {}, {} lost", report.tally, report.sent, report.lost);
+    let balance = setup.dataplane.balance_at_rest().unwrap();
+    let drops = setup.transit_drops();
+    println!("{drops:?} {balance:?} {:?}", port().mode_notes);
+    // Its neighbours are forgotten in time.
+    let of_the_port = ["port_down", "neighbour_unresolved", "park_full"];
+    let excused = |drop: &String| of_the_port.iter().any(|reason| drop.ends_with(reason));
+    assert!(drops.iter().any(|drop| drop.ends_with("port_down")), "{drops:?}");
+    assert!(drops.iter().all(excused), "{drops:?}");
+    assert_eq!(balance.overload, 0, "{balance:?}");
 }

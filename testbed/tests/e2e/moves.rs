@@ -188,8 +188,8 @@ fn a_device_that_is_gone_holds_up_no_move_and_costs_the_other_ports_nothing() {
     let balance = setup.dataplane.balance_at_rest().unwrap();
     let drops = setup.transit_drops();
     println!("{drops:?} {balance:?} {:?}", port().mode_notes);
-    // Its neighbours are forgotten in time.
-    let of_the_port = ["port_down", "neighbour_unresolved", "park_full"];
+    // The carrier goes before the device does, and the neighbours are forgotten in time.
+    let of_the_port = ["port_down", "tx_refused", "neighbour_unresolved", "park_full"];
     let excused = |drop: &String| of_the_port.iter().any(|reason| drop.ends_with(reason));
     assert!(drops.iter().any(|drop| drop.ends_with("port_down")), "{drops:?}");
     assert!(drops.iter().all(excused), "{drops:?}");

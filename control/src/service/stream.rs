@@ -1,6 +1,6 @@
 //! Server-side streams: a task that writes into a bounded channel.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -10,6 +10,10 @@ use super::Answer;
 
 /// Messages that wait for a slow reader; then the writer waits too.
 const BUFFERED: usize = 8;
+
+/// How long a reader may take nothing of a stream of the data plane, which holds one of few slots
+/// there; then the stream ends.
+const READER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A stream of answers.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,7 +42,7 @@ pub(super) async fn forward<S, T>(
     loop {
         let sent = match from.message().await {
             Ok(None) => return,
-            Ok(Some(message)) => sink.send(Ok(turn(message))).await.is_ok(),
+            Ok(Some(message)) => sink.send_timeout(Ok(turn(message)), READER_LIMIT).await.is_ok(),
             Err(status) => {
                 // The stream ends with this error, or the reader has gone.
                 let _ = sink.send(Err(super::southbound(status).into())).await;

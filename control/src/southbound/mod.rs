@@ -50,15 +50,18 @@ const MESSAGE_MAX: usize = 8 << 20;
 #[derive(Debug, Clone)]
 pub struct Southbound {
     channel: Channel,
+    /// A connection for long listings: what their readers leave unread fills its window, and must
+    /// not hold up anything else.
+    listings: Channel,
     socket: PathBuf,
 }
 
 /// A client of one of the data plane's services, with the limits set.
 macro_rules! client {
-    ($name:ident, $client:ident) => {
-        #[doc = concat!("A [`", stringify!($client), "`] on the connection.")]
+    ($name:ident, $client:ident, $channel:ident) => {
+        #[doc = concat!("A [`", stringify!($client), "`] on its connection.")]
         pub fn $name(&self) -> $client<Channel> {
-            $client::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+            $client::new(self.$channel.clone()).max_decoding_message_size(MESSAGE_MAX)
         }
     };
 }
@@ -66,16 +69,8 @@ macro_rules! client {
 impl Southbound {
     /// A data plane at this socket; connects when first asked. Must be called inside a runtime.
     pub fn new(socket: &Path) -> Self {
-        let path = socket.to_owned();
-        let connector = tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-        });
-        let channel = Endpoint::from_static("http://dataplane")
-            .timeout(REQUEST_LIMIT)
-            .connect_timeout(REQUEST_LIMIT)
-            .connect_with_connector_lazy(connector);
-        Self { channel, socket: socket.to_owned() }
+        let (channel, listings) = (connection(socket), connection(socket));
+        Self { channel, listings, socket: socket.to_owned() }
     }
 
     /// The socket that it is reached by.
@@ -83,12 +78,12 @@ impl Southbound {
         &self.socket
     }
 
-    client!(instances, InstanceServiceClient);
-    client!(moves, MoveServiceClient);
-    client!(workers, WorkerServiceClient);
-    client!(routes, RouteServiceClient);
-    client!(neighbours, NeighbourServiceClient);
-    client!(flows, FlowServiceClient);
+    client!(instances, InstanceServiceClient, channel);
+    client!(moves, MoveServiceClient, channel);
+    client!(workers, WorkerServiceClient, channel);
+    client!(routes, RouteServiceClient, channel);
+    client!(neighbours, NeighbourServiceClient, channel);
+    client!(flows, FlowServiceClient, listings);
 
     /// Facts of the process.
     ///
@@ -232,6 +227,19 @@ impl Southbound {
             Request::UndoMove(id) => moves.undo_move(UndoMoveRequest { id: *id }).await.map(drop),
         }
     }
+}
+
+/// A connection that is made when it is first used, and again when it was lost.
+fn connection(socket: &Path) -> Channel {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    Endpoint::from_static("http://dataplane")
+        .timeout(REQUEST_LIMIT)
+        .connect_timeout(REQUEST_LIMIT)
+        .connect_with_connector_lazy(connector)
 }
 
 /// Whether a request came to nothing for reasons that have nothing to do with it, so that it

@@ -37,6 +37,9 @@ CREATE TABLE answer (
   request BLOB NOT NULL, response BLOB NOT NULL) STRICT;
 ";
 
+/// Pages of the log at which it is written back to the file.
+const WAL_PAGES: u32 = 32;
+
 /// The open file; its methods are what can be read and written.
 #[derive(Debug)]
 pub struct Database {
@@ -50,6 +53,11 @@ fn take(connection: &Connection) -> Result<i64, rusqlite::Error> {
     // that was killed.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
+    // What an earlier sidecar left in the log goes into the file now, and the log stays short: on
+    // a disk that was full it must not keep the room that the next write needs.
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", 0)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }

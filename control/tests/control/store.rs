@@ -93,3 +93,21 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     let refused = Database::open(&path);
     assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 1 })), "{refused:?}");
 }
+
+/// On a disk that was full the log must not keep the room that the next write needs.
+#[test]
+fn the_log_of_the_store_stays_short() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let log = directory.0.join("control.db-wal");
+    let length = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let mut database = Database::open(&path).unwrap();
+    for _ in 0..500 {
+        database.set_auto(true).unwrap();
+        database.set_auto(false).unwrap();
+        assert!(length() < 512 << 10, "{} bytes", length());
+    }
+    drop(database);
+    let _database = Database::open(&path).unwrap();
+    assert_eq!(length(), 0);
+}

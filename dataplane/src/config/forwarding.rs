@@ -23,7 +23,8 @@ pub struct Steering {
 /// `[flow_table]`: the flows of an instance.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowTable {
-    /// Most flows in the part of one steering bucket, rounded up to a power of two; default 64.
+    /// Most flows in the part of one steering bucket, 8 to 1,024, rounded up to a power of two;
+    /// default 64. Each entry takes 128 bytes, and there are 4,096 buckets.
     pub flows_per_bucket: u32,
     /// Most flows of an instance that came to it by filter, rounded up to a power of two; default
     /// 65,536.
@@ -104,7 +105,7 @@ fn steering_key(value: &DeValue<'_>) -> Result<u16, Label> {
 
 pub(super) fn read_flow_table(mut section: Section<'_>) -> FlowTable {
     let read = FlowTable {
-        flows_per_bucket: section.or("flows_per_bucket", 64, value::count(8..=65_536)),
+        flows_per_bucket: section.or("flows_per_bucket", 64, value::count(8..=1_024)),
         own_flows: section.or("own_flows", 65_536, value::count(64..=1 << 22)),
         idle_timeout: section.or("idle_timeout", 60 * SECOND, value::duration(SECOND..=DAY)),
     };

@@ -1,9 +1,12 @@
 //! `InstanceService`: switch instances with their load.
 
 use tonic::Request;
-use weir_api::v1::{
-    GetInstanceRequest, GetInstanceResponse, InstanceView, ListInstancesRequest,
-    ListInstancesResponse, instance_service_server::InstanceService,
+use weir_api::{
+    dataplane::v1::Instance,
+    v1::{
+        GetInstanceRequest, GetInstanceResponse, InstanceView, ListInstancesRequest,
+        ListInstancesResponse, instance_service_server::InstanceService,
+    },
 };
 
 use super::{Answer, Api, answer, convert, message, southbound};
@@ -25,11 +28,9 @@ impl InstanceService for Api {
     ) -> Answer<GetInstanceResponse> {
         let name = message(request).name;
         answer(self.instance_views().await.and_then(|views| {
-            let named =
-                |view: &InstanceView| view.instance.as_ref().is_some_and(|i| i.name == name);
-            let instance = views.into_iter().find(named);
-            let instance = instance.ok_or_else(|| Fault::not_found("instances", &name))?;
-            Ok(GetInstanceResponse { instance: Some(instance) })
+            let id = id_of(views.iter().filter_map(|view| view.instance.as_ref()), &name)?;
+            let wanted = |view: &InstanceView| view.instance.as_ref().is_some_and(|i| i.id == id);
+            Ok(GetInstanceResponse { instance: views.into_iter().find(wanted) })
         }))
     }
 }
@@ -40,10 +41,40 @@ impl Api {
         Ok(convert::instances(listed.instances, &self.sidecar.link().borrow()))
     }
 
-    /// The number of the instance of this name.
+    /// The number of the instance of this name or number.
     pub(super) async fn instance_id(&self, name: &str) -> Result<u32, Fault> {
         let listed = self.sidecar.southbound().list_instances().await.map_err(southbound)?;
-        let found = listed.instances.iter().find(|instance| instance.name == name);
-        found.map(|instance| instance.id).ok_or_else(|| Fault::not_found("instances", name))
+        id_of(listed.instances.iter(), name)
+    }
+}
+
+/// Finds an instance by its name or its number; a name that looks like a number wins.
+fn id_of<'a>(
+    mut instances: impl Iterator<Item = &'a Instance> + Clone,
+    name: &str,
+) -> Result<u32, Fault> {
+    let named = instances.clone().find(|instance| instance.name == name);
+    let found = named.or_else(|| {
+        let id: u32 = name.parse().ok()?;
+        instances.find(|instance| instance.id == id)
+    });
+    found.map(|instance| instance.id).ok_or_else(|| Fault::not_found("instances", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_found_by_name_or_number_and_the_name_wins() {
+        let instances = [(1, "r1"), (2, "3"), (3, "sw2")].map(|(id, name)| Instance {
+            id,
+            name: name.to_owned(),
+            ..Instance::default()
+        });
+        let id = |name| id_of(instances.iter(), name).ok();
+        assert_eq!((id("r1"), id("1"), id("sw2")), (Some(1), Some(1), Some(3)));
+        assert_eq!((id("2"), id("3")), (Some(2), Some(2)));
+        assert_eq!((id("9"), id("sw9"), id("")), (None, None, None));
     }
 }

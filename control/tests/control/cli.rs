@@ -74,6 +74,26 @@ fn every_command_prints_the_protos_own_json_and_a_table() {
 }
 
 #[test]
+fn instances_are_taken_by_name_or_number_and_shown_by_name() {
+    let node = Node::new(2);
+    let running = node.start();
+    let ids: Vec<String> = node.fake.model().instances.keys().map(u32::to_string).collect();
+    let told = |arguments: &[&str]| {
+        let out = running.weir(arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+        text(&out.stdout).to_owned()
+    };
+    assert!(told(&["instance", "show", &ids[0]]).contains("sw1 ("));
+    told(&["move", "--from", &ids[0], "--to", &ids[1], "--buckets", "0-9"]);
+    let moves = told(&["move", "list"]);
+    let row: Vec<&str> = moves.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[1..3], ["sw1", "sw2"], "{moves}");
+    let flows = told(&["flow", "list", "--instance", &ids[0], "--limit", "1"]);
+    assert!(flows.lines().nth(1).unwrap().contains(" sw1 "), "{flows}");
+    assert_eq!(running.weir(&["instance", "show", "99"]).status.code(), Some(3));
+}
+
+#[test]
 fn scale_waits_with_progress_and_its_json_says_what_was_done() {
     let node = Node::new(1);
     let running = node.start();

@@ -9,6 +9,7 @@ use weir_api::{
 use super::{
     client::{Client, service},
     failure::Failure,
+    instance::Names,
     output::{Format, show_next, write},
 };
 
@@ -19,7 +20,7 @@ pub(crate) enum Verb {
         /// As in src=10.0.0.0/8,proto=udp,dport=53
         #[arg(long, default_value = "")]
         filter: String,
-        /// Only this instance's
+        /// Only this instance's, by name or number
         #[arg(long, default_value = "")]
         instance: String,
         /// At most so many; 0 for all
@@ -31,6 +32,7 @@ pub(crate) enum Verb {
 pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
     let Verb::List { filter, instance, limit } = verb;
     let mut service = service!(FlowServiceClient, client);
+    let names = Names::read(client).await;
     let ask = ListFlowsRequest { filter, instance, limit };
     let mut stream = client.call(service.list_flows(client.request(ask))).await?;
     if client.format == Format::Table {
@@ -38,17 +40,19 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
         write(&row(header.map(str::to_owned)))?;
     }
     while let Some(part) = client.next(&mut stream).await? {
-        show_next(client.format, &part, |part| part.flows.iter().map(line).collect())?;
+        show_next(client.format, &part, |part| {
+            part.flows.iter().map(|flow| line(flow, &names)).collect()
+        })?;
     }
     Ok(())
 }
 
-fn line(flow: &Flow) -> String {
+fn line(flow: &Flow, names: &Names) -> String {
     row([
         end(&flow.src, flow.src_port),
         end(&flow.dst, flow.dst_port),
         protocol(flow.protocol),
-        flow.instance.to_string(),
+        names.show(flow.instance),
         flow.bucket.to_string(),
         flow.packets.to_string(),
         flow.bytes.to_string(),

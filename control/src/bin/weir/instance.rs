@@ -1,5 +1,7 @@
 //! `weir instance`.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use weir_api::v1::{
     GetInstanceRequest, InstanceView, ListInstancesRequest,
@@ -9,7 +11,7 @@ use weir_api::v1::{
 use super::{
     client::{Client, service},
     failure::Failure,
-    output::{columns, pairs, percent, show, span},
+    output::{Format, columns, pairs, percent, show, span},
 };
 
 #[derive(Debug, Subcommand)]
@@ -18,7 +20,7 @@ pub(crate) enum Verb {
     List,
     /// One instance
     Show {
-        /// Its name
+        /// Its name or number
         name: String,
     },
 }
@@ -36,6 +38,30 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
                 found.instance.as_ref().map(details).unwrap_or_default()
             })
         }
+    }
+}
+
+/// The names of the instances there are, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeMap<u32, String>);
+
+impl Names {
+    /// Asks for them when they are to be shown: JSON has the numbers. A list that does not come is
+    /// no failure of the command.
+    pub(crate) async fn read(client: &Client) -> Self {
+        if client.format == Format::Json {
+            return Self::default();
+        }
+        let mut service = service!(InstanceServiceClient, client);
+        let listed = service.list_instances(client.request(ListInstancesRequest {}));
+        let listed = client.call(listed).await.unwrap_or_default();
+        let instances = listed.instances.into_iter().filter_map(|view| view.instance);
+        Self(instances.map(|instance| (instance.id, instance.name)).collect())
+    }
+
+    /// The name, or the number of an instance that has gone.
+    pub(crate) fn show(&self, id: u32) -> String {
+        self.0.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
 }
 

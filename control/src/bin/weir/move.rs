@@ -12,6 +12,7 @@ use weir_api::{
 use super::{
     client::{Client, service},
     failure::Failure,
+    instance::Names,
     output::{columns, show, show_next, span},
 };
 
@@ -26,10 +27,10 @@ pub(crate) struct Move {
 
 #[derive(Debug, Args)]
 struct Start {
-    /// The instance that owns the flows
+    /// The instance that owns the flows, by name or number
     #[arg(long, value_name = "INSTANCE", required = true)]
     from: Option<String>,
-    /// The instance that shall own them
+    /// The instance that shall own them, by name or number
     #[arg(long, value_name = "INSTANCE", required = true)]
     to: Option<String>,
     #[command(flatten)]
@@ -72,13 +73,15 @@ pub(crate) async fn run(client: &Client, command: Move) -> Result<(), Failure> {
         None => start(client, command.start).await,
         Some(Verb::List) => {
             let listed = service.list_moves(client.request(ListMovesRequest {}));
-            show(client.format, &client.call(listed).await?, |listed| table(&listed.moves))
+            let (listed, names) = (client.call(listed).await?, Names::read(client).await);
+            show(client.format, &listed, |listed| table(&listed.moves, &names))
         }
         Some(Verb::Watch { id }) => watch(client, id).await,
         Some(Verb::Undo { id }) => {
             let ask = UndoMoveRequest { change: client.change()?, id };
             let undone = client.call(service.undo_move(client.request(ask))).await?;
-            show(client.format, &undone, |undone| table(undone.r#move.as_slice()))
+            let names = Names::read(client).await;
+            show(client.format, &undone, |undone| table(undone.r#move.as_slice(), &names))
         }
     }
 }
@@ -94,7 +97,8 @@ async fn start(client: &Client, start: Start) -> Result<(), Failure> {
     };
     let begun = client.call(service.start_move(client.request(ask))).await?;
     if start.no_wait {
-        return show(client.format, &begun, |begun| table(begun.r#move.as_slice()));
+        let names = Names::read(client).await;
+        return show(client.format, &begun, |begun| table(begun.r#move.as_slice(), &names));
     }
     watch(client, begun.r#move.map_or(0, |begun| begun.id)).await
 }
@@ -112,7 +116,8 @@ async fn watch(client: &Client, id: u64) -> Result<(), Failure> {
         last = Some(seen);
     }
     let Some(last) = last else { return Err(Failure::NotReached) };
-    show_next(client.format, &last, |last| table(last.r#move.as_slice()))?;
+    let names = Names::read(client).await;
+    show_next(client.format, &last, |last| table(last.r#move.as_slice(), &names))?;
     let done = last.r#move.is_some_and(|last| last.phase() == MovePhase::Done);
     if done { Ok(()) } else { Err(Failure::NotReached) }
 }
@@ -121,7 +126,7 @@ fn phase(seen: &dataplane::Move) -> String {
     seen.phase().as_str_name().trim_start_matches("MOVE_PHASE_").to_lowercase()
 }
 
-fn table(moves: &[dataplane::Move]) -> String {
+fn table(moves: &[dataplane::Move], names: &Names) -> String {
     use dataplane::r#move::Selection;
     let header =
         ["MOVE", "FROM", "TO", "WHAT", "PHASE", "FLOWS", "HELD", "HOLD P99", "TOOK", "REASON"];
@@ -133,8 +138,8 @@ fn table(moves: &[dataplane::Move]) -> String {
         };
         vec![
             seen.id.to_string(),
-            seen.from.to_string(),
-            seen.to.to_string(),
+            names.show(seen.from),
+            names.show(seen.to),
             what,
             phase(seen),
             seen.flows.to_string(),

@@ -45,7 +45,7 @@ impl ScaleService for Api {
     async fn undo_scale(&self, request: Request<UndoScaleRequest>) -> Answer<UndoScaleResponse> {
         let request = message(request);
         let job = async {
-            let operation = self.sidecar.undo_scale(request.id)?;
+            let operation = self.sidecar.undo_scale(request.id).await?;
             Ok(UndoScaleResponse { operation: Some(convert::operation(&operation)) })
         };
         answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
@@ -58,7 +58,7 @@ impl ScaleService for Api {
         request: Request<WatchScaleRequest>,
     ) -> Answer<Answers<WatchScaleResponse>> {
         let id = message(request).id;
-        find(&self.sidecar, id).await?;
+        self.sidecar.find_operation(id).await?;
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(move |sink| {
             watch(sidecar, id, sink, |operation| WatchScaleResponse {
@@ -143,22 +143,12 @@ fn bounded(limit: u32, default: u32, max: u32) -> u32 {
     if limit == 0 { default } else { limit.min(max) }
 }
 
-/// The operation of this number as it stands.
-async fn find(sidecar: &Sidecar, id: u64) -> Result<Operation, Fault> {
-    let current = sidecar.operations().borrow().clone().filter(|operation| operation.id == id);
-    if let Some(operation) = current {
-        return Ok(operation);
-    }
-    let found = sidecar.store().run(move |database| database.operation(id)).await?;
-    found.ok_or_else(|| Fault::not_found("operations", &id.to_string()).fix("weir scale list"))
-}
-
 /// Writes the operation each time that it changes, until it has ended.
 async fn watch<T>(sidecar: Arc<Sidecar>, id: u64, sink: Sink<T>, turn: impl Fn(&Operation) -> T) {
     let mut operations = sidecar.operations();
     loop {
         operations.mark_unchanged();
-        let operation = match find(&sidecar, id).await {
+        let operation = match sidecar.find_operation(id).await {
             Ok(operation) => operation,
             Err(fault) => {
                 // The reader is told why the stream ends, or has gone.

@@ -76,19 +76,29 @@ impl Sidecar {
     }
 
     /// Asks the operation of this number to go back. The caller holds the right to change.
-    pub(crate) fn undo_scale(&self, id: u64) -> Result<Operation, Fault> {
-        let current = self.operation.borrow().clone().filter(|operation| operation.id == id);
-        let Some(operation) = current else {
-            return Err(Fault::not_found("operations", &id.to_string()).fix("weir scale list"));
-        };
-        if !operation.undoable() {
-            let message = format!("operation {id} can no longer be undone");
-            return Err(Fault::precondition("NOT_UNDOABLE", message)
-                .object(format!("operations/{id}"))
-                .fix(format!("scale back when it has ended: weir scale --to {}", operation.from)));
+    pub(crate) async fn undo_scale(&self, id: u64) -> Result<Operation, Fault> {
+        let operation = self.find_operation(id).await?;
+        if operation.undoable() {
+            self.undo.send_replace(id);
+            return Ok(operation);
         }
-        self.undo.send_replace(id);
-        Ok(operation)
+        let (message, when) = match operation.state.ended() {
+            true => (format!("operation {id} has ended: it can not be undone"), ""),
+            false => (format!("operation {id} can no longer be undone"), " when it has ended"),
+        };
+        Err(Fault::precondition("NOT_UNDOABLE", message)
+            .object(format!("operations/{id}"))
+            .fix(format!("scale back{when}: weir scale --to {}", operation.from)))
+    }
+
+    /// The operation of this number as it stands, or as it ended.
+    pub(crate) async fn find_operation(&self, id: u64) -> Result<Operation, Fault> {
+        let current = self.operation.borrow().clone().filter(|operation| operation.id == id);
+        if let Some(operation) = current {
+            return Ok(operation);
+        }
+        let found = self.store.run(move |database| database.operation(id)).await?;
+        found.ok_or_else(|| Fault::not_found("operations", &id.to_string()).fix("weir scale list"))
     }
 
     /// Refuses what must not happen while the buckets change owners.

@@ -74,7 +74,8 @@ impl RouteService for Api {
     }
 }
 
-/// The prefix as everybody writes it: without host bits.
+/// The prefix as everybody writes it. One with host bits is refused: it may name another network
+/// than its author thinks.
 fn canonical(prefix: &str) -> Result<String, Fault> {
     let parsed: Result<ipnet::IpNet, _> = prefix.parse();
     let parsed = parsed.map_err(|_| {
@@ -82,5 +83,11 @@ fn canonical(prefix: &str) -> Result<String, Fault> {
             .object("prefix")
             .fix("write it as in 10.1.0.0/16 or 2001:db8::/32")
     })?;
-    Ok(parsed.trunc().to_string())
+    let network = parsed.trunc();
+    if parsed != network {
+        let message = format!("bits are set behind the prefix {parsed}");
+        let fault = Fault::invalid("PREFIX", message).object("prefix");
+        return Err(fault.fix(format!("did you mean {network}?")));
+    }
+    Ok(network.to_string())
 }

@@ -5,8 +5,8 @@ use tonic_types::StatusExt as _;
 use weir_api::dataplane::v1::{Change, Route};
 use weir_api::v1::{
     AddRouteRequest, GetPortRequest, ListDecisionsRequest, ListOperationsRequest, OperationState,
-    PlanScaleRequest, RemoveWorkerRequest, SetAutoRequest, StartMoveRequest, StepKind, StepState,
-    UndoScaleRequest, move_service_client::MoveServiceClient,
+    PlanScaleRequest, RemoveRouteRequest, RemoveWorkerRequest, SetAutoRequest, StartMoveRequest,
+    StepKind, StepState, UndoScaleRequest, move_service_client::MoveServiceClient,
     port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
     scale_service_client::ScaleServiceClient, start_move_request::Selection,
     worker_service_client::WorkerServiceClient,
@@ -90,15 +90,23 @@ fn every_refusal_says_what_and_changes_nothing() {
         assert_eq!(reason(&refused), "DATAPLANE_REFUSED");
         assert_eq!(refused.message(), "one of its instances owns flows");
         let mut routes = RouteServiceClient::new(channel.clone());
-        for (place, prefix, via, says) in
-            [(0, "10.0.0.0/33", "", "PREFIX"), (1, "10.0.0.0/8", "ten", "NEXT_HOP")]
-        {
+        for (place, prefix, via, says) in [
+            (0, "10.0.0.0/33", "", "PREFIX"),
+            (1, "10.0.0.0/8", "ten", "NEXT_HOP"),
+            (2, "10.0.0.1/8", "", "PREFIX"),
+        ] {
             let (prefix, via, port) = (prefix.to_owned(), via.to_owned(), "p0".to_owned());
             let route = Some(Route { prefix, via, port });
             let change = Some(change(&format!("r{place}")));
             let refused = routes.add_route(AddRouteRequest { change, route }).await.unwrap_err();
             assert_eq!(reason(&refused), says);
         }
+        let ask =
+            RemoveRouteRequest { change: Some(change("host bits")), prefix: "10.0.0.1/8".into() };
+        let refused = routes.remove_route(ask).await.unwrap_err();
+        let details = refused.get_error_details();
+        let fix = details.error_info().and_then(|info| info.metadata.get("fix")).cloned();
+        assert_eq!(fix.as_deref(), Some("did you mean 10.0.0.0/8?"));
         let mut moves = MoveServiceClient::new(channel);
         for (place, from, selection, says) in [
             (0, "sw1", None, "SELECTION_MISSING"),
@@ -201,6 +209,17 @@ fn a_running_operation_is_undone_on_request_and_blocks_other_changes() {
         let refused = client.undo_scale(ask).await.unwrap_err();
         assert_eq!(reason(&refused), "NOT_UNDOABLE");
     });
+    running.kill();
+    let running = node.start();
+    block_on(async {
+        let mut client = ScaleServiceClient::new(running.channel().await);
+        let ask = |request: &str, id| UndoScaleRequest { change: Some(change(request)), id };
+        let refused = client.undo_scale(ask("undo after a restart", 1)).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_UNDOABLE");
+        assert!(refused.message().contains("has ended"), "{}", refused.message());
+        let refused = client.undo_scale(ask("undo none", 9)).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_FOUND");
+    });
 }
 
 #[test]
@@ -245,7 +264,7 @@ fn a_data_plane_that_restarted_is_brought_back_to_what_was_asked_for() {
     let running = node.start();
     block_on(async {
         let mut routes = RouteServiceClient::new(running.channel().await);
-        let (prefix, via, port) = ("10.9.8.7/16".into(), "10.0.0.2".into(), "p0".into());
+        let (prefix, via, port) = ("10.9.0.0/16".into(), "10.0.0.2".into(), "p0".into());
         let route = Some(Route { prefix, via, port });
         let ask = AddRouteRequest { change: Some(change("route")), route };
         routes.add_route(ask).await.unwrap();
@@ -253,7 +272,7 @@ fn a_data_plane_that_restarted_is_brought_back_to_what_was_asked_for() {
         node.fake.model().restart();
         running.until(|status| status.instances_active == 3 && status.operation.is_none()).await;
         assert_eq!(node.fake.model().spread(), (1365, 1366));
-        assert!(node.fake.model().routes.contains_key("10.9.0.0/16"), "host bits are cut off");
+        assert!(node.fake.model().routes.contains_key("10.9.0.0/16"));
         let mut client = ScaleServiceClient::new(running.channel().await);
         let listed = client.list_operations(ListOperationsRequest { limit: 0 }).await.unwrap();
         assert_eq!(listed.into_inner().operations[0].origin, "converge");

@@ -18,7 +18,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the prefix, the next hop or the port is none, and at the bounds of the table.
+    /// When the prefix, the next hop or the port is none, when another route has the network of one
+    /// of the node's own addresses, and at the bounds of the table.
     pub fn add_route(&mut self, change: &api::Change, route: &api::Route) -> Result<(), NodeError> {
         if self.requests.answer(&change.request_id).is_some() {
             return Ok(());
@@ -32,8 +33,15 @@ impl Node {
             "" => None,
             via => Some(self.parse_next_hop(via, prefix, &route.port)?),
         };
-        self.set_route(prefix, NextHop { port, via })?;
-        self.generation += 1;
+        let hop = NextHop { port, via };
+        match self.port_on(prefix) {
+            Some(_) if self.routes.get(&prefix) == Some(hop) => {}
+            Some(owner) => return Err(connected(prefix, owner)),
+            None => {
+                self.set_route(prefix, hop)?;
+                self.generation += 1;
+            }
+        }
         self.requests.remember(&change.request_id, 1);
         Ok(())
     }
@@ -64,8 +72,7 @@ impl Node {
             return Err(NodeError::no("route", prefix));
         }
         if let Some(port) = self.port_on(prefix) {
-            let reason = format!("is the network of an address of port {port}");
-            return Err(NodeError::precondition(format!("route {prefix}"), reason));
+            return Err(connected(prefix, port));
         }
         self.routes.remove(prefix).map_err(refused)?;
         self.await_readers();
@@ -126,10 +133,21 @@ impl Node {
 }
 
 fn parse_prefix(prefix: &str) -> Result<IpNet, NodeError> {
-    prefix.parse().map_err(|_| {
+    let net: IpNet = prefix.parse().map_err(|_| {
         let reason = format!("{prefix:?} is not a prefix such as 10.1.0.0/16 or 2001:db8::/32");
         NodeError::invalid("prefix", reason)
-    })
+    })?;
+    if net.addr() == net.network() {
+        return Ok(net);
+    }
+    let reason = format!("bits are set behind the prefix {net}; did you mean {}?", net.trunc());
+    Err(NodeError::invalid("prefix", reason))
+}
+
+/// The route to a network that a port is on comes and goes with the port's address.
+fn connected(prefix: IpNet, port: &str) -> NodeError {
+    let reason = format!("is the network of an address of port {port}");
+    NodeError::precondition(format!("route {prefix}"), reason)
 }
 
 fn refused(error: RouteError) -> NodeError {

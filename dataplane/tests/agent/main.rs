@@ -158,6 +158,51 @@ async fn flows_routes_and_neighbours_of_an_empty_node_are_lists_that_end() {
 }
 
 #[tokio::test]
+async fn a_route_has_no_host_bits_and_leaves_the_networks_of_the_ports_alone() {
+    let served = Served::start(
+        "[[port]]\nname = 'sap1'\nbackend = 'pcap'\ntx = '/dev/null'\n\
+         addresses = ['10.0.1.1/24']\n\
+         [[port]]\nname = 'sap2'\nbackend = 'pcap'\ntx = '/dev/zero'\n\
+         addresses = ['10.0.2.1/24']\n",
+    );
+    let mut routes = served.routes().await;
+    let listed = async || {
+        let mut routes = served.routes().await;
+        let parts = routes.list_routes(api::ListRoutesRequest {}).await.unwrap().into_inner();
+        let parts: Vec<_> = parts.collect().await;
+        parts.into_iter().flat_map(|part| part.unwrap().routes).collect::<Vec<_>>()
+    };
+    let before = listed().await;
+    for (prefix, via, port, code, says) in [
+        ("10.9.0.1/24", "10.0.1.2", "sap1", Code::InvalidArgument, "did you mean 10.9.0.0/24?"),
+        ("10.0.2.0/24", "10.0.1.2", "sap1", Code::FailedPrecondition, "an address of port sap2"),
+        ("10.0.2.0/24", "", "sap1", Code::FailedPrecondition, "an address of port sap2"),
+        ("10.0.2.0/24", "10.0.2.2", "sap2", Code::FailedPrecondition, "an address of port sap2"),
+    ] {
+        let route =
+            api::Route { prefix: prefix.to_owned(), via: via.to_owned(), port: port.to_owned() };
+        let request = api::AddRouteRequest { change: change("refused"), route: Some(route) };
+        let refused = routes.add_route(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+        assert!(refused.message().contains(says), "{}", refused.message());
+    }
+    let prefix = "10.0.2.1/24".to_owned();
+    let request = api::RemoveRouteRequest { change: change("remove"), prefix };
+    let refused = routes.remove_route(request).await.unwrap_err();
+    assert!(refused.message().contains("did you mean 10.0.2.0/24?"), "{}", refused.message());
+    let same = before.iter().find(|route| route.prefix == "10.0.2.0/24").cloned();
+    let generation = async || {
+        let node = served.node().await.get_node(api::GetNodeRequest {}).await.unwrap();
+        node.into_inner().generation
+    };
+    let at = generation().await;
+    let request = api::AddRouteRequest { change: change("same"), route: same };
+    routes.add_route(request).await.unwrap();
+    assert_eq!((listed().await, generation().await), (before, at));
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn faults_are_served_only_when_asked_for() {
     let served = Served::start("");
     let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0, stage: 0 };

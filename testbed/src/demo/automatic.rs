@@ -80,9 +80,13 @@ fn wait_for_instances(
     instances: u32,
     mut meanwhile: impl FnMut(&Stage) -> Result<()>,
 ) -> Result<()> {
+    let mut last = None;
     let waited = stage.wait_until("the policy to scale", LIMIT, |stage| {
         meanwhile(stage)?;
         let status = stage.sidecar.status()?;
+        if last.replace(status.instances_active) != Some(status.instances_active) {
+            stage.note_carried()?;
+        }
         Ok(status.instances_active == instances && status.operation.is_none())
     });
     waited.map_err(|error| {

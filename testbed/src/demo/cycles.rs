@@ -25,6 +25,7 @@ pub(super) fn run(stage: &mut Stage, cycles: usize) -> Result<()> {
         stage.let_flow(BETWEEN)?;
         add_carried(stage, &before)?;
         let (back, back_moving) = scale(stage, 1)?;
+        stage.note_carried()?;
         stage.check_states()?;
         stage.report.scale_out_ms.push(out);
         stage.report.scale_out_moving_ms.push(out_moving);

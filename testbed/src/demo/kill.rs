@@ -39,6 +39,7 @@ pub(super) fn run(stage: &mut Stage) -> Result<()> {
         bail!("the sidecar did not stand still before {STEP}: {operation:?}");
     }
     stage.node.kill_sidecar()?;
+    stage.note_carried()?;
     let before = stage.traffic.received();
     stage.let_flow(WITHOUT)?;
     let alone = stage.traffic.received() - before;
@@ -74,5 +75,6 @@ fn back_to_one(stage: &mut Stage) -> Result<()> {
     let limit = Duration::from_secs(30);
     stage.wait_until("one instance", limit, |stage| {
         Ok(stage.sidecar.status()?.instances_active == 1)
-    })
+    })?;
+    stage.note_carried()
 }

@@ -72,7 +72,7 @@ pub struct Report {
     pub auto: Auto,
     /// Packets that each instance carried while there were four by command, by name.
     pub carried_by_four: BTreeMap<String, u64>,
-    /// Packets that each instance carried in all, by name.
+    /// Packets that each instance carried in all, by name; of one that has gone, as read last.
     pub carried: BTreeMap<String, u64>,
     /// One-way latency of the UDP packets.
     pub latency_us: Hold,

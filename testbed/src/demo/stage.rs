@@ -150,11 +150,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Notes what each instance has carried so far. Called before instances are removed.
+    /// Notes what each instance has carried so far. Called before instances are removed, for their
+    /// last count, and after, as others may come under their numbers and names.
     pub(super) fn note_carried(&mut self) -> Result<()> {
-        for instance in self.dataplane.instances()? {
-            self.carried.note(instance.id, &instance.name, instance.packets);
-        }
+        let instances = self.dataplane.instances()?.into_iter();
+        self.carried.note(instances.map(|i| ((i.id, i.name), i.packets)).collect());
         Ok(())
     }
 
@@ -215,25 +215,31 @@ pub(super) fn cost(busy_ns: u64, packets: u64) -> f64 {
     cost
 }
 
-/// The packets of each instance, though it goes and another may come under its number.
+/// The number and the name of an instance. Another may have them when it has gone.
+type InstanceKey = (u32, String);
+
+/// The packets of each instance, those that have gone included.
 #[derive(Debug, Default)]
 struct Carried {
-    last: BTreeMap<u32, (String, u64)>,
-    before: BTreeMap<String, u64>,
+    present: BTreeMap<InstanceKey, u64>,
+    gone: BTreeMap<String, u64>,
 }
 
 impl Carried {
-    fn note(&mut self, id: u32, name: &str, packets: u64) {
-        if let Some((old_name, old_packets)) = self.last.insert(id, (name.to_owned(), packets))
-            && (old_name != name || old_packets > packets)
-        {
-            *self.before.entry(old_name).or_default() += old_packets;
+    /// Takes the counts of all instances there are. One that is missing, or counts less than
+    /// before and so is another, ends the count of the one that was there.
+    fn note(&mut self, present: BTreeMap<InstanceKey, u64>) {
+        for (key, packets) in std::mem::take(&mut self.present) {
+            if present.get(&key).is_none_or(|now| *now < packets) {
+                *self.gone.entry(key.1).or_default() += packets;
+            }
         }
+        self.present = present;
     }
 
     fn by_name(&self) -> BTreeMap<String, u64> {
-        let mut total = self.before.clone();
-        for (name, packets) in self.last.values() {
+        let mut total = self.gone.clone();
+        for ((_, name), packets) in &self.present {
             *total.entry(name.clone()).or_default() += packets;
         }
         total
@@ -265,15 +271,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_removed_instance_carried_is_kept_when_its_number_comes_again() {
+    fn what_a_removed_instance_carried_is_kept_when_its_number_and_name_come_again() {
         let mut carried = Carried::default();
-        carried.note(1, "r1", 10);
-        carried.note(2, "sw1", 7);
-        carried.note(1, "r1", 20);
-        carried.note(2, "sw1", 3);
-        carried.note(2, "sw2", 5);
+        let note = |counts: &[(u32, &str, u64)]| {
+            let key = |&(id, name, packets): &(u32, &str, u64)| ((id, name.to_owned()), packets);
+            carried.note(counts.iter().map(key).collect());
+        };
+        let rounds: [&[_]; 5] = [
+            &[(1, "r1", 10), (2, "sw1", 7)],
+            &[(1, "r1", 20)],
+            &[(1, "r1", 30), (2, "sw1", 9)],
+            &[(1, "r1", 40), (2, "sw1", 3)],
+            &[(1, "r1", 50), (2, "sw2", 5)],
+        ];
+        rounds.into_iter().for_each(note);
         let total = carried.by_name();
-        assert_eq!((total["r1"], total["sw1"], total["sw2"]), (20, 10, 5));
+        assert_eq!((total["r1"], total["sw1"], total["sw2"]), (50, 7 + 9 + 3, 5));
     }
 
     #[test]

@@ -65,11 +65,11 @@ fn packets(report: &Report) -> Vec<Line> {
         report.reordered
     );
     let tcp = format!(
-        "{} of {} streams whole, {} MB; {} segments sent again with scaling, {} without",
+        "{} of {} streams whole, {} MB; {} sent again with scaling, {} without",
         report.tcp_streams_whole,
         report.tcp_streams,
         report.tcp_bytes_ok >> 20,
-        report.tcp_retransmits,
+        segments(report.tcp_retransmits),
         report.tcp_retransmits_baseline
     );
     let pings = format!("{} of {} answered", report.pings_answered, report.pings_sent);
@@ -125,8 +125,18 @@ fn carried(report: &Report) -> String {
     let shares = report
         .carried_by_four
         .iter()
-        .map(|(name, packets)| format!("{name} {packets} ({} %)", packets * 100 / total.max(1)));
+        .map(|(name, packets)| format!("{name} {packets} ({} %)", percent(*packets, total)));
     shares.collect::<Vec<_>>().join(", ")
+}
+
+/// The share of a part in percent, rounded.
+fn percent(part: u64, whole: u64) -> u64 {
+    let whole = whole.max(1);
+    (part * 100 + whole / 2) / whole
+}
+
+fn segments(count: u64) -> String {
+    if count == 1 { "1 segment".to_owned() } else { format!("{count} segments") }
 }
 
 fn drops(report: &Report) -> String {
@@ -150,6 +160,12 @@ mod tests {
         let report = Report { lost: 3, seed: 99, ..Report::default() };
         let text = summary(&report);
         assert!(text.contains("FAILED (seed 99)") && text.contains("3 packets lost"), "{text}");
+    }
+
+    #[test]
+    fn shares_are_rounded_and_one_is_singular() {
+        assert_eq!([percent(2, 3), percent(1, 3), percent(1, 200), percent(0, 0)], [67, 33, 1, 0]);
+        assert_eq!([0, 1, 2].map(segments), ["0 segments", "1 segment", "2 segments"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! here: the `agent` serves the API around it, the `driver` runs the workers, and tests step both.
 
 mod error;
+mod flips;
 mod flows;
 mod instances;
 mod moves;

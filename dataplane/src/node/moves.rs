@@ -10,9 +10,9 @@ use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{Command as Next, Coordinator, Event as MoveEvent, Phase, Request};
 use weir_state_transfer::{InstanceId, MoveId, Nanos};
 
+use super::flips::Flips;
 use super::{Node, NodeError};
 use crate::moves::{HoldReport, MoveEnd, Outcome};
-use crate::steering::Steering;
 use crate::worker::{Command, Event, Flip, MoveSpec};
 
 /// The moves of a node: in progress, and the last that ended.
@@ -20,9 +20,7 @@ use crate::worker::{Command, Event, Flip, MoveSpec};
 pub(super) struct MoveBook {
     pub(super) coordinator: Coordinator,
     records: BTreeMap<MoveId, Record>,
-    /// Moves that have flipped, oldest first, from the oldest that has not ended on: what is
-    /// replayed when one of them is undone.
-    flipped: Vec<Flipped>,
+    flips: Flips,
     ended: VecDeque<MoveId>,
 }
 
@@ -38,30 +36,15 @@ struct Record {
     received_at_start: u64,
 }
 
-/// A move that has flipped.
-#[derive(Debug)]
-struct Flipped {
-    id: MoveId,
-    request: Request,
-    /// The table before it.
-    before: Steering,
-    done: bool,
-}
-
 /// Moves that are remembered when they have ended.
 const REMEMBERED: usize = 256;
-/// Moves that have flipped since the oldest that has not ended, and it.
-const FLIPPED: usize = 256;
-/// Those of them that may yet be undone while flows are steered by rules or one by one: each more
-/// doubles what is tried before a flip.
-const OPEN: usize = 8;
 
 impl MoveBook {
     pub(super) fn new(moves_max: usize, step: Duration) -> Self {
         Self {
             coordinator: Coordinator::new(moves_max, step),
             records: BTreeMap::new(),
-            flipped: Vec::new(),
+            flips: Flips::default(),
             ended: VecDeque::new(),
         }
     }
@@ -263,7 +246,7 @@ impl Node {
         let Some(spec) = self.spec(id) else { return };
         let before = self.steered.steering.clone();
         match before.moved(&spec.selection, spec.from, spec.to) {
-            Ok(_) if !self.all_may_be_undone(id) => self.give_up(
+            Ok(_) if !self.may_flip(id) => self.give_up(
                 id,
                 "steering might have no room for its rules if another move were undone: repeat it \
                  when the others have ended",
@@ -271,8 +254,7 @@ impl Node {
             Ok(steering) => {
                 if let Some(record) = self.moves.records.get_mut(&id) {
                     record.shown.flipped_ns = now.0;
-                    let request = record.request.clone();
-                    self.moves.flipped.push(Flipped { id, request, before, done: false });
+                    self.moves.flips.push(id, record.request.clone(), before);
                 }
                 let flip = Flip { id, to: spec.from_worker, back: false };
                 self.publish(steering, &[flip]);
@@ -289,49 +271,22 @@ impl Node {
         self.moves.coordinator.give_up(id);
     }
 
-    /// Whether steering has room for what is left when any of the moves in progress are undone,
-    /// with this one among them. Rules take different room without a move that came before them.
-    fn all_may_be_undone(&self, id: MoveId) -> bool {
+    /// Whether each move in progress could still be undone if this one flipped.
+    fn may_flip(&self, id: MoveId) -> bool {
         let Self { moves, .. } = self;
-        let Some(oldest) = moves.flipped.first() else { return true };
         let is_open = |id| moves.coordinator.get(id).is_some_and(|m| m.phase != Phase::Exporting);
-        let before = moves.flipped.iter().map(|flipped| (&flipped.request, is_open(flipped.id)));
-        let replay: Vec<_> = before.chain([(&moves.records[&id].request, true)]).collect();
-        if replay.len() > FLIPPED {
-            return false;
-        }
-        let by_bucket =
-            |(request, _): &(&Request, bool)| matches!(request.selection, Selection::Buckets(_));
-        if oldest.before.is_plain() && replay.iter().all(by_bucket) {
-            return true;
-        }
-        let open = replay.iter().filter(|(_, is_open)| *is_open).count();
-        open <= OPEN && every_replay_fits(&oldest.before, &replay)
+        moves.flips.may_follow(&moves.records[&id].request, is_open)
     }
 
-    /// Steers as if the move had not been: the moves that flipped since are replayed without it.
-    /// They concern other flows, or they would have waited, and fit, or they would have been
-    /// given up.
     fn flip_back(&mut self, id: MoveId) {
         let Some(spec) = self.spec(id) else { return };
-        let flipped = &mut self.moves.flipped;
-        let Some(place) = flipped.iter().position(|flipped| flipped.id == id) else { return };
-        let mut steering = flipped.remove(place).before;
-        for later in &mut flipped[place..] {
-            let Request { selection, from, to } = &later.request;
-            let moved = steering.moved(selection, *from, *to);
-            later.before = steering;
-            steering = moved.expect("tried in this order when the last of them flipped");
+        if let Some(steering) = self.moves.flips.undo(id) {
+            self.publish(steering, &[Flip { id, to: spec.to_worker, back: true }]);
         }
-        self.settle_flipped();
-        self.publish(steering, &[Flip { id, to: spec.to_worker, back: true }]);
     }
 
     fn end(&mut self, id: MoveId, now: Nanos) {
-        if let Some(flipped) = self.moves.flipped.iter_mut().find(|flipped| flipped.id == id) {
-            flipped.done = true;
-        }
-        self.settle_flipped();
+        self.moves.flips.end(id);
         if let Some(record) = self.moves.records.get_mut(&id) {
             record.spec = None;
             if record.shown.ended_ns == 0 {
@@ -345,12 +300,6 @@ impl Node {
         {
             self.moves.records.remove(&oldest);
         }
-    }
-
-    /// A move that is done is replayed in its place as long as one before it may be undone.
-    fn settle_flipped(&mut self) {
-        let settled = self.moves.flipped.iter().take_while(|flipped| flipped.done).count();
-        self.moves.flipped.drain(..settled);
     }
 
     fn spec(&self, id: MoveId) -> Option<Arc<MoveSpec>> {
@@ -374,15 +323,6 @@ impl Record {
             shown.hold_max_ns = hold_ns.max();
         }
     }
-}
-
-/// Whether the table has room for the moves in this order, with any that are open left out.
-fn every_replay_fits(table: &Steering, moves: &[(&Request, bool)]) -> bool {
-    let Some(((first, is_open), rest)) = moves.split_first() else { return true };
-    (!is_open || every_replay_fits(table, rest))
-        && table
-            .moved(&first.selection, first.from, first.to)
-            .is_ok_and(|moved| every_replay_fits(&moved, rest))
 }
 
 /// A filter that matches every flow says the same as all buckets, which are cheaper to move.

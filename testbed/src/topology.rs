@@ -61,11 +61,7 @@ impl Topology {
     }
 
     /// Makes the kernel of the router namespace the router: what Weir is compared with, and what
-    /// shows that the testbed itself loses nothing.
-    ///
-    /// Without an XDP program the router's ends have no ring that fills, so the hosts need no
-    /// queue; and what a queue holds is sent by whichever core happens to use it, so that packets
-    /// of a flow would overtake each other in the per-core backlogs of such ends.
+    /// shows that the testbed itself loses nothing. See [`Self::without_host_queues`].
     ///
     /// # Errors
     /// When a setting is refused.
@@ -79,6 +75,18 @@ impl Topology {
                 ip(&format!("-n {name} address add {address} dev {}", device(sap)))?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes the queues of the hosts away, where the kernel forwards and order matters.
+    ///
+    /// Without an XDP program the router's ends have no ring that fills, so the hosts need no
+    /// queue; and what a queue holds is sent by whichever core happens to use it, so that packets
+    /// of a flow would overtake each other in the per-core backlogs of such ends.
+    ///
+    /// # Errors
+    /// When they have been taken away before.
+    pub fn without_host_queues(&self) -> Result<()> {
         for host in &self.hosts {
             host.namespace.run(&format!("tc qdisc del dev {HOST_DEVICE} root"))?;
         }
@@ -125,10 +133,15 @@ impl Host {
         let (ipv4, ipv6) = (flow::ipv4(self.sap, ROUTER), flow::ipv6(self.sap, ROUTER));
         ip(&format!("-n {name} route add default via {ipv4}"))?;
         ip(&format!("-6 -n {name} route add default via {ipv6}"))?;
-        self.namespace
-            .run(&format!("tc qdisc add dev {HOST_DEVICE} root pfifo limit {HOST_QUEUE}"))?;
+        queue_at_host(&self.namespace)?;
         drop_behind_sink(&self.namespace)
     }
+}
+
+/// Has a host queue rather than drop while the other end takes nothing.
+pub(crate) fn queue_at_host(host: &Namespace) -> Result<()> {
+    host.run(&format!("tc qdisc add dev {HOST_DEVICE} root pfifo limit {HOST_QUEUE}"))?;
+    Ok(())
 }
 
 /// Drops the generator's packets behind the sink, so that the kernel of a host does not answer

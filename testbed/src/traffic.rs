@@ -236,6 +236,7 @@ mod tests {
         stay_on_this_core();
         let topology = Topology::new(2).unwrap();
         topology.forward_by_kernel().unwrap();
+        topology.without_host_queues().unwrap();
         warm_up(&topology).unwrap();
         topology
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::flow::DESTINATION_PORTS;
 use crate::namespace::Namespace;
 use crate::packet_socket::{PacketSocket, arriving_udp};
-use crate::topology::{HOST_DEVICE, addresses, drop_behind_sink, mac_text};
+use crate::topology::{HOST_DEVICE, addresses, drop_behind_sink, mac_text, queue_at_host};
 use crate::udp::{HOST, ROUTER};
 use crate::veth::{End, Veth};
 
@@ -34,6 +34,7 @@ impl Cable {
         };
         let cable = Veth::new(end(0), end(1), 1)?;
         for host in &hosts {
+            queue_at_host(host)?;
             drop_behind_sink(host)?;
         }
         Ok(Self { hosts, _cable: cable })

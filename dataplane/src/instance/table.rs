@@ -123,24 +123,26 @@ impl FlowTable {
         self.parts.iter().flatten().flat_map(|part| part.iter()).chain(self.own.iter())
     }
 
-    /// Looks at the next `sets` sets and takes out the entries that `wanted` says, at most
-    /// `max`; `None` when the whole table has been looked at. `cursor` begins at its default.
+    /// Takes out the entries that `wanted` says, set by set: at most as many sets are looked at and
+    /// entries taken as the two numbers allow, which become what is left of them. `cursor` begins
+    /// at its default.
     pub(crate) fn take_matching(
         &mut self,
         cursor: &mut Cursor,
-        (sets, max): (usize, usize),
+        (sets, entries): (&mut usize, &mut usize),
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Entry> {
         let mut taken = Vec::new();
-        for _ in 0..sets {
+        'sets: while *sets > 0 && *entries > 0 {
             let Some(part) = self.part_at(cursor) else { break };
+            *sets -= 1;
             for slot in part.in_set(cursor.set) {
-                if taken.len() == max {
-                    self.len -= taken.len();
-                    return taken;
+                if *entries == 0 {
+                    break 'sets;
                 }
                 if wanted(part.entry(slot)) {
                     taken.push(part.remove(slot));
+                    *entries -= 1;
                 }
             }
             cursor.set += 1;

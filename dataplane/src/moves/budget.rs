@@ -25,11 +25,6 @@ impl Budget {
         take(&mut self.packets)
     }
 
-    /// Whether another set may be looked at; it is then paid for.
-    pub(super) fn look(&mut self) -> bool {
-        take(&mut self.looks)
-    }
-
     /// Pays for what was looked at: a look that can not be cut short may cost more than is left.
     pub(super) fn looked_at(&mut self, count: usize) {
         self.looks = self.looks.saturating_sub(count);

@@ -229,15 +229,10 @@ impl SourceEnd {
             return true;
         }
         let (spec, hash) = (&self.spec, &forwarder.steering_hash);
-        let mut flows = Vec::new();
-        while !self.cursor.is_done() && budget.pieces > 0 && budget.look() {
-            let set = (1, budget.pieces);
-            let taken = instance.flows.take_matching(&mut self.cursor, set, |entry| {
-                spec.concerns(&entry.key, hash.hash(&entry.key))
-            });
-            budget.pieces -= taken.len();
-            flows.extend(taken);
-        }
+        let left = (&mut budget.looks, &mut budget.pieces);
+        let flows = instance.flows.take_matching(&mut self.cursor, left, |entry| {
+            spec.concerns(&entry.key, hash.hash(&entry.key))
+        });
         if !flows.is_empty() {
             self.send_flows(flows, forwarder);
         }

@@ -86,6 +86,9 @@ impl Owner {
         for worker in self.node.take_pushed() {
             self.threads.wake(worker);
         }
+        while let Some(gone) = self.node.poll_gone_port() {
+            tracing::warn!("{gone}");
+        }
         Ok(eventful)
     }
 

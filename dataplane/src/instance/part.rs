@@ -191,12 +191,14 @@ mod tests {
     /// How full a part may be is a matter of chance; this is what it can be relied on for.
     #[test]
     fn takes_two_thirds_of_its_room_whatever_the_keys() {
-        for seed in 0..4096 {
-            let hasher = FlowHasher::with_seed(seed);
-            let mut part = Part::new(64);
-            for n in 0..42 {
-                let slot = part.insert(Entry::new(key(n), Nanos(0)), hasher.hash(&key(n)));
-                assert!(slot.is_some(), "flow {n} of a part for 64, seed {seed}");
+        for flows in [8, 16, 64, 256, 1024] {
+            for seed in 0..4096 * 64 / u64::from(flows) {
+                let hasher = FlowHasher::with_seed(seed);
+                let mut part = Part::new(usize::from(flows));
+                for n in 0..flows * 2 / 3 {
+                    let slot = part.insert(Entry::new(key(n), Nanos(0)), hasher.hash(&key(n)));
+                    assert!(slot.is_some(), "flow {n} of a part for {flows}, seed {seed}");
+                }
             }
         }
     }

@@ -162,11 +162,10 @@ impl Node {
         eventful
     }
 
-    /// Lets time pass: undoes what takes too long, and notes which devices are gone.
+    /// Lets time pass: undoes what takes too long.
     pub fn handle_timeout(&mut self, now: Nanos) {
         self.moves.coordinator.handle_timeout(now);
         self.carry_on_moves(now);
-        self.note_ports_gone();
         self.flush_commands();
     }
 

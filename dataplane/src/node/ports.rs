@@ -215,16 +215,16 @@ impl Node {
         }
     }
 
-    /// Says of each port, once, that its device is gone.
-    pub(super) fn note_ports_gone(&mut self) {
-        for port in self.ports.values_mut() {
-            if !port.gone && port.queues.iter().any(|queue| queue.tx.gone.get() > 0) {
-                port.gone = true;
-                let note = "the device is gone: packets for this port are dropped as port_down";
-                tracing::warn!(port = %port.name, device = %port.device, "{note}");
-                port.mode_notes.push(note.to_owned());
-            }
-        }
+    /// A port whose device has been found to be gone, each once; its notes say so from then on.
+    pub fn poll_gone_port(&mut self) -> Option<String> {
+        let is_gone = |port: &&mut PortRecord| {
+            !port.gone && port.queues.iter().any(|queue| queue.tx.gone.get() > 0)
+        };
+        let port = self.ports.values_mut().find(is_gone)?;
+        port.gone = true;
+        let note = "the device is gone: packets for this port are dropped as port_down";
+        port.mode_notes.push(note.to_owned());
+        Some(format!("port {} (device {}): {note}", port.name, port.device))
     }
 
     /// Sums up what the ports have counted.

@@ -4,6 +4,7 @@
 mod cli;
 mod planner;
 mod process;
+mod readers;
 mod scaling;
 mod server;
 mod store;

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UnixListener, sync::mpsc};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, watch},
+};
 use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, UnixListenerStream},
@@ -35,6 +38,8 @@ pub(crate) struct Fake {
 struct Shared {
     model: Arc<Mutex<Model>>,
     clock: Clock,
+    /// Has a receiver for each listing of flows that is open.
+    listings: watch::Sender<()>,
 }
 
 impl Fake {
@@ -42,7 +47,7 @@ impl Fake {
     pub(crate) fn start(directory: &Path, instances: u32) -> Self {
         let socket = directory.join("dataplane.sock");
         let model = Arc::new(Mutex::new(Model::new(instances, 11)));
-        let shared = Shared { model, clock: Clock::start() };
+        let shared = Shared { model, clock: Clock::start(), listings: watch::Sender::new(()) };
         let (served, path) = (shared.clone(), socket.clone());
         let thread = run_thread(move |ready| async move {
             let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
@@ -72,6 +77,11 @@ impl Fake {
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.shared.model.lock().unwrap()
+    }
+
+    /// Listings of flows that are open.
+    pub(crate) fn listings(&self) -> usize {
+        self.shared.listings.receiver_count()
     }
 }
 
@@ -373,10 +383,15 @@ impl api::flow_service_server::FlowService for Shared {
         request: Request<api::ListFlowsRequest>,
     ) -> Answer<Self::ListFlowsStream> {
         let limit = request.into_inner().limit;
-        let flow =
-            |n| api::Flow { instance: 1, src: "10.0.0.2".into(), packets: n, ..Default::default() };
-        let all = (1..=5).map(|n| api::ListFlowsResponse { flows: vec![flow(n)] });
-        let limit = if limit == 0 { 5 } else { limit as usize };
-        stream(all.take(limit).collect())
+        let count = if limit == 0 { 5 } else { limit };
+        // Long listings are long in bytes too.
+        let src = if count > 5 { "x".repeat(64 << 10) } else { "10.0.0.2".to_owned() };
+        let open = self.listings.subscribe();
+        let messages = (1..=count).map(move |packets| {
+            let _open_until_the_stream_is_dropped = &open;
+            let flow = api::Flow { instance: 1, src: src.clone(), packets, ..Default::default() };
+            Ok(api::ListFlowsResponse { flows: vec![flow] })
+        });
+        ok(Box::pin(tokio_stream::iter(messages)))
     }
 }

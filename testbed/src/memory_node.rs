@@ -51,6 +51,8 @@ pub struct Plan {
     pub port_ring: usize,
     /// The addresses of each port; its host has the one behind each.
     pub addresses: fn(u8) -> Vec<IpNet>,
+    /// Packets that may wait for a next hop at a worker.
+    pub parked: u32,
     /// How long a flow may be idle.
     pub flow_timeout: Duration,
     /// Bounds of the node.
@@ -77,6 +79,7 @@ impl Default for Plan {
             frames: 1024,
             port_ring: 64,
             addresses: |port| vec![format!("10.0.{port}.1/24").parse().expect("an address")],
+            parked: 64,
             flow_timeout: Duration::from_secs(60),
             limits,
         }
@@ -115,7 +118,7 @@ impl MemoryNode {
             port_addresses: addresses.into(),
             neighbours_max: 64 * usize::from(plan.ports),
             flow_timeout: plan.flow_timeout,
-            park: ParkedLimits { packets_max: 64, each_max: 64 },
+            park: ParkedLimits { packets_max: plan.parked, each_max: plan.parked },
             icmp_errors: 1000,
         };
         let identity = Identity { incarnation: seed, pid: 0, poll: "stepped" };

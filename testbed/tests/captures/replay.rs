@@ -195,6 +195,8 @@ pub(crate) fn node(seed: u64) -> MemoryNode {
         queues: QUEUES,
         frames: 8 * PORT_RING as u32,
         port_ring: PORT_RING,
+        // The worker that answers for a next hop may long not have its turn.
+        parked: 8 * PORT_RING as u32,
         addresses,
         ..Plan::default()
     };

@@ -53,6 +53,13 @@ pub struct Plan {
     pub addresses: fn(u8) -> Vec<IpNet>,
     /// Packets that may wait for a next hop at a worker.
     pub parked: u32,
+    /// Whether the hosts are known; otherwise the router asks for them, and whoever holds the
+    /// wires answers with [`MemoryNode::answer`].
+    pub hosts_known: bool,
+    /// Bounds and times of the neighbours of a port.
+    pub neighbours: OwnerLimits,
+    /// ICMP errors that one worker may send in a second.
+    pub icmp_errors: u32,
     /// How long a flow may be idle.
     pub flow_timeout: Duration,
     /// Bounds of the node.
@@ -80,6 +87,16 @@ impl Default for Plan {
             port_ring: 64,
             addresses: |port| vec![format!("10.0.{port}.1/24").parse().expect("an address")],
             parked: 64,
+            hosts_known: true,
+            neighbours: OwnerLimits {
+                entries_max: 64,
+                unresolved_max: 16,
+                retry: Duration::from_secs(1),
+                tries: 3,
+                reachable: Duration::from_secs(3600),
+                requests_per_second: 1000,
+            },
+            icmp_errors: 1000,
             flow_timeout: Duration::from_secs(60),
             limits,
         }
@@ -119,7 +136,7 @@ impl MemoryNode {
             neighbours_max: 64 * usize::from(plan.ports),
             flow_timeout: plan.flow_timeout,
             park: ParkedLimits { packets_max: plan.parked, each_max: plan.parked },
-            icmp_errors: 1000,
+            icmp_errors: plan.icmp_errors,
         };
         let identity = Identity { incarnation: seed, pid: 0, poll: "stepped" };
         let cores = vec![None; plan.workers];
@@ -202,6 +219,18 @@ impl MemoryNode {
         Some(packet)
     }
 
+    /// The host at a port answers a request of the router for its link address (RFC 826); its
+    /// answer comes in by a queue. Whether the port could receive it.
+    pub fn answer(&mut self, port: PortId, queue: u16) -> bool {
+        let PortId(number) = port;
+        let (router, host_ip) = (port_mac(number).0, host(number).octets());
+        let mut frame =
+            [&router[..], &host_mac(number).0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+        frame.extend(host_mac(number).0.iter().chain(&host_ip));
+        frame.extend(router.iter().chain(&[host_ip[0], host_ip[1], number, 1]));
+        self.wires.get_mut(&(port, queue)).is_some_and(|wire| wire.inject(&frame))
+    }
+
     fn add_port(&mut self, port: u8, plan: &Plan, adjacencies: &AdjacencyTable) {
         let id = PortId(port);
         let mut queues = Vec::new();
@@ -211,17 +240,9 @@ impl MemoryNode {
             let rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
             queues.push((rx, TxQueue::new(id, Tx::Memory(tx))));
         }
-        let limits = OwnerLimits {
-            entries_max: 64,
-            unresolved_max: 16,
-            retry: Duration::from_secs(1),
-            tries: 3,
-            reachable: Duration::from_secs(3600),
-            requests_per_second: 1000,
-        };
-        let mut owner = Owner::new(id, limits, adjacencies.clone());
+        let mut owner = Owner::new(id, plan.neighbours, adjacencies.clone());
         let addresses = (plan.addresses)(port);
-        for address in &addresses {
+        for address in addresses.iter().filter(|_| plan.hosts_known) {
             owner.add_static(behind(address.addr()), host_mac(port), self.now);
         }
         self.node.add_port(PortSetup {

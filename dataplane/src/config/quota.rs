@@ -45,9 +45,11 @@ impl Quota {
             format!("received, outside those rings, a burst of {queues} queues (queues)"),
             queues * BURST as u64,
         ));
+        // A source keeps packets of a move that is undone, or takes along what is parked.
+        let ends = u64::from(moves.hold) + u64::from(moves.hold.max(neighbour.park));
         places.push((
-            format!("held at both ends of {} moves (hold, moves_max)", moves.moves_max),
-            2 * u64::from(moves.moves_max) * u64::from(moves.hold),
+            format!("held at both ends of {} moves (hold, park, moves_max)", moves.moves_max),
+            u64::from(moves.moves_max) * ends,
         ));
         places.push((
             format!("packets that wait for neighbours, {workers} workers (park)"),

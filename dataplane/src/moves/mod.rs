@@ -2,6 +2,7 @@
 
 mod budget;
 mod destination;
+mod drain;
 mod end;
 mod source;
 
@@ -9,10 +10,12 @@ use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::mark::Verdict;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
-use crate::worker::{Event, Forwarder, Held, Instances, Item, Message, MoveSpec, Packet};
+use crate::worker::{Event, Forwarder, Held, Instances, Message, MoveSpec, Packet};
 
 use budget::Budget;
 use destination::DestinationEnd;
+use drain::Drain;
+pub(crate) use drain::DrainTarget;
 use end::End;
 pub use end::MoveEnd;
 pub(crate) use end::{HoldReport, Outcome};
@@ -50,17 +53,6 @@ impl Group {
         }
     }
 }
-
-/// Frames handed over for transmission that a source waits for.
-#[derive(Debug)]
-struct Drain {
-    id: MoveId,
-    source: WorkerId,
-    target: DrainTarget,
-}
-
-/// How many packets each transmit queue must have completed.
-pub(crate) type DrainTarget = Vec<u64>;
 
 /// What is to be done with a packet that came to an instance.
 #[derive(Debug)]
@@ -147,8 +139,7 @@ impl Moves {
     ) {
         match message {
             Message::Drain => {
-                let target = context.forwarder.drain_target();
-                self.drains.push(Drain { id, source: sender, target });
+                self.drains.push(Drain::new(id, sender, context.forwarder));
             }
             Message::Drained
             | Message::Pull(_)
@@ -172,7 +163,7 @@ impl Moves {
     /// Carries the moves on by a bounded piece; whether one has more to do at once. They share
     /// the budget of a round, and each is the first to spend it in its turn.
     pub(crate) fn step(&mut self, now: Nanos, context: &mut Context<'_>) -> bool {
-        self.answer_drains(context.forwarder);
+        self.drains.retain(|drain| !drain.answer(context.forwarder));
         let mut budget = Budget::ROUND;
         let mut busy = false;
         let turn = self.ends.len().min(1);
@@ -188,16 +179,6 @@ impl Moves {
             context.forwarder.tell(Event::Ended(self.ends.remove(place)));
         }
         busy
-    }
-
-    fn answer_drains(&mut self, forwarder: &mut Forwarder) {
-        self.drains.retain(|drain| {
-            let left = forwarder.has_drained(&drain.target);
-            if left {
-                forwarder.hand_out(drain.source, Item::Move(drain.id, Message::Drained));
-            }
-            !left
-        });
     }
 
     fn source(&mut self, id: MoveId) -> Option<&mut SourceEnd> {

@@ -8,7 +8,8 @@ use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{Source, UndoAnswer};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 
-use super::{Budget, Context, DrainTarget, HoldReport, Intercepted, Outcome, settle};
+use super::drain::Departure;
+use super::{Budget, Context, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Cursor, Entry, Instance};
 use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
 
@@ -16,7 +17,7 @@ use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
 pub(super) struct SourceEnd {
     spec: Arc<MoveSpec>,
     source: Source<Held>,
-    drain: Option<DrainWait>,
+    departure: Departure,
     pulls: VecDeque<FlowKey>,
     cursor: Cursor,
     /// Buckets to hand over, last first.
@@ -24,14 +25,6 @@ pub(super) struct SourceEnd {
     exporting: bool,
     outcome: Option<Outcome>,
     report: HoldReport,
-}
-
-/// What must have left before the export begins.
-#[derive(Debug)]
-struct DrainWait {
-    target: DrainTarget,
-    /// Workers that transmit for this one and have not answered.
-    others: usize,
 }
 
 impl SourceEnd {
@@ -46,7 +39,7 @@ impl SourceEnd {
         Self {
             spec,
             source,
-            drain: None,
+            departure: Departure::default(),
             pulls: VecDeque::with_capacity(pulls),
             cursor,
             buckets,
@@ -61,7 +54,7 @@ impl SourceEnd {
     }
 
     pub(super) fn kept(&self) -> usize {
-        self.source.kept()
+        self.source.kept() + self.departure.waiting()
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
@@ -92,11 +85,7 @@ impl SourceEnd {
 
     pub(super) fn message(&mut self, message: Message, forwarder: &mut Forwarder) {
         match message {
-            Message::Drained => {
-                if let Some(drain) = &mut self.drain {
-                    drain.others = drain.others.saturating_sub(1);
-                }
-            }
+            Message::Drained => self.departure.other_has_drained(),
             Message::Pull(key) => self.pulls.push_back(key),
             Message::Undo => {
                 let answer = self.source.undo();
@@ -129,7 +118,7 @@ impl SourceEnd {
             if budget.looks == 0 {
                 return true;
             }
-            if self.has_left(budget, context.forwarder) {
+            if self.departure.is_over(&self.spec, budget, context.forwarder) {
                 self.source.drained();
             }
         }
@@ -149,41 +138,13 @@ impl SourceEnd {
         self.source.kept() > 0
     }
 
-    /// Whether all that was processed before the last marker has left the node.
-    fn has_left(&mut self, budget: &mut Budget, forwarder: &mut Forwarder) -> bool {
-        if self.is_parked(budget, forwarder) {
-            return false;
-        }
-        if self.drain.is_none() {
-            let mut others = 0;
-            for worker in forwarder.transmitters() {
-                others += 1;
-                let id = self.spec.id;
-                forwarder.hand_out(worker, Item::Move(id, Message::Drain));
-            }
-            self.drain = Some(DrainWait { target: forwarder.drain_target(), others });
-        }
-        self.drain
-            .as_ref()
-            .is_some_and(|drain| drain.others == 0 && forwarder.has_drained(&drain.target))
-    }
-
-    /// Whether a packet under the move waits for its next hop. What is parked leaves later than
-    /// what is sent, so the drain is counted from when nothing is.
-    fn is_parked(&self, budget: &mut Budget, forwarder: &Forwarder) -> bool {
-        let mut looked = 0;
-        let parked = forwarder.is_parked(|meta| {
-            looked += 1;
-            self.spec.concerns(&meta.key, meta.hash)
-        });
-        budget.looked_at(looked);
-        parked
-    }
-
     fn export(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
         if !self.exporting {
             self.exporting = true;
             context.forwarder.tell(Event::Exporting(self.spec.id));
+        }
+        if !self.departure.hand_over(self.spec.to_worker, budget, context.forwarder) {
+            return true;
         }
         let Some(instance) = context.instances.find(self.spec.from) else {
             debug_assert!(false, "an instance that owns flows is not removed");

@@ -71,7 +71,19 @@ impl<T> Parked<T> {
     /// Gives the packet back with [`DropReason::ParkFull`] at either quota.
     pub fn park(&mut self, port: PortId, next_hop: IpAddr, item: T) -> Result<bool, Refused<T>> {
         let waiting = self.queues.get(&(port, next_hop)).map_or(0, |queue| queue.len);
-        if self.free == END || waiting >= self.limits.each_max {
+        if waiting >= self.limits.each_max {
+            return Err(Refused(item, DropReason::ParkFull));
+        }
+        self.take_in(port, next_hop, item)
+    }
+
+    /// Parks a packet that comes out of a park, where it had its place: the quota of one neighbour
+    /// does not bound it, that of all does.
+    ///
+    /// # Errors
+    /// Gives the packet back with [`DropReason::ParkFull`] when no slot is free.
+    pub fn take_in(&mut self, port: PortId, next_hop: IpAddr, item: T) -> Result<bool, Refused<T>> {
+        if self.free == END {
             return Err(Refused(item, DropReason::ParkFull));
         }
         let place = self.free;
@@ -79,15 +91,13 @@ impl<T> Parked<T> {
         self.free = slot.next;
         *slot = Slot { item: Some(item), next: END };
         self.len += 1;
-        let alone = Queue { first: place, last: place, len: 1 };
-        if waiting == 0 {
+        let Some(queue) = self.queues.get_mut(&(port, next_hop)) else {
+            let alone = Queue { first: place, last: place, len: 1 };
             self.queues.insert((port, next_hop), alone);
             return Ok(true);
-        }
-        if let Some(queue) = self.queues.get_mut(&(port, next_hop)) {
-            self.slots[queue.last as usize].next = place;
-            (queue.last, queue.len) = (place, queue.len + 1);
-        }
+        };
+        self.slots[queue.last as usize].next = place;
+        (queue.last, queue.len) = (place, queue.len + 1);
         Ok(false)
     }
 
@@ -120,9 +130,32 @@ impl<T> Parked<T> {
         self.len > 0 && self.queues.contains_key(&(port, next_hop))
     }
 
-    /// Whether a packet waits that `selected` picks: a move must not overtake it.
-    pub fn any(&self, selected: impl FnMut(&T) -> bool) -> bool {
-        self.len > 0 && self.slots.iter().filter_map(|slot| slot.item.as_ref()).any(selected)
+    /// Takes out the packets that `selected` picks, those for one neighbour in order.
+    pub fn extract(&mut self, mut selected: impl FnMut(&T) -> bool) -> Vec<(PortId, IpAddr, T)> {
+        let mut taken = Vec::new();
+        let queues: Vec<_> = self.queues.iter().map(|(place, queue)| (*place, queue.len)).collect();
+        for ((port, next_hop), len) in queues {
+            // Once around: what stays goes to the end.
+            for _ in 0..len {
+                let Some(item) = self.pop(port, next_hop) else { break };
+                if selected(&item) {
+                    taken.push((port, next_hop, item));
+                } else {
+                    let back = self.take_in(port, next_hop, item);
+                    debug_assert!(back.is_ok(), "its slot is free");
+                }
+            }
+        }
+        taken
+    }
+
+    /// How many packets wait that `selected` picks.
+    pub fn count(&self, mut selected: impl FnMut(&T) -> bool) -> usize {
+        if self.len == 0 {
+            return 0;
+        }
+        let items = self.slots.iter().filter_map(|slot| slot.item.as_ref());
+        items.filter(|item| selected(item)).count()
     }
 
     /// How many packets wait.
@@ -181,15 +214,32 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_is_found_while_one_of_its_packets_waits() {
+    fn a_selection_is_counted_and_taken_out_and_the_rest_keeps_its_order() {
         let mut parked = Parked::new(LIMITS);
-        parked.park(PORT, ip(1), 7).unwrap();
+        for packet in 1..=4 {
+            parked.park(PORT, ip(1), packet).unwrap();
+        }
         parked.park(PORT, ip(2), 8).unwrap();
-        assert!(parked.any(|packet| *packet == 7));
-        parked.pop(PORT, ip(1));
-        assert!(!parked.any(|packet| *packet == 7));
-        assert_eq!(parked.drain().collect::<Vec<_>>(), [8]);
+        let even = |packet: &u32| packet.is_multiple_of(2);
+        assert_eq!(parked.count(even), 3);
+        let mut taken = parked.extract(even);
+        taken.sort_by_key(|(_, next_hop, _)| *next_hop);
+        assert_eq!(taken, [(PORT, ip(1), 2), (PORT, ip(1), 4), (PORT, ip(2), 8)]);
+        assert_eq!((parked.count(even), parked.len()), (0, 2));
+        assert!(!parked.waits_for(PORT, ip(2)));
+        assert_eq!((parked.pop(PORT, ip(1)), parked.pop(PORT, ip(1))), (Some(1), Some(3)));
         assert!(parked.is_empty());
+    }
+
+    #[test]
+    fn what_comes_out_of_a_park_is_bounded_by_all_places_only() {
+        let mut parked = Parked::new(LIMITS);
+        for packet in 0..10 {
+            assert_eq!(parked.take_in(PORT, ip(1), packet).unwrap(), packet == 0);
+        }
+        assert!(parked.take_in(PORT, ip(1), 10).is_err());
+        assert!(parked.park(PORT, ip(2), 10).is_err());
+        assert_eq!(parked.drain().collect::<Vec<_>>(), Vec::from_iter(0..10));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum Item {
     Local(Packet),
     /// A frame to transmit, to the worker that owns the port's transmit queue.
     Transmit(PortId, Frame),
+    /// A packet that has been processed and waits for its next hop, to the worker that its flow
+    /// moves to.
+    Parked(PortId, IpAddr, Packet),
     /// A worker wants to know the link address of a next hop; to the port's owner.
     Resolve(PortId, IpAddr),
     /// What became of a resolution; from the port's owner to all.
@@ -90,6 +93,7 @@ impl Item {
             Self::Packet(..)
             | Self::Local(_)
             | Self::Transmit(..)
+            | Self::Parked(..)
             | Self::Move(_, Message::Relay(_)) => 1,
             Self::Resolve(..)
             | Self::Resolved(_)

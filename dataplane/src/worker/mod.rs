@@ -258,7 +258,9 @@ impl Worker {
         self.forwarder.counters.handed_in.add(packets);
         self.forwarder.in_hand.take_up(packets > 0);
         match &item {
-            Item::Transmit(..) => self.forwarder.fault(FaultStage::Transmitted),
+            Item::Transmit(..) | Item::Parked(..) => {
+                self.forwarder.fault(FaultStage::Transmitted);
+            }
             _ if packets > 0 => self.forwarder.fault(FaultStage::Taken),
             _ => {}
         }
@@ -266,6 +268,7 @@ impl Worker {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
             Item::Transmit(port, frame) => self.forwarder.send(port, frame),
+            Item::Parked(port, address, packet) => self.forwarder.wait_here(port, address, packet),
             Item::Resolve(port, address) => self.forwarder.resolve_for_others(port, address),
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),
             Item::Marker { id, back } => self.moves.marker(sender, id, back),

@@ -42,7 +42,8 @@ pub enum FaultStage {
     Local,
     /// Let go because its next hop was resolved, or was not.
     Resolved,
-    /// Taken from the ring of a worker that has processed it, to be transmitted.
+    /// Taken from the ring of a worker that has processed it, to be transmitted or to wait for its
+    /// next hop.
     Transmitted,
 }
 

@@ -83,7 +83,27 @@ impl Resolver {
 impl Forwarder {
     /// Parks a packet until its next hop is known, and asks the port's owner for it.
     pub(super) fn wait(&mut self, port: PortId, address: IpAddr, packet: Packet) {
-        let is_first = match self.resolver.parked.park(port, address, packet) {
+        let parked = self.resolver.parked.park(port, address, packet);
+        self.ask_for_first(port, address, parked);
+    }
+
+    /// Goes on with a packet that waited for its next hop at the worker that its flow came from.
+    pub(super) fn wait_here(&mut self, port: PortId, address: IpAddr, packet: Packet) {
+        if let Some(id) = self.resolver.find(port, address) {
+            let Packet { frame, meta, port: came_by } = packet;
+            return self.send_via(id, frame, &meta, came_by);
+        }
+        let parked = self.resolver.parked.take_in(port, address, packet);
+        self.ask_for_first(port, address, parked);
+    }
+
+    fn ask_for_first(
+        &mut self,
+        port: PortId,
+        address: IpAddr,
+        parked: Result<bool, Refused<Packet>>,
+    ) {
+        let is_first = match parked {
             Ok(is_first) => is_first,
             Err(Refused(packet, reason)) => return self.drop_packet(packet, reason),
         };
@@ -172,13 +192,21 @@ impl Forwarder {
         self.tell(Event::Neighbours(query, found));
     }
 
-    /// Whether a packet waits for its next hop that `selected` picks.
-    pub(crate) fn is_parked(&self, mut selected: impl FnMut(&Meta) -> bool) -> bool {
-        self.resolver.parked.any(|packet| selected(&packet.meta))
+    /// How many packets wait for their next hops that `selected` picks.
+    pub(crate) fn count_parked(&self, mut selected: impl FnMut(&Meta) -> bool) -> usize {
+        self.resolver.parked.count(|packet| selected(&packet.meta))
+    }
+
+    /// Takes out the packets that `selected` picks, with the next hops that they wait for.
+    pub(crate) fn unpark(
+        &mut self,
+        mut selected: impl FnMut(&Meta) -> bool,
+    ) -> Vec<(PortId, IpAddr, Packet)> {
+        self.resolver.parked.extract(|packet| selected(&packet.meta))
     }
 
     /// Packets that wait for their next hop.
-    pub(super) fn parked_len(&self) -> usize {
+    pub(crate) fn parked_len(&self) -> usize {
         self.resolver.parked.len()
     }
 

@@ -195,3 +195,30 @@ fn a_device_that_is_gone_holds_up_no_move_and_costs_the_other_ports_nothing() {
     assert!(drops.iter().all(excused), "{drops:?}");
     assert_eq!(balance.overload, 0, "{balance:?}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn packets_to_a_host_that_does_not_answer_hold_up_no_move() {
+    let pair = Pair::new();
+    let mut ping = pair.setup.topology.hosts[0].namespace.command("ping");
+    ping.args(["-n", "-q", "-i", "0.01", "-w", "60", "10.0.3.99"]);
+    let mut in_vain = ping.stdout(Stdio::null()).spawn().unwrap();
+    let waited_in_vain = ["neighbour_unresolved", "park_full"];
+    let excused = |drop: &String| waited_in_vain.iter().any(|reason| drop.ends_with(reason));
+    // From here on some wait at any time, for longer than a step of a move may take.
+    until("a packet too many", LIMIT, || {
+        pair.setup.transit_drops().iter().any(excused).then_some(())
+    })
+    .unwrap();
+    let moves = pair.to_and_fro(3, &Selection::Buckets("0-4095".to_owned()));
+    in_vain.kill().unwrap();
+    in_vain.wait().unwrap();
+
+    assert!(moves.iter().all(|ended| ended.flows > 0), "{moves:?}");
+    let report = pair.traffic.stop().unwrap();
+    assert!(report.is_clean(), "{:?} of {}, {} lost", report.tally, report.sent, report.lost);
+    let drops = pair.setup.transit_drops();
+    println!("{drops:?}");
+    assert!(drops.iter().all(excused), "{drops:?}");
+    pair.setup.dataplane.balance_at_rest().unwrap();
+}

@@ -41,6 +41,8 @@ pub(crate) enum Action {
     RemoveWorker(WorkerId),
     /// The device of a port goes down, or comes up.
     Link(PortId, bool),
+    /// A host answers by a queue of the router, if it was asked for its link address.
+    Answer(PortId, u16),
     /// A worker panics.
     Panic(WorkerId, Fault),
 }
@@ -87,6 +89,10 @@ fn seldom(world: &World, worker: WorkerId, rng: &mut Rng) -> Action {
         7 if world.shape.panics => Action::Panic(worker, fault(rng)),
         8..12 if world.shape.links_fail => {
             Action::Link(PortId(rng.u8(..world.shape.plan.ports)), rng.u8(..3) == 0)
+        }
+        12.. if world.shape.hosts_unknown => {
+            let (port, queue) = wire(world, rng);
+            Action::Answer(port, queue)
         }
         _ => Action::Node,
     }

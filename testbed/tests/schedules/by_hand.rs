@@ -22,8 +22,11 @@ const OUT: PortId = PortId(1);
 
 /// A node with active instances on its second worker.
 fn node(instances: usize) -> (MemoryNode, Vec<InstanceId>) {
-    let plan = Plan { port_ring: 1024, frames: 16_384, ..Plan::default() };
-    let mut node = MemoryNode::new(&plan, 7);
+    node_of(&Plan { port_ring: 1024, frames: 16_384, ..Plan::default() }, instances)
+}
+
+fn node_of(plan: &Plan, instances: usize) -> (MemoryNode, Vec<InstanceId>) {
+    let mut node = MemoryNode::new(plan, 7);
     let (change, mut destinations) = (api::Change::default(), Vec::new());
     while destinations.len() < instances {
         let name = format!("i{}", node.node.list_instances(node.now).instances.len());
@@ -173,6 +176,46 @@ fn a_port_that_is_down_holds_up_no_move_and_nothing_overtakes_what_waits_there()
     assert_eq!(drops, [("port_down", 2)]);
     let balance = counters.balance.unwrap();
     assert_eq!((balance.unaccounted, balance.in_rings), (0, 0), "{balance:?}");
+}
+
+#[test]
+fn a_packet_that_waits_for_its_next_hop_holds_up_no_move_and_goes_with_it() {
+    let plan = Plan { port_ring: 1024, frames: 16_384, hosts_known: false, ..Plan::default() };
+    for selection in ["buckets", "filter"] {
+        let (mut node, destinations) = node_of(&plan, 1);
+        for payload in 1..=60 {
+            inject(&mut node, 0, 1000, payload);
+        }
+        let step = |node: &mut MemoryNode| {
+            for _ in 0..100 {
+                node.step_node();
+                node.step_worker(SOURCE);
+                node.step_worker(DESTINATION);
+            }
+        };
+        step(&mut node);
+        let id = match selection {
+            "buckets" => start(&mut node, destinations[0], "0-4095"),
+            _ => start_by_port(&mut node, FIRST, destinations[0], 1000),
+        };
+        let before = node.now;
+        for payload in 61..=64 {
+            inject(&mut node, 1, 1000, payload);
+        }
+        step(&mut node);
+        assert_eq!((phase(&node, id), node.now), (api::MovePhase::Done, before), "{selection}");
+
+        let asked = (0..2).find_map(|queue| node.take(OUT, queue)).unwrap();
+        assert_eq!(asked[12..14], [8, 6], "{selection}: {asked:02x?}");
+        assert!(node.answer(OUT, 0));
+        node.settle();
+        let left: Vec<_> = std::iter::from_fn(|| take(&mut node, 1)).collect();
+        assert_eq!(left, Vec::from_iter(1..=64), "{selection}");
+        node.settle();
+        let counters = node.node.counters();
+        assert!(counters.drops.is_empty(), "{selection}: {:?}", counters.drops);
+        assert_eq!(counters.balance.unwrap().unaccounted, 0, "{selection}");
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) struct Summary {
     pub(crate) held: u64,
     pub(crate) hold_full: u64,
     pub(crate) port_down: u64,
+    pub(crate) unresolved: u64,
     pub(crate) panics: u64,
     pub(crate) workers_left: u64,
 }
@@ -35,6 +36,7 @@ impl Summary {
         self.held += other.held;
         self.hold_full += other.hold_full;
         self.port_down += other.port_down;
+        self.unresolved += other.unresolved;
         self.panics += other.panics;
         self.workers_left += other.workers_left;
     }
@@ -86,6 +88,7 @@ impl World {
             let excused = match drop.reason.as_str() {
                 "hold_full" => self.shape.hold_may_fill(),
                 "port_down" => self.shape.links_fail,
+                "neighbour_unresolved" => self.shape.hosts_unknown,
                 "worker_panic" => drop.packets <= self.panics,
                 "poisoned" => self.panics > 0,
                 _ => false,
@@ -100,8 +103,9 @@ impl World {
             return Err(Kind::Lost.at(format!("{lost} did not leave, {dropped} were dropped")));
         }
         let balance = counters.balance.unwrap_or_default();
-        let rest = (balance.held, balance.in_rings, balance.overload, balance.generated);
-        if balance.unaccounted != 0 || rest != (0, 0, 0, 0) {
+        let rest = (balance.held, balance.in_rings, balance.overload);
+        let asked = balance.generated > 0;
+        if balance.unaccounted != 0 || rest != (0, 0, 0) || asked != self.shape.hosts_unknown {
             return Err(Kind::Balance.at(format!("{balance:?}")));
         }
         let frames: u64 = counters.frames.iter().map(|place| place.frames).sum();
@@ -131,8 +135,8 @@ impl World {
         let records = self.records()?;
         for flow in &self.reference.flows {
             let kept: Vec<_> = records.iter().filter(|record| record.key == flow.key).collect();
-            // What a port that is down drops has been counted by its flow.
-            if self.dropped_at_links() == 0 {
+            // What is dropped at the way out has been counted by its flow.
+            if self.dropped_outside() == 0 {
                 flow.check_state(&kept, self.node.now)?;
             }
             let owner = self.reference.owner(flow, |id| self.is_done(id));
@@ -237,7 +241,8 @@ impl World {
             summary.held += shown.held;
             summary.hold_full += shown.hold_full_drops;
         }
-        summary.port_down = self.dropped_at_links();
+        summary.port_down = self.dropped("port_down");
+        summary.unresolved = self.dropped("neighbour_unresolved");
         summary.panics = self.panics;
         summary.workers_left = self.workers_left;
         summary

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use weir_dataplane::neighbour::OwnerLimits;
 use weir_dataplane::node::Limits;
 
 use crate::memory_node::Plan;
@@ -26,6 +27,8 @@ pub(crate) struct Shape {
     pub(crate) workers_change: bool,
     /// Whether devices go down.
     pub(crate) links_fail: bool,
+    /// Whether hosts must be asked for their link addresses, and answer late or not at all.
+    pub(crate) hosts_unknown: bool,
     /// How slow the first worker is: it takes one turn in so many that it is offered.
     pub(crate) laziness: u32,
 }
@@ -37,6 +40,7 @@ impl Shape {
         let ports = rng.u8(2..=3);
         // With a queue less than workers, one worker transmits for another.
         let queues = if rng.u8(..4) == 0 { workers - 1 } else { workers };
+        let hosts_unknown = seed % 5 == 1 && !seed.is_multiple_of(4);
         let port_ring = if rng.bool() { 16 } else { 64 };
         let lent = usize::from(ports) * queues * port_ring;
         let limits = Limits {
@@ -58,6 +62,10 @@ impl Shape {
             port_ring,
             flow_timeout: FLOW_TIMEOUT,
             limits,
+            hosts_known: !hosts_unknown,
+            neighbours: NEIGHBOURS,
+            // An error would wait for its next hop itself.
+            icmp_errors: if hosts_unknown { 0 } else { 1000 },
             ..Plan::default()
         };
         Self {
@@ -65,11 +73,14 @@ impl Shape {
             // A worker without an instance may leave.
             instances: if workers_change { 2 } else { rng.usize(3..=4) },
             flows: rng.usize(6..=24),
-            credit: port_ring,
+            // Requests for link addresses need some room.
+            credit: if hosts_unknown { port_ring / 2 } else { port_ring },
             steps: rng.usize(150..450),
-            panics: rng.u8(..5) == 0,
+            // A panic loses an answer as well.
+            panics: rng.u8(..5) == 0 && !hosts_unknown,
             workers_change,
             links_fail: seed.is_multiple_of(4),
+            hosts_unknown,
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         }
     }
@@ -79,6 +90,16 @@ impl Shape {
         self.credit > self.plan.limits.hold
     }
 }
+
+/// A host fails, or is asked for again, within the time of a schedule.
+const NEIGHBOURS: OwnerLimits = OwnerLimits {
+    entries_max: 64,
+    unresolved_max: 16,
+    retry: Duration::from_millis(2),
+    tries: 3,
+    reachable: Duration::from_millis(500),
+    requests_per_second: 1000,
+};
 
 /// How long a flow may be idle.
 pub(crate) const FLOW_TIMEOUT: Duration = Duration::from_secs(60);

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) workers_left: u64,
     /// Frames that were taken and not completed.
     air: BTreeMap<(PortId, u16), VecDeque<Frame>>,
+    /// How often the host at each port was asked for its link address and has not answered.
+    asked: BTreeMap<PortId, u64>,
     /// Packets that were completed before they were taken.
     early: BTreeMap<(PortId, u16), VecDeque<Vec<u8>>>,
     fault: Option<Fault>,
@@ -40,8 +42,9 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let mut shape = Shape::new(&mut rng, seed);
         if fault.is_some() {
-            // A splice would be lost with its worker, and a panic or a link excuses a loss.
+            // A splice would be lost with its worker, and a panic, a link or a host excuses a loss.
             (shape.workers_change, shape.panics, shape.links_fail) = (false, false, false);
+            (shape.hosts_unknown, shape.plan.hosts_known) = (false, true);
         }
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);
@@ -58,6 +61,7 @@ impl World {
             panics: 0,
             workers_left: 0,
             air: BTreeMap::new(),
+            asked: BTreeMap::new(),
             early: BTreeMap::new(),
             fault,
             relays,
@@ -126,6 +130,7 @@ impl World {
             Action::AddWorker => excuse(self.node.node.add_worker(&change, None))?,
             Action::RemoveWorker(id) => excuse(self.node.node.remove_worker(&change, *id))?,
             Action::Link(port, up) => self.link(*port, *up),
+            Action::Answer(port, queue) => self.answer(*port, *queue),
             Action::Panic(id, fault) => {
                 self.panics += 1;
                 excuse(self.node.node.panic_worker(*id, *fault))?;
@@ -161,7 +166,7 @@ impl World {
 
     /// A packet comes in, if there are not too many inside and the port can receive it.
     pub(crate) fn inject(&mut self, flow: usize, lane: usize) {
-        if self.reference.outstanding() - self.dropped_at_links() >= self.shape.credit as u64 {
+        if self.reference.outstanding() - self.dropped_outside() >= self.shape.credit as u64 {
             return;
         }
         let packet = self.reference.next(flow, lane);
@@ -186,13 +191,27 @@ impl World {
         }
     }
 
-    /// Packets that left by no port because theirs was down.
-    pub(crate) fn dropped_at_links(&self) -> u64 {
-        if !self.shape.links_fail {
+    /// Packets that were not sent because of what is outside of the router.
+    pub(crate) fn dropped_outside(&self) -> u64 {
+        self.dropped("port_down") + self.dropped("neighbour_unresolved")
+    }
+
+    /// Packets that were dropped for a reason that the schedule excuses.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        if !self.shape.links_fail && !self.shape.hosts_unknown {
             return 0;
         }
         let drops = self.node.node.counters().drops;
-        drops.iter().filter(|drop| drop.reason == "port_down").map(|drop| drop.packets).sum()
+        drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.packets).sum()
+    }
+
+    /// The host at a port answers once, if it was asked.
+    fn answer(&mut self, port: PortId, queue: u16) {
+        if let Some(asked) = self.asked.get_mut(&port).filter(|asked| **asked > 0)
+            && self.node.answer(port, queue)
+        {
+            *asked -= 1;
+        }
     }
 
     /// A worker takes its turn; whether it did anything.
@@ -222,7 +241,11 @@ impl World {
         let Some(frame) = self.node.wires.get_mut(&place).and_then(|wire| wire.take()) else {
             return Ok(false);
         };
-        self.reference.take(port, frame.data(), self.node.now)?;
+        if frame.data().get(12..14) == Some(&ARP) {
+            *self.asked.entry(port).or_default() += 1;
+        } else {
+            self.reference.take(port, frame.data(), self.node.now)?;
+        }
         self.air.entry(place).or_default().push_back(frame);
         Ok(true)
     }
@@ -277,7 +300,9 @@ impl World {
                     busy = true;
                 }
                 self.complete(*port, *queue);
+                self.answer(*port, *queue);
             }
+            busy |= self.node.workers.values().any(|w| w.counters().frames.parked.get() > 0);
             quiet = if busy || !self.node.node.is_quiet() { 0 } else { quiet + 1 };
             if quiet == QUIET_ROUNDS {
                 return Ok(());
@@ -307,6 +332,8 @@ fn excuse<T>(result: Result<T, NodeError>) -> Result<(), Failure> {
     }
 }
 
+/// The EtherType of a request for a link address.
+const ARP: [u8; 2] = [8, 6];
 /// Nanoseconds of a round while everything comes to rest.
 const ROUND: u64 = 200_000;
 /// Rounds without anything to do, so many that housekeeping has been done in one.

@@ -131,7 +131,8 @@ impl DestinationEnd {
             return self.relay(budget, context.forwarder);
         }
         let mut released = false;
-        while budget.packets > 0
+        while !context.forwarder.rings.hold_up()
+            && budget.packets > 0
             && let Some(held) = self.destination.next_release()
         {
             released |= budget.packet();

@@ -126,7 +126,8 @@ impl SourceEnd {
     }
 
     fn take_back(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
-        while budget.packets > 0
+        while !context.forwarder.rings.hold_up()
+            && budget.packets > 0
             && let Some(held) = self.source.next_release()
         {
             budget.packet();

@@ -225,7 +225,8 @@ impl RingEnds {
             == 0
     }
 
-    /// Whether nothing should be received until more has fitted into the rings.
+    /// Whether nothing should be received, or released by a move, until more has fitted into the
+    /// rings.
     pub(crate) fn hold_up(&self) -> bool {
         self.outboxes.iter().flatten().any(Outbox::holds_up)
     }

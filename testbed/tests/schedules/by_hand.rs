@@ -219,6 +219,51 @@ fn a_packet_that_waits_for_its_next_hop_holds_up_no_move_and_goes_with_it() {
 }
 
 #[test]
+fn what_is_released_waits_for_a_late_worker_that_transmits_it() {
+    let mut plan = Plan { queues: 1, port_ring: 1024, frames: 16_384, ..Plan::default() };
+    (plan.limits.ring, plan.limits.hold) = (64, 4096);
+    let (mut node, destinations) = node_of(&plan, 1);
+    let step = |node: &mut MemoryNode| {
+        node.step_node();
+        node.step_worker(SOURCE);
+        node.step_worker(DESTINATION);
+    };
+    // On its wire, so that the source has not drained.
+    inject(&mut node, 0, 1000, 0);
+    step(&mut node);
+    let id = start(&mut node, destinations[0], "0-4095");
+    (0..20).for_each(|_| step(&mut node));
+    assert_eq!(phase(&node, id), api::MovePhase::Draining);
+    for packet in 0..800_u16 {
+        inject(&mut node, 0, 1000, packet as u8);
+        step(&mut node);
+    }
+    assert_eq!(take(&mut node, 0), Some(0));
+    let mut splice = node.workers.get_mut(&DESTINATION).unwrap().splice(SOURCE, 8192).unwrap();
+    // Everything is exported, and arrives, before the source's worker has another turn.
+    let mut exported = Vec::new();
+    while !exported.iter().any(|item| matches!(item, Item::Move(_, Message::End))) {
+        step(&mut node);
+        exported.extend(std::iter::from_fn(|| splice.take()));
+        assert!(exported.len() < 5000, "no end");
+    }
+    exported.into_iter().for_each(|item| splice.pass(item));
+    splice.flush();
+    for _ in 0..200 {
+        node.step_worker(DESTINATION);
+    }
+    for _ in 0..200 {
+        step(&mut node);
+        pass(&mut splice);
+    }
+    assert_eq!(phase(&node, id), api::MovePhase::Done);
+    let left: Vec<_> = std::iter::from_fn(|| take(&mut node, 0)).collect();
+    let counters = node.node.counters();
+    assert!(counters.drops.is_empty(), "{:?}", counters.drops);
+    assert_eq!(left, Vec::from_iter((0..800_u16).map(|packet| packet as u8)));
+}
+
+#[test]
 fn a_move_without_which_another_could_not_be_undone_is_given_up_and_may_be_repeated() {
     let (mut node, destinations) = node(1);
     let other = destinations[0];

@@ -4,17 +4,17 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
-    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::authorise::Role;
+use super::{authorise::Role, preface::Preface, slots::Slot};
 
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,32 +31,26 @@ pub enum Caller {
     },
 }
 
-/// A connection that has been let in; it counts against the bound while it is open.
+/// A connection that has been let in; it keeps its slot while it is open.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     caller: Caller,
-    _permit: OwnedSemaphorePermit,
+    preface: Preface,
+    _slot: Slot,
 }
 
+/// What it runs over.
 #[derive(Debug)]
-enum Stream {
+pub(super) enum Stream {
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
-    pub(super) fn unix(stream: UnixStream, uid: u32, permit: OwnedSemaphorePermit) -> Self {
-        Self { stream: Stream::Unix(stream), caller: Caller::Local { uid }, _permit: permit }
-    }
-
-    pub(super) fn tls(
-        stream: TlsStream<TcpStream>,
-        role: Role,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        let stream = Stream::Tls(Box::new(stream));
-        Self { stream, caller: Caller::Remote { role }, _permit: permit }
+    /// Lets a caller in, who is to begin to speak HTTP/2 within the limit.
+    pub(super) fn new(stream: Stream, caller: Caller, slot: Slot, limit: Duration) -> Self {
+        Self { stream, caller, preface: Preface::within(limit), _slot: slot }
     }
 }
 
@@ -74,10 +68,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let Self { stream, preface, .. } = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match stream {
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        };
+        preface.check(context, read, buffer.filled().len() - before)
     }
 }
 

@@ -1,14 +1,21 @@
 //! Lets callers in: the Unix socket, TCP with mutual TLS, and what each caller may do.
 //!
 //! The accept loops are our own, as those of the gRPC library neither bound handshakes in number
-//! and time nor wait when the process is out of file descriptors.
+//! and time, nor share them out among the addresses that callers come from, nor wait when the
+//! process is out of file descriptors.
 
 mod authorise;
 mod connection;
+mod preface;
+mod slots;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod unix;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
 
 pub use self::{
     authorise::{Authorise, Role, role_of, writes},
@@ -17,14 +24,40 @@ pub use self::{
     unix::{listen_unix, prepare_socket},
 };
 
-/// Connections open at once, for each listener.
-pub const CONNECTIONS_MAX: usize = 256;
-/// TLS handshakes under way at once.
-pub const HANDSHAKES_MAX: usize = 64;
-/// How long a TLS handshake may take.
-pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Connections accepted and not yet taken by the server.
 pub const ACCEPTED_MAX: usize = 16;
+
+/// What one listener lets in. A source is an IPv4 address or an IPv6 /64; processes that come by
+/// the Unix socket are not told apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections open at once; further callers wait.
+    pub connections: usize,
+    /// Of these, from one source; further ones are closed at once.
+    pub connections_each: usize,
+    /// TLS handshakes under way at once; further callers wait.
+    pub handshakes: usize,
+    /// Of these, with one source; further connections from it are closed at once.
+    pub handshakes_each: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a caller that was let in may take to begin to speak HTTP/2. Once it has, it may
+    /// idle; whether it is still there is for the server to find out.
+    pub preface: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            connections_each: 64,
+            handshakes: 64,
+            handshakes_each: 16,
+            handshake: Duration::from_secs(5),
+            preface: Duration::from_secs(5),
+        }
+    }
+}
 
 /// Why a listener cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -70,5 +103,24 @@ impl BackOff {
     async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Self::LONGEST);
+    }
+}
+
+/// Tells of callers that are turned away, however many there are, once in a while.
+#[derive(Debug, Default)]
+struct Refusals {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn note(&mut self, address: IpAddr) {
+        self.untold += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= Self::PAUSE) {
+            tracing::warn!(%address, refused = self.untold, "refuses more than a source's share");
+            *self = Self { untold: 0, told: Some(Instant::now()) };
+        }
     }
 }

@@ -14,14 +14,14 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    BackOff, CONNECTIONS_MAX, Connection, HANDSHAKE_LIMIT, HANDSHAKES_MAX, ListenError,
-    authorise::role_of,
+    BackOff, Caller, Connection, Limits, ListenError, Refusals, authorise::role_of,
+    connection::Stream, slots::Slots,
 };
 
 /// The PEM files of one side.
@@ -101,26 +101,28 @@ fn wrong(path: &Path, why: &dyn std::fmt::Display) -> ListenError {
 pub fn listen_tcp(
     listener: TcpListener,
     files: &TlsFiles,
+    limits: Limits,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) -> Result<impl Future<Output = ()> + use<>, ListenError> {
     let acceptor = files.server()?;
-    Ok(accept(listener, acceptor, accepted))
+    Ok(accept(listener, acceptor, limits, accepted))
 }
 
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    limits: Limits,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut connections = Slots::new(limits.connections, limits.connections_each);
+    let mut handshakes = Slots::new(limits.handshakes, limits.handshakes_each);
     let mut back_off = BackOff::new();
+    let mut refusals = Refusals::default();
     loop {
-        let Ok(connection) = Arc::clone(&connections).acquire_owned().await else { return };
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let stream = tokio::select! {
+        let (connection, handshake) = (connections.free().await, handshakes.free().await);
+        let (stream, caller) = tokio::select! {
             accept = listener.accept() => match accept {
-                Ok((stream, _)) => stream,
+                Ok((stream, caller)) => (stream, caller.ip()),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     back_off.wait().await;
@@ -130,12 +132,18 @@ async fn accept(
             () = accepted.closed() => return,
         };
         back_off.reset();
+        let slots = connections.take(connection, caller).zip(handshakes.take(handshake, caller));
+        let Some((connection, handshake)) = slots else {
+            refusals.note(caller);
+            continue;
+        };
         let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
         tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_LIMIT, shake(stream, acceptor, connection)).await;
+            let shaken = timeout(limits.handshake, shake(stream, acceptor)).await;
             drop(handshake);
             match shaken {
-                Ok(Ok(connection)) => {
+                Ok(Ok((stream, caller))) => {
+                    let connection = Connection::new(stream, caller, connection, limits.preface);
                     // A server that has ended takes nobody in.
                     let _ = accepted.send(Ok(connection)).await;
                 }
@@ -146,15 +154,11 @@ async fn accept(
     }
 }
 
-async fn shake(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    permit: OwnedSemaphorePermit,
-) -> io::Result<Connection> {
+async fn shake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<(Stream, Caller)> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let role = certificates.first().and_then(role_of);
     let role = role.ok_or_else(|| io::Error::other("the certificate names no role"))?;
-    Ok(Connection::tls(stream, role, permit))
+    Ok((Stream::Tls(Box::new(stream)), Caller::Remote { role }))
 }

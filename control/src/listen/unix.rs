@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use super::{BackOff, CONNECTIONS_MAX, Connection, ListenError};
+use super::{BackOff, Caller, Connection, Limits, ListenError, connection::Stream};
 
 /// Binds the socket with mode 0600. A socket that nobody listens on, left by an earlier run, is
 /// taken over; anything else at that path is refused.
@@ -40,12 +40,16 @@ pub async fn prepare_socket(path: &Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Lets in processes of our own user and of root until the receiver goes away.
-pub async fn listen_unix(listener: UnixListener, accepted: mpsc::Sender<io::Result<Connection>>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn listen_unix(
+    listener: UnixListener,
+    limits: Limits,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+) {
+    let connections = Arc::new(Semaphore::new(limits.connections));
     let own = rustix::process::geteuid().as_raw();
     let mut back_off = BackOff::new();
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&connections).acquire_owned().await else { return };
         let stream = tokio::select! {
             accept = listener.accept() => match accept {
                 Ok((stream, _)) => stream,
@@ -60,7 +64,8 @@ pub async fn listen_unix(listener: UnixListener, accepted: mpsc::Sender<io::Resu
         back_off.reset();
         match stream.peer_cred() {
             Ok(peer) if peer.uid() == own || peer.uid() == 0 => {
-                let connection = Connection::unix(stream, peer.uid(), permit);
+                let (stream, caller) = (Stream::Unix(stream), Caller::Local { uid: peer.uid() });
+                let connection = Connection::new(stream, caller, (slot, None), limits.preface);
                 if accepted.send(Ok(connection)).await.is_err() {
                     return;
                 }

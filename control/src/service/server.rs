@@ -17,7 +17,8 @@ use weir_api::v1::{
 use super::Api;
 use crate::{
     listen::{
-        ACCEPTED_MAX, Authorise, ListenError, TlsFiles, listen_tcp, listen_unix, prepare_socket,
+        ACCEPTED_MAX, Authorise, Limits, ListenError, TlsFiles, listen_tcp, listen_unix,
+        prepare_socket,
     },
     sidecar::Sidecar,
 };
@@ -74,10 +75,10 @@ pub async fn serve(sidecar: &Arc<Sidecar>) -> Result<Server, ServeError> {
         let listener = TcpListener::bind(address).await.map_err(system)?;
         listening = listener.local_addr().ok();
         let files = TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() };
-        tokio::spawn(listen_tcp(listener, &files, accepted.clone())?);
+        tokio::spawn(listen_tcp(listener, &files, Limits::default(), accepted.clone())?);
     }
     let listener = prepare_socket(&socket).await?;
-    tokio::spawn(listen_unix(listener, accepted));
+    tokio::spawn(listen_unix(listener, Limits::default(), accepted));
     let services = services(Api::new(Arc::clone(sidecar))).await?;
     let stopping = Arc::clone(sidecar);
     let task =

@@ -13,6 +13,7 @@ mod neighbour_service;
 mod node_service;
 mod owner;
 mod port_service;
+mod preface;
 mod report;
 mod route_service;
 mod socket;
@@ -62,6 +63,9 @@ const REQUEST_MAX: usize = 1 << 20;
 const RESPONSE_MAX: usize = 8 << 20;
 /// Streams of one connection at one time.
 const STREAMS_MAX: u32 = 64;
+/// How long a connection may be quiet before its peer is asked whether it is there, and how long
+/// that may take to answer; a connection without an answer is closed.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Longest time in which answers are finished when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -103,6 +107,8 @@ impl Agent {
         let (leave, left) = oneshot::channel::<()>();
         let server = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
+            .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
             .add_routes(services)
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), async {
                 // The sender is dropped on every way out: that is the signal too.

@@ -15,8 +15,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::transport::server::Connected;
 
+use super::preface::Preface;
+
 /// Connections at one time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
+/// How long a peer may take to begin to speak HTTP/2. Once it has, its connection may idle.
+const PREFACE_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -44,6 +48,7 @@ pub enum SocketError {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    preface_limit: Duration,
 }
 
 impl Socket {
@@ -62,7 +67,7 @@ impl Socket {
         let listener = UnixListener::bind(path).map_err(io)?;
         // Whoever connects before this is checked by `admits` like anybody else.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), preface_limit: PREFACE_LIMIT })
     }
 
     /// Accepts the connections of peers that may talk to the agent, a bounded number at a time,
@@ -84,7 +89,8 @@ impl Socket {
             };
             match stream.peer_cred() {
                 Ok(peer) if admits(peer.uid(), own) => {
-                    let connection = Connection { stream, _permit: permit };
+                    let preface = Preface::within(self.preface_limit);
+                    let connection = Connection { stream, preface, _permit: permit };
                     if to.send(Ok(connection)).await.is_err() {
                         return;
                     }
@@ -107,6 +113,7 @@ impl Drop for Socket {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
+    preface: Preface,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -122,7 +129,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.preface.check(context, read, buffer.filled().len() - before)
     }
 }
 
@@ -173,6 +182,14 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener as BlockingListener;
+
+    use tokio::time::timeout;
+    use tokio_stream::wrappers::ReceiverStream;
+    use tonic::transport::{Endpoint, Server};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    /// Generous: the machine may be busy with other things.
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A path in a folder of its own that goes when the test ends.
     struct Place(PathBuf);
@@ -245,6 +262,31 @@ mod tests {
         tokio::select! {
             () = socket.accept(to) => panic!("still wanted"),
             connection = connections.recv() => assert!(connection.unwrap().is_ok()),
+        }
+    }
+
+    #[tokio::test]
+    async fn silent_peers_give_their_connections_back() {
+        let place = Place::new("silent");
+        let mut socket = Socket::bind(&place.socket()).unwrap();
+        socket.preface_limit = Duration::from_millis(100);
+        let (to, connections) = mpsc::channel(1);
+        let server = Server::builder().add_service(tonic_health::server::health_reporter().1);
+        let server = server.serve_with_incoming(ReceiverStream::new(connections));
+        let client = async {
+            let mut silent = Vec::new();
+            for _ in 0..CONNECTIONS_MAX {
+                silent.push(BlockingStream::connect(place.socket()).unwrap());
+            }
+            let endpoint = format!("unix://{}", place.socket().display());
+            let channel = Endpoint::try_from(endpoint).unwrap().connect().await.unwrap();
+            let mut health = HealthClient::new(channel);
+            health.check(HealthCheckRequest::default()).await.unwrap();
+        };
+        tokio::select! {
+            () = socket.accept(to) => panic!("still wanted"),
+            served = server => panic!("still wanted: {served:?}"),
+            answered = timeout(LONG, client) => answered.expect("a silent peer is closed"),
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! [`dataplane::v1`] is the southbound API that a data plane serves on its Unix socket; [`v1`] is
 //! the northbound API that the sidecar serves. The comments of the `.proto` files are the
-//! reference.
+//! reference. [`preface`] is what both servers ask of a connection.
 #![forbid(unsafe_code)]
+
+pub mod preface;
 
 /// The southbound API, `weir.dataplane.*`.
 pub mod dataplane {

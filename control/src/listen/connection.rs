@@ -14,7 +14,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::{authorise::Role, preface::Preface, slots::Slot};
+use weir_api::preface::Preface;
+
+use super::{authorise::Role, slots::Slot};
 
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]

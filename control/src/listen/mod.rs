@@ -6,7 +6,6 @@
 
 mod authorise;
 mod connection;
-mod preface;
 mod slots;
 mod tcp;
 #[cfg(test)]

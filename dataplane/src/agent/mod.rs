@@ -13,7 +13,6 @@ mod neighbour_service;
 mod node_service;
 mod owner;
 mod port_service;
-mod preface;
 mod report;
 mod route_service;
 mod socket;

@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::transport::server::Connected;
 
-use super::preface::Preface;
+use weir_api::preface::Preface;
 
 /// Connections at one time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;

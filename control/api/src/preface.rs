@@ -11,9 +11,10 @@ use tokio::time::{Sleep, sleep};
 /// (RFC 9113 §3.4).
 const LEN: usize = 24 + 9;
 
-/// What a caller still has to say before its connection may idle.
+/// What a caller still has to say before its connection may idle. The pings of an HTTP/2 server
+/// begin only behind it.
 #[derive(Debug)]
-pub(super) struct Preface(Option<Owed>);
+pub struct Preface(Option<Owed>);
 
 #[derive(Debug)]
 struct Owed {
@@ -23,12 +24,12 @@ struct Owed {
 
 impl Preface {
     /// The time runs from now.
-    pub(super) fn within(limit: Duration) -> Self {
+    pub fn within(limit: Duration) -> Self {
         Self(Some(Owed { bytes: LEN, limit: Box::pin(sleep(limit)) }))
     }
 
     /// Passes on what came of a read and how many bytes; fails one that waits beyond the limit.
-    pub(super) fn check(
+    pub fn check(
         &mut self,
         context: &mut Context<'_>,
         read: Poll<io::Result<()>>,
@@ -40,8 +41,8 @@ impl Preface {
             self.0 = None;
         } else if read.is_pending() {
             ready!(owed.limit.as_mut().poll(context));
-            tracing::debug!("a caller did not begin to speak HTTP/2");
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            let silent = "the caller did not begin to speak HTTP/2 in time";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, silent)));
         }
         read
     }

@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
+/// How long a caller may take to begin to speak HTTP/2. Once it has, its connection may idle.
+pub const LIMIT: Duration = Duration::from_secs(5);
+/// How often a server asks whether an idle peer is still there, and how long it waits for the
+/// answer.
+pub const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// What every client begins with, in bytes: a text and at least the header of a SETTINGS frame
 /// (RFC 9113 §3.4).
 const LEN: usize = 24 + 9;

@@ -53,7 +53,7 @@ impl Default for Limits {
             handshakes: 64,
             handshakes_each: 16,
             handshake: Duration::from_secs(5),
-            preface: Duration::from_secs(5),
+            preface: weir_api::preface::LIMIT,
         }
     }
 }

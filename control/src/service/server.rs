@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport};
+use weir_api::preface::KEEP_ALIVE;
 use weir_api::v1::{
     counter_service_server::CounterServiceServer, flow_service_server::FlowServiceServer,
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
@@ -33,7 +34,6 @@ const HEADER_LIST_MAX: u32 = 16 << 10;
 const FRAME_MAX: u32 = 16 << 10;
 const LOCAL_RESETS_MAX: usize = 1_024;
 const PENDING_RESETS_MAX: usize = 20;
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 const CONNECTION_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// How long a request may take to be answered, or a stream to begin.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);

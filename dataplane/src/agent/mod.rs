@@ -37,6 +37,7 @@ use weir_api::dataplane::v1::{
     port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
     steering_service_server::SteeringServiceServer, worker_service_server::WorkerServiceServer,
 };
+use weir_api::preface::KEEP_ALIVE;
 
 pub use socket::{Socket, SocketError};
 
@@ -62,9 +63,6 @@ const REQUEST_MAX: usize = 1 << 20;
 const RESPONSE_MAX: usize = 8 << 20;
 /// Streams of one connection at one time.
 const STREAMS_MAX: u32 = 64;
-/// How long a connection may be quiet before its peer is asked whether it is there, and how long
-/// that may take to answer; a connection without an answer is closed.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Longest time in which answers are finished when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -15,12 +15,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::transport::server::Connected;
 
-use weir_api::preface::Preface;
+use weir_api::preface::{self, Preface};
 
 /// Connections at one time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a peer may take to begin to speak HTTP/2. Once it has, its connection may idle.
-const PREFACE_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -67,7 +65,7 @@ impl Socket {
         let listener = UnixListener::bind(path).map_err(io)?;
         // Whoever connects before this is checked by `admits` like anybody else.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)?;
-        Ok(Self { listener, path: path.to_owned(), preface_limit: PREFACE_LIMIT })
+        Ok(Self { listener, path: path.to_owned(), preface_limit: preface::LIMIT })
     }
 
     /// Accepts the connections of peers that may talk to the agent, a bounded number at a time,

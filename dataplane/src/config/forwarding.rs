@@ -51,7 +51,7 @@ pub struct Neighbour {
     pub entries_max: u16,
     /// Most neighbours of a port that are being asked for at one time; default 256.
     pub unresolved_max: u16,
-    /// Most packets that wait for one neighbour; default 16.
+    /// Most packets that wait for one neighbour, those that moves have taken along apart; default 16.
     pub park_each: u32,
     /// Most packets of a worker that wait for neighbours; default 512.
     pub park: u32,

@@ -7,7 +7,7 @@ pub(super) struct Budget {
     pub(super) pieces: usize,
     /// Sets of flow tables, and parked packets, that may be looked at.
     pub(super) looks: usize,
-    /// Held packets that may be released, sent back or taken back.
+    /// Packets that may be released, sent back, taken back, or taken from park to park.
     pub(super) packets: usize,
 }
 

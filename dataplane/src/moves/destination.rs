@@ -131,7 +131,11 @@ impl DestinationEnd {
             return self.relay(budget, context.forwarder);
         }
         let mut released = false;
-        while !context.forwarder.rings.hold_up()
+        // A hold that fills has waited long enough for a worker that transmits.
+        let waits = |end: &Self, forwarder: &Forwarder| {
+            forwarder.rings.hold_up() && !end.destination.hold().is_half_full()
+        };
+        while !waits(self, context.forwarder)
             && budget.packets > 0
             && let Some(held) = self.destination.next_release()
         {
@@ -142,7 +146,7 @@ impl DestinationEnd {
         if self.destination.is_done() {
             self.outcome = Some(Outcome::Done);
         }
-        released
+        released || (self.held() > 0 && waits(self, context.forwarder))
     }
 
     fn relay(&mut self, budget: &mut Budget, forwarder: &mut Forwarder) -> bool {

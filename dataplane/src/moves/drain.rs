@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use weir_state_transfer::{MoveId, PortId, WorkerId};
 
 use super::Budget;
+use crate::packet::Meta;
 use crate::worker::{Forwarder, Item, Message, MoveSpec, Packet};
 
 /// How many packets each transmit queue must have completed.
@@ -39,11 +40,11 @@ impl Drain {
 ///
 /// What waits for a next hop may wait for seconds, and a move does not: when all that was sent has
 /// left, these packets go to the destination's worker, in front of the state, and wait there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Departure {
     attempt: Option<Attempt>,
     /// Taken out of this worker's park, for the destination's.
-    waiting: VecDeque<(PortId, IpAddr, Packet)>,
+    waiting: VecDeque<((PortId, IpAddr), Packet)>,
 }
 
 /// One wait for all that was sent up to its beginning.
@@ -57,6 +58,12 @@ struct Attempt {
 }
 
 impl Departure {
+    /// Nothing is on its way.
+    pub(super) fn new(spec: &MoveSpec) -> Self {
+        let most = if spec.from_worker == spec.to_worker { 0 } else { spec.park };
+        Self { attempt: None, waiting: VecDeque::with_capacity(most) }
+    }
+
     /// Whether all that was sent has left, and what was not waits in [`Self::hand_over`].
     pub(super) fn is_over(
         &mut self,
@@ -73,8 +80,10 @@ impl Departure {
             self.attempt = Some(Attempt::new(spec, budget, forwarder));
             return false;
         }
-        if attempt.parked > 0 {
-            self.waiting = forwarder.unpark(|meta| spec.concerns(&meta.key, meta.hash)).into();
+        // Of one worker, the destination's packets get in line behind them where they are.
+        if attempt.parked > 0 && spec.from_worker != spec.to_worker {
+            let moves = |meta: &Meta| spec.concerns(&meta.key, meta.hash);
+            forwarder.unpark(moves, |place, packet| self.waiting.push_back((place, packet)));
         }
         true
     }
@@ -94,7 +103,7 @@ impl Departure {
         forwarder: &mut Forwarder,
     ) -> bool {
         while !self.waiting.is_empty() && forwarder.rings.to(to).has_room() && budget.packet() {
-            let Some((port, address, packet)) = self.waiting.pop_front() else { break };
+            let Some(((port, address), packet)) = self.waiting.pop_front() else { break };
             forwarder.hand_out(to, Item::Parked(port, address, packet));
         }
         self.waiting.is_empty()

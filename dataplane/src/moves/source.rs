@@ -37,9 +37,9 @@ impl SourceEnd {
             Selection::Filter(_) => (Cursor::default(), spec.hold),
         };
         Self {
+            departure: Departure::new(&spec),
             spec,
             source,
-            departure: Departure::default(),
             pulls: VecDeque::with_capacity(pulls),
             cursor,
             buckets,
@@ -126,7 +126,7 @@ impl SourceEnd {
     }
 
     fn take_back(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
-        while !context.forwarder.rings.hold_up()
+        while (!context.forwarder.rings.hold_up() || self.source.is_half_full())
             && budget.packets > 0
             && let Some(held) = self.source.next_release()
         {

@@ -12,11 +12,12 @@ use crate::packet::DropReason;
 pub struct ParkedLimits {
     /// Most packets in all.
     pub packets_max: u32,
-    /// Most packets for one neighbour.
+    /// Most packets for one neighbour, of those that are parked here first.
     pub each_max: u32,
 }
 
-/// A worker's packets that wait for neighbours: a bounded queue for each neighbour, in order.
+/// A worker's packets that wait for neighbours: a queue for each neighbour, in order, bounded but
+/// for what comes out of the park of another worker.
 ///
 /// All memory is taken at the start. While a neighbour has packets here, newer ones for it must
 /// be parked behind them, which [`Parked::waits_for`] tells.
@@ -42,6 +43,18 @@ struct Queue {
     first: u32,
     last: u32,
     len: u32,
+}
+
+impl Queue {
+    /// Puts a slot at the end.
+    fn append<T>(&mut self, slots: &mut [Slot<T>], place: u32) {
+        match slots.get_mut(self.last as usize) {
+            Some(last) => last.next = place,
+            None => self.first = place,
+        }
+        slots[place as usize].next = END;
+        (self.last, self.len) = (place, self.len + 1);
+    }
 }
 
 const END: u32 = u32::MAX;
@@ -91,14 +104,10 @@ impl<T> Parked<T> {
         self.free = slot.next;
         *slot = Slot { item: Some(item), next: END };
         self.len += 1;
-        let Some(queue) = self.queues.get_mut(&(port, next_hop)) else {
-            let alone = Queue { first: place, last: place, len: 1 };
-            self.queues.insert((port, next_hop), alone);
-            return Ok(true);
-        };
-        self.slots[queue.last as usize].next = place;
-        (queue.last, queue.len) = (place, queue.len + 1);
-        Ok(false)
+        let none = Queue { first: END, last: END, len: 0 };
+        let queue = self.queues.entry((port, next_hop)).or_insert(none);
+        queue.append(&mut self.slots, place);
+        Ok(queue.len == 1)
     }
 
     /// Takes the oldest packet that waits for a neighbour.
@@ -130,23 +139,32 @@ impl<T> Parked<T> {
         self.len > 0 && self.queues.contains_key(&(port, next_hop))
     }
 
-    /// Takes out the packets that `selected` picks, those for one neighbour in order.
-    pub fn extract(&mut self, mut selected: impl FnMut(&T) -> bool) -> Vec<(PortId, IpAddr, T)> {
-        let mut taken = Vec::new();
-        let queues: Vec<_> = self.queues.iter().map(|(place, queue)| (*place, queue.len)).collect();
-        for ((port, next_hop), len) in queues {
-            // Once around: what stays goes to the end.
-            for _ in 0..len {
-                let Some(item) = self.pop(port, next_hop) else { break };
-                if selected(&item) {
-                    taken.push((port, next_hop, item));
-                } else {
-                    let back = self.take_in(port, next_hop, item);
-                    debug_assert!(back.is_ok(), "its slot is free");
+    /// Takes out the packets that `selected` picks, those for one neighbour in order. Nothing is
+    /// allocated.
+    pub fn extract(
+        &mut self,
+        mut selected: impl FnMut(&T) -> bool,
+        mut taken: impl FnMut((PortId, IpAddr), T),
+    ) {
+        let Self { slots, free, queues, len, .. } = self;
+        queues.retain(|neighbour, queue| {
+            let mut place = queue.first;
+            (queue.first, queue.last, queue.len) = (END, END, 0);
+            while place != END {
+                let next = slots[place as usize].next;
+                match slots[place as usize].item.take_if(|item| selected(item)) {
+                    Some(item) => {
+                        slots[place as usize].next = *free;
+                        *free = place;
+                        *len -= 1;
+                        taken(*neighbour, item);
+                    }
+                    None => queue.append(slots, place),
                 }
+                place = next;
             }
-        }
-        taken
+            queue.len > 0
+        });
     }
 
     /// How many packets wait that `selected` picks.
@@ -222,9 +240,10 @@ mod tests {
         parked.park(PORT, ip(2), 8).unwrap();
         let even = |packet: &u32| packet.is_multiple_of(2);
         assert_eq!(parked.count(even), 3);
-        let mut taken = parked.extract(even);
-        taken.sort_by_key(|(_, next_hop, _)| *next_hop);
-        assert_eq!(taken, [(PORT, ip(1), 2), (PORT, ip(1), 4), (PORT, ip(2), 8)]);
+        let mut taken = Vec::new();
+        parked.extract(even, |neighbour, packet| taken.push((neighbour, packet)));
+        taken.sort_by_key(|(neighbour, _)| *neighbour);
+        assert_eq!(taken, [((PORT, ip(1)), 2), ((PORT, ip(1)), 4), ((PORT, ip(2)), 8)]);
         assert_eq!((parked.count(even), parked.len()), (0, 2));
         assert!(!parked.waits_for(PORT, ip(2)));
         assert_eq!((parked.pop(PORT, ip(1)), parked.pop(PORT, ip(1))), (Some(1), Some(3)));
@@ -251,6 +270,19 @@ mod tests {
         let mut model: [VecDeque<u32>; 5] = Default::default();
         for packet in 0..20_000 {
             let which = rng.u8(..5);
+            if rng.u8(..50) == 0 {
+                let odd = |packet: &u32| !packet.is_multiple_of(2);
+                let mut taken: [VecDeque<u32>; 5] = Default::default();
+                parked.extract(odd, |(_, next_hop), packet| {
+                    let IpAddr::V4(v4) = next_hop else { panic!("{next_hop}") };
+                    taken[usize::from(v4.octets()[3])].push_back(packet);
+                });
+                for (queue, taken) in model.iter_mut().zip(taken) {
+                    let (gone, left) = queue.iter().partition(|packet| odd(packet));
+                    *queue = left;
+                    assert_eq!(taken, gone, "seed {seed}");
+                }
+            }
             let queue = &mut model[usize::from(which)];
             if rng.bool() {
                 match parked.park(PORT, ip(which), packet) {

@@ -232,6 +232,7 @@ impl Node {
             before: self.steered.clone(),
             steerers: self.workers.keys().copied().collect(),
             hold: self.limits.hold,
+            park: self.shared.park.packets_max as usize,
         });
         let source = MoveEnd::source(spec.clone());
         let destination = MoveEnd::destination(spec.clone());

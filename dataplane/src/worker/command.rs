@@ -111,6 +111,8 @@ pub struct MoveSpec {
     pub steerers: Steerers,
     /// Packets that each end may hold.
     pub hold: usize,
+    /// Packets that may wait for next hops at the source's worker.
+    pub park: usize,
 }
 
 impl MoveSpec {

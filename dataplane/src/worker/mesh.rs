@@ -16,8 +16,8 @@ pub const ASIDE: usize = 256;
 /// What did not fit keeps its place: nothing overtakes it. A worker always pops its rings, as two
 /// that waited for each other would wait for ever; what it pops it may have to push on, and only
 /// frames for transmission, which nobody behind them counts on, can be refused. So there is a
-/// bound for them, and the rest is bounded where it comes from: a worker receives nothing while
-/// packets that it has steered wait here, and moves and neighbours have quotas.
+/// bound for them, and the rest is bounded where it comes from: a worker receives and releases
+/// nothing while packets that it has steered wait here, and moves and neighbours have quotas.
 #[derive(Debug)]
 pub struct Outbox {
     items: Producer<Item>,
@@ -99,7 +99,7 @@ impl Outbox {
         true
     }
 
-    /// Whether the worker should receive nothing until more has fitted into the ring.
+    /// Whether the worker should receive and release nothing until more has fitted into the ring.
     ///
     /// Waiting saves packets when the other worker was only late. Where frames have been refused
     /// it is overloaded, and packets that leave another way need not suffer for it.

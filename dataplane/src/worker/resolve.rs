@@ -201,8 +201,9 @@ impl Forwarder {
     pub(crate) fn unpark(
         &mut self,
         mut selected: impl FnMut(&Meta) -> bool,
-    ) -> Vec<(PortId, IpAddr, Packet)> {
-        self.resolver.parked.extract(|packet| selected(&packet.meta))
+        taken: impl FnMut((PortId, IpAddr), Packet),
+    ) {
+        self.resolver.parked.extract(|packet| selected(&packet.meta), taken);
     }
 
     /// Packets that wait for their next hop.

@@ -109,7 +109,7 @@ impl<G: Copy + Eq + Hash + Ord, P> Destination<G, P> {
     ///
     /// Half the quota is the threshold, so that the question and its answer fit in the rest.
     pub fn fills(&mut self) -> bool {
-        self.hold.len() * 2 > self.hold.quota() && self.ask()
+        self.hold.is_half_full() && self.ask()
     }
 
     /// The node asks to undo: whether the source must be asked.

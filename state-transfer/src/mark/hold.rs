@@ -140,6 +140,11 @@ impl<G: Copy + Eq + Hash, P> Hold<G, P> {
         self.peak
     }
 
+    /// Whether more than half of those that may wait do.
+    pub fn is_half_full(&self) -> bool {
+        self.len * 2 > self.quota()
+    }
+
     /// The most packets that may wait.
     pub fn quota(&self) -> usize {
         self.slots.len()

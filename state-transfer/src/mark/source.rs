@@ -141,6 +141,11 @@ impl<P> Source<P> {
         self.relayed.len() + self.direct.len()
     }
 
+    /// Whether more than half of those that may wait do.
+    pub fn is_half_full(&self) -> bool {
+        self.kept() * 2 > self.quota
+    }
+
     fn keep(&mut self, packet: P, queue: fn(&mut Self) -> &mut VecDeque<P>) -> Verdict<P> {
         if self.kept() >= self.quota {
             return Verdict::Full(packet);

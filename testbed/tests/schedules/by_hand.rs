@@ -4,7 +4,7 @@
 use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::FIRST;
-use weir_dataplane::worker::{Item, Message, Splice};
+use weir_dataplane::worker::{Fault, FaultStage, Item, Message, Splice};
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::{BucketSet, InstanceId, MoveId, PortId, Selection, WorkerId};
 
@@ -22,17 +22,18 @@ const OUT: PortId = PortId(1);
 
 /// A node with active instances on its second worker.
 fn node(instances: usize) -> (MemoryNode, Vec<InstanceId>) {
-    node_of(&Plan { port_ring: 1024, frames: 16_384, ..Plan::default() }, instances)
+    node_of(&Plan { port_ring: 1024, frames: 16_384, ..Plan::default() }, instances, DESTINATION)
 }
 
-fn node_of(plan: &Plan, instances: usize) -> (MemoryNode, Vec<InstanceId>) {
+/// A node with active instances on a worker.
+fn node_of(plan: &Plan, instances: usize, on: WorkerId) -> (MemoryNode, Vec<InstanceId>) {
     let mut node = MemoryNode::new(plan, 7);
     let (change, mut destinations) = (api::Change::default(), Vec::new());
     while destinations.len() < instances {
         let name = format!("i{}", node.node.list_instances(node.now).instances.len());
         let made = node.node.create_instance(&change, &name, 0).unwrap();
         node.settle();
-        if made.worker == u32::from(DESTINATION.0) {
+        if made.worker == u32::from(on.0) {
             let id = id_of(&made);
             node.node.set_instance_state(&change, id, api::InstanceState::Active).unwrap();
             destinations.push(id);
@@ -182,7 +183,7 @@ fn a_port_that_is_down_holds_up_no_move_and_nothing_overtakes_what_waits_there()
 fn a_packet_that_waits_for_its_next_hop_holds_up_no_move_and_goes_with_it() {
     let plan = Plan { port_ring: 1024, frames: 16_384, hosts_known: false, ..Plan::default() };
     for selection in ["buckets", "filter"] {
-        let (mut node, destinations) = node_of(&plan, 1);
+        let (mut node, destinations) = node_of(&plan, 1, DESTINATION);
         for payload in 1..=60 {
             inject(&mut node, 0, 1000, payload);
         }
@@ -222,7 +223,7 @@ fn a_packet_that_waits_for_its_next_hop_holds_up_no_move_and_goes_with_it() {
 fn what_is_released_waits_for_a_late_worker_that_transmits_it() {
     let mut plan = Plan { queues: 1, port_ring: 1024, frames: 16_384, ..Plan::default() };
     (plan.limits.ring, plan.limits.hold) = (64, 4096);
-    let (mut node, destinations) = node_of(&plan, 1);
+    let (mut node, destinations) = node_of(&plan, 1, DESTINATION);
     let step = |node: &mut MemoryNode| {
         node.step_node();
         node.step_worker(SOURCE);
@@ -261,6 +262,69 @@ fn what_is_released_waits_for_a_late_worker_that_transmits_it() {
     let counters = node.node.counters();
     assert!(counters.drops.is_empty(), "{:?}", counters.drops);
     assert_eq!(left, Vec::from_iter((0..800_u16).map(|packet| packet as u8)));
+}
+
+#[test]
+fn a_worker_that_can_not_keep_up_with_transmitting_holds_up_no_move_for_ever() {
+    let mut plan = Plan { workers: 3, port_ring: 1024, frames: 65_536, ..Plan::default() };
+    (plan.limits.ring, plan.limits.hold) = (64, 1024);
+    let third = WorkerId(2);
+    for (slow, steerer) in [(WorkerId(0), WorkerId(1)), (WorkerId(1), WorkerId(0))] {
+        let (mut node, destinations) = node_of(&plan, 1, third);
+        let id = start(&mut node, destinations[0], "0-4095");
+        for round in 0.. {
+            assert!(round < 20_000, "{:?}", node.node.show_move(id));
+            (0..4).for_each(|_| inject(&mut node, steerer.0.into(), 1000, 0));
+            node.step_node();
+            node.step_worker(steerer);
+            node.step_worker(third);
+            if round % 40 == 0 {
+                node.step_worker(slow);
+            }
+            (0..2).for_each(|queue| while node.take(OUT, queue).is_some() {});
+            if phase(&node, id) == api::MovePhase::Done {
+                break;
+            }
+        }
+        node.settle();
+        let shown = node.node.show_move(id).unwrap();
+        assert_eq!(shown.hold_full_drops, 0, "{shown:?}");
+        assert_eq!(node.node.counters().balance.unwrap().unaccounted, 0);
+    }
+}
+
+#[test]
+fn a_panic_with_a_packet_that_goes_along_loses_that_packet_and_no_other() {
+    let plan = Plan { port_ring: 1024, frames: 16_384, hosts_known: false, ..Plan::default() };
+    let (mut node, destinations) = node_of(&plan, 1, DESTINATION);
+    for payload in 1..=10 {
+        inject(&mut node, 0, 1000, payload);
+    }
+    let step = |node: &mut MemoryNode| {
+        for _ in 0..100 {
+            node.step_node();
+            node.step_worker(SOURCE);
+            node.step_worker(DESTINATION);
+        }
+    };
+    step(&mut node);
+    // The fourth that the destination's worker takes after its source has processed it.
+    let fault = Fault { stage: FaultStage::Transmitted, packets: 4 };
+    node.node.panic_worker(DESTINATION, fault).unwrap();
+    let id = start(&mut node, destinations[0], "0-4095");
+    step(&mut node);
+    assert_eq!(phase(&node, id), api::MovePhase::Done);
+    let asked = (0..2).filter_map(|queue| node.take(OUT, queue)).count();
+    assert_eq!(asked, 1);
+    assert!(node.answer(OUT, 0));
+    node.settle();
+    let left: Vec<_> = std::iter::from_fn(|| take(&mut node, 1)).collect();
+    assert_eq!(left, [1, 2, 3, 5, 6, 7, 8, 9, 10]);
+    let counters = node.node.counters();
+    let drops: Vec<_> =
+        counters.drops.iter().map(|drop| (drop.reason.as_str(), drop.packets)).collect();
+    assert_eq!(drops, [("worker_panic", 1)]);
+    assert_eq!(counters.balance.unwrap().unaccounted, 0);
 }
 
 #[test]

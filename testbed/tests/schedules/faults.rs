@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     CountedTwice,
     /// END overtakes the piece in front of it.
     EndEarly,
+    /// The state overtakes the packets in front of it that wait for their next hops.
+    ParkedLate,
 }
 
 /// The rings between all workers, each cut, with a fault in between.
@@ -42,6 +44,8 @@ pub(crate) struct Relays {
     hasher: FlowHasher,
     /// Moves of which a forged item has been sent.
     forged: BTreeSet<MoveId>,
+    /// Packets that wait for next hops, until the state that they were in front of has passed.
+    late: BTreeMap<(WorkerId, WorkerId), Vec<Item>>,
 }
 
 impl Relays {
@@ -56,14 +60,22 @@ impl Relays {
             }
         }
         let hasher = FlowHasher::with_seed(seed);
-        Self { splices, fault, hasher, forged: BTreeSet::new() }
+        let late = BTreeMap::new();
+        Self { splices, fault, hasher, forged: BTreeSet::new(), late }
     }
 
     /// Passes on all that was sent to a worker.
     pub(crate) fn pass(&mut self, to: WorkerId) {
         let towards = self.splices.iter_mut().filter(|((_, receiver), _)| *receiver == to);
-        for (_, splice) in towards {
+        for (ring, splice) in towards {
             let mut items: Vec<_> = std::iter::from_fn(|| splice.take()).collect();
+            if self.fault == Fault::ParkedLate {
+                let late = self.late.entry(*ring).or_default();
+                late.extend(items.extract_if(.., |item| matches!(item, Item::Parked(..))));
+                if items.iter().any(|item| matches!(item, Item::Move(_, Message::End))) {
+                    items.append(late);
+                }
+            }
             tamper(self.fault, &self.hasher, &mut items);
             items.into_iter().for_each(|item| splice.pass(item));
             splice.flush();
@@ -112,7 +124,11 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
         }
     };
     match fault {
-        Fault::None | Fault::NoHold | Fault::MarkerForged | Fault::CompletedEarly => {}
+        Fault::None
+        | Fault::NoHold
+        | Fault::MarkerForged
+        | Fault::CompletedEarly
+        | Fault::ParkedLate => {}
         Fault::MarkerEarly => swap(items, |before, item| {
             matches!((before, item), (Item::Packet(..), Item::Marker { .. }))
         }),

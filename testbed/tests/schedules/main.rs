@@ -132,6 +132,7 @@ fn random_schedules_lose_duplicate_and_reorder_nothing() {
     assert_eq!(total.schedules, count);
     // What the schedules are for does happen in them.
     assert!(total.done > count && total.undone > count / 10 && total.held > count);
+    assert!(total.unresolved > count / 10);
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn notices_a_marker_one_packet_early() {
 
 #[test]
 fn notices_an_export_before_the_last_marker() {
-    is_noticed(Fault::MarkerForged, &[Kind::Reordered, Kind::State, Kind::Stray]);
+    is_noticed(Fault::MarkerForged, &[Kind::Reordered, Kind::State, Kind::Stray, Kind::Owner]);
 }
 
 #[test]
@@ -203,4 +204,9 @@ fn notices_a_packet_counted_twice() {
 #[test]
 fn notices_an_end_before_the_last_piece() {
     is_noticed(Fault::EndEarly, &[Kind::State, Kind::Stray, Kind::Owner, Kind::Stuck]);
+}
+
+#[test]
+fn notices_a_packet_that_waits_for_its_next_hop_behind_its_state() {
+    is_noticed(Fault::ParkedLate, &[Kind::Reordered]);
 }

@@ -40,7 +40,6 @@ impl Shape {
         let ports = rng.u8(2..=3);
         // With a queue less than workers, one worker transmits for another.
         let queues = if rng.u8(..4) == 0 { workers - 1 } else { workers };
-        let hosts_unknown = seed % 5 == 1 && !seed.is_multiple_of(4);
         let port_ring = if rng.bool() { 16 } else { 64 };
         let lent = usize::from(ports) * queues * port_ring;
         let limits = Limits {
@@ -62,26 +61,35 @@ impl Shape {
             port_ring,
             flow_timeout: FLOW_TIMEOUT,
             limits,
-            hosts_known: !hosts_unknown,
             neighbours: NEIGHBOURS,
-            // An error would wait for its next hop itself.
-            icmp_errors: if hosts_unknown { 0 } else { 1000 },
             ..Plan::default()
         };
-        Self {
+        let mut shape = Self {
             plan,
             // A worker without an instance may leave.
             instances: if workers_change { 2 } else { rng.usize(3..=4) },
             flows: rng.usize(6..=24),
-            // Requests for link addresses need some room.
-            credit: if hosts_unknown { port_ring / 2 } else { port_ring },
+            credit: port_ring,
             steps: rng.usize(150..450),
-            // A panic loses an answer as well.
-            panics: rng.u8(..5) == 0 && !hosts_unknown,
+            panics: rng.u8(..5) == 0,
             workers_change,
             links_fail: seed.is_multiple_of(4),
-            hosts_unknown,
+            hosts_unknown: false,
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
+        };
+        shape.set_hosts_unknown(seed % 5 == 1 && !shape.links_fail);
+        shape
+    }
+
+    /// Whether hosts must be asked for.
+    pub(crate) fn set_hosts_unknown(&mut self, unknown: bool) {
+        (self.hosts_unknown, self.plan.hosts_known) = (unknown, !unknown);
+        self.credit = self.plan.port_ring;
+        if unknown {
+            // Requests for link addresses need some room.
+            self.credit /= 2;
+            // A panic would lose answers, and the reference knows no errors.
+            (self.panics, self.plan.icmp_errors) = (false, 0);
         }
     }
 

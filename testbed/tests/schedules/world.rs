@@ -44,7 +44,7 @@ impl World {
         if fault.is_some() {
             // A splice would be lost with its worker, and a panic, a link or a host excuses a loss.
             (shape.workers_change, shape.panics, shape.links_fail) = (false, false, false);
-            (shape.hosts_unknown, shape.plan.hosts_known) = (false, true);
+            shape.set_hosts_unknown(fault == Some(Fault::ParkedLate));
         }
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);

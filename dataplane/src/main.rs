@@ -1,6 +1,7 @@
 //! `weir-dataplane`: the packet side of one node.
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use weir_dataplane::agent::{Agent, Socket};
 use weir_dataplane::boot::boot;
-use weir_dataplane::config::{Config, FILE_MAX};
+use weir_dataplane::config::{Config, FILE_MAX, Machine};
 use weir_dataplane::driver::{self, Clock, Cores, Threads, Waker};
 
 /// Moves packets between the ports of a configuration file until SIGTERM or SIGINT.
@@ -22,6 +23,7 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     config: PathBuf,
     /// Checks a configuration and touches nothing: prints "ok", or all errors with exit code 5.
+    /// Devices, their queues and files are looked at when it starts.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     check: Option<PathBuf>,
     /// How workers idle; overrides the configuration.
@@ -40,6 +42,10 @@ enum Poll {
 
 /// The exit code of a bad configuration.
 const BAD_CONFIG: u8 = 5;
+/// What a configuration that is ok may still fail on.
+const NOT_CHECKED: &str = "\
+note: not checked, as nothing is opened: devices and their queues, capture files, the socket;
+      [control] and [scaling] are checked by weir-control --check FILE";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -48,15 +54,16 @@ fn main() -> ExitCode {
         None => run(&args),
     };
     ended.unwrap_or_else(|error| {
-        say(&mut io::stderr(), &format!("error: {error:#}"));
+        say(&mut io::stderr(), &format!("error: {}", causes(&*error)));
         ExitCode::FAILURE
     })
 }
 
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    Ok(match load(path, &Cores::allowed()?)? {
+    Ok(match load(path, &Machine::this()?)? {
         Some(_) => {
             say(&mut io::stdout(), "ok");
+            say(&mut io::stderr(), NOT_CHECKED);
             ExitCode::SUCCESS
         }
         None => ExitCode::from(BAD_CONFIG),
@@ -64,14 +71,14 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads a file, and shows its errors or warnings; `None` when it is bad.
-fn load(path: &Path, cores: &Cores) -> anyhow::Result<Option<Config>> {
+fn load(path: &Path, machine: &Machine) -> anyhow::Result<Option<Config>> {
     let shown = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
     let mut bytes = Vec::new();
     // One more than is accepted, so that a longer file is refused rather than cut.
     let most = FILE_MAX as u64 + 1;
     file.take(most).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
-    let (config, report) = match Config::parse(&shown, &bytes, cores) {
+    let (config, report) = match Config::parse(&shown, &bytes, machine) {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(errors) => (None, errors),
     };
@@ -82,8 +89,8 @@ fn load(path: &Path, cores: &Cores) -> anyhow::Result<Option<Config>> {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let cores = Cores::allowed()?;
-    let Some(config) = load(&args.config, &cores)? else {
+    let machine = Machine::this()?;
+    let Some(config) = load(&args.config, &machine)? else {
         return Ok(ExitCode::from(BAD_CONFIG));
     };
     let filter = tracing_subscriber::EnvFilter::builder()
@@ -95,7 +102,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &config, cores))?;
+    runtime.block_on(serve(args, &config, machine.cores))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,6 +143,20 @@ impl From<Poll> for driver::Poll {
             Poll::Busy => Self::Busy,
         }
     }
+}
+
+/// An error and its causes, less those whose words an error around them has said already.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !said.contains(&words) {
+            said = format!("{said}: {words}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 /// Writes a line. Nobody may be there to read it, which is no error.

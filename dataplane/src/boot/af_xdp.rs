@@ -1,5 +1,6 @@
 //! Opens the AF_XDP ports: programs on all devices first, then their sockets over one UMEM.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use weir_frame::{Pool, Region};
@@ -28,14 +29,35 @@ pub(super) fn attach(config: &Config) -> Result<Vec<Attached<'_>>, BootError> {
         let failed = |source| BootError::Device { port: port.name.to_string(), source };
         let device = Device::find(device.as_str()).and_then(Device::bring_up).map_err(failed)?;
         let has = device.rx_queues();
-        if has > u32::from(*queues) {
-            let (port, device) = (port.name.to_string(), device.name().to_owned());
-            return Err(BootError::Queues { port, device, has, polls: *queues });
+        if let Some(fewer) = judge_queues(port, device.name(), has, *queues)? {
+            tracing::warn!("{fewer}");
         }
         let program = Program::attach(&device, Mode::ZeroCopy).map_err(failed)?;
         attached.push(Attached { port, program, queues: has, rings: *rings });
     }
     Ok(attached)
+}
+
+/// Refuses a device with more queues than the port would poll, and says so of one with fewer: those
+/// that there are are polled.
+fn judge_queues(
+    port: &Port,
+    device: &str,
+    has: u32,
+    polls: u8,
+) -> Result<Option<String>, BootError> {
+    let name = &port.name;
+    match has.cmp(&u32::from(polls)) {
+        Ordering::Greater => {
+            let (port, device) = (name.to_string(), device.to_owned());
+            Err(BootError::Queues { port, device, has, polls })
+        }
+        Ordering::Equal => Ok(None),
+        Ordering::Less => Ok(Some(format!(
+            "port {name}: {device} has {has} rx queues and queues is {polls}: {has} are polled; set \
+             queues = {has} in [[port]], or give {device} {polls} queues"
+        ))),
+    }
 }
 
 /// The sockets of a process, over one UMEM.
@@ -138,5 +160,24 @@ fn completes(checksums: Checksums, device: &str) -> bool {
         Checksums::Trust => false,
         // A device of the machine has a link to its hardware.
         Checksums::Auto => !Path::new("/sys/class/net").join(device).join("device").exists(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Machine;
+
+    #[test]
+    fn queues_that_a_device_does_not_have_are_named_with_what_to_set() {
+        let machine = Machine { cores: [].into_iter().collect(), memory: None, available: None };
+        let text = "[[port]]\nname = 'a'\nbackend = 'af_xdp'\ndevice = 'eth0'\n";
+        let (config, _) = Config::parse("weir.toml", text.as_bytes(), &machine).unwrap();
+        let judge = |has, polls| judge_queues(&config.ports()[0], "eth0", has, polls);
+        assert_eq!(judge(2, 2).unwrap(), None);
+        let fewer = judge(2, 64).unwrap().unwrap();
+        assert!(fewer.contains("eth0 has 2 rx queues") && fewer.contains("set queues = 2 in"));
+        let more = judge(4, 2).unwrap_err().to_string();
+        assert!(more.contains("eth0 has 4 rx queues") && more.contains("set queues = 4 in"));
     }
 }

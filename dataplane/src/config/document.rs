@@ -9,7 +9,8 @@ use super::port::PortDraft;
 use super::report::{Finding, Findings};
 use super::section::{Section, suggest};
 use super::{Config, PORTS_MAX, ROUTES_MAX, Route, Worker};
-use super::{check, forwarding, port, process, quota::Quota, route};
+use super::{check, footprint, forwarding, machine::Machine};
+use super::{port, process, quota::Quota, route, route_table};
 use crate::driver::Cores;
 
 /// Tables that are not ours: the sidecar reads and checks them.
@@ -34,20 +35,27 @@ impl<'a> Document<'a> {
     }
 
     /// Reads every table. What is wrong goes to the findings and is replaced by its default.
-    pub(super) fn read(mut self, cores: &Cores) -> Config {
+    pub(super) fn read(mut self, machine: &Machine) -> Config {
         let name = |name: &str| name.parse().expect("a literal that is a name");
         let process = process::read_process(
             self.table("dataplane", "[dataplane]"),
             self.table("idle", "[idle]"),
         );
-        let workers = self.read_workers(usize::from(process.workers_max), cores);
-        let moves = forwarding::read_moves(self.table("moves", "[moves]"));
+        let workers = self.read_workers(usize::from(process.workers_max), &machine.cores);
+        let (moves, place) = forwarding::read_moves(self.table("moves", "[moves]"));
         let neighbour = forwarding::read_neighbour(self.table("neighbour", "[neighbour]"));
         let memory = process::read_memory(self.table("memory", "[memory]"));
         let (ports, routes) = self.read_network(workers.len());
         let quota = Quota::new(&process, &ports, &moves, &neighbour);
         check::mtu(&ports, memory.frame_size, self.findings);
+        let frames = memory.frames.as_ref().map(Spanned::span);
         let memory = check::memory(memory, &quota, self.findings);
+        let place = frames.filter(|_| memory.frames > quota.frames()).unwrap_or(place);
+        if u64::from(memory.frames) >= quota.total() {
+            footprint::check((&memory, &quota), (&moves, place), machine, self.findings);
+        }
+        let route_table = route_table::read_route_table(self.table("route_table", "[route_table]"));
+        route_table.check(&ports, &routes, self.findings);
         let config = Config {
             node: process::read_node(self.table("node", "[node]"), name("weir")),
             process,
@@ -58,10 +66,10 @@ impl<'a> Document<'a> {
             moves,
             neighbour,
             icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),
-            route_table: forwarding::read_route_table(self.table("route_table", "[route_table]")),
+            route_table: route_table.limits(),
             instance: forwarding::read_instance(self.table("instance", "[instance]"), name("r1")),
             ports: ports.into_iter().map(|draft| draft.port).collect(),
-            routes,
+            routes: routes.into_iter().map(Spanned::into_inner).collect(),
         };
         self.close();
         config
@@ -81,7 +89,7 @@ impl<'a> Document<'a> {
         workers.into_iter().map(Spanned::into_inner).collect()
     }
 
-    fn read_network(&mut self, workers: usize) -> (Vec<PortDraft>, Vec<Route>) {
+    fn read_network(&mut self, workers: usize) -> (Vec<PortDraft>, Vec<Spanned<Route>>) {
         let findings = self.findings;
         let workers = u8::try_from(workers).unwrap_or(u8::MAX);
         let sections = self.tables("port", "[[port]]", PORTS_MAX);
@@ -147,11 +155,28 @@ impl<'a> Document<'a> {
     }
 
     fn close(self) {
-        for (key, _) in self.table.iter().filter(|(key, _)| !self.known.contains(&&**key.get_ref()))
-        {
+        let unknown = self.table.iter().filter(|(key, _)| !self.known.contains(&&**key.get_ref()));
+        let mut all_known = true;
+        for (key, _) in unknown {
+            all_known = false;
             let title = format!("unknown table {}", key.get_ref());
             let finding = Finding::error(key.span(), title, "nothing reads this");
             self.findings.push(suggest(finding, key.get_ref(), &self.known));
         }
+        let ports = self.table.get("port").map(|ports| ports.get_ref().as_array());
+        let no_port = ports.is_none_or(|ports| ports.is_some_and(|ports| ports.is_empty()));
+        // One that nothing reads may be meant for a port.
+        if no_port && all_known {
+            let finding = Finding::error(0..0, "there is no [[port]]", "no packet can enter");
+            self.findings.push(finding.over_the_whole().help(PORT_EXAMPLE));
+        }
     }
 }
+
+const PORT_EXAMPLE: &str = "\
+add one for each network, as in:
+[[port]]
+name = \"left\"
+backend = \"af_xdp\"
+device = \"eth0\"
+addresses = [\"10.0.1.1/24\"]";

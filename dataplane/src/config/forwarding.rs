@@ -1,15 +1,16 @@
 //! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[neighbour]`, `[icmp]`,
-//! `[route_table]`, `[instance]`.
+//! `[instance]`.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use toml::Spanned;
 use toml::de::DeValue;
 use weir_state_transfer::steering_hash::spreads;
 
 use super::Name;
 use super::section::Section;
 use super::value::{self, Label};
-use crate::route_table::{NEXT_HOPS_MAX, RouteLimits};
 
 /// `[steering]`: which instance gets which packet.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,9 @@ pub struct FlowTable {
 pub struct Moves {
     /// Most packets held at each end of a move, 1 to 65,536; default 4,096.
     pub hold: u32,
-    /// Most moves in progress or queued; default 8.
+    /// Most moves in progress or queued, 1 to 256; default 8. Each of them may have 2 x `hold`
+    /// frames in use, and as many slots: with the other frames, no more than the machine has
+    /// memory.
     pub moves_max: u32,
     /// Longest time that one step of a move may take; default 2 s.
     pub step_timeout: Duration,
@@ -88,7 +91,7 @@ const HOLD_MAX: u32 = 65_536;
 
 pub(super) fn read_steering(mut section: Section<'_>) -> Steering {
     let read = Steering {
-        key: section.optional("key", steering_key).map(toml::Spanned::into_inner),
+        key: section.optional("key", steering_key).map(Spanned::into_inner),
         exact_max: section.or("exact_max", 65_536, value::count(16..=1 << 22)),
     };
     section.close();
@@ -113,15 +116,19 @@ pub(super) fn read_flow_table(mut section: Section<'_>) -> FlowTable {
     read
 }
 
-pub(super) fn read_moves(mut section: Section<'_>) -> Moves {
+/// Reads the bounds of moves, and where the file raises what they take: at the top when nowhere.
+pub(super) fn read_moves(mut section: Section<'_>) -> (Moves, Range<usize>) {
     let step = Duration::from_millis(10)..=60 * SECOND;
+    let hold = section.optional("hold", hold);
+    let moves_max = section.optional("moves_max", value::count(1..=256));
+    let place = moves_max.as_ref().or(hold.as_ref()).map_or(0..0, Spanned::span);
     let read = Moves {
-        hold: section.or("hold", 4096, hold),
-        moves_max: section.or("moves_max", 8, value::count(1..=256)),
+        hold: hold.map_or(4096, Spanned::into_inner),
+        moves_max: moves_max.map_or(8, Spanned::into_inner),
         step_timeout: section.or("step_timeout", 2 * SECOND, value::duration(step)),
     };
     section.close();
-    read
+    (read, place)
 }
 
 /// Each packet needs a slot of some 100 bytes at both ends of every move, which the node makes
@@ -151,20 +158,6 @@ pub(super) fn read_neighbour(mut section: Section<'_>) -> Neighbour {
 pub(super) fn read_icmp(mut section: Section<'_>) -> Icmp {
     let errors = value::count(0..=1_000_000);
     let read = Icmp { errors_per_second: section.or("errors_per_second", 1000, errors) };
-    section.close();
-    read
-}
-
-/// `[route_table]`: bounds of the longest-prefix match.
-pub(super) fn read_route_table(mut section: Section<'_>) -> RouteLimits {
-    let default = RouteLimits::default();
-    let (routes, hops) = (value::count(16..=1 << 22), value::count(1..=NEXT_HOPS_MAX));
-    let groups = value::count(16..=1 << 20);
-    let read = RouteLimits {
-        routes_max: section.or("routes_max", default.routes_max, routes),
-        next_hops_max: section.or("next_hops_max", default.next_hops_max, hops),
-        groups_max: section.or("groups_max", default.groups_max, groups),
-    };
     section.close();
     read
 }

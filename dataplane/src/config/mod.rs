@@ -7,13 +7,16 @@
 
 mod check;
 mod document;
+mod footprint;
 mod forwarding;
+mod machine;
 mod name;
 mod port;
 mod process;
 mod quota;
 mod report;
 mod route;
+mod route_table;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ mod value;
 use toml::de::DeTable;
 
 pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Steering};
+pub use machine::Machine;
 pub use name::{Name, NameError};
 pub use port::{ADDRESSES_MAX, Backend, Checksums, DeviceName, PORTS_MAX, Port, QUEUES_MAX, Rings};
 pub use process::{INSTANCES_MAX, Memory, Process, WORKERS_MAX, Worker};
@@ -29,7 +33,6 @@ pub use quota::FRAMES_MAX;
 pub use report::Report;
 pub use route::Route;
 
-use crate::driver::Cores;
 use crate::route_table::RouteLimits;
 use document::Document;
 use report::{Finding, Findings};
@@ -58,13 +61,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks the bytes of a file; `path` is for messages, `cores` are those that workers
-    /// may be pinned to. The report that comes with a configuration has warnings only.
+    /// Reads and checks the bytes of a file; `path` is for messages, `machine` is what it must
+    /// not ask more of. The report that comes with a configuration has warnings only.
     ///
     /// # Errors
     ///
     /// All that is wrong with the file.
-    pub fn parse(path: &str, bytes: &[u8], cores: &Cores) -> Result<(Self, Report), Report> {
+    pub fn parse(path: &str, bytes: &[u8], machine: &Machine) -> Result<(Self, Report), Report> {
         let findings = Findings::default();
         if bytes.len() > FILE_MAX {
             let title = format!("the file is longer than {FILE_MAX} bytes");
@@ -85,7 +88,7 @@ impl Config {
             findings.push(Finding::syntax(span, error.message()));
         }
         let left_out = DeTable::new();
-        let config = Document::new(document.get_ref(), &left_out, &findings).read(cores);
+        let config = Document::new(document.get_ref(), &left_out, &findings).read(machine);
         let report = findings.into_report(path, text);
         if report.has_errors() { Err(report) } else { Ok((config, report)) }
     }

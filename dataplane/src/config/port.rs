@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::Name;
 use super::report::{Finding, Findings};
 use super::section::Section;
-use super::value;
+use super::value::{self, Label};
 use crate::packet::MacAddr;
 
 /// Most ports of a node.
@@ -123,12 +123,11 @@ pub(super) struct PortDraft {
 enum BackendKind {
     AfXdp,
     Pcap,
-    Memory,
 }
 
 const QUEUE_KEYS: [&str; 4] = ["queues", "rx_ring", "fill_ring", "tx_ring"];
 const BACKENDS: &[(&str, BackendKind)] =
-    &[("af_xdp", BackendKind::AfXdp), ("pcap", BackendKind::Pcap), ("memory", BackendKind::Memory)];
+    &[("af_xdp", BackendKind::AfXdp), ("pcap", BackendKind::Pcap)];
 const CHECKSUMS: &[(&str, Checksums)] =
     &[("auto", Checksums::Auto), ("complete", Checksums::Complete), ("trust", Checksums::Trust)];
 const RING: std::ops::RangeInclusive<u32> = 64..=65_536;
@@ -140,18 +139,17 @@ pub(super) fn read_port(
     findings: &Findings,
 ) -> Option<PortDraft> {
     let name = section.required("name", value::name);
-    let kind = section.required("backend", value::word(BACKENDS));
-    let backend = kind.and_then(|kind| match kind.get_ref() {
-        BackendKind::AfXdp => read_af_xdp(&mut section, workers),
-        BackendKind::Pcap => read_pcap(&mut section),
-        BackendKind::Memory => {
+    let kind = section.required("backend", backend_kind);
+    let backend = match kind.map(Spanned::into_inner) {
+        Some(BackendKind::AfXdp) => read_af_xdp(&mut section, workers),
+        Some(BackendKind::Pcap) => read_pcap(&mut section),
+        // Which keys belong to the port is not known: only the backend is wrong.
+        None => {
             section.know(&["device", "rx", "tx", "mac"]);
             section.know(&QUEUE_KEYS);
-            let finding = Finding::error(kind.span(), "memory ports exist in tests only", "");
-            findings.push(finding.help("use \"af_xdp\" for an interface, \"pcap\" for files"));
             None
         }
-    });
+    };
     let addresses = section.list("addresses", ADDRESSES_MAX, value::interface_address);
     let mtu = section.optional("mtu", value::count(68..=MTU_MAX));
     let checksums = section.or("checksums", Checksums::Auto, value::word(CHECKSUMS));
@@ -170,6 +168,13 @@ pub(super) fn read_port(
             checksums,
             addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
         },
+    })
+}
+
+fn backend_kind(value: &DeValue<'_>) -> Result<BackendKind, Label> {
+    value::word(BACKENDS)(value).map_err(|label| match value.as_str() {
+        Some("memory") => format!("{label}: memory ports exist in tests only"),
+        Some(_) | None => label,
     })
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::Spanned;
 use weir_frame::{FrameSize, HugePages};
 
+use super::Name;
 use super::report::{Finding, Findings};
 use super::section::Section;
 use super::value;
-use super::{Cores, Name};
-use crate::driver::{Idle, Poll};
+use crate::driver::{Cores, Idle, Poll};
 
 /// Most workers of a node.
 pub const WORKERS_MAX: u8 = 16;

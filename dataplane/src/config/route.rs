@@ -37,13 +37,14 @@ pub(super) fn read_route(mut section: Section<'_>) -> Option<RouteDraft> {
     Some(RouteDraft { prefix: prefix?, via, port: port? })
 }
 
-/// Finds each route's port and checks its next hop against the port's networks.
+/// Finds each route's port and checks its next hop against the port's networks. A route is placed
+/// where its prefix stands.
 pub(super) fn resolve(
     drafts: Vec<RouteDraft>,
     ports: &[PortDraft],
     findings: &Findings,
-) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::with_capacity(drafts.len());
+) -> Vec<Spanned<Route>> {
+    let mut routes = Vec::with_capacity(drafts.len());
     let mut seen: std::collections::HashMap<IpNet, std::ops::Range<usize>> = connected(ports);
     for draft in drafts {
         let prefix = *draft.prefix.get_ref();
@@ -57,7 +58,8 @@ pub(super) fn resolve(
         if let Some(finding) = via.and_then(|via| via_problem(prefix, via, &ports[port])) {
             findings.push(finding.over_the_whole());
         }
-        routes.push(Route { prefix, via: draft.via.map(Spanned::into_inner), port });
+        let route = Route { prefix, via: draft.via.map(Spanned::into_inner), port };
+        routes.push(Spanned::new(draft.prefix.span(), route));
     }
     routes
 }

@@ -14,7 +14,10 @@ pub(super) struct Section<'a> {
     title: &'static str,
     table: &'a DeTable<'a>,
     header: Range<usize>,
+    /// Keys that may stand here, and that are suggested for one that may not.
     known: Vec<&'static str>,
+    /// Keys that have been judged, each with an error of its own if it stands here.
+    refused: Vec<&'static str>,
     findings: &'a Findings,
 }
 
@@ -25,7 +28,7 @@ impl<'a> Section<'a> {
         header: Range<usize>,
         findings: &'a Findings,
     ) -> Self {
-        Self { title, table, header, known: Vec::new(), findings }
+        Self { title, table, header, known: Vec::new(), refused: Vec::new(), findings }
     }
 
     /// The value of a key with the place where it stands, or `None` when it is absent or wrong.
@@ -97,7 +100,7 @@ impl<'a> Section<'a> {
 
     /// Refuses a key that exists but has no use here, and says why.
     pub(super) fn forbid(&mut self, key: &'static str, why: &str) {
-        self.known.push(key);
+        self.refused.push(key);
         if let Some((key, _)) = self.table.get_key_value(key) {
             let title = format!("{} has no use in this {}", key.get_ref(), self.title);
             self.findings.push(Finding::error(key.span(), title, why));
@@ -122,8 +125,8 @@ impl<'a> Section<'a> {
 
     /// Refuses the keys that nobody asked for.
     pub(super) fn close(self) {
-        for (key, _) in self.table.iter().filter(|(key, _)| !self.known.contains(&&**key.get_ref()))
-        {
+        let judged = |key: &str| self.known.contains(&key) || self.refused.contains(&key);
+        for (key, _) in self.table.iter().filter(|(key, _)| !judged(key.get_ref())) {
             let title = format!("unknown key {} in {}", key.get_ref(), self.title);
             let finding = Finding::error(key.span(), title, "nothing reads this");
             self.findings.push(suggest(finding, key.get_ref(), &self.known));

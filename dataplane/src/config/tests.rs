@@ -12,19 +12,26 @@ use crate::driver::{Idle, Poll};
 const EXAMPLE: &str = include_str!("../../example.toml");
 const PORT: &str = "[[port]]\nname = 'a'\nbackend = 'af_xdp'\ndevice = 'eth0'\n";
 
-fn two_cores() -> Cores {
-    [0, 1].into_iter().collect()
+/// A machine with two cores and 4 GiB of memory, half of it free.
+fn machine() -> Machine {
+    let cores = [0, 1].into_iter().collect();
+    Machine { cores, memory: Some(4 << 30), available: Some(2 << 30) }
+}
+
+/// The text with a port, which every file needs; it stands last, so that lines stay where they are.
+fn with_port(text: &str) -> String {
+    if text.contains("port]") { text.to_owned() } else { format!("{text}\n{PORT}") }
 }
 
 fn accept(text: &str) -> Config {
-    match Config::parse("weir.toml", text.as_bytes(), &two_cores()) {
+    match Config::parse("weir.toml", with_port(text).as_bytes(), &machine()) {
         Ok((config, _)) => config,
         Err(report) => panic!("refused:\n{report}"),
     }
 }
 
 fn refuse(text: &str) -> String {
-    match Config::parse("weir.toml", text.as_bytes(), &two_cores()) {
+    match Config::parse("weir.toml", with_port(text).as_bytes(), &machine()) {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(report) => report.to_string(),
     }
@@ -41,7 +48,7 @@ fn refuse_one(text: &str, line: usize, words: &[&str]) {
 }
 
 #[test]
-fn an_empty_file_has_the_documented_defaults() {
+fn what_is_left_out_has_the_documented_default() {
     let config = accept("");
     assert_eq!(config.node().as_str(), "weir");
     let process = config.process();
@@ -55,13 +62,13 @@ fn an_empty_file_has_the_documented_defaults() {
     assert_eq!((config.moves().hold, config.moves().moves_max), (4096, 8));
     assert_eq!(config.instance().capacity_ns, 1_000_000_000);
     assert!(config.steering().key.is_none());
-    assert!(config.ports().is_empty() && config.routes().is_empty());
+    assert!(config.routes().is_empty());
 }
 
 #[test]
 fn the_example_is_accepted_without_warnings_and_shows_the_defaults() {
     let (example, warnings) =
-        Config::parse("example.toml", EXAMPLE.as_bytes(), &two_cores()).unwrap();
+        Config::parse("example.toml", EXAMPLE.as_bytes(), &machine()).unwrap();
     assert!(warnings.is_empty(), "{warnings}");
     let default = accept("");
     let settings = |config: &Config| {
@@ -116,6 +123,73 @@ fn a_hold_that_no_move_can_use_is_refused_with_the_reason() {
     assert_eq!(accept("[moves]\nhold = 65536\nmoves_max = 1\n").moves().hold, 65_536);
     let words = ["whole number from 1 to 65536", "has to hold more is undone"];
     refuse_one("[moves]\nhold = 65537\n", 2, &words);
+}
+
+#[test]
+fn a_file_without_a_port_is_refused_with_an_example() {
+    for text in ["", "[node]\nname = 'a'\n", "port = []\n"] {
+        let shown = Config::parse("weir.toml", text.as_bytes(), &machine()).unwrap_err();
+        let shown = shown.to_string();
+        assert_eq!(shown.matches("error:").count(), 1, "{shown}");
+        assert!(shown.contains("there is no [[port]]"), "{shown}");
+        assert!(shown.contains("backend = \"af_xdp\""), "{shown}");
+    }
+    let shown = Config::parse("weir.toml", b"[[prot]]\n", &machine()).unwrap_err().to_string();
+    assert!(shown.contains("did you mean `port`?") && !shown.contains("there is no"), "{shown}");
+}
+
+#[test]
+fn bounds_that_ask_for_more_memory_than_there_is_are_refused() {
+    let moves = "[moves]\nmoves_max = 256\n";
+    let words =
+        ["MiB of memory are asked for, the machine has 4096 MiB", "lower hold or moves_max"];
+    refuse_one(moves, 2, &words);
+    refuse_one(moves, 2, &["for the ends of 256 moves", "2097152 held at both ends of 256 moves"]);
+    let text = with_port("[moves]\nmoves_max = 128\n");
+    let (_, report) = Config::parse("weir.toml", text.as_bytes(), &machine()).unwrap();
+    let shown = report.to_string();
+    assert!(shown.starts_with("warning: ") && shown.contains("2048 MiB are free"), "{shown}");
+    let words = ["the machine has 4096 MiB", "lower frames in [memory]"];
+    refuse_one("[memory]\nframes = 4194304\n", 2, &words);
+    let unknown = Machine { memory: None, available: None, ..machine() };
+    assert!(Config::parse("weir.toml", with_port(moves).as_bytes(), &unknown).is_ok());
+}
+
+#[test]
+fn a_route_table_too_small_for_the_routes_of_the_file_is_refused() {
+    let port = format!("{PORT}addresses = ['10.0.1.1/24']\n");
+    let route =
+        |n| format!("[[route]]\nprefix = '10.9.{n}.0/26'\nvia = '10.0.1.{n}'\nport = 'a'\n");
+    let routes: String = (2..22).map(route).collect();
+    let text = |bound: &str| format!("[route_table]\n{bound}\n{port}{routes}");
+    for (key, needed) in [("routes_max", 21), ("next_hops_max", 21), ("groups_max", 20)] {
+        accept(&text(&format!("{key} = {needed}")));
+        let title = format!(
+            "16 {} are fewer than the {needed}",
+            match key {
+                "routes_max" => "routes",
+                "next_hops_max" => "next hops",
+                _ => "groups",
+            }
+        );
+        let fix = format!("set {key} = {needed} in [route_table]");
+        refuse_one(&text(&format!("{key} = 16")), 2, &[&title, &fix, "first that does not fit"]);
+    }
+    refuse_one(&text("next_hops_max = 1"), 2, &["weir.toml:2:17", "set next_hops_max = 21"]);
+}
+
+#[test]
+fn only_keys_that_may_stand_in_a_table_are_suggested_and_only_the_root_is_reported() {
+    let port = |backend: &str, line: &str| {
+        format!("[[port]]\nname = 'a'\nbackend = '{backend}'\n{line}\n")
+    };
+    refuse_one(&port("af-xdp", "device = 'eth0'\nqueues = 2"), 3, &["\"af_xdp\" or \"pcap\""]);
+    refuse_one("[[port]]\nname = 'a'\ndevice = 'eth0'\n", 1, &["missing key backend"]);
+    let shown = refuse(&port("pcap", "rx = 'f'\ndevise = 'eth0'"));
+    assert!(shown.contains("known here: name, backend, rx, tx, mac"), "{shown}");
+    assert!(!shown.contains("queues") && !shown.contains("did you mean"), "{shown}");
+    let shown = refuse(&port("dpdk", "rx = 'f'"));
+    assert!(!shown.contains("memory"), "{shown}");
 }
 
 #[test]
@@ -285,8 +359,8 @@ fn routes_lead_through_a_port_to_a_next_hop_on_its_network() {
 
 #[test]
 fn two_workers_on_one_core_are_warned_about() {
-    let text = "[[worker]]\ncore = 1\n[[worker]]\ncore = 1\n";
-    let (config, report) = Config::parse("weir.toml", text.as_bytes(), &two_cores()).unwrap();
+    let text = with_port("[[worker]]\ncore = 1\n[[worker]]\ncore = 1\n");
+    let (config, report) = Config::parse("weir.toml", text.as_bytes(), &machine()).unwrap();
     assert_eq!(config.workers().len(), 2);
     let shown = report.to_string();
     assert!(shown.starts_with("warning: two workers share core 1"), "{shown}");
@@ -296,14 +370,14 @@ fn two_workers_on_one_core_are_warned_about() {
 #[test]
 fn a_file_with_thousands_of_errors_shows_the_first_hundred() {
     let text: String = (0..5000).map(|n| format!("unknown{n} = 1\n")).collect();
-    let report = Config::parse("weir.toml", text.as_bytes(), &two_cores()).unwrap_err();
+    let report = Config::parse("weir.toml", text.as_bytes(), &machine()).unwrap_err();
     assert_eq!(report.len(), 5000);
     assert!(report.to_string().ends_with("and 4900 more"));
 }
 
 #[test]
 fn a_file_that_is_too_long_or_not_text_is_refused() {
-    let report = Config::parse("weir.toml", b"[node]\nname = '\xff'\n", &two_cores()).unwrap_err();
+    let report = Config::parse("weir.toml", b"[node]\nname = '\xff'\n", &machine()).unwrap_err();
     let shown = report.to_string();
     assert!(shown.contains("not UTF-8") && shown.contains("weir.toml:2:9"), "{shown}");
     let long = " ".repeat(FILE_MAX + 1);
@@ -315,7 +389,7 @@ fn every_prefix_and_every_changed_byte_of_the_example_is_judged_without_a_panic(
     let seed = 0x5eed_u64;
     println!("seed {seed}");
     for end in (0..EXAMPLE.len()).step_by(7) {
-        let _judged = Config::parse("weir.toml", &EXAMPLE.as_bytes()[..end], &two_cores())
+        let _judged = Config::parse("weir.toml", &EXAMPLE.as_bytes()[..end], &machine())
             .map_err(|report| report.to_string());
     }
     let mut state = seed;
@@ -326,7 +400,7 @@ fn every_prefix_and_every_changed_byte_of_the_example_is_judged_without_a_panic(
         let at = (state >> 33) as usize % bytes.len();
         bytes[at] = (state >> 24) as u8;
         let _judged =
-            Config::parse("weir.toml", &bytes, &two_cores()).map_err(|report| report.to_string());
+            Config::parse("weir.toml", &bytes, &machine()).map_err(|report| report.to_string());
     }
 }
 
@@ -343,7 +417,7 @@ fn the_invalid_files_of_toml_test_are_refused() {
     }
     for file in &files {
         let bytes = std::fs::read(file).unwrap();
-        let report = Config::parse("weir.toml", &bytes, &two_cores())
+        let report = Config::parse("weir.toml", &bytes, &machine())
             .map(|_| file.display().to_string())
             .expect_err("refused");
         assert!(report.to_string().contains("error:"), "{}", file.display());

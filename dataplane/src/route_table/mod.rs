@@ -17,8 +17,8 @@ pub use table::{RouteLimits, RouteTable};
 pub use writer::{RouteError, RouteWriter};
 
 /// Bytes of an address that the root of its family's trie looks at.
-const V4_ROOT_BYTES: usize = 3;
-const V6_ROOT_BYTES: usize = 2;
+pub(crate) const V4_ROOT_BYTES: usize = 3;
+pub(crate) const V6_ROOT_BYTES: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,8 @@ use weir_api::dataplane::v1::{
 };
 use weir_dataplane::agent::{Agent, Socket};
 use weir_dataplane::boot::boot;
-use weir_dataplane::config::Config;
-use weir_dataplane::driver::{Clock, Cores, Threads, Waker};
+use weir_dataplane::config::{Config, Machine};
+use weir_dataplane::driver::{Clock, Threads, Waker};
 
 /// Small, so that many of them fit beside each other.
 const CONFIG: &str = "
@@ -36,6 +36,9 @@ park = 64
 [memory]
 huge_pages = 'off'
 ";
+
+/// What every configuration needs, for tests that need none.
+const PORT: &str = "\n[[port]]\nname = 'null'\nbackend = 'pcap'\ntx = '/dev/null'\n";
 
 /// A running agent; to be stopped by [`Served::stop`].
 pub(crate) struct Served {
@@ -78,14 +81,15 @@ impl Served {
         let folder =
             std::env::temp_dir().join(format!("weir-agent-{}-{number}", std::process::id()));
         let path = folder.join("dataplane.sock");
-        let text = format!("{CONFIG}{more}");
+        let port = if more.contains("[[port]]") { "" } else { PORT };
+        let text = format!("{CONFIG}{more}{port}");
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
-                let cores = Cores::allowed().unwrap();
-                let (config, _) = Config::parse("test.toml", text.as_bytes(), &cores).unwrap();
+                let machine = Machine::this().unwrap();
+                let (config, _) = Config::parse("test.toml", text.as_bytes(), &machine).unwrap();
                 let process = config.process();
                 let socket = Socket::bind(&path).unwrap();
                 let node = boot(&config, process.poll).unwrap();
@@ -94,6 +98,7 @@ impl Served {
                 let workers_max = usize::from(process.workers_max);
                 let threads =
                     Threads::new(workers_max, process.poll, process.idle, clock, waker).unwrap();
+                let cores = machine.cores;
                 let agent = Agent { node, threads, events, clock, cores, faults };
                 let stop = async { stopped.await.unwrap() };
                 let served = agent.serve(&socket, stop, || ready.send(()).unwrap()).await;

@@ -22,12 +22,50 @@ fn check(folder: &Folder, text: &str) -> (Option<i32>, String, String) {
 #[test]
 fn a_good_file_is_ok_and_a_bad_one_has_exit_code_5_and_all_errors() {
     let folder = Folder::new("check");
-    let (code, out, _) = check(&folder, "[node]\nname = 'a'\n");
+    let (code, out, notes) = check(&folder, &one_port(&folder));
     assert_eq!((code, &*out), (Some(0), "ok\n"));
+    assert!(notes.contains("not checked") && notes.contains("devices and their queues"), "{notes}");
     let (code, out, errors) = check(&folder, "[node]\nnam = 'a'\n[memry]\n");
     assert_eq!((code, &*out), (Some(5), ""));
     assert!(errors.contains("weir.toml:2:1") && errors.contains("did you mean `name`?"));
     assert!(errors.contains("weir.toml:3:2") && errors.contains("did you mean `memory`?"));
+}
+
+/// A port that captures what is sent.
+fn one_port(folder: &Folder) -> String {
+    let file = folder.path("one.pcap");
+    format!("[[port]]\nname = 'one'\nbackend = 'pcap'\ntx = '{}'\n", file.display())
+}
+
+#[test]
+fn a_file_without_a_port_is_neither_ok_nor_started() {
+    let folder = Folder::new("empty");
+    let (code, out, errors) = check(&folder, "");
+    assert_eq!((code, &*out), (Some(5), ""));
+    assert!(errors.contains("there is no [[port]]") && errors.contains("device = "), "{errors}");
+    let socket = folder.path("dataplane.sock");
+    let file = folder.file("weir.toml", &format!("[dataplane]\nsocket = '{}'\n", socket.display()));
+    let output = Command::new(BINARY).arg("--config").arg(file).output().unwrap();
+    assert_eq!((output.status.code(), socket.exists()), (Some(5), false));
+}
+
+#[test]
+fn each_cause_of_an_error_is_said_once() {
+    let folder = Folder::new("causes");
+    let socket = folder.path("dataplane.sock");
+    std::fs::write(folder.path("file"), "").unwrap();
+    let below_a_file = folder.path("file").join("dataplane.sock");
+    let start = |socket: &std::path::Path, port: &str| {
+        let text = format!("[dataplane]\nsocket = '{}'\n{port}", socket.display());
+        let file = folder.file("weir.toml", &text);
+        let output = Command::new(BINARY).arg("--config").arg(file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let device = "[[port]]\nname = 'a'\nbackend = 'af_xdp'\ndevice = 'nosuchdevice'\n";
+    for errors in [start(&below_a_file, &one_port(&folder)), start(&socket, device)] {
+        assert_eq!(errors.matches("(os error ").count(), 1, "{errors}");
+    }
 }
 
 #[test]
@@ -45,14 +83,17 @@ fn a_bad_file_starts_nothing() {
 fn a_file_that_is_not_there_is_an_error_of_its_own() {
     let output = Command::new(BINARY).args(["--check", "/nonexistent/weir.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open"));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        "error: cannot read /nonexistent/weir.toml: No such file or directory (os error 2)";
+    assert_eq!(errors.trim_end(), expected);
 }
 
 #[test]
 fn it_stops_cleanly_at_sigterm_and_at_sigint_and_a_second_one_is_refused() {
     let folder = Folder::new("stop");
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
-        let running = Running::start(&folder, "");
+        let running = Running::start(&folder, &one_port(&folder));
         assert!(running.socket().exists());
         let second = Command::new(BINARY).arg("--config").arg(running.config()).output().unwrap();
         assert_eq!(second.status.code(), Some(1));
@@ -67,9 +108,9 @@ fn it_stops_cleanly_at_sigterm_and_at_sigint_and_a_second_one_is_refused() {
 #[test]
 fn the_socket_of_a_killed_process_is_taken_over() {
     let folder = Folder::new("killed");
-    let running = Running::start(&folder, "");
+    let running = Running::start(&folder, &one_port(&folder));
     assert_eq!(running.stop(rustix::process::Signal::KILL).code(), None);
-    let running = Running::start(&folder, "");
+    let running = Running::start(&folder, &one_port(&folder));
     assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
 }
 

@@ -257,7 +257,7 @@ impl MemoryNode {
             mode_notes: Vec::new(),
             queues,
             owner,
-            punted: None,
+            kernel: None,
         });
     }
 }

@@ -18,6 +18,7 @@ pub struct Device {
     rx_queues: u32,
     tx_queues: u32,
     up: bool,
+    carrier: bool,
 }
 
 impl Device {
@@ -83,6 +84,12 @@ impl Device {
     pub fn is_up(&self) -> bool {
         self.up
     }
+
+    /// Whether the device was up and had a carrier when it was found: frames can leave.
+    #[must_use]
+    pub fn has_carrier(&self) -> bool {
+        self.carrier
+    }
 }
 
 fn failed(step: Step, name: &str) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -123,9 +130,11 @@ impl Query {
         let address = unsafe { self.ask(libc::SIOCGIFHWADDR)?.ifr_ifru.ifru_hwaddr };
         let mac = std::array::from_fn(|byte| address.sa_data[byte] as u8);
         let (rx_queues, tx_queues) = self.queues()?;
-        let up = self.flags()? & libc::IFF_UP as libc::c_short != 0;
+        let flags = self.flags()?;
+        let up = flags & libc::IFF_UP as libc::c_short != 0;
+        let carrier = up && flags & libc::IFF_RUNNING as libc::c_short != 0;
         let (index, mtu) = (index as u32, mtu as u32);
-        Ok(Device { name: name.into(), index, mac, mtu, rx_queues, tx_queues, up })
+        Ok(Device { name: name.into(), index, mac, mtu, rx_queues, tx_queues, up, carrier })
     }
 
     fn flags(&self) -> io::Result<libc::c_short> {
@@ -193,6 +202,7 @@ mod tests {
         assert_eq!((device.name(), device.mac()), ("lo", [0; 6]));
         assert_eq!((device.rx_queues(), device.tx_queues()), (1, 1));
         assert!(device.index() > 0 && device.mtu() > 0);
+        assert!(device.is_up() || !device.has_carrier());
     }
 
     #[test]

@@ -18,16 +18,17 @@ impl StatusService for Api {
 impl Api {
     async fn status(&self) -> Result<GetStatusResponse, Fault> {
         let desired = self.sidecar.store().run(|database| database.desired()).await?;
-        let (node, listed) = tokio::join!(
-            self.sidecar.southbound().node(),
-            self.sidecar.southbound().list_instances()
-        );
+        let southbound = self.sidecar.southbound();
+        let (node, listed, workers) =
+            tokio::join!(southbound.node(), southbound.list_instances(), southbound.list_workers());
         let mut link = self.sidecar.link().borrow().clone();
         link.instances = listed.map(|listed| listed.instances).unwrap_or_default();
         let (node, error) = match node {
             Ok(node) => (Some(node), String::new()),
             Err(status) => (None, status.message().to_owned()),
         };
+        let mut restarted_workers = workers.unwrap_or_default();
+        restarted_workers.retain(|worker| worker.restarts > 0);
         let loads = || link.loads.iter().map(|load| load.load);
         Ok(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,7 +37,7 @@ impl Api {
             dataplane: Some(DataplaneStatus {
                 connected: node.is_some(),
                 error,
-                socket: self.sidecar.southbound().socket().display().to_string(),
+                socket: southbound.socket().display().to_string(),
                 node,
             }),
             instances_desired: desired.instances.unwrap_or(0),
@@ -45,6 +46,7 @@ impl Api {
             operation: self.sidecar.operation_in_progress().as_ref().map(convert::operation),
             load_mean: loads().sum::<f64>() / link.loads.len().max(1) as f64,
             load_max: loads().fold(0.0, f64::max),
+            restarted_workers,
         })
     }
 }

@@ -9,7 +9,7 @@ use weir_xdp::{Device, Mode, Program, RingSizes, Socket, Umem};
 
 use super::{BootError, Opened};
 use crate::config::{Backend, Checksums, Config, Port, Rings};
-use crate::node::Punted;
+use crate::node::Kernel;
 use crate::packet::MacAddr;
 use crate::port::{Rx, RxQueue, Tx, TxQueue};
 
@@ -124,18 +124,23 @@ impl Sockets {
     }
 }
 
-/// Reads how many frames the program passed to the kernel.
+/// Asks the kernel about the device that a program is attached to.
 #[derive(Debug)]
-pub(super) struct Passed(pub(super) Program);
+pub(super) struct Asked(pub(super) Program);
 
-impl Punted for Passed {
-    fn packets(&self) -> u64 {
+impl Kernel for Asked {
+    fn punted(&self) -> u64 {
         // A device that has gone away passes nothing any more.
         let Ok(outcomes) = self.0.outcomes() else { return 0 };
         outcomes.pass_no_socket
             + outcomes.pass_link_local
             + outcomes.pass_other_protocol
             + outcomes.pass_runt
+    }
+
+    fn has_carrier(&self) -> bool {
+        // A device that has gone away has none.
+        Device::find(self.0.device().name()).is_ok_and(|device| device.has_carrier())
     }
 }
 

@@ -275,7 +275,7 @@ impl Opened {
             mode_notes: self.mode_notes,
             queues: self.queues,
             owner,
-            punted: self.program.map(|program| Box::new(af_xdp::Passed(program)) as _),
+            kernel: self.program.map(|program| Box::new(af_xdp::Asked(program)) as _),
         }
     }
 }

@@ -24,7 +24,7 @@ use weir_state_transfer::{InstanceId, Nanos, PortId, WorkerId};
 pub use error::NodeError;
 pub use instances::FIRST;
 pub use moves::instance_id;
-pub use ports::{PortSetup, Punted};
+pub use ports::{Kernel, PortSetup};
 pub use workers::Spawn;
 
 use crate::counters::WorkerCounters;

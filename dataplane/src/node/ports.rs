@@ -37,14 +37,17 @@ pub struct PortSetup {
     pub queues: Vec<(RxQueue, TxQueue)>,
     /// Its neighbours' state machine.
     pub owner: Owner,
-    /// Reads how many packets the kernel kept for itself, if the port can tell.
-    pub punted: Option<Box<dyn Punted>>,
+    /// Asks the kernel about the device, if there is one.
+    pub kernel: Option<Box<dyn Kernel>>,
 }
 
-/// A reader of the number of packets that were passed to the kernel.
-pub trait Punted: Send {
+/// What the kernel knows of the device of a port.
+pub trait Kernel: Send {
     /// Packets passed to the kernel since the port was opened.
-    fn packets(&self) -> u64;
+    fn punted(&self) -> u64;
+
+    /// Whether the device is up and has a carrier.
+    fn has_carrier(&self) -> bool;
 }
 
 /// What the node knows of a port.
@@ -59,7 +62,7 @@ pub(super) struct PortRecord {
     mode_notes: Vec<String>,
     owner: WorkerId,
     queues: Vec<Queue>,
-    punted: Option<Box<dyn Punted>>,
+    kernel: Option<Box<dyn Kernel>>,
     /// Whether its device was found to be gone.
     gone: bool,
 }
@@ -122,7 +125,7 @@ impl Node {
             mode_notes: setup.mode_notes,
             owner,
             queues,
-            punted: setup.punted,
+            kernel: setup.kernel,
             gone: false,
         };
         self.ports.insert(id, record);
@@ -265,7 +268,18 @@ pub(super) struct PortTotals {
 
 impl PortRecord {
     fn punted(&self) -> u64 {
-        self.punted.as_ref().map_or(0, |reader| reader.packets())
+        self.kernel.as_ref().map_or(0, |kernel| kernel.punted())
+    }
+
+    /// The link in a word, empty without a device.
+    fn link(&self) -> &'static str {
+        let Some(kernel) = &self.kernel else { return "" };
+        let is_gone = |queue: &Queue| queue.tx.gone.get() > 0;
+        match self.queues.iter().any(is_gone) {
+            true => "gone",
+            false if kernel.has_carrier() => "up",
+            false => "down",
+        }
     }
 
     /// The worker by whose queue a worker without one sends.
@@ -302,6 +316,55 @@ impl PortRecord {
                 queue.rx.ring_full.get() + queue.rx.fill_ring_empty.get() + queue.rx.too_long.get()
             }),
             owner_worker: u32::from(self.owner.0),
+            link: self.link().to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Carrier(bool);
+
+    impl Kernel for Carrier {
+        fn punted(&self) -> u64 {
+            0
+        }
+
+        fn has_carrier(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_link_is_what_the_kernel_says_until_the_device_is_gone() {
+        let queue = || Queue {
+            rx: Arc::default(),
+            rx_worker: WorkerId(0),
+            tx: Arc::default(),
+            tx_worker: WorkerId(0),
+        };
+        let mut port = PortRecord {
+            name: "a".to_owned(),
+            backend: "af_xdp",
+            device: "eth0".to_owned(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            addresses: Vec::new(),
+            mtu: 1500,
+            mode: "copy".to_owned(),
+            mode_notes: Vec::new(),
+            owner: WorkerId(0),
+            queues: vec![queue(), queue()],
+            kernel: None,
+            gone: false,
+        };
+        assert_eq!(port.show(PortId(1)).link, "");
+        for (carrier, link) in [(true, "up"), (false, "down")] {
+            port.kernel = Some(Box::new(Carrier(carrier)));
+            assert_eq!(port.show(PortId(1)).link, link);
+        }
+        port.queues[1].tx.gone.set(1);
+        assert_eq!(port.show(PortId(1)).link, "gone");
     }
 }

@@ -176,7 +176,8 @@ impl api::port_service_server::PortService for Shared {
         let queues = vec![api::Queue { id: 0, rx_packets: 5, ..Default::default() }];
         let addresses = vec!["10.0.0.1/24".to_owned()];
         let name = "p0".to_owned();
-        let port = api::Port { id: 1, name, addresses, queues, ..Default::default() };
+        let link = "down".to_owned();
+        let port = api::Port { id: 1, name, addresses, queues, link, ..Default::default() };
         ok(api::ListPortsResponse { ports: vec![port] })
     }
 }
@@ -188,7 +189,8 @@ impl api::worker_service_server::WorkerService for Shared {
         _: Request<api::ListWorkersRequest>,
     ) -> Answer<api::ListWorkersResponse> {
         let worker = |id| api::Worker { id, core: -1, instances: vec![1], ..Default::default() };
-        ok(api::ListWorkersResponse { workers: vec![worker(0), worker(1)] })
+        let restarted = api::Worker { restarts: 2, ..worker(1) };
+        ok(api::ListWorkersResponse { workers: vec![worker(0), restarted] })
     }
 
     async fn add_worker(

@@ -1,6 +1,6 @@
 //! Errors of the API: what, which object, what to do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, error::Error};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -99,10 +99,34 @@ impl Fault {
                 format!("the data plane does not answer: {}", status.message()),
             )
             .object("dataplane")
-            .fix("systemctl start weir-dataplane, or weir-dataplane --config FILE"),
+            .fix(dataplane_fix(status.message())),
             code => Self::new(code, "DATAPLANE_REFUSED", status.message()).object("dataplane"),
         }
     }
+}
+
+/// What mends a data plane that is not reached, by what the system says of its socket.
+pub fn dataplane_fix(why: &str) -> &'static str {
+    if why.contains("Permission denied") {
+        "its socket lets in root and the user that runs weir-dataplane: run weir-control as that \
+         user or as root"
+    } else {
+        "systemctl start weir-dataplane, or weir-dataplane --config FILE"
+    }
+}
+
+/// An error and its causes, less those whose words an error around them has said already.
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !said.contains(&words) {
+            said = format!("{said}: {words}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 impl From<Fault> for Status {
@@ -143,5 +167,31 @@ impl From<PlanError> for Fault {
                 .object("steering")
                 .fix("run weir-control and weir-dataplane of the same version"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot do it: {0}")]
+    struct Doubled(#[from] std::io::Error);
+
+    #[test]
+    fn a_cause_is_said_once_whether_or_not_the_error_says_it() {
+        let io = || std::io::Error::from_raw_os_error(2);
+        let said = causes(&Doubled(io()));
+        assert_eq!(said, "cannot do it: No such file or directory (os error 2)");
+        let around = std::io::Error::other(Doubled(io()));
+        assert_eq!(causes(&around), said);
+    }
+
+    #[test]
+    fn a_data_plane_is_started_only_where_that_helps() {
+        let of = |why| Fault::from_dataplane(&Status::unavailable(why)).fix;
+        assert!(of("No such file or directory (os error 2)").contains("systemctl start"));
+        let denied = of("Permission denied (os error 13)");
+        assert!(denied.contains("run weir-control as") && !denied.contains("systemctl"));
     }
 }

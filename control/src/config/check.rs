@@ -1,11 +1,13 @@
-//! Finds everything that is wrong with a configuration file and shows where.
+//! Finds everything that is wrong with the sidecar's tables of a configuration file.
 
-use std::{fmt, ops::Range, path::PathBuf};
+use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use toml::de::{DeTable, DeValue};
 
-use super::Config;
+use super::{
+    Config,
+    report::{ConfigError, Fault, Faults},
+};
 
 /// Top-level tables of the file that the data plane reads.
 const DATAPLANE_TABLES: [&str; 14] = [
@@ -29,166 +31,185 @@ const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
 const SCALING_KEYS: [&str; 10] =
     ["auto", "min", "max", "high", "low", "target", "dwell", "cool_down", "interval", "window"];
 
-/// One thing that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Line, from 1.
-    pub line: usize,
-    /// Where in the text.
-    pub span: Range<usize>,
-    /// What is wrong.
-    pub message: String,
-    /// What to do; empty when the message says it.
-    pub fix: String,
-}
+/// Longest file, in bytes.
+const FILE_MAX: usize = 16 << 20;
 
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is wrong; shown whole, with carets.
-    #[error("{0}")]
-    Wrong(Faults),
-}
-
-/// Everything that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults {
-    /// What is wrong, in the order of the file.
-    pub faults: Vec<Fault>,
-    rendered: String,
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.rendered)
+pub(super) fn read(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One more than is accepted, so that a longer file is refused rather than cut.
+    file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let name = path.display().to_string();
+    if bytes.len() > FILE_MAX {
+        let title = format!("the file is longer than {FILE_MAX} bytes");
+        return Err(refuse("", &name, Fault::new(0..0, title, "no more is read")));
     }
-}
-
-impl ConfigError {
-    /// The faults found, empty when the file could not be read.
-    pub fn faults(&self) -> &[Fault] {
-        match self {
-            Self::Read { .. } => &[],
-            Self::Wrong(faults) => &faults.faults,
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &name),
+        Err(error) => {
+            let at = error.valid_up_to();
+            let fault = Fault::new(at..at + 1, "the file is not UTF-8", "from here");
+            Err(refuse(&String::from_utf8_lossy(&bytes), &name, fault))
         }
     }
 }
 
 pub(super) fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-    let mut checker = Checker { text, faults: Vec::new() };
-    let config = checker.check();
+    let mut faults = Vec::new();
+    let config = check(text, &mut faults);
     match config {
-        Some(config) if checker.faults.is_empty() => Ok(config),
-        _ => Err(checker.into_error(name)),
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(ConfigError::Wrong(Faults::new(faults, text, name))),
     }
 }
 
-struct Checker<'a> {
-    text: &'a str,
-    faults: Vec<Fault>,
+fn refuse(text: &str, name: &str, fault: Fault) -> ConfigError {
+    ConfigError::Wrong(Faults::new(vec![fault], text, name))
 }
 
-impl<'a> Checker<'a> {
-    fn check(&mut self) -> Option<Config> {
-        let root = match DeTable::parse(self.text) {
-            Ok(root) => root,
-            Err(error) => {
-                self.toml_fault(&error);
-                return None;
-            }
-        };
-        let root = root.get_ref();
-        let tables: Vec<&str> =
-            DATAPLANE_TABLES.iter().chain(&["control", "scaling"]).copied().collect();
-        self.unknown_keys(root, "the file", &tables);
-        let control = table(root, "control");
-        if let Some(control) = control {
-            self.unknown_keys(control, "[control]", &CONTROL_KEYS);
-            if let Some(tls) = table(control, "tls") {
-                self.unknown_keys(tls, "[control.tls]", &TLS_KEYS);
-            }
-        }
-        let scaling = table(root, "scaling");
-        if let Some(scaling) = scaling {
-            self.unknown_keys(scaling, "[scaling]", &SCALING_KEYS);
-        }
-        let config: Config = match toml::from_str(self.text) {
-            Ok(config) => config,
-            Err(error) => {
-                self.toml_fault(&error);
-                return None;
-            }
-        };
-        if let Some(listen) = config.control.listen
-            && config.control.tls.is_none()
-        {
-            let message = format!("listening on {listen} needs mutual TLS, on loopback too");
-            let fix = "add a [control.tls] table with ca, cert and key; `weir pki init` and \
-                       `weir pki issue` make them";
-            self.fault(key_span(control, "listen"), message, fix.to_owned());
-        }
+fn check(text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let span = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        faults.extend(errors.iter().map(|error| Fault::new(span(error), error.message(), "")));
+        return None;
+    }
+    let root = root.get_ref();
+    let places = Place::all(root);
+    for place in &places {
+        place.unknown_keys(faults);
+    }
+    let config = values(text, &places, faults)?;
+    if !faults.is_empty() {
+        // What follows from a key that was not read would be no fault of its own.
+        return None;
+    }
+    if let Some(listen) = config.control.listen
+        && config.control.tls.is_none()
+    {
+        let title = format!("listening on {listen} needs mutual TLS, on loopback too");
+        let fix = "add a [control.tls] table with ca, cert and key; `weir pki init` and \
+                   `weir pki issue` make them";
+        let span = table(root, "control").map_or(0..0, |control| key_span(control, "listen"));
+        faults.push(Fault::new(span, title, "no certificates").fix(fix));
+    }
+    if let Some(scaling) = table(root, "scaling") {
         for (key, why) in config.scaling.faults() {
-            self.fault(key_span(scaling, key), format!("{key} {why}"), String::new());
+            faults.push(policy_fault(scaling, key, &why));
         }
-        Some(config)
+    }
+    Some(config)
+}
+
+/// A table that the sidecar reads keys of.
+struct Place<'t, 'i> {
+    title: &'static str,
+    table: &'t DeTable<'i>,
+    known: Vec<&'static str>,
+}
+
+impl<'t, 'i> Place<'t, 'i> {
+    /// Those that the file has, the inner ones first.
+    fn all(root: &'t DeTable<'i>) -> Vec<Self> {
+        let control = table(root, "control");
+        let tls = control.and_then(|control| table(control, "tls"));
+        let tables = DATAPLANE_TABLES.iter().chain(&["control", "scaling"]).copied();
+        let mut places = vec![Self { title: "the file", table: root, known: tables.collect() }];
+        for (title, table, known) in [
+            ("[control]", control, &CONTROL_KEYS[..]),
+            ("[control.tls]", tls, &TLS_KEYS[..]),
+            ("[scaling]", table(root, "scaling"), &SCALING_KEYS[..]),
+        ] {
+            places.extend(table.map(|table| Self { title, table, known: known.to_vec() }));
+        }
+        places.reverse();
+        places
     }
 
-    fn unknown_keys(&mut self, table: &DeTable<'_>, place: &str, known: &[&str]) {
-        for key in table.keys() {
+    fn unknown_keys(&self, faults: &mut Vec<Fault>) {
+        for key in self.table.keys() {
             let name = key.get_ref().as_ref();
-            if known.contains(&name) {
+            if self.known.contains(&name) {
                 continue;
             }
-            let closest = known
-                .iter()
-                .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
-                .min()
-                .filter(|(distance, candidate)| *distance <= candidate.len().max(4) / 2);
-            let fix = closest.map_or_else(
-                || format!("known here: {}", known.join(", ")),
-                |(_, candidate)| format!("did you mean `{candidate}`?"),
-            );
-            self.fault(key.span(), format!("unknown key `{name}` in {place}"), fix);
+            let title = match self.title {
+                "the file" => format!("unknown table {name}"),
+                place => format!("unknown key {name} in {place}"),
+            };
+            let fault = Fault::new(key.span(), title, "nothing reads this");
+            faults.push(fault.fix(suggestion(name, &self.known)));
         }
     }
+}
 
-    fn toml_fault(&mut self, error: &toml::de::Error) {
-        let span = error.span().unwrap_or(0..0);
-        self.fault(span, error.message().to_owned(), String::new());
+/// "Did you mean", or the words that may stand there.
+fn suggestion(written: &str, known: &[&str]) -> String {
+    let likeness = |word: &str| strsim::normalized_damerau_levenshtein(written, word);
+    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match best {
+        Some(best) if likeness(best) >= 0.6 => format!("did you mean `{best}`?"),
+        _ => format!("known here: {}", known.join(", ")),
     }
+}
 
-    fn fault(&mut self, span: Range<usize>, message: String, fix: String) {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        self.faults.push(Fault { line, span, message, fix });
+/// Reads the values. The reader stops at the first that is bad, so that one is blanked out and the
+/// rest read again, in as many rounds as there are bad values.
+fn values(text: &str, places: &[Place<'_, '_>], faults: &mut Vec<Fault>) -> Option<Config> {
+    let mut left = text.to_owned();
+    loop {
+        let error = match toml::from_str(&left) {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let (fault, entry) = bad_value(&error, places);
+        faults.push(fault);
+        left.replace_range(entry.clone()?, &" ".repeat(entry?.len()));
+        // As when a dotted key has lost its last part.
+        DeTable::parse(&left).ok()?;
     }
+}
 
-    fn into_error(mut self, name: &str) -> ConfigError {
-        self.faults.sort_by_key(|fault| fault.span.start);
-        let mut rendered = String::new();
-        for fault in &self.faults {
-            let snippet = Snippet::source(self.text)
-                .path(name)
-                .annotation(AnnotationKind::Primary.span(fault.span.clone()));
-            let mut group = Level::ERROR.primary_title(fault.message.as_str()).element(snippet);
-            if !fault.fix.is_empty() {
-                group = group.element(Level::HELP.message(fault.fix.as_str()));
-            }
-            if !rendered.is_empty() {
-                rendered.push_str("\n\n");
-            }
-            rendered.push_str(&Renderer::plain().render(&[group]));
+/// A value of the wrong kind with the place of its entry, or a table that lacks a key.
+fn bad_value(error: &toml::de::Error, places: &[Place<'_, '_>]) -> (Fault, Option<Range<usize>>) {
+    let span = error.span().unwrap_or(0..0);
+    let why = error.message().trim_end();
+    let missing = why.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    if let Some(key) = missing {
+        let title = format!("missing key {key} in [control.tls]");
+        return (Fault::new(span, title, &format!("this table needs {key}")), None);
+    }
+    let holds = |value: &Range<usize>| value.start <= span.start && span.end <= value.end;
+    let found = places.iter().find_map(|place| {
+        let mut entries = place.table.iter();
+        let (key, value) = entries.find(|(_, value)| holds(&value.span()))?;
+        Some((key.get_ref(), place.title, key.span().start..value.span().end))
+    });
+    match found {
+        Some((key, place, entry)) => {
+            (Fault::new(span, format!("bad value of {key} in {place}"), why), Some(entry))
         }
-        ConfigError::Wrong(Faults { faults: self.faults, rendered })
+        None => (Fault::new(span, why, ""), None),
     }
+}
+
+/// A value that does not fit the others, where it stands, or where the other end of what it must
+/// fit stands when it is left out.
+fn policy_fault(scaling: &DeTable<'_>, key: &'static str, why: &str) -> Fault {
+    let others: &[&str] = match key {
+        "target" => &["low", "high"],
+        "max" => &["min"],
+        "window" => &["interval"],
+        _ => &[],
+    };
+    let title = format!("{key} {why}");
+    if scaling.contains_key(key) {
+        return Fault::new(key_span(scaling, key), title, "does not fit");
+    }
+    let span = others.iter().find(|other| scaling.contains_key(**other));
+    let span = span.map_or(0..0, |other| key_span(scaling, other));
+    let fix = format!("{key} is left out and has its default: set it in [scaling]");
+    Fault::new(span, title, "does not fit").fix(fix)
 }
 
 fn table<'t, 'i>(parent: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> {
@@ -199,9 +220,8 @@ fn table<'t, 'i>(parent: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> 
 }
 
 /// Where a key of a table stands; the start of the file when it is not written there.
-fn key_span(table: Option<&DeTable<'_>>, key: &str) -> Range<usize> {
-    let found = table.and_then(|table| table.get_key_value(key));
-    found.map_or(0..0, |(key, _)| key.span())
+fn key_span(table: &DeTable<'_>, key: &str) -> Range<usize> {
+    table.get_key_value(key).map_or(0..0, |(key, _)| key.span())
 }
 
 #[cfg(test)]
@@ -222,10 +242,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_with_line_and_suggestion_all_at_once() {
-        let text = "[control]\nsockt = '/x'\n\n[scaling]\ncooldown = '1s'\nzebra = 1\n[contrl]\n";
+        let text = "[control]\nsockt = '/x'\n\n[scaling]\ncooldown = '1s'\nrate = 1\n[contrl]\n";
         let found = faults(text);
         assert_eq!(found.iter().map(|fault| fault.0).collect::<Vec<_>>(), [2, 5, 6, 7]);
-        assert_eq!(found[0].1, "unknown key `sockt` in [control]");
+        assert_eq!(found[0].1, "unknown key sockt in [control]");
         assert_eq!(found[0].2, "did you mean `socket`?");
         assert_eq!(found[1].2, "did you mean `cool_down`?");
         assert!(found[2].2.starts_with("known here: auto, "), "{}", found[2].2);
@@ -241,14 +261,48 @@ mod tests {
     }
 
     #[test]
+    fn faults_are_shown_as_the_data_plane_shows_them() {
+        let shown = parse("[scaling]\nmin = 'one'\n", "weir.toml").unwrap_err().to_string();
+        let expected = "\
+error: bad value of min in [scaling]
+ --> weir.toml:2:7
+  |
+2 | min = 'one'
+  |       ^^^^^ invalid type: string \"one\", expected u32";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn what_follows_from_another_fault_is_not_reported_and_the_rest_stands_where_it_is_set() {
+        let found = faults("[scaling]\nhihg = 0.9\ntarget = 0.85\n");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].0, &*found[0].2), (2, "did you mean `high`?"));
+        let found = faults("[scaling]\nauto = true\nlow = 0.7\n");
+        assert_eq!((found.len(), found[0].0), (1, 3), "{found:?}");
+        assert!(found[0].1.contains("target must lie between low (0.7)"), "{found:?}");
+        assert!(found[0].2.contains("target is left out"), "{found:?}");
+    }
+
+    #[test]
+    fn every_bad_value_is_found() {
+        let text = "[control]\nsocket = 1\ntls.ca = 2\n[scaling]\nmin = 'one'\nmax = 'two'\n";
+        let lines: Vec<usize> = faults(text).iter().map(|fault| fault.0).collect();
+        assert_eq!(lines[..2], [2, 3], "{lines:?}");
+        let lines: Vec<usize> = faults(&text.replace("tls.ca", "# ")).iter().map(|f| f.0).collect();
+        assert_eq!(lines, [2, 5, 6]);
+    }
+
+    #[test]
     fn wrong_values_are_refused_where_they_stand() {
         for (text, line, says) in [
-            ("[scaling]\nmin = 'one'", 2, "invalid type"),
-            ("[scaling]\n\ndwell = '5 parsecs'", 3, "a time is a number and a unit"),
+            ("[scaling]\nmin = 'one'", 2, "bad value of min in [scaling]"),
+            ("[scaling]\n\ndwell = '5 parsecs'", 3, "bad value of dwell in [scaling]"),
+            ("[control]\ntls = 7", 2, "bad value of tls in [control]"),
+            ("scaling = 7", 1, "bad value of scaling in the file"),
             ("[scaling]\nmin = 3\nmax = 2", 3, "max must be at least min"),
             ("[control]\nlisten = '0.0.0.0:7440'", 2, "needs mutual TLS"),
             ("[control]\nlisten = '127.0.0.1:7440'", 2, "needs mutual TLS"),
-            ("[control.tls]\nca = 'a'\ncert = 'b'", 1, "missing field `key`"),
+            ("[control.tls]\nca = 'a'\ncert = 'b'", 1, "missing key key in [control.tls]"),
             ("[control\n", 1, ""),
         ] {
             let found = faults(text);

@@ -4,6 +4,7 @@
 //! only; what is told at run time lives in the store.
 
 mod check;
+mod report;
 mod span;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use serde::Deserialize;
 
 pub use self::{
-    check::{ConfigError, Fault as ConfigFault},
+    report::{ConfigError, Fault as ConfigFault},
     span::{Span, SpanError},
 };
 use crate::scaling::policy::Policy;
@@ -74,9 +75,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, or with everything that is wrong with the sidecar's tables.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, &path.display().to_string())
+        check::read(path)
     }
 
     /// Checks the text of a file; `name` is what the errors call it.

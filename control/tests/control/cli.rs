@@ -10,7 +10,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Checks that each value printed is a message of this name, and returns the last.
+/// Checks that each value printed is a message of this name, and one unless it is watched; returns
+/// the last.
 fn parsed(output: &Output, message: &str) -> DynamicMessage {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let pool = DescriptorPool::decode(weir_api::FILE_DESCRIPTOR_SET).unwrap();
@@ -19,6 +20,7 @@ fn parsed(output: &Output, message: &str) -> DynamicMessage {
     let mut last = None;
     for value in values.into_iter::<serde_json::Value>() {
         let value = value.unwrap();
+        assert!(last.is_none() || message == "WatchStatsResponse", "one document: {output:?}");
         last = Some(DynamicMessage::deserialize(descriptor.clone(), value).unwrap());
     }
     last.unwrap_or_else(|| panic!("no {message} printed"))
@@ -107,8 +109,74 @@ fn scale_waits_with_progress_and_its_json_says_what_was_done() {
         assert!(progress.contains(step), "{progress}");
     }
     assert_eq!(node.fake.model().active().len(), 4);
+}
+
+#[test]
+fn a_listing_that_comes_in_parts_is_one_json_document() {
+    let node = Node::new(1);
+    let running = node.start();
     let flows = running.weir(&["-o", "json", "flow", "list", "--limit", "2"]);
-    assert_eq!(text(&flows.stdout).lines().count(), 2, "one object a line");
+    let flows: serde_json::Value = serde_json::from_slice(&flows.stdout).unwrap();
+    assert_eq!(flows["flows"].as_array().unwrap().len(), 2, "{flows}");
+    assert!(flows["flows"][0]["srcPort"].is_u64(), "{flows}");
+    let routes = running.weir(&["-o", "json", "route", "list"]);
+    let routes: serde_json::Value = serde_json::from_slice(&routes.stdout).unwrap();
+    assert!(routes["routes"].is_array(), "{routes}");
+}
+
+#[test]
+fn errors_are_json_for_those_who_ask_for_it() {
+    let node = Node::new(1);
+    let running = node.start();
+    for (arguments, exit, code) in [
+        (&["-o", "json", "port", "show", "p9"][..], 3, "NOT_FOUND"),
+        (&["-o", "json", "worker", "remove", "0"], 4, "DATAPLANE_REFUSED"),
+        (&["-o", "json", "-s", "unix:///nonexistent/x.sock", "status"], 6, "SIDECAR_UNREACHABLE"),
+        (&["status", "--output=json", "--nonsense"], 2, "USAGE"),
+        (&["-o", "json", "move"], 2, "USAGE"),
+        (
+            &["-o", "json", "pki", "issue", "/nonexistent", "--name", "a", "--role", "viewer"],
+            5,
+            "BAD_FILE",
+        ),
+    ] {
+        let server = format!("unix://{}", running.socket.display());
+        let asks_for_it = ["-s", server.as_str()];
+        let given = if arguments.contains(&"-s") { &[][..] } else { &asks_for_it[..] };
+        let refused = weir(&[given, arguments].concat());
+        assert_eq!(refused.status.code(), Some(exit), "{arguments:?}: {refused:?}");
+        assert!(refused.stdout.is_empty(), "{refused:?}");
+        let last = text(&refused.stderr).lines().last().unwrap();
+        let error: serde_json::Value = serde_json::from_str(last).unwrap();
+        assert_eq!(error["code"], code, "{error}");
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
+        assert!(error["fix"].is_string() && error["object"].is_string(), "{error}");
+    }
+    node.fake.model().balance.unaccounted = 3;
+    let off = running.weir(&["-o", "json", "drops", "--check"]);
+    let error: serde_json::Value = serde_json::from_slice(&off.stderr).unwrap();
+    assert_eq!((off.status.code(), &error["code"]), (Some(9), &"PROBLEMS".into()));
+}
+
+#[test]
+fn links_and_workers_that_were_started_again_are_shown() {
+    let node = Node::new(1);
+    let running = node.start();
+    let told = |arguments: &[&str]| text(&running.weir(arguments).stdout).to_owned();
+    let ports = told(&["port", "list"]);
+    let words = |line: usize| ports.lines().nth(line).unwrap().split_whitespace();
+    assert_eq!(words(0).nth(1), Some("LINK"), "{ports}");
+    assert_eq!(words(1).nth(1), Some("down"), "{ports}");
+    assert!(told(&["port", "show", "p0"]).contains("\nlink          down\n"));
+    assert!(told(&["status"]).contains("worker 1 was started again 2 times"));
+    let status: serde_json::Value = serde_json::from_str(&told(&["-o", "json", "status"])).unwrap();
+    assert_eq!(status["restartedWorkers"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["restartedWorkers"][0]["restarts"], "2", "{status}");
+    let doctor: serde_json::Value = serde_json::from_str(&told(&["-o", "json", "doctor"])).unwrap();
+    let findings = doctor["findings"].as_array().unwrap();
+    let workers = findings.iter().find(|finding| finding["check"] == "workers").unwrap();
+    assert_eq!((&workers["ok"], &workers["optional"]), (&false.into(), &true.into()));
+    assert!(workers["detail"].as_str().unwrap().contains("worker 1 was started again"));
 }
 
 #[test]
@@ -205,18 +273,53 @@ fn completions_and_help_name_every_noun_and_the_exit_codes() {
 fn a_bad_configuration_is_refused_by_the_sidecar_itself() {
     let node = Node::new(1);
     let path = node.directory.0.join("weir.toml");
-    let sidecar = |text: &str, more: &[&str]| {
+    let sidecar = |text: &str, flag: &str, more: &[&str]| {
         std::fs::write(&path, text).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"));
-        command.arg("--config").arg(&path).args(more).output().unwrap()
+        command.arg(flag).arg(&path).args(more).output().unwrap()
     };
-    assert!(sidecar(&node.config_text(""), &["--check"]).status.success());
-    for more in [&["--check"][..], &[]] {
-        let refused = sidecar("[control]\nlisten = '0.0.0.0:7440'\nsockt = 'x'\n", more);
-        assert_eq!(refused.status.code(), Some(5));
-        let said = text(&refused.stderr);
-        assert!(said.contains("needs mutual TLS") && said.contains("`socket`"), "{said}");
+    let good = sidecar(&node.config_text(""), "--check", &[]);
+    assert_eq!((good.status.code(), text(&good.stdout)), (Some(0), "ok\n"));
+    assert!(text(&good.stderr).contains("not checked"), "{good:?}");
+    for flag in ["--check", "--config"] {
+        for (file, says) in [
+            ("[control]\nlisten = '0.0.0.0:7440'\n", "needs mutual TLS"),
+            ("[control]\nsockt = 'x'\n", "did you mean `socket`?"),
+        ] {
+            let refused = sidecar(file, flag, &[]);
+            assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(5), ""));
+            assert!(text(&refused.stderr).contains(says), "{refused:?}");
+        }
     }
-    let missing = sidecar(&node.config_text(""), &["--pause-at", "nonsense"]);
+    std::fs::write(&path, b"[control]\n\xff").unwrap();
+    let bytes = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"))
+        .args(["--check".as_ref(), path.as_os_str()])
+        .output()
+        .unwrap();
+    assert_eq!(bytes.status.code(), Some(5));
+    assert!(text(&bytes.stderr).contains("weir.toml:2:1"), "{bytes:?}");
+    let missing = sidecar(&node.config_text(""), "--config", &["--pause-at", "nonsense"]);
     assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn the_sidecar_says_each_cause_of_an_error_once() {
+    let node = Node::new(1);
+    let path = node.directory.0.join("weir.toml");
+    std::fs::write(node.directory.0.join("file"), "").unwrap();
+    let start = |config: &std::path::Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"));
+        let output = command.arg("--config").arg(config).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr).to_owned()
+    };
+    let absent = start(&node.directory.0.join("absent.toml"));
+    assert!(absent.starts_with("error: cannot read "), "{absent}");
+    std::fs::write(&path, node.config_text("").replace("/store/", "/file/")).unwrap();
+    let store = start(&path);
+    std::fs::write(&path, node.config_text("").replace("/control.sock", "/file/x.sock")).unwrap();
+    let socket = start(&path);
+    for said in [absent, store, socket] {
+        assert_eq!(said.matches("(os error ").count(), 1, "{said}");
+    }
 }

@@ -89,9 +89,15 @@ fn tcp_asks_for_a_certificate_of_the_authority_and_its_role_decides() {
     assert!(said.contains("a viewer may not call SetAuto   [ROLE_TOO_LOW]"), "{said}");
 
     // Another authority's certificate, one without a role, and a server that we do not trust.
-    assert_eq!(over_tcp(&running, &ours, &format!("{theirs}/alice"), &["status"]).0, 6);
-    assert_eq!(over_tcp(&running, &ours, &format!("{ours}/edge"), &["status"]).0, 6);
-    assert_eq!(over_tcp(&running, &theirs, &format!("{ours}/alice"), &["status"]).0, 6);
+    for (authority, certificate, says) in [
+        (&ours, format!("{theirs}/alice"), "--tls-cert and --tls-key must be issued"),
+        (&ours, format!("{ours}/edge"), "--tls-cert and --tls-key must be issued"),
+        (&theirs, format!("{ours}/alice"), "--tls-ca must be the authority"),
+    ] {
+        let (code, said) = over_tcp(&running, authority, &certificate, &["status"]);
+        assert_eq!(code, 6, "{said}");
+        assert!(said.contains(says) && !said.contains("systemctl"), "{said}");
+    }
 
     // No certificate at all: plain bytes are answered by an alert or the end, never by data.
     let mut plain = TcpStream::connect(running.listening.unwrap()).unwrap();

@@ -117,12 +117,7 @@ fn assert_told(status: &tonic::Status, what: &str) {
 
 /// Exit code and words of a check of a configuration.
 fn checked(program: &str, path: &std::path::Path) -> (i32, String) {
-    let mut command = Command::new(sibling(program).unwrap());
-    match program {
-        "weir-dataplane" => command.arg("--check").arg(path),
-        _ => command.arg("--check").arg("--config").arg(path),
-    };
-    let output = command.output().unwrap();
+    let output = Command::new(sibling(program).unwrap()).arg("--check").arg(path).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
 }

@@ -17,7 +17,11 @@ use tonic::{
 use weir_api::dataplane::v1::Change;
 use weir_control::{config::Span, fault::Fault, listen::TlsFiles};
 
-use super::{failure::Failure, output::Format};
+use super::{
+    failure::Failure,
+    output::Format,
+    reach::{self, root_cause},
+};
 
 /// The largest message accepted, in bytes.
 pub(crate) const MESSAGE_MAX: usize = 16 << 20;
@@ -114,10 +118,9 @@ impl Client {
 
     /// What the server said, or that the connection broke: only that has a cause on our side.
     fn failure(&self, status: &Status) -> Failure {
-        let root = Error::source(status).map(root_cause);
-        match root {
-            Some(root) if root.is::<TimeoutExpired>() => late(self.timeout),
-            Some(root) => unreachable(&self.server, root),
+        match Error::source(status) {
+            Some(error) if root_cause(error).is::<TimeoutExpired>() => late(self.timeout),
+            Some(error) => reach::fault(&self.server, error).into(),
             // The server cancels requests only for their deadline.
             None if status.code() == Code::Cancelled => late(self.timeout),
             None => Failure::from(status.clone()),
@@ -152,12 +155,6 @@ fn late(limit: Duration) -> Failure {
     fault.fix("try again, or allow more time with --timeout").into()
 }
 
-fn unreachable(server: &str, why: &dyn std::fmt::Display) -> Failure {
-    let message = format!("cannot reach the sidecar at {server}: {why}");
-    let fault = Fault::new(Code::Unavailable, "SIDECAR_UNREACHABLE", message);
-    fault.object(server).fix("systemctl start weir-control, or weir-control --config FILE").into()
-}
-
 async fn open(options: &Options) -> Result<Channel, Failure> {
     let server = options.server.as_str();
     if let Some(path) = server.strip_prefix("unix://").or(server.strip_prefix("unix:")) {
@@ -184,16 +181,7 @@ async fn open_unix(server: &str, path: &str) -> Result<Channel, Failure> {
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|error| unreachable(server, root_cause(&error)))
-}
-
-/// The last of an error's causes: what the operating system or TLS said.
-fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause
+        .map_err(|error| reach::fault(server, &error).into())
 }
 
 async fn open_tls(options: &Options, authority: &str) -> Result<Channel, Failure> {
@@ -211,7 +199,8 @@ async fn open_tls(options: &Options, authority: &str) -> Result<Channel, Failure
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host)
-        .map_err(|error| Fault::invalid("SERVER", error.to_string()).object("--server"))?;
+        .map_err(|error| Fault::invalid("SERVER", format!("{server:?}: {error}")))
+        .map_err(|fault| fault.object("--server").fix("write --server https://HOST:PORT"))?;
     let address = authority.to_owned();
     let connect = tower::service_fn(move |_: Uri| {
         let (connector, address, name) = (connector.clone(), address.clone(), name.clone());
@@ -222,21 +211,23 @@ async fn open_tls(options: &Options, authority: &str) -> Result<Channel, Failure
         }
     });
     let channel = Endpoint::from_static("http://sidecar").connect_with_connector(connect).await;
-    channel.map_err(|error| unreachable(server, root_cause(&error)))
+    channel.map_err(|error| reach::fault(server, &error).into())
 }
 
 fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, Failure> {
-    let bad = |error: &dyn std::fmt::Display| {
-        Failure::from(Fault::invalid("BAD_FILE", error.to_string()).object("certificates"))
+    let bad = |option: &str, error: &dyn std::fmt::Display| {
+        let fault = Fault::invalid("BAD_FILE", error.to_string()).object(option);
+        Failure::from(fault.fix("give the files that weir pki made: ca.crt, NAME.crt, NAME.key"))
     };
-    let roots = files.roots().map_err(|error| bad(&error))?;
-    let (chain, key) = files.identity().map_err(|error| bad(&error))?;
+    let roots = files.roots().map_err(|error| bad("--tls-ca", &error))?;
+    let ours = "--tls-cert and --tls-key";
+    let (chain, key) = files.identity().map_err(|error| bad(ours, &error))?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| bad(&error))?
+        .map_err(|error| bad(ours, &error))?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
-        .map_err(|error| bad(&error))?;
+        .map_err(|error| bad(ours, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }

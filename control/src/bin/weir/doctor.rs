@@ -6,20 +6,25 @@ use rustix::{
     net::{AddressFamily, SocketType, socket},
     process::{Resource, getrlimit},
 };
-use weir_api::v1::{
-    DoctorReport, Finding, GetStatusRequest, status_service_client::StatusServiceClient,
+use weir_api::{
+    dataplane::v1::Worker,
+    v1::{DoctorReport, Finding, GetStatusRequest, status_service_client::StatusServiceClient},
 };
+
+use weir_control::fault::dataplane_fix;
 
 use super::{
     client::{Client, Options, service},
     failure::Failure,
     output::{columns, show},
+    status::restarts,
 };
 
 /// The oldest kernel with what the ports need: batched AF_XDP wake-ups and shared umems.
 const KERNEL_MIN: (u32, u32) = (5, 10);
 /// Locked memory that the default pool needs, in bytes, on kernels that still charge it.
 const MEMLOCK_MIN: u64 = 256 << 20;
+const WORKERS: &str = "workers";
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -165,29 +170,45 @@ fn huge_pages(meminfo: &str) -> Finding {
     Finding { optional: true, ..finding("free huge pages", free > 0, free.to_string(), fix) }
 }
 
-async fn sockets(options: &Options) -> [Finding; 2] {
-    let start_dataplane = "systemctl start weir-dataplane, or weir-dataplane --config FILE";
+async fn sockets(options: &Options) -> Vec<Finding> {
     let client = match Client::connect(options).await {
         Ok(client) => client,
         Err(failure) => {
             let Failure::Fault(fault) = failure else {
-                return [unknown("sidecar"), unknown("data plane")];
+                return vec![unknown("sidecar"), unknown("data plane"), unknown(WORKERS)];
             };
-            return [finding("sidecar", false, fault.message, &fault.fix), unknown("data plane")];
+            let sidecar = finding("sidecar", false, fault.message, &fault.fix);
+            return vec![sidecar, unknown("data plane"), unknown(WORKERS)];
         }
     };
     let mut service = service!(StatusServiceClient, client);
     let status = client.call(service.get_status(client.request(GetStatusRequest {}))).await;
     let Ok(status) = status else {
         let fix = "systemctl restart weir-control";
-        return [finding("sidecar", false, "does not answer", fix), unknown("data plane")];
+        let sidecar = finding("sidecar", false, "does not answer", fix);
+        return vec![sidecar, unknown("data plane"), unknown(WORKERS)];
     };
     let dataplane = status.dataplane.unwrap_or_default();
+    let fix = dataplane_fix(&dataplane.error);
     let detail = if dataplane.connected { "reached".to_owned() } else { dataplane.error };
-    [
+    let workers = match dataplane.connected {
+        true => workers(&status.restarted_workers),
+        false => Finding { detail: "not known without the data plane".into(), ..unknown(WORKERS) },
+    };
+    vec![
         finding("sidecar", true, "reached", ""),
-        finding("data plane", dataplane.connected, detail, start_dataplane),
+        finding("data plane", dataplane.connected, detail, fix),
+        workers,
     ]
+}
+
+/// A worker that has panicked forwards again, so this is nothing that the node lacks.
+fn workers(restarted: &[Worker]) -> Finding {
+    let found = restarts(restarted);
+    let ok = found.is_empty();
+    let detail = if ok { "none has panicked".to_owned() } else { found };
+    let fix = "journalctl -u weir-dataplane, or its standard error, has the panic: report it";
+    Finding { optional: true, ..finding(WORKERS, ok, detail, fix) }
 }
 
 /// What cannot be asked without the sidecar.

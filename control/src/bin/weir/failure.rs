@@ -5,6 +5,8 @@ use std::{io, process::ExitCode};
 use tonic::{Code, Status};
 use weir_control::fault::Fault;
 
+use super::output::Format;
+
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -18,16 +20,39 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Says on standard error what went wrong, about which object, and what to do.
-    pub(crate) fn report(self) -> ExitCode {
-        if let Self::Fault(fault) = &self {
-            eprintln!("error: {}   [{}]", fault.message, fault.reason);
-            for (label, text) in [("object", &fault.object), ("fix", &fault.fix)] {
-                if !text.is_empty() {
-                    eprintln!("  {label:<8} {text}");
-                }
-            }
+    pub(crate) fn report(self, format: Format) -> ExitCode {
+        match format {
+            Format::Table => self.tell(),
+            Format::Json => eprintln!("{}", self.json()),
         }
         ExitCode::from(self.exit_code())
+    }
+
+    fn tell(&self) {
+        let Self::Fault(fault) = self else { return };
+        eprintln!("error: {}   [{}]", fault.message, fault.reason);
+        for (label, text) in [("object", fault.object.as_str()), ("fix", fix(fault))] {
+            if !text.is_empty() {
+                eprintln!("  {label:<8} {text}");
+            }
+        }
+    }
+
+    /// One object on one line: it is the last that standard error gets.
+    fn json(&self) -> serde_json::Value {
+        let (code, message, object, fix) = match self {
+            Self::Fault(fault) => {
+                (fault.reason.as_str(), fault.message.as_str(), fault.object.as_str(), fix(fault))
+            }
+            Self::Problems => {
+                ("PROBLEMS", "the check found problems", "", "standard output has them, with fixes")
+            }
+            Self::NotReached => {
+                let fix = "standard output has its state and the reason; then repeat the command";
+                ("NOT_REACHED", "the operation did not end as it was asked to", "", fix)
+            }
+        };
+        serde_json::json!({ "code": code, "message": message, "object": object, "fix": fix })
     }
 
     fn exit_code(&self) -> u8 {
@@ -51,6 +76,19 @@ impl Failure {
     }
 }
 
+/// What to do about a fault, by its kind when it does not say so itself.
+fn fix(fault: &Fault) -> &str {
+    if !fault.fix.is_empty() {
+        return &fault.fix;
+    }
+    match fault.code {
+        Code::InvalidArgument | Code::OutOfRange => "correct what was given: see --help",
+        Code::Internal | Code::Unknown => "see the log of weir-control, then try again",
+        // What stands in the way is in the message, and only the caller knows what was meant.
+        _ => "",
+    }
+}
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -65,7 +103,8 @@ impl From<Status> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Fault(Fault::new(Code::Internal, "IO", error.to_string()))
+        let fault = Fault::new(Code::Internal, "IO", format!("the system refuses: {error}"));
+        fault.fix("see that the machine has memory, file descriptors and room on its disk").into()
     }
 }
 
@@ -89,5 +128,17 @@ mod tests {
         }
         assert_eq!(Failure::Problems.exit_code(), 9);
         assert_eq!(Failure::from(Fault::invalid("BAD_FILE", "")).exit_code(), 5);
+    }
+
+    #[test]
+    fn every_failure_has_a_code_and_a_message_in_json() {
+        let fault = Fault::invalid("NO", "it is wrong").object("things/x");
+        for failure in [Failure::from(fault), Failure::Problems, Failure::NotReached] {
+            let json = failure.json();
+            for key in ["code", "message", "fix"] {
+                assert!(json[key].as_str().is_some_and(|text| !text.is_empty()), "{json}");
+            }
+            assert!(!json.to_string().contains('\n'), "{json}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     client::{Client, service},
     failure::Failure,
     instance::Names,
-    output::{Format, show_next, write},
+    output::Listing,
 };
 
 #[derive(Debug, Subcommand)]
@@ -35,16 +35,12 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
     let names = Names::read(client).await;
     let ask = ListFlowsRequest { filter, instance, limit };
     let mut stream = client.call(service.list_flows(client.request(ask))).await?;
-    if client.format == Format::Table {
-        let header = ["SOURCE", "DESTINATION", "PROTO", "INSTANCE", "BUCKET", "PACKETS", "BYTES"];
-        write(&row(header.map(str::to_owned)))?;
-    }
+    let header = ["SOURCE", "DESTINATION", "PROTO", "INSTANCE", "BUCKET", "PACKETS", "BYTES"];
+    let mut listing = Listing::begin(client.format, "flows", &row(header.map(str::to_owned)))?;
     while let Some(part) = client.next(&mut stream).await? {
-        show_next(client.format, &part, |part| {
-            part.flows.iter().map(|flow| line(flow, &names)).collect()
-        })?;
+        listing.part(&part, |part| part.flows.iter().map(|flow| line(flow, &names)).collect())?;
     }
-    Ok(())
+    listing.end()
 }
 
 fn line(flow: &Flow, names: &Names) -> String {

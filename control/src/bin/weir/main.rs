@@ -14,6 +14,7 @@ mod neighbour;
 mod output;
 mod pki;
 mod port;
+mod reach;
 mod route;
 mod scale;
 mod stats;
@@ -25,12 +26,17 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::{client::Client, failure::Failure};
+use self::{client::Client, failure::Failure, output::Format};
+use weir_control::fault::Fault;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0 done       1 failed        2 usage         3 not found   4 conflict or precondition
-  5 bad file   6 unreachable   7 denied        8 deadline    9 a check found problems";
+  5 bad file   6 unreachable   7 denied        8 deadline    9 a check found problems
+
+With -o json every answer is one JSON document: the message of the API. What is watched (stats
+--watch, scale watch, move) has one message a line. An error is one JSON object, the last line on
+standard error: code (a constant to match on), message, object and fix.";
 
 /// Looks at a Weir node and changes it.
 #[derive(Debug, Parser)]
@@ -85,11 +91,32 @@ enum Noun {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
+    let format = arguments.client.output;
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(format),
     }
+}
+
+/// Shows help, or what is wrong with the arguments: as JSON if they ask for it.
+fn misused(error: &clap::Error) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let json = arguments.windows(2).any(|pair| {
+        matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json"
+            || matches!(pair[1].as_str(), "-ojson" | "-o=json" | "--output=json")
+    });
+    if !error.use_stderr() || !json {
+        error.exit();
+    }
+    let text = error.to_string();
+    let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let fault = Fault::invalid("USAGE", words.join(" ")).fix("see weir --help");
+    Failure::from(fault).report(Format::Json)
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

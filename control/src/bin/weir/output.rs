@@ -20,7 +20,7 @@ use super::failure::Failure;
 pub(crate) enum Format {
     /// Columns, for people.
     Table,
-    /// Proto3 JSON, for programs; streams print one object a line.
+    /// Proto3 JSON, for programs: one document, or one object a line of what is watched.
     Json,
 }
 
@@ -29,7 +29,12 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        outcome => Ok(outcome?),
+        Err(error) => {
+            let message = format!("cannot write the answer: {error}");
+            let fault = Fault::new(Code::Internal, "OUTPUT", message).object("standard output");
+            Err(fault.fix("see that where it leads to has room and can be written").into())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -54,6 +59,59 @@ pub(crate) fn show_next<T: Message + Name>(
     match format {
         Format::Table => write(&table(message)),
         Format::Json => write(&json(message, serde_json::ser::CompactFormatter)?),
+    }
+}
+
+/// A listing that comes in parts, shown as they come: rows under a header, or one JSON document
+/// with all elements in one list, as the message of a part has it.
+pub(crate) struct Listing {
+    format: Format,
+    /// The name of the list in the messages.
+    field: &'static str,
+    /// Elements so far.
+    count: usize,
+}
+
+impl Listing {
+    /// Begins with the header of the table.
+    pub(crate) fn begin(
+        format: Format,
+        field: &'static str,
+        header: &str,
+    ) -> Result<Self, Failure> {
+        match format {
+            Format::Table => write(header)?,
+            Format::Json => write(&format!("{{\"{field}\":["))?,
+        }
+        Ok(Self { format, field, count: 0 })
+    }
+
+    /// Shows a part.
+    pub(crate) fn part<T: Message + Name>(
+        &mut self,
+        part: &T,
+        rows: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            return write(&rows(part));
+        }
+        let text = json(part, serde_json::ser::CompactFormatter)?;
+        let part: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| no_json(&error))?;
+        for element in part[self.field].as_array().into_iter().flatten() {
+            let comma = if self.count == 0 { "" } else { "," };
+            write(&format!("{comma}\n{element}"))?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the document.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => Ok(()),
+            Format::Json => write("\n]}\n"),
+        }
     }
 }
 
@@ -89,22 +147,23 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 fn json<T: Message + Name>(message: &T, formatter: impl Formatter) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::from(Fault::new(Code::Internal, "JSON", error.to_string()))
-    };
     let name = T::full_name();
     let descriptor = pool()
         .get_message_by_name(&name)
-        .ok_or_else(|| failed(&format!("the descriptors lack {name}")))?;
+        .ok_or_else(|| no_json(&format!("the descriptors lack {name}")))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| no_json(&error))?;
     // All keys, always: a script should not have to know which values are defaults.
     let options = SerializeOptions::new().skip_default_fields(false);
     let mut text = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    dynamic.serialize_with_options(&mut serializer, &options).map_err(|error| failed(&error))?;
+    dynamic.serialize_with_options(&mut serializer, &options).map_err(|error| no_json(&error))?;
     text.push(b'\n');
-    String::from_utf8(text).map_err(|error| failed(&error))
+    String::from_utf8(text).map_err(|error| no_json(&error))
+}
+
+fn no_json(error: &dyn std::fmt::Display) -> Failure {
+    Fault::new(Code::Internal, "JSON", error.to_string()).into()
 }
 
 fn pool() -> &'static DescriptorPool {

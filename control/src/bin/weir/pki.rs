@@ -1,6 +1,6 @@
 //! `weir pki`.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{io::ErrorKind, path::PathBuf, time::SystemTime};
 
 use clap::{Subcommand, ValueEnum};
 use weir_control::{
@@ -65,11 +65,25 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
 }
 
 fn fault(error: &PkiError) -> Fault {
+    let bad_file = || Fault::invalid("BAD_FILE", error.to_string());
     match error {
-        PkiError::Exists(_) => Fault::new(tonic::Code::AlreadyExists, "EXISTS", error.to_string()),
-        PkiError::Name(_) | PkiError::NoSan => Fault::invalid("ARGUMENT", error.to_string()),
-        PkiError::File { .. } | PkiError::Certificate(_) => {
-            Fault::invalid("BAD_FILE", error.to_string()).fix("weir pki init DIRECTORY")
+        PkiError::Exists(path) => {
+            Fault::new(tonic::Code::AlreadyExists, "EXISTS", error.to_string())
+                .object(path.display().to_string())
+                .fix("choose another name or directory, or remove it when nobody needs it")
+        }
+        PkiError::Name(_) => Fault::invalid("ARGUMENT", error.to_string()).object("--name"),
+        PkiError::NoSan => Fault::invalid("ARGUMENT", error.to_string()).object("--san"),
+        PkiError::File { path, source } => {
+            let fix = match source.kind() {
+                ErrorKind::NotFound => "make the authority first: weir pki init DIRECTORY",
+                ErrorKind::PermissionDenied => "run as the user that the directory belongs to",
+                _ => "see that the disk has room and is writable",
+            };
+            bad_file().object(path.display().to_string()).fix(fix)
+        }
+        PkiError::Certificate(_) => {
+            bad_file().fix("see that ca.crt and ca.key are as weir pki init made them")
         }
     }
 }

@@ -40,11 +40,22 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
 }
 
 pub(crate) fn table(ports: &[Port]) -> String {
-    let header =
-        ["PORT", "BACKEND", "MODE", "DEVICE", "ADDRESSES", "RX", "TX", "PUNTED", "KERNEL DROPS"];
+    let header = [
+        "PORT",
+        "LINK",
+        "BACKEND",
+        "MODE",
+        "DEVICE",
+        "ADDRESSES",
+        "RX",
+        "TX",
+        "PUNTED",
+        "KERNEL DROPS",
+    ];
     let row = |port: &Port| {
         vec![
             port.name.clone(),
+            link(port),
             port.backend.clone(),
             port.mode.clone(),
             port.device.clone(),
@@ -58,9 +69,15 @@ pub(crate) fn table(ports: &[Port]) -> String {
     columns(&header, ports.iter().map(row).collect())
 }
 
+/// Up, down or gone; a port without a device has no link.
+fn link(port: &Port) -> String {
+    if port.link.is_empty() { "-".to_owned() } else { port.link.clone() }
+}
+
 fn details(port: &Port) -> String {
     let mut text = pairs(&[
         ("port", format!("{} ({})", port.name, port.id)),
+        ("link", link(port)),
         ("backend", format!("{} {}", port.backend, port.device)),
         ("mode", port.mode.clone()),
         ("mac", port.mac.clone()),

@@ -12,7 +12,7 @@ use weir_api::{
 use super::{
     client::{Client, service},
     failure::Failure,
-    output::{Format, show, show_next, write},
+    output::{Listing, show},
 };
 
 #[derive(Debug, Subcommand)]
@@ -58,15 +58,13 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
 async fn list(client: &Client) -> Result<(), Failure> {
     let mut service = service!(RouteServiceClient, client);
     let mut stream = client.call(service.list_routes(client.request(ListRoutesRequest {}))).await?;
-    if client.format == Format::Table {
-        write(&row("PREFIX", "VIA", "PORT"))?;
-    }
+    let mut listing = Listing::begin(client.format, "routes", &row("PREFIX", "VIA", "PORT"))?;
     while let Some(part) = client.next(&mut stream).await? {
-        show_next(client.format, &part, |part| {
+        listing.part(&part, |part| {
             part.routes.iter().map(|route| row(&route.prefix, &route.via, &route.port)).collect()
         })?;
     }
-    Ok(())
+    listing.end()
 }
 
 fn row(prefix: &str, via: &str, port: &str) -> String {

@@ -1,7 +1,8 @@
 //! `weir status`.
 
-use weir_api::v1::{
-    GetStatusRequest, GetStatusResponse, status_service_client::StatusServiceClient,
+use weir_api::{
+    dataplane::v1::Worker,
+    v1::{GetStatusRequest, GetStatusResponse, status_service_client::StatusServiceClient},
 };
 
 use super::{
@@ -31,7 +32,7 @@ fn table(status: &GetStatusResponse) -> String {
         None => format!("not reached at {}: {}", dataplane.socket, dataplane.error),
     };
     let operation = status.operation.as_ref().map_or("none".to_owned(), operation_line);
-    pairs(&[
+    let mut rows = vec![
         ("sidecar", format!("version {}, up {}", status.version, span(status.uptime_ns))),
         ("data plane", reached),
         (
@@ -45,5 +46,20 @@ fn table(status: &GetStatusResponse) -> String {
         ("scaling", if status.auto { "by policy" } else { "by command" }.to_owned()),
         ("operation", operation),
         ("generation", status.generation.to_string()),
-    ])
+    ];
+    let restarts = restarts(&status.restarted_workers);
+    if !restarts.is_empty() {
+        rows.push(("panics", format!("{restarts}; the data plane's log says why")));
+    }
+    pairs(&rows)
+}
+
+/// Which workers were started again after a panic, and how often; empty when none was.
+pub(crate) fn restarts(workers: &[Worker]) -> String {
+    let told = |worker: &Worker| match worker.restarts {
+        1 => format!("worker {} was started again once", worker.id),
+        times => format!("worker {} was started again {times} times", worker.id),
+    };
+    let all: Vec<String> = workers.iter().map(told).collect();
+    all.join(", ")
 }

@@ -111,7 +111,7 @@ pub fn dataplane_fix(why: &str) -> &'static str {
         "its socket lets in root and the user that runs weir-dataplane: run weir-control as that \
          user or as root"
     } else {
-        "systemctl start weir-dataplane, or weir-dataplane --config FILE"
+        "start weir-dataplane --config FILE"
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn a_data_plane_is_started_only_where_that_helps() {
         let of = |why| Fault::from_dataplane(&Status::unavailable(why)).fix;
-        assert!(of("No such file or directory (os error 2)").contains("systemctl start"));
+        assert!(of("No such file or directory (os error 2)").contains("start weir-dataplane"));
         let denied = of("Permission denied (os error 13)");
-        assert!(denied.contains("run weir-control as") && !denied.contains("systemctl"));
+        assert!(denied.contains("run weir-control as") && !denied.contains("start weir-dataplane"));
     }
 }

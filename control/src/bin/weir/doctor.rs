@@ -184,7 +184,7 @@ async fn sockets(options: &Options) -> Vec<Finding> {
     let mut service = service!(StatusServiceClient, client);
     let status = client.call(service.get_status(client.request(GetStatusRequest {}))).await;
     let Ok(status) = status else {
-        let fix = "systemctl restart weir-control";
+        let fix = "stop weir-control and start it again: the data plane forwards on meanwhile";
         let sidecar = finding("sidecar", false, "does not answer", fix);
         return vec![sidecar, unknown("data plane"), unknown(WORKERS)];
     };
@@ -207,7 +207,7 @@ fn workers(restarted: &[Worker]) -> Finding {
     let found = restarts(restarted);
     let ok = found.is_empty();
     let detail = if ok { "none has panicked".to_owned() } else { found };
-    let fix = "journalctl -u weir-dataplane, or its standard error, has the panic: report it";
+    let fix = "the standard error of weir-dataplane has the panic: report it";
     Finding { optional: true, ..finding(WORKERS, ok, detail, fix) }
 }
 

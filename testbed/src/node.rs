@@ -30,6 +30,8 @@ pub struct Shape {
     pub capacity_percent: u8,
     /// Whether the data plane serves faults for tests.
     pub faults: bool,
+    /// The folder of the sidecar's store, where it is not that of the node.
+    pub store: Option<PathBuf>,
     /// Further tables of the configuration file.
     pub tables: String,
 }
@@ -42,6 +44,7 @@ impl Default for Shape {
             poll: "adaptive",
             capacity_percent: 100,
             faults: false,
+            store: None,
             tables: String::new(),
         }
     }
@@ -162,13 +165,14 @@ impl Node {
 impl Shape {
     /// The configuration file of a node whose sockets are in `folder`.
     pub fn configuration(&self, folder: &Path) -> String {
+        let store = self.store.as_deref().unwrap_or(folder).display();
         let folder = folder.display();
         let mut text = format!(
             "[node]\nname = \"testbed\"\n\n\
              [dataplane]\nsocket = \"{folder}/dataplane.sock\"\npoll = \"{}\"\n\n\
              [instance]\ncapacity = \"{}%\"\n\n\
              [control]\nsocket = \"{folder}/control.sock\"\n\
-             dataplane_socket = \"{folder}/dataplane.sock\"\nstore = \"{folder}/control.db\"\n\n",
+             dataplane_socket = \"{folder}/dataplane.sock\"\nstore = \"{store}/control.db\"\n\n",
             self.poll, self.capacity_percent
         );
         for worker in &self.workers {

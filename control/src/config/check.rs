@@ -28,7 +28,7 @@ const DATAPLANE_TABLES: [&str; 14] = [
 ];
 const CONTROL_KEYS: [&str; 5] = ["socket", "dataplane_socket", "store", "listen", "tls"];
 const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
-const SCALING_KEYS: [&str; 10] =
+pub(super) const SCALING_KEYS: [&str; 10] =
     ["auto", "min", "max", "high", "low", "target", "dwell", "cool_down", "interval", "window"];
 
 /// Longest file, in bytes.

@@ -86,3 +86,20 @@ impl Config {
         check::parse(text, name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example has every key with its default.
+    const EXAMPLE: &str = include_str!("../../../dataplane/example.toml");
+
+    #[test]
+    fn the_example_is_the_default() {
+        assert_eq!(Config::parse(EXAMPLE, "example.toml").unwrap(), Config::default());
+        let own = EXAMPLE.split("\n[scaling]").nth(1).unwrap().lines();
+        let keys: Vec<_> =
+            own.filter_map(|line| line.split_once(" = ")).map(|pair| pair.0).collect();
+        assert_eq!(keys, check::SCALING_KEYS);
+    }
+}

@@ -1,6 +1,6 @@
 //! `RouteService`: routes, kept in the store and programmed into the data plane.
 
-use tonic::Request;
+use tonic::{Code, Request};
 use weir_api::{
     dataplane::v1 as dataplane,
     v1::{
@@ -14,7 +14,10 @@ use super::{
     stream::{self, Answers},
     workers::forwarded,
 };
-use crate::{fault::Fault, store::DesiredRoute};
+use crate::{
+    fault::Fault,
+    store::{Database, DesiredRoute, KeptRoute, StoreError},
+};
 
 #[tonic::async_trait]
 impl RouteService for Api {
@@ -43,12 +46,15 @@ impl RouteService for Api {
                 let message = format!("{:?} is not an address", route.via);
                 return Err(Fault::invalid("NEXT_HOP", message).object("route.via"));
             }
+            let dataplane::Route { prefix, via, port } = route.clone();
+            let wanted = DesiredRoute { prefix, via, port };
+            let before = self.keep(&route.prefix, move |db| db.add_route(&wanted)).await?;
             let change = forwarded(request.change.as_ref()).unwrap_or_default();
-            let added = self.sidecar.southbound().add_route(change, route.clone()).await;
-            added.map_err(southbound)?;
-            let dataplane::Route { prefix, via, port } = route;
-            let kept = DesiredRoute { prefix, via, port };
-            self.sidecar.store().run(move |database| database.add_route(&kept)).await?;
+            let prefix = route.prefix.clone();
+            if let Err(status) = self.sidecar.southbound().add_route(change, route).await {
+                self.put_back(prefix, before).await;
+                return Err(southbound(status));
+            }
             Ok(AddRouteResponse {})
         };
         answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
@@ -65,12 +71,48 @@ impl RouteService for Api {
                 change: forwarded(request.change.as_ref()),
                 prefix: prefix.clone(),
             };
-            let removed = self.sidecar.southbound().routes().remove_route(ask).await;
-            removed.map_err(southbound)?;
-            self.sidecar.store().run(move |database| database.remove_route(&prefix)).await?;
-            Ok(RemoveRouteResponse {})
+            let unwanted = prefix.clone();
+            let before = self.keep(&prefix, move |db| db.remove_route(&unwanted)).await?;
+            match self.sidecar.southbound().routes().remove_route(ask).await {
+                Ok(_) => Ok(RemoveRouteResponse {}),
+                // One that callers added may be missing there: its port may have another name now.
+                Err(status) if status.code() == Code::NotFound && before.added.is_some() => {
+                    self.put_back(prefix, KeptRoute::default()).await;
+                    Ok(RemoveRouteResponse {})
+                }
+                Err(status) => {
+                    self.put_back(prefix, before).await;
+                    Err(southbound(status))
+                }
+            }
         };
         answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
+    }
+}
+
+impl Api {
+    /// Keeps what is wanted of a prefix, before it is asked for: what can not be kept is not done.
+    /// What was kept before.
+    async fn keep(
+        &self,
+        prefix: &str,
+        job: impl FnOnce(&mut Database) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<KeptRoute, Fault> {
+        let prefix = prefix.to_owned();
+        let keep = move |database: &mut Database| {
+            let before = database.route(&prefix)?;
+            job(database)?;
+            Ok(before)
+        };
+        Ok(self.sidecar.store().run(keep).await?)
+    }
+
+    /// Keeps what was kept before a change that the data plane has refused.
+    async fn put_back(&self, prefix: String, kept: KeptRoute) {
+        let store = self.sidecar.store();
+        if let Err(error) = store.run(move |database| database.put_back(&prefix, &kept)).await {
+            tracing::warn!(%error, "a route that was refused is kept in the store");
+        }
     }
 }
 

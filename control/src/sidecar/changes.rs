@@ -5,7 +5,10 @@ use tonic::Code;
 use weir_api::dataplane::v1::Change;
 
 use super::Sidecar;
-use crate::{fault::Fault, store::Answer};
+use crate::{
+    fault::Fault,
+    store::{Answer, StoreError},
+};
 
 /// The longest request id, in bytes.
 const REQUEST_ID_MAX: usize = 64;
@@ -50,11 +53,28 @@ impl Sidecar {
                 .object("generation")
                 .fix("read the state again (weir status), then ask for the change again"));
         }
-        let response = job.await?;
-        answer.response = response.encode_to_vec();
-        self.store.run(move |database| database.accept(&answer)).await?;
-        Ok(response)
+        let (id, length) = (answer.request_id.clone(), answer.request.len());
+        self.store.run(move |database| database.reserve(&id, length)).await?;
+        match job.await {
+            Ok(response) => {
+                answer.response = response.encode_to_vec();
+                let kept = self.store.run(move |database| database.accept(&answer)).await;
+                kept.map(|()| response).map_err(not_kept)
+            }
+            Err(fault) => {
+                let id = answer.request_id;
+                // One that stays takes room until it is among the oldest.
+                let _ = self.store.run(move |database| database.forget(&id)).await;
+                Err(fault)
+            }
+        }
     }
+}
+
+fn not_kept(error: StoreError) -> Fault {
+    let message = format!("the change was made, and that it was cannot be kept: {error}");
+    Fault { message, ..error.into() }
+        .fix("see that the disk of the store has room, then repeat it with the same request id")
 }
 
 fn check_request_id(id: &str) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weir_api::dataplane::v1::{Change, Route};
+use weir_api::dataplane::v1::{Change, RemoveRouteRequest, Route};
 
 use super::{Link, Sidecar};
 use crate::{
@@ -78,23 +78,38 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Adds the routes of the store that the data plane does not have.
+    /// Adds the routes of the store that the data plane does not have, and removes those that its
+    /// configuration has and callers have removed.
     async fn program_routes(&self) -> Result<(), Fault> {
         let wanted = self.store.run(|database| database.routes()).await?;
-        if wanted.is_empty() {
+        let removed = self.store.run(|database| database.removed_routes()).await?;
+        if wanted.is_empty() && removed.is_empty() {
             return Ok(());
         }
         let present = self.southbound.list_routes().await;
         let present = present.map_err(|status| Fault::from_dataplane(&status))?;
-        let incarnation = self.southbound.node().await.map_err(|s| Fault::from_dataplane(&s))?;
+        let node = self.southbound.node().await.map_err(|s| Fault::from_dataplane(&s))?;
+        let change = |what: &str, prefix: &str| {
+            let request_id = format!("{what}-{:016x}/{prefix}", node.incarnation);
+            Change { request_id, generation: 0 }
+        };
+        let is_present = |prefix: &String| present.iter().any(|route| route.prefix == *prefix);
+        let (unwanted, gone): (Vec<_>, Vec<_>) = removed.into_iter().partition(is_present);
+        for prefix in unwanted {
+            let change = Some(change("u", &prefix));
+            let ask = RemoveRouteRequest { change, prefix: prefix.clone() };
+            if let Err(status) = self.southbound.routes().remove_route(ask).await {
+                tracing::warn!(prefix, error = status.message(), "route stays");
+            }
+        }
+        self.store.run(move |database| database.forget_removed(&gone)).await?;
         for route in wanted {
             let known = present.iter().any(|r| r.prefix == route.prefix && r.via == route.via);
             if known {
                 continue;
             }
-            let request_id = format!("r-{:016x}/{}", incarnation.incarnation, route.prefix);
+            let change = change("r", &route.prefix);
             let DesiredRoute { prefix, via, port } = route;
-            let change = Change { request_id, generation: 0 };
             let route = Route { prefix, via, port };
             if let Err(status) = self.southbound.add_route(change, route.clone()).await {
                 tracing::warn!(prefix = route.prefix, error = status.message(), "route refused");

@@ -7,6 +7,11 @@ use super::{Database, StoreError, database::Durability, desired::bump_generation
 /// Answers kept; the oldest go first.
 pub const ANSWERS_MAX: u32 = 4_096;
 
+/// Bytes that an answer takes at most, beside its request.
+const ROOM: usize = 8 << 10;
+/// The method of what holds the place of an answer.
+const PLACE: &str = "";
+
 /// A request that was accepted and what it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -26,8 +31,9 @@ impl Database {
     /// # Errors
     /// When the file cannot be read.
     pub fn answer(&self, request_id: &str) -> Result<Option<Answer>, StoreError> {
-        let sql = "SELECT request_id, method, request, response FROM answer WHERE request_id = ?1";
-        let answer = self.connection.query_row(sql, [request_id], |row| {
+        let sql = "SELECT request_id, method, request, response FROM answer \
+                   WHERE request_id = ?1 AND method <> ?2";
+        let answer = self.connection.query_row(sql, [request_id, PLACE], |row| {
             Ok(Answer {
                 request_id: row.get(0)?,
                 method: row.get(1)?,
@@ -36,6 +42,34 @@ impl Database {
             })
         });
         Ok(answer.optional()?)
+    }
+
+    /// Makes room for the answer to a change that is about to be made: when there is none, the
+    /// change is not begun.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn reserve(&mut self, request_id: &str, request: usize) -> Result<(), StoreError> {
+        self.write(Durability::Process, |transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO answer (request_id, method, request, response) \
+                 VALUES (?1, ?2, zeroblob(?3), x'')",
+                params![request_id, PLACE, (request + ROOM) as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Gives the room for an answer back: the change was refused.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn forget(&mut self, request_id: &str) -> Result<(), StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "DELETE FROM answer WHERE request_id = ?1 AND method = ?2";
+            transaction.execute(sql, [request_id, PLACE])?;
+            Ok(())
+        })
     }
 
     /// Keeps the answer to an accepted change and lets the generation grow.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -14,6 +14,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(2);
 const SCHEMA: &str = "
 CREATE TABLE desired (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE route (prefix TEXT PRIMARY KEY, via TEXT NOT NULL, port TEXT NOT NULL) STRICT;
+CREATE TABLE removed_route (prefix TEXT PRIMARY KEY) STRICT;
 CREATE TABLE operation (
   id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, token TEXT NOT NULL UNIQUE,
   origin TEXT NOT NULL, incarnation INTEGER NOT NULL, direction TEXT NOT NULL,
@@ -36,6 +37,9 @@ CREATE TABLE answer (
   id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL,
   request BLOB NOT NULL, response BLOB NOT NULL) STRICT;
 ";
+
+/// What version 2 has and version 1 had not.
+const SINCE_1: &str = "CREATE TABLE removed_route (prefix TEXT PRIMARY KEY) STRICT;";
 
 /// Pages of the log at which it is written back to the file.
 const WAL_PAGES: u32 = 32;
@@ -90,6 +94,12 @@ impl Database {
         })?;
         match found {
             VERSION => {}
+            1 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(SINCE_1)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                transaction.commit()?;
+            }
             0 => {
                 let transaction = connection.transaction()?;
                 transaction.execute_batch(SCHEMA)?;

@@ -32,6 +32,15 @@ pub struct DesiredRoute {
     pub port: String,
 }
 
+/// What callers have said of the route to a prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptRoute {
+    /// The route that they added.
+    pub added: Option<DesiredRoute>,
+    /// Whether they removed one.
+    pub removed: bool,
+}
+
 impl Database {
     /// Reads the desired state.
     ///
@@ -79,6 +88,39 @@ impl Database {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// What is kept of the route to a prefix.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn route(&self, prefix: &str) -> Result<KeptRoute, StoreError> {
+        let sql = "SELECT prefix, via, port FROM route WHERE prefix = ?1";
+        let added = self.connection.query_row(sql, [prefix], |row| {
+            Ok(DesiredRoute { prefix: row.get(0)?, via: row.get(1)?, port: row.get(2)? })
+        });
+        let sql = "SELECT count(*) FROM removed_route WHERE prefix = ?1";
+        let removed: u32 = self.connection.query_row(sql, [prefix], |row| row.get(0))?;
+        Ok(KeptRoute { added: added.optional()?, removed: removed > 0 })
+    }
+
+    /// Keeps of the route to a prefix what was kept before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn put_back(&mut self, prefix: &str, kept: &KeptRoute) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            transaction.execute("DELETE FROM route WHERE prefix = ?1", [prefix])?;
+            transaction.execute("DELETE FROM removed_route WHERE prefix = ?1", [prefix])?;
+            if let Some(DesiredRoute { prefix, via, port }) = &kept.added {
+                let sql = "INSERT INTO route (prefix, via, port) VALUES (?1, ?2, ?3)";
+                transaction.execute(sql, params![prefix, via, port])?;
+            }
+            if kept.removed {
+                transaction.execute("INSERT INTO removed_route (prefix) VALUES (?1)", [prefix])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Adds or replaces a route.
     ///
     /// # Errors
@@ -87,6 +129,7 @@ impl Database {
         self.write(Durability::Power, |transaction| {
             let sql = "INSERT OR REPLACE INTO route (prefix, via, port) VALUES (?1, ?2, ?3)";
             transaction.execute(sql, params![route.prefix, route.via, route.port])?;
+            transaction.execute("DELETE FROM removed_route WHERE prefix = ?1", [&route.prefix])?;
             let count: u32 =
                 transaction.query_row("SELECT count(*) FROM route", [], |row| row.get(0))?;
             if count > ROUTES_MAX {
@@ -96,13 +139,45 @@ impl Database {
         })
     }
 
-    /// Removes a route, if it is kept.
+    /// Removes a route, and keeps that it is not wanted: the configuration of the data plane may
+    /// have it too.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When too many are kept, or the file cannot be written.
     pub fn remove_route(&mut self, prefix: &str) -> Result<(), StoreError> {
         self.write(Durability::Power, |transaction| {
             transaction.execute("DELETE FROM route WHERE prefix = ?1", [prefix])?;
+            let sql = "INSERT OR IGNORE INTO removed_route (prefix) VALUES (?1)";
+            transaction.execute(sql, [prefix])?;
+            let sql = "SELECT count(*) FROM removed_route";
+            let count: u32 = transaction.query_row(sql, [], |row| row.get(0))?;
+            if count > ROUTES_MAX {
+                return Err(StoreError::Full { what: "removed routes", limit: ROUTES_MAX });
+            }
+            Ok(())
+        })
+    }
+
+    /// Prefixes whose routes callers removed, in their order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn removed_routes(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT prefix FROM removed_route ORDER BY prefix";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets that routes were removed, of which there are none any more.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn forget_removed(&mut self, prefixes: &[String]) -> Result<(), StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "DELETE FROM removed_route WHERE prefix = ?1";
+            let mut statement = transaction.prepare_cached(sql)?;
+            prefixes.iter().try_for_each(|prefix| statement.execute([prefix]).map(drop))?;
             Ok(())
         })
     }

@@ -19,7 +19,7 @@ pub use self::{
     answers::{ANSWERS_MAX, Answer},
     database::Database,
     decisions::{DECISIONS_MAX, LoggedDecision},
-    desired::{Desired, DesiredRoute, ROUTES_MAX},
+    desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
     journal::OPERATIONS_MAX,
 };
 

@@ -280,6 +280,46 @@ fn a_data_plane_that_restarted_is_brought_back_to_what_was_asked_for() {
 }
 
 #[test]
+fn a_removed_route_of_the_configuration_stays_removed_until_it_is_added_again() {
+    let node = Node::new(1);
+    let prefix = "192.0.2.0/24";
+    let (via, port) = ("10.0.0.2".to_owned(), "p0".to_owned());
+    let route = Route { prefix: prefix.into(), via, port };
+    {
+        let mut model = node.fake.model();
+        model.configured.insert(prefix.into(), route.clone());
+        model.routes.insert(prefix.into(), route.clone());
+    }
+    let running = node.start();
+    block_on(async {
+        let mut routes = RouteServiceClient::new(running.channel().await);
+        let remove = |id: &str| {
+            let change = Some(change(id));
+            RemoveRouteRequest { change, prefix: prefix.into() }
+        };
+        routes.remove_route(remove("away")).await.unwrap();
+        let refused = routes.remove_route(remove("again")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        // Something else to wait for: it comes behind the routes.
+        assert_eq!(running.scale(2, "two").await.state(), OperationState::Done);
+        node.fake.model().restart();
+        assert!(node.fake.model().routes.contains_key(prefix));
+        running.until(|_| node.fake.model().routes.is_empty()).await;
+
+        let ask = AddRouteRequest { change: Some(change("back")), route: Some(route.clone()) };
+        routes.add_route(ask).await.unwrap();
+        node.fake.model().restart();
+        let spread = || node.fake.model().spread() == (2048, 2048);
+        running.until(|status| status.operation.is_none() && spread()).await;
+        assert!(node.fake.model().routes.contains_key(prefix));
+
+        // Its port has another name now: the data plane does not have it, and it can be removed.
+        node.fake.model().routes.clear();
+        routes.remove_route(remove("stored")).await.unwrap();
+    });
+}
+
+#[test]
 fn the_methods_that_carry_a_change_are_those_that_a_viewer_may_not_call() {
     let pool = prost_reflect::DescriptorPool::decode(weir_api::FILE_DESCRIPTOR_SET).unwrap();
     let mut checked = 0;

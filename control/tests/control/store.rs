@@ -7,7 +7,8 @@ use weir_control::{
         plan::{Lifecycle, Running, RunningInstance, plan},
     },
     store::{
-        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, LoggedDecision, StoreError,
+        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, KeptRoute, LoggedDecision,
+        StoreError,
     },
 };
 use weir_state_transfer::BUCKETS;
@@ -80,6 +81,57 @@ fn logs_are_bounded_and_keep_the_newest() {
 }
 
 #[test]
+fn a_file_of_the_version_before_is_taken_over() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    Database::open(&path).unwrap().set_auto(true).unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("DROP TABLE removed_route; PRAGMA user_version = 1").unwrap();
+    drop(connection);
+    let mut database = Database::open(&path).unwrap();
+    assert_eq!(database.desired().unwrap().auto, Some(true));
+    database.remove_route("10.0.0.0/8").unwrap();
+    assert_eq!(database.removed_routes().unwrap(), ["10.0.0.0/8"]);
+}
+
+#[test]
+fn what_callers_say_of_a_route_is_kept_and_can_be_put_back() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    let prefix = "10.0.0.0/8";
+    let (via, port) = ("10.0.0.2".to_owned(), "p0".to_owned());
+    let route = DesiredRoute { prefix: prefix.into(), via, port };
+    let nothing = database.route(prefix).unwrap();
+    assert_eq!(nothing, KeptRoute::default());
+    database.add_route(&route).unwrap();
+    let added = database.route(prefix).unwrap();
+    assert_eq!(added, KeptRoute { added: Some(route), removed: false });
+    database.remove_route(prefix).unwrap();
+    let removed = database.route(prefix).unwrap();
+    assert_eq!(removed, KeptRoute { added: None, removed: true });
+    for kept in [&added, &removed, &nothing] {
+        database.put_back(prefix, kept).unwrap();
+        assert_eq!(database.route(prefix).unwrap(), *kept);
+    }
+    database.remove_route(prefix).unwrap();
+    database.forget_removed(&[prefix.to_owned()]).unwrap();
+    assert_eq!(database.route(prefix).unwrap(), nothing);
+}
+
+#[test]
+fn the_place_of_an_answer_is_none_and_is_taken_by_the_answer() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    database.reserve("a", 100).unwrap();
+    assert_eq!(database.answer("a").unwrap(), None);
+    let answer =
+        Answer { request_id: "a".into(), method: "m".into(), request: vec![1], response: vec![2] };
+    database.accept(&answer).unwrap();
+    database.forget("a").unwrap();
+    assert_eq!(database.answer("a").unwrap(), Some(answer));
+}
+
+#[test]
 fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     let directory = Directory::new();
     let path = directory.0.join("control.db");
@@ -91,7 +143,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 2 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

@@ -24,23 +24,34 @@ impl From<NodeError> for Status {
             NodeError::NotFound { kind, name } => (
                 Code::NotFound,
                 "NOT_FOUND",
-                vec![("kind", (*kind).to_owned()), ("name", name.clone())],
+                vec![
+                    ("object", format!("{kind}s/{name}")),
+                    ("fix", format!("weir {kind} list shows what there is")),
+                ],
             ),
             NodeError::Exists { kind, name } => {
-                let metadata = vec![("kind", (*kind).to_owned()), ("name", name.clone())];
+                let fix = "choose another name".to_owned();
+                let metadata = vec![("object", format!("{kind}s/{name}")), ("fix", fix)];
                 (Code::AlreadyExists, "ALREADY_EXISTS", metadata)
             }
             NodeError::Invalid { field, reason } => return invalid(field, reason),
             NodeError::Precondition { object, .. } => {
                 (Code::FailedPrecondition, "WRONG_STATE", vec![("object", object.clone())])
             }
-            NodeError::Exhausted { what, bound, .. } => {
-                let metadata = vec![("what", (*what).to_owned()), ("bound", bound.to_string())];
+            NodeError::Exhausted { what, bound, hint } => {
+                let metadata = vec![
+                    ("object", (*what).to_owned()),
+                    ("fix", (*hint).to_owned()),
+                    ("bound", bound.to_string()),
+                ];
                 (Code::ResourceExhausted, "BOUND_REACHED", metadata)
             }
             NodeError::Stale { expected, actual } => {
-                let metadata =
-                    vec![("expected", expected.to_string()), ("actual", actual.to_string())];
+                let metadata = vec![
+                    ("fix", "read it again, and then change it".to_owned()),
+                    ("expected", expected.to_string()),
+                    ("actual", actual.to_string()),
+                ];
                 (Code::Aborted, "STALE_GENERATION", metadata)
             }
             NodeError::Move(Refused::SameInstance) => return invalid("to", &message),
@@ -66,7 +77,8 @@ impl From<NodeError> for Status {
 
 /// The answer to a request with a bad field.
 pub(super) fn invalid(field: &str, reason: &str) -> Status {
-    let mut details = details("INVALID_FIELD", vec![("field", field.to_owned())]);
+    let named = vec![("object", field.to_owned()), ("field", field.to_owned())];
+    let mut details = details("INVALID_FIELD", named);
     details.set_bad_request(vec![tonic_types::FieldViolation::new(field, reason)]);
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
 }

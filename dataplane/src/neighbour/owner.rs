@@ -45,6 +45,9 @@ pub struct Owner {
     unresolved: u16,
     outputs: VecDeque<Output>,
     budget: TokenBucket,
+    /// Half of the budget at most is for those that have not answered: a scan of addresses that
+    /// nobody has must not keep the others from being asked for.
+    repeats: TokenBucket,
     /// No entry is due before.
     next_due: Nanos,
 }
@@ -92,6 +95,7 @@ impl Owner {
             unresolved: 0,
             outputs: VecDeque::with_capacity(64),
             budget: TokenBucket::new(limits.requests_per_second),
+            repeats: TokenBucket::new(limits.requests_per_second.div_ceil(2)),
             next_due: Nanos(u64::MAX),
         }
     }
@@ -173,6 +177,18 @@ impl Owner {
         }
     }
 
+    /// A request for this neighbour could not be sent: that try does not count, and comes again
+    /// soon.
+    pub fn not_sent(&mut self, address: IpAddr, now: Nanos) {
+        let slot = self.by_address.get(&address);
+        let entry = slot.and_then(|slot| self.entries[usize::from(*slot)].as_mut());
+        if let Some(entry) = entry {
+            entry.tries = entry.tries.saturating_sub(1);
+            entry.due = now + LOOK_EVERY;
+            self.next_due = self.next_due.min(entry.due);
+        }
+    }
+
     /// What to do next, in order.
     #[inline]
     pub fn next_output(&mut self) -> Option<Output> {
@@ -245,6 +261,9 @@ impl Owner {
                 self.tell(address, None);
             }
             // No request is left in this second: the try does not count.
+            NeighbourState::Incomplete if entry.tries > 0 && !self.repeats.take(now) => {
+                entry.due = now + self.limits.retry / 4;
+            }
             _ if !self.budget.take(now) => entry.due = now + self.limits.retry / 4,
             state => {
                 if state == NeighbourState::Reachable {

@@ -10,7 +10,7 @@ use crate::steering::SteeringError;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The object does not exist.
-    #[error("there is no {kind} {name}; `weir {kind} list` shows what there is")]
+    #[error("there is no {kind} {name}")]
     NotFound {
         /// What kind of object.
         kind: &'static str,
@@ -18,7 +18,7 @@ pub enum NodeError {
         name: String,
     },
     /// The object exists already.
-    #[error("{kind} {name} exists already; choose another name")]
+    #[error("{kind} {name} exists already")]
     Exists {
         /// What kind of object.
         kind: &'static str,
@@ -42,7 +42,7 @@ pub enum NodeError {
         reason: String,
     },
     /// A bound is reached.
-    #[error("{what} is at its bound of {bound}; {hint}")]
+    #[error("{what} is at its bound of {bound}")]
     Exhausted {
         /// What is bounded.
         what: &'static str,
@@ -52,7 +52,7 @@ pub enum NodeError {
         hint: &'static str,
     },
     /// The configuration has changed since the caller read it.
-    #[error("the configuration is at generation {actual}, not {expected}: read it again")]
+    #[error("the configuration is at generation {actual}, not {expected}")]
     Stale {
         /// What the caller based the change on.
         expected: u64,

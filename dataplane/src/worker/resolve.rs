@@ -172,7 +172,13 @@ impl Forwarder {
         while let Some(output) = self.resolver.owner_mut(port).and_then(Owner::next_output) {
             match output {
                 Output::Probe(address, to) => {
-                    let Some(mut frame) = self.pool.alloc() else { continue };
+                    let Some(mut frame) = self.pool.alloc() else {
+                        let now = self.now;
+                        if let Some(owner) = self.resolver.owner_mut(port) {
+                            owner.not_sent(address, now);
+                        }
+                        continue;
+                    };
                     let ports = self.resolver.ports.clone();
                     if write_probe(&mut frame, &ports[usize::from(port.0)], address, to) {
                         self.send(port, frame);

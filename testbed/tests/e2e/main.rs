@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod demo;
+mod full_disk;
 mod idling;
 mod moves;
 mod reachability;

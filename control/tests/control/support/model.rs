@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) owners: Vec<u8>,
     pub(crate) moves: Vec<Move>,
     pub(crate) routes: BTreeMap<String, Route>,
+    /// Those that it has when it starts: of its configuration.
+    pub(crate) configured: BTreeMap<String, Route>,
     /// Names of all instances ever created, in order.
     pub(crate) created: Vec<String>,
     pub(crate) balance: Balance,
@@ -45,6 +47,7 @@ impl Model {
                 .collect(),
             moves: Vec::new(),
             routes: BTreeMap::new(),
+            configured: BTreeMap::new(),
             created: Vec::new(),
             balance: Balance::default(),
             work: 0.0,
@@ -64,7 +67,10 @@ impl Model {
     /// What a process that died and came back looks like: one instance, nothing remembered.
     pub(crate) fn restart(&mut self) {
         let incarnation = self.incarnation + 2;
-        *self = Self { work: self.work, incarnation, ..Self::new(1, self.random.u64(..)) };
+        let configured = std::mem::take(&mut self.configured);
+        let (routes, work) = (configured.clone(), self.work);
+        let new = Self::new(1, self.random.u64(..));
+        *self = Self { work, incarnation, routes, configured, ..new };
     }
 
     /// What a watcher of moves with this prefix is shown.

@@ -187,6 +187,52 @@ fn a_scan_is_bounded_and_leaves_resolved_neighbours_alone() {
 }
 
 #[test]
+fn a_request_that_could_not_be_sent_comes_again_soon_and_does_not_count() {
+    let (mut owner, _) = owner();
+    owner.request(ip(1), at(0.0));
+    for try_ in 0..10 {
+        assert_eq!(outputs(&mut owner), [Output::Probe(ip(1), None)], "{try_}");
+        owner.not_sent(ip(1), at(0.01 * f64::from(try_)));
+        owner.poll(at(0.01 * f64::from(try_ + 1)));
+    }
+    owner.not_sent(ip(9), at(1.0));
+    let mut probes = outputs(&mut owner).len();
+    for tenth in 2..60 {
+        owner.poll(at(f64::from(tenth) / 10.0));
+        let sent = |output: &Output| matches!(output, Output::Probe(..));
+        probes += outputs(&mut owner).iter().filter(|output| sent(output)).count();
+    }
+    assert_eq!(probes, 3);
+}
+
+/// Addresses that nobody has are asked for again and again, as their packets keep coming.
+#[test]
+fn a_scan_does_not_keep_another_neighbour_from_being_asked_for() {
+    let table = AdjacencyTable::new(2, 64);
+    let scanned =
+        OwnerLimits { entries_max: 64, unresolved_max: 64, requests_per_second: 10, ..limits() };
+    let mut owner = Owner::new(PORT, scanned, table);
+    for hundredth in 0..3_000 {
+        let now = at(f64::from(hundredth) / 100.0);
+        (0..40).for_each(|last| owner.request(ip(100 + last), now));
+        owner.poll(now);
+        outputs(&mut owner);
+        if hundredth % 500 != 499 {
+            continue;
+        }
+        let wanted = (hundredth / 500) as u8;
+        owner.request(ip(wanted), now);
+        let mut waited = 0;
+        while !outputs(&mut owner).contains(&Output::Probe(ip(wanted), None)) {
+            waited += 1;
+            (0..40).for_each(|last| owner.request(ip(100 + last), now));
+            owner.poll(now + Duration::from_millis(10 * waited));
+        }
+        assert!(waited <= 60, "{} ms", 10 * waited);
+    }
+}
+
+#[test]
 fn strangers_that_introduce_themselves_push_out_only_each_other() {
     let (mut owner, table) = owner();
     let id = resolve(&mut owner, 1);

@@ -113,7 +113,8 @@ mod tests {
         assert!(refused.message().contains("r9"), "{}", refused.message());
         let info = refused.get_details_error_info().expect("an ErrorInfo");
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("NOT_FOUND", "weir"));
-        assert_eq!(info.metadata["name"], "r9");
+        assert_eq!(info.metadata["object"], "instances/r9");
+        assert_eq!(info.metadata["fix"], "weir instance list shows what there is");
     }
 
     #[test]

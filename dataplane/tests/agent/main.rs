@@ -77,7 +77,8 @@ async fn refusals_have_a_code_a_reason_and_what_they_are_about() {
     let refused = served.start_move(1, 9, "0-7", "a").await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     let info = refused.get_details_error_info().unwrap();
-    assert_eq!((&*info.domain, &*info.reason, &*info.metadata["name"]), ("weir", "NOT_FOUND", "9"));
+    assert_eq!((&*info.domain, &*info.reason), ("weir", "NOT_FOUND"));
+    assert_eq!(&*info.metadata["object"], "instances/9");
 
     let refused = served.start_move(1, 1, "0-7", "b").await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");

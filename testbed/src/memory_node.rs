@@ -16,7 +16,7 @@ use weir_dataplane::port::{Rx, RxQueue, Tx, TxQueue};
 use weir_dataplane::route_table::{NextHop, RouteLimits, RouteTable};
 use weir_dataplane::steering::Steering;
 use weir_dataplane::worker::{PortFacts, Shared, Steered, Worker};
-use weir_frame::{Frame, FrameSize, Homes, Region};
+use weir_frame::{Frame, FrameSize, HomeId, Homes, Pool, Region};
 use weir_state_transfer::{Nanos, PortId, SteeringHash, WorkerId};
 
 /// A node whose ports are in memory and whose workers take their turns when they are told to.
@@ -104,8 +104,16 @@ impl Default for Plan {
 }
 
 impl MemoryNode {
-    /// Makes the node; its ports' hosts are known neighbours.
+    /// Makes the node and lets it come to rest; its ports' hosts are known neighbours, if the
+    /// plan does not say otherwise.
     pub fn new(plan: &Plan, seed: u64) -> Self {
+        let mut stepped = Self::just_booted(plan, seed);
+        stepped.settle();
+        stepped
+    }
+
+    /// Makes the node, whose workers have not had a turn.
+    pub fn just_booted(plan: &Plan, seed: u64) -> Self {
         let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
         let (homes, memory) = (Homes::new(&region), region.clone());
         let steering_hash = SteeringHash::new(steering_key(seed));
@@ -151,12 +159,13 @@ impl MemoryNode {
             homes,
             _region: memory,
         };
+        let mut pool = Pool::new(HomeId(0), &stepped.homes);
+        pool.adopt(frames);
         for port in 0..plan.ports {
-            stepped.add_port(port, plan, &adjacencies);
+            stepped.add_port(port, plan, &adjacencies, &mut pool);
         }
-        // The workers find them in the region and take them home.
-        drop(frames);
-        stepped.settle();
+        // The workers find the others in the region and take them home.
+        drop(pool.take_free().collect::<Vec<Frame>>());
         stepped
     }
 
@@ -222,22 +231,34 @@ impl MemoryNode {
     /// The host at a port answers a request of the router for its link address (RFC 826); its
     /// answer comes in by a queue. Whether the port could receive it.
     pub fn answer(&mut self, port: PortId, queue: u16) -> bool {
+        self.arp(port, queue, 2)
+    }
+
+    /// The host at a port asks for the link address of the router; its request comes in by a
+    /// queue. Whether the port could receive it.
+    pub fn ask(&mut self, port: PortId, queue: u16) -> bool {
+        self.arp(port, queue, 1)
+    }
+
+    fn arp(&mut self, port: PortId, queue: u16, operation: u8) -> bool {
         let PortId(number) = port;
         let (router, host_ip) = (port_mac(number).0, host(number).octets());
-        let mut frame =
-            [&router[..], &host_mac(number).0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+        let header = [8, 6, 0, 1, 8, 0, 6, 4, 0, operation];
+        let mut frame = [&router[..], &host_mac(number).0, &header].concat();
         frame.extend(host_mac(number).0.iter().chain(&host_ip));
         frame.extend(router.iter().chain(&[host_ip[0], host_ip[1], number, 1]));
         self.wires.get_mut(&(port, queue)).is_some_and(|wire| wire.inject(&frame))
     }
 
-    fn add_port(&mut self, port: u8, plan: &Plan, adjacencies: &AdjacencyTable) {
+    fn add_port(&mut self, port: u8, plan: &Plan, adjacencies: &AdjacencyTable, pool: &mut Pool) {
         let id = PortId(port);
         let mut queues = Vec::new();
         for queue in 0..plan.queues {
             let (rx, tx, wire) = memory(plan.port_ring);
             self.wires.insert((id, queue), wire);
-            let rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
+            let mut rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
+            // Stocked with frames before the first packet arrives.
+            rx.receive(pool, &mut Default::default());
             queues.push((rx, TxQueue::new(id, Tx::Memory(tx))));
         }
         let mut owner = Owner::new(id, plan.neighbours, adjacencies.clone());

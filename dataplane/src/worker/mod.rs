@@ -121,11 +121,15 @@ impl Worker {
     pub fn poll(&mut self, now: Nanos) -> Work {
         self.begin_round(now);
         let mut work = Work { busy: self.carry_out_commands(), ..Work::default() };
+        // With some left it may not know yet who owns a port: an answer would go astray.
+        let is_told = !work.busy;
         work.busy |= !self.forwarder.rings.flush();
-        if !self.forwarder.rings.hold_up() {
+        if is_told && !self.forwarder.rings.hold_up() {
             work.packets += self.receive();
         }
-        work.packets += self.take_items();
+        if is_told {
+            work.packets += self.take_items();
+        }
         work.busy |= self.step_moves(now);
         work.busy |= self.report_piece();
         self.disconnect_leaving();
@@ -171,6 +175,7 @@ impl Worker {
         self.commands.is_empty() && self.forwarder.rings.is_idle() && self.burst.is_empty()
     }
 
+    /// Whether there may be more.
     fn carry_out_commands(&mut self) -> bool {
         for _ in 0..COMMANDS {
             let Ok(command) = self.commands.pop() else { return false };

@@ -104,8 +104,8 @@ impl World {
         }
         let balance = counters.balance.unwrap_or_default();
         let rest = (balance.held, balance.in_rings, balance.overload);
-        let asked = balance.generated > 0;
-        if balance.unaccounted != 0 || rest != (0, 0, 0) || asked != self.shape.hosts_unknown {
+        let asked_in_vain = balance.generated > 0 && !self.shape.hosts_unknown;
+        if balance.unaccounted != 0 || rest != (0, 0, 0) || asked_in_vain {
             return Err(Kind::Balance.at(format!("{balance:?}")));
         }
         let frames: u64 = counters.frames.iter().map(|place| place.frames).sum();

@@ -276,6 +276,12 @@ impl World {
         }
     }
 
+    /// Whether a request for a link address is on its way from worker to worker.
+    fn is_asking(&self) -> bool {
+        let balance = || self.node.node.counters().balance.unwrap_or_default();
+        self.shape.hosts_unknown && balance().in_rings > 0
+    }
+
     fn forge(&mut self) {
         if let Some(relays) = &mut self.relays {
             relays.forge(&self.node.node);
@@ -304,7 +310,7 @@ impl World {
             }
             busy |= self.node.workers.values().any(|w| w.counters().frames.parked.get() > 0);
             quiet = if busy || !self.node.node.is_quiet() { 0 } else { quiet + 1 };
-            if quiet == QUIET_ROUNDS {
+            if quiet >= QUIET_ROUNDS && !self.is_asking() {
                 return Ok(());
             }
         }

@@ -77,12 +77,18 @@ fn step(node: &mut MemoryNode, rounds: usize) {
 }
 
 fn inject(node: &mut MemoryNode, queue: u16, sport: u16, payload: u8) {
-    let to = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
-        .ipv4(host(IN.0).octets(), host(OUT.0).octets(), 64)
+    let packet = packet((IN, OUT), sport, payload);
+    assert!(node.wires.get_mut(&(IN, queue)).unwrap().inject(&packet));
+}
+
+/// A packet from the host at one port to that at another.
+fn packet((from, to): (PortId, PortId), sport: u16, payload: u8) -> Vec<u8> {
+    let headers = PacketBuilder::ethernet2(host_mac(from.0).0, port_mac(from.0).0)
+        .ipv4(host(from.0).octets(), host(to.0).octets(), 64)
         .udp(sport, 53);
     let mut packet = Vec::new();
-    to.write(&mut packet, &[payload]).unwrap();
-    assert!(node.wires.get_mut(&(IN, queue)).unwrap().inject(&packet));
+    headers.write(&mut packet, &[payload]).unwrap();
+    packet
 }
 
 /// The next packet that has left, by its payload.

@@ -3,12 +3,13 @@
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{Fault, FaultStage, Item, Message};
-use weir_state_transfer::WorkerId;
+use weir_state_transfer::{PortId, WorkerId};
 
 use super::{
-    DESTINATION, OUT, SOURCE, inject, node_of, pass, phase, start, start_by_port, step, take,
+    DESTINATION, IN, OUT, SOURCE, inject, node_of, packet, pass, phase, start, start_by_port, step,
+    take,
 };
-use crate::memory_node::Plan;
+use crate::memory_node::{MemoryNode, Plan};
 
 #[test]
 fn a_packet_that_waits_for_its_next_hop_holds_up_no_move_and_goes_with_it() {
@@ -137,4 +138,29 @@ fn a_panic_with_a_packet_that_goes_along_loses_that_packet_and_no_other() {
         counters.drops.iter().map(|drop| (drop.reason.as_str(), drop.packets)).collect();
     assert_eq!(drops, [("worker_panic", 1)]);
     assert_eq!(counters.balance.unwrap().unaccounted, 0);
+}
+
+/// Traffic is there when the router starts: what it hears first must not be lost on workers that
+/// have not been told yet whose the ports are.
+#[test]
+fn a_neighbour_that_is_heard_before_a_worker_has_been_told_all_is_known() {
+    let plan = Plan { ports: 12, hosts_known: false, frames: 8192, ..Plan::default() };
+    for (port, queue) in (0..12).flat_map(|port| [(PortId(port), 0), (PortId(port), 1)]) {
+        let mut node = MemoryNode::just_booted(&plan, 7);
+        node.step_node();
+        assert!(node.ask(port, queue), "{port} {queue}");
+        for _ in 0..3 {
+            node.step_worker(WorkerId(queue as u8));
+        }
+        node.settle();
+        while node.take(port, 0).is_some() || node.take(port, 1).is_some() {}
+        node.settle();
+        let came_by = if port == IN { OUT } else { IN };
+        let packet = packet((came_by, port), 1000, 9);
+        assert!(node.wires.get_mut(&(came_by, 0)).unwrap().inject(&packet));
+        node.settle();
+        let left: Vec<_> = (0..2).filter_map(|queue| node.take(port, queue)).collect();
+        assert_eq!(left.len(), 1, "{port} {queue}");
+        assert_eq!(left[0][12..14], [8, 0], "{port} {queue}: it is not asked for again");
+    }
 }

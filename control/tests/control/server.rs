@@ -313,6 +313,11 @@ fn a_removed_route_of_the_configuration_stays_removed_until_it_is_added_again() 
         running.until(|status| status.operation.is_none() && spread()).await;
         assert!(node.fake.model().routes.contains_key(prefix));
 
+        // What the data plane refuses is not kept in the place of what is wanted.
+        let other = Route { port: "p9".into(), ..route.clone() };
+        let ask = AddRouteRequest { change: Some(change("other")), route: Some(other) };
+        assert_eq!(routes.add_route(ask).await.unwrap_err().code(), Code::NotFound);
+
         // Its port has another name now: the data plane does not have it, and it can be removed.
         node.fake.model().routes.clear();
         routes.remove_route(remove("stored")).await.unwrap();

@@ -74,7 +74,13 @@ impl RouteService for Api {
             let unwanted = prefix.clone();
             let before = self.keep(&prefix, move |db| db.remove_route(&unwanted)).await?;
             match self.sidecar.southbound().routes().remove_route(ask).await {
-                Ok(_) => Ok(RemoveRouteResponse {}),
+                Ok(removed) => {
+                    // Only what a start brings back need be removed again.
+                    if !removed.get_ref().configured {
+                        self.put_back(prefix, KeptRoute::default()).await;
+                    }
+                    Ok(RemoveRouteResponse {})
+                }
                 // One that callers added may be missing there: its port may have another name now.
                 Err(status) if status.code() == Code::NotFound && before.added.is_some() => {
                     self.put_back(prefix, KeptRoute::default()).await;
@@ -107,11 +113,11 @@ impl Api {
         Ok(self.sidecar.store().run(keep).await?)
     }
 
-    /// Keeps what was kept before a change that the data plane has refused.
+    /// Keeps something else of a prefix than what was kept before the data plane was asked.
     async fn put_back(&self, prefix: String, kept: KeptRoute) {
         let store = self.sidecar.store();
         if let Err(error) = store.run(move |database| database.put_back(&prefix, &kept)).await {
-            tracing::warn!(%error, "a route that was refused is kept in the store");
+            tracing::warn!(%error, "the store keeps a change of a route that was not made");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         operation::Origin,
         plan::{Lifecycle, Running},
     },
-    store::DesiredRoute,
+    store::{Database, DesiredRoute},
 };
 
 /// The wait after an attempt that failed.
@@ -81,39 +81,42 @@ impl Sidecar {
     /// Adds the routes of the store that the data plane does not have, and removes those that its
     /// configuration has and callers have removed.
     async fn program_routes(&self) -> Result<(), Fault> {
-        let wanted = self.store.run(|database| database.routes()).await?;
-        let removed = self.store.run(|database| database.removed_routes()).await?;
+        // A caller's change must not come between what is read here and what is done about it.
+        let _guard = self.changes.lock().await;
+        let kept = |database: &mut Database| Ok((database.routes()?, database.removed_routes()?));
+        let (wanted, removed) = self.store.run(kept).await?;
         if wanted.is_empty() && removed.is_empty() {
             return Ok(());
         }
         let present = self.southbound.list_routes().await;
         let present = present.map_err(|status| Fault::from_dataplane(&status))?;
-        let node = self.southbound.node().await.map_err(|s| Fault::from_dataplane(&s))?;
-        let change = |what: &str, prefix: &str| {
-            let request_id = format!("{what}-{:016x}/{prefix}", node.incarnation);
-            Change { request_id, generation: 0 }
-        };
-        let is_present = |prefix: &String| present.iter().any(|route| route.prefix == *prefix);
-        let (unwanted, gone): (Vec<_>, Vec<_>) = removed.into_iter().partition(is_present);
-        for prefix in unwanted {
-            let change = Some(change("u", &prefix));
-            let ask = RemoveRouteRequest { change, prefix: prefix.clone() };
-            if let Err(status) = self.southbound.routes().remove_route(ask).await {
-                tracing::warn!(prefix, error = status.message(), "route stays");
+        for prefix in removed {
+            if present.iter().any(|route| route.prefix == prefix) {
+                self.remove_again(prefix).await?;
             }
         }
-        self.store.run(move |database| database.forget_removed(&gone)).await?;
-        for route in wanted {
-            let known = present.iter().any(|r| r.prefix == route.prefix && r.via == route.via);
-            if known {
+        for DesiredRoute { prefix, via, port } in wanted {
+            let route = Route { prefix, via, port };
+            if present.contains(&route) {
                 continue;
             }
-            let change = change("r", &route.prefix);
-            let DesiredRoute { prefix, via, port } = route;
-            let route = Route { prefix, via, port };
-            if let Err(status) = self.southbound.add_route(change, route.clone()).await {
+            if let Err(status) = self.southbound.add_route(Change::default(), route.clone()).await {
                 tracing::warn!(prefix = route.prefix, error = status.message(), "route refused");
             }
+        }
+        Ok(())
+    }
+
+    /// Removes a route that a start of the data plane brought back.
+    async fn remove_again(&self, prefix: String) -> Result<(), Fault> {
+        let ask = RemoveRouteRequest { change: None, prefix: prefix.clone() };
+        match self.southbound.routes().remove_route(ask).await {
+            Ok(removed) if removed.get_ref().configured => {
+                tracing::info!(prefix, "removed a route of the configuration, as callers had");
+            }
+            // Its configuration has it no more: somebody added it past the sidecar.
+            Ok(_) => self.store.run(move |database| database.forget_removed(&prefix)).await?,
+            Err(status) => tracing::warn!(prefix, error = status.message(), "route stays"),
         }
         Ok(())
     }

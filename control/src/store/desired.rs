@@ -169,15 +169,13 @@ impl Database {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Forgets that routes were removed, of which there are none any more.
+    /// Forgets that a route was removed which nothing brings back.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn forget_removed(&mut self, prefixes: &[String]) -> Result<(), StoreError> {
+    pub fn forget_removed(&mut self, prefix: &str) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "DELETE FROM removed_route WHERE prefix = ?1";
-            let mut statement = transaction.prepare_cached(sql)?;
-            prefixes.iter().try_for_each(|prefix| statement.execute([prefix]).map(drop))?;
+            transaction.execute("DELETE FROM removed_route WHERE prefix = ?1", [prefix])?;
             Ok(())
         })
     }

@@ -11,6 +11,7 @@ use weir_api::v1::{
     scale_service_client::ScaleServiceClient, start_move_request::Selection,
     worker_service_client::WorkerServiceClient,
 };
+use weir_control::store::{Database, KeptRoute};
 
 use crate::support::node::{Node, Running, block_on, change};
 
@@ -290,18 +291,25 @@ fn a_removed_route_of_the_configuration_stays_removed_until_it_is_added_again() 
         model.configured.insert(prefix.into(), route.clone());
         model.routes.insert(prefix.into(), route.clone());
     }
+    let remove = |id: &str| {
+        let change = Some(change(id));
+        RemoveRouteRequest { change, prefix: prefix.into() }
+    };
     let running = node.start();
     block_on(async {
         let mut routes = RouteServiceClient::new(running.channel().await);
-        let remove = |id: &str| {
-            let change = Some(change(id));
-            RemoveRouteRequest { change, prefix: prefix.into() }
-        };
         routes.remove_route(remove("away")).await.unwrap();
         let refused = routes.remove_route(remove("again")).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
+    });
+    running.kill();
+
+    // That the data plane does not have it does not mean that its configuration has it no more.
+    let running = node.start();
+    block_on(async {
         // Something else to wait for: it comes behind the routes.
         assert_eq!(running.scale(2, "two").await.state(), OperationState::Done);
+        let mut routes = RouteServiceClient::new(running.channel().await);
         node.fake.model().restart();
         assert!(node.fake.model().routes.contains_key(prefix));
         running.until(|_| node.fake.model().routes.is_empty()).await;
@@ -318,10 +326,23 @@ fn a_removed_route_of_the_configuration_stays_removed_until_it_is_added_again() 
         let ask = AddRouteRequest { change: Some(change("other")), route: Some(other) };
         assert_eq!(routes.add_route(ask).await.unwrap_err().code(), Code::NotFound);
 
+        {
+            let mut model = node.fake.model();
+            model.configured.clear();
+            model.restart();
+        }
+        running.until(|_| node.fake.model().routes.get(prefix) == Some(&route)).await;
+
         // Its port has another name now: the data plane does not have it, and it can be removed.
         node.fake.model().routes.clear();
         routes.remove_route(remove("stored")).await.unwrap();
+        node.fake.model().routes.insert(prefix.into(), route);
+        routes.remove_route(remove("not configured")).await.unwrap();
     });
+    running.kill();
+    // Nothing brings it back, so nothing is kept of it.
+    let store = Database::open(&node.directory.0.join("store/control.db")).unwrap();
+    assert_eq!(store.route(prefix).unwrap(), KeptRoute::default());
 }
 
 #[test]

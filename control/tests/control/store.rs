@@ -114,7 +114,7 @@ fn what_callers_say_of_a_route_is_kept_and_can_be_put_back() {
         assert_eq!(database.route(prefix).unwrap(), *kept);
     }
     database.remove_route(prefix).unwrap();
-    database.forget_removed(&[prefix.to_owned()]).unwrap();
+    database.forget_removed(prefix).unwrap();
     assert_eq!(database.route(prefix).unwrap(), nothing);
 }
 

@@ -45,7 +45,7 @@ impl api::route_service_server::RouteService for RouteService {
     ) -> Result<Response<api::RemoveRouteResponse>, Status> {
         let api::RemoveRouteRequest { change: named, prefix } = request.into_inner();
         let change = change(named)?;
-        self.0.change(move |node, _| node.remove_route(&change, &prefix)).await??;
-        Ok(Response::new(api::RemoveRouteResponse {}))
+        let removed = self.0.change(move |node, _| node.remove_route(&change, &prefix)).await??;
+        Ok(Response::new(removed))
     }
 }

@@ -246,8 +246,12 @@ fn add_routes(node: &mut Node, config: &Config) -> Result<(), BootError> {
         .routes()
         .iter()
         .map(|route| (route.prefix, NextHop { port: port_id(route.port), via: route.via }));
-    for (prefix, hop) in connected.chain(configured) {
+    for (prefix, hop) in connected {
         node.set_route(prefix, hop).map_err(|source| BootError::Route { prefix, source })?;
+    }
+    for (prefix, hop) in configured {
+        let added = node.add_configured_route(prefix, hop);
+        added.map_err(|source| BootError::Route { prefix, source })?;
     }
     Ok(())
 }

@@ -15,10 +15,11 @@ mod requests;
 mod routes;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use weir_state_transfer::{InstanceId, Nanos, PortId, WorkerId};
 
 pub use error::NodeError;
@@ -81,6 +82,7 @@ pub struct Node {
     shared: Shared,
     hasher: FlowHasher,
     routes: RouteWriter,
+    configured_routes: BTreeSet<IpNet>,
     barriers: routes::Barriers,
     ports: BTreeMap<PortId, PortRecord>,
     workers: BTreeMap<WorkerId, WorkerHandle>,
@@ -121,6 +123,7 @@ impl Node {
             shared,
             hasher,
             routes,
+            configured_routes: BTreeSet::new(),
             barriers: routes::Barriers::new(),
             ports: BTreeMap::new(),
             workers: BTreeMap::new(),

@@ -46,6 +46,17 @@ impl Node {
         Ok(())
     }
 
+    /// Adds a route of the configuration, which is there at every start.
+    ///
+    /// # Errors
+    ///
+    /// At the bounds of the table.
+    pub fn add_configured_route(&mut self, prefix: IpNet, hop: NextHop) -> Result<(), NodeError> {
+        self.set_route(prefix, hop)?;
+        self.configured_routes.insert(prefix);
+        Ok(())
+    }
+
     /// Adds a route that has been checked already.
     ///
     /// # Errors
@@ -57,17 +68,22 @@ impl Node {
         Ok(())
     }
 
-    /// Removes the route with a prefix.
+    /// Removes the route with a prefix; the answer says whether a start brings one back.
     ///
     /// # Errors
     ///
     /// When there is none, or it is the network of one of the node's own addresses.
-    pub fn remove_route(&mut self, change: &api::Change, prefix: &str) -> Result<(), NodeError> {
+    pub fn remove_route(
+        &mut self,
+        change: &api::Change,
+        prefix: &str,
+    ) -> Result<api::RemoveRouteResponse, NodeError> {
+        let prefix = parse_prefix(prefix)?;
+        let configured = self.configured_routes.contains(&prefix);
         if self.requests.answer(&change.request_id).is_some() {
-            return Ok(());
+            return Ok(api::RemoveRouteResponse { configured });
         }
         self.check_change(change.generation)?;
-        let prefix = parse_prefix(prefix)?;
         if self.routes.get(&prefix).is_none() {
             return Err(NodeError::no("route", prefix));
         }
@@ -78,7 +94,7 @@ impl Node {
         self.await_readers();
         self.generation += 1;
         self.requests.remember(&change.request_id, 1);
-        Ok(())
+        Ok(api::RemoveRouteResponse { configured })
     }
 
     /// The routes, as the API shows them.

@@ -204,6 +204,28 @@ async fn a_route_has_no_host_bits_and_leaves_the_networks_of_the_ports_alone() {
 }
 
 #[tokio::test]
+async fn who_removes_a_route_is_told_whether_a_start_brings_it_back() {
+    let served = Served::start(
+        "[[port]]\nname = 'sap1'\nbackend = 'pcap'\ntx = '/dev/null'\n\
+         addresses = ['10.0.1.1/24']\n\
+         [[route]]\nprefix = '10.8.0.0/16'\nvia = '10.0.1.2'\nport = 'sap1'\n",
+    );
+    let mut routes = served.routes().await;
+    let (prefix, via) = ("10.9.0.0/16".to_owned(), "10.0.1.2".to_owned());
+    let route = Some(api::Route { prefix, via, port: "sap1".to_owned() });
+    routes.add_route(api::AddRouteRequest { change: None, route }).await.unwrap();
+    let mut remove = async |prefix: &str, id| {
+        let request = api::RemoveRouteRequest { change: change(id), prefix: prefix.to_owned() };
+        routes.remove_route(request).await.unwrap().into_inner().configured
+    };
+    assert!(!remove("10.9.0.0/16", "added").await);
+    assert!(remove("10.8.0.0/16", "of the file").await);
+    // A repeated request is answered as before.
+    assert!(remove("10.8.0.0/16", "of the file").await);
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn faults_are_served_only_when_asked_for() {
     let served = Served::start("");
     let panic = api::PanicWorkerRequest { worker: 0, after_packets: 0, stage: 0 };

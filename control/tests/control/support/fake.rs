@@ -357,8 +357,10 @@ impl api::route_service_server::RouteService for Shared {
         request: Request<api::RemoveRouteRequest>,
     ) -> Answer<api::RemoveRouteResponse> {
         let prefix = request.into_inner().prefix;
-        match self.model().routes.remove(&prefix) {
-            Some(_) => ok(api::RemoveRouteResponse {}),
+        let mut model = self.model();
+        let configured = model.configured.contains_key(&prefix);
+        match model.routes.remove(&prefix) {
+            Some(_) => ok(api::RemoveRouteResponse { configured }),
             None => Err(Status::not_found(format!("there is no route {prefix}"))),
         }
     }

@@ -8,17 +8,13 @@ use anyhow::{Context, Result};
 /// `USER_HZ`: the unit of times in /proc on every architecture that Weir runs on (proc(5)).
 const TICKS_A_SECOND: u64 = 100;
 
-/// CPU time of all threads of a process since it started, in steps of 10 ms.
+/// CPU time of all threads of a process, ended ones too, since it started, in steps of 10 ms.
 ///
 /// # Errors
 /// When it has ended.
 pub fn of_process(pid: u32) -> Result<Duration> {
-    let mut total = Duration::ZERO;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = fs::read_to_string(task?.path().join("stat"))?;
-        total += read(&stat).with_context(|| format!("reading {stat}"))?;
-    }
-    Ok(total)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    read(&stat).with_context(|| format!("reading {stat}"))
 }
 
 /// User and system time of a line of `stat`.

@@ -144,7 +144,12 @@ impl Outcome {
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         difference("packets", &self.forwarded, &other.forwarded)
             .or_else(|| difference("state", &self.states, &other.states))
-            .or_else(|| (self.answers != other.answers).then(|| "answers differ".to_owned()))
+            .or_else(|| {
+                (self.answers != other.answers).then(|| {
+                    let (one, many) = (self.answers.len(), other.answers.len());
+                    format!("answers: {one} and {many}")
+                })
+            })
             .or_else(|| {
                 (self.refused != other.refused)
                     .then(|| format!("refused {:?} and {:?}", self.refused, other.refused))
@@ -193,7 +198,8 @@ pub(crate) fn node(seed: u64) -> MemoryNode {
     let plan = Plan {
         workers: usize::from(WORKERS),
         queues: QUEUES,
-        frames: 8 * PORT_RING as u32,
+        // Twice what waits in all rings: no answer is left out for want of a frame.
+        frames: 16 * PORT_RING as u32,
         port_ring: PORT_RING,
         // The worker that answers for a next hop may long not have its turn.
         parked: 8 * PORT_RING as u32,

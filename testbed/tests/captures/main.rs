@@ -64,7 +64,7 @@ impl Moved {
 fn seed() -> u64 {
     let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
+    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
     seed
 }
 

@@ -3,19 +3,26 @@
 #![forbid(unsafe_code)]
 
 pub mod bucket;
+pub mod chunk;
 pub mod filter;
+pub mod flow_id;
 pub mod flow_key;
 pub mod id;
 pub mod mark;
+pub mod merge;
 pub mod prefix;
 pub mod protocol;
+pub mod state_filter;
 pub mod steering_hash;
 pub mod time;
 
 pub use bucket::{BUCKETS, Bucket, BucketSet, BucketSetError};
+pub use chunk::Chunk;
 pub use filter::{Filter, Selection};
+pub use flow_id::FlowId;
 pub use flow_key::FlowKey;
 pub use id::{InstanceId, MoveId, PortId, ServiceId, WorkerId};
 pub use prefix::Prefix;
+pub use state_filter::StateFilter;
 pub use steering_hash::SteeringHash;
 pub use time::Nanos;

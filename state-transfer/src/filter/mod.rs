@@ -13,6 +13,7 @@ use crate::prefix::Prefix;
 use crate::protocol;
 
 pub use parse::FilterError;
+pub(crate) use parse::{Item, Seen, items};
 
 /// What a flow has to look like; fields that are absent match everything.
 ///

@@ -19,28 +19,60 @@ impl FromStr for Filter {
         if text.trim() == "any" {
             return Ok(filter);
         }
-        let mut seen = [false; FIELDS.len()];
-        let mut position = 0;
-        for item in text.split(',') {
-            let start = position + (item.len() - item.trim_start().len());
-            let (name, value) = item.split_once('=').ok_or_else(|| FilterError::NotAField {
-                found: item.trim().to_owned(),
-                position: start,
-            })?;
-            let index = FIELDS
-                .iter()
-                .position(|field| *field == name.trim())
-                .ok_or_else(|| unknown_field(name.trim(), start))?;
-            if std::mem::replace(&mut seen[index], true) {
-                return Err(FilterError::Repeated { field: FIELDS[index], position: start });
-            }
-            let blanks = value.len() - value.trim_start().len();
-            let position_of_value = position + name.len() + 1 + blanks;
-            set_field(&mut filter, FIELDS[index], (value.trim(), position_of_value))?;
-            position += item.len() + 1;
+        let mut seen = Seen::default();
+        for item in items(text) {
+            seen.set(&mut filter, &item?)?;
         }
         filter.check()?;
         Ok(filter)
+    }
+}
+
+/// One `field=value` of a text; positions are byte offsets into it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a str,
+    pub(crate) position: usize,
+    pub(crate) position_of_value: usize,
+}
+
+/// The fields of a text, apart by commas; a value in double quotes may have commas in it.
+pub(crate) fn items(text: &str) -> impl Iterator<Item = Result<Item<'_>, FilterError>> {
+    let mut quoted = false;
+    let pieces = text.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    let mut start = 0;
+    pieces.map(move |piece| {
+        let position = start + (piece.len() - piece.trim_start().len());
+        let begin = start;
+        start += piece.len() + 1;
+        let (name, value) = piece
+            .split_once('=')
+            .ok_or_else(|| FilterError::NotAField { found: piece.trim().to_owned(), position })?;
+        let blanks = value.len() - value.trim_start().len();
+        let position_of_value = begin + name.len() + 1 + blanks;
+        Ok(Item { name: name.trim(), value: value.trim(), position, position_of_value })
+    })
+}
+
+/// Which fields of a filter have been given.
+#[derive(Debug, Default)]
+pub(crate) struct Seen([bool; FIELDS.len()]);
+
+impl Seen {
+    /// Sets the field of a filter that an item names, which must not be set yet.
+    pub(crate) fn set(&mut self, filter: &mut Filter, item: &Item<'_>) -> Result<(), FilterError> {
+        let index = FIELDS
+            .iter()
+            .position(|field| *field == item.name)
+            .ok_or_else(|| unknown_field(item.name, item.position))?;
+        if std::mem::replace(&mut self.0[index], true) {
+            return Err(FilterError::Repeated { field: FIELDS[index], position: item.position });
+        }
+        set_field(filter, FIELDS[index], (item.value, item.position_of_value))
     }
 }
 

@@ -1,0 +1,217 @@
+//! Chunks as bytes, in network order, with a checksum at the end.
+//!
+//! ```text
+//! magic 4 | format 1 | scope 1 | stage 1 | zero 1 | kind 2 | revision 2 | version 8 | age 8
+//! | time left 8 | id length 2 | applied count 2 | body length 4 | id | applied 10 each | body
+//! | CRC-32C of all before 4
+//! ```
+
+use std::time::Duration;
+
+use super::{APPLIED_MAX, Applied, BODY_MAX, Chunk, Schema, Scope, Stage};
+use crate::flow_id::{Cut, FLOW_ID_MAX, FlowId, Reader};
+
+/// Bytes of an encoded chunk at most.
+pub const CHUNK_MAX: usize =
+    HEADER + FLOW_ID_MAX + APPLIED_MAX * APPLIED + BODY_MAX + size_of::<u32>();
+const MAGIC: [u8; 4] = *b"WEIR";
+const FORMAT: u8 = 1;
+const HEADER: usize = 44;
+/// Bytes of one packet that was applied.
+const APPLIED: usize = 10;
+/// The time left of what does not end by itself.
+const NEVER: u64 = u64::MAX;
+
+/// Why bytes are not a chunk, or a chunk can not be made to bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// The bytes do not begin like a chunk.
+    #[error("the bytes do not begin like a chunk")]
+    NotAChunk,
+    /// The format is of a later version.
+    #[error("the chunk is of format {found}, and only format {FORMAT} is known")]
+    UnknownFormat {
+        /// The format.
+        found: u8,
+    },
+    /// The bytes end too early.
+    #[error("the chunk is cut off after {length} bytes")]
+    Truncated {
+        /// How many there are.
+        length: usize,
+    },
+    /// There are more bytes than the chunk says.
+    #[error("{excess} bytes follow the chunk")]
+    TooLong {
+        /// How many.
+        excess: usize,
+    },
+    /// A part is longer than it may be.
+    #[error("the chunk has {length} {what}, and {most} are the most")]
+    TooLarge {
+        /// The part.
+        what: &'static str,
+        /// How much of it there is.
+        length: usize,
+        /// How much there may be.
+        most: usize,
+    },
+    /// The checksum is another.
+    #[error(
+        "the chunk is corrupted: its checksum is {found:#010x}, its bytes make {computed:#010x}"
+    )]
+    Corrupted {
+        /// What stands there.
+        found: u32,
+        /// What it should be.
+        computed: u32,
+    },
+    /// A field has a value that it can not have.
+    #[error("the {what} of the chunk is none that there is")]
+    BadField {
+        /// The field.
+        what: &'static str,
+    },
+}
+
+impl Chunk {
+    /// The chunk as bytes.
+    ///
+    /// # Errors
+    /// [`ChunkError::TooLarge`] when a part is longer than it may be.
+    pub fn encode(&self) -> Result<Vec<u8>, ChunkError> {
+        bounded("bytes of state", self.body.len(), BODY_MAX)?;
+        bounded("applied packets", self.applied.len(), APPLIED_MAX)?;
+        let mut id = Vec::new();
+        self.id.encode(&mut id);
+        let length = HEADER + id.len() + self.applied.len() * APPLIED + self.body.len();
+        let mut out = Vec::with_capacity(length + size_of::<u32>());
+        out.extend(MAGIC);
+        out.extend([FORMAT, scope_to_byte(self.scope), stage_to_byte(self.stage), 0]);
+        out.extend(self.schema.kind.to_be_bytes());
+        out.extend(self.schema.revision.to_be_bytes());
+        out.extend(self.version.to_be_bytes());
+        out.extend(nanos(self.age).to_be_bytes());
+        out.extend(self.time_left.map_or(NEVER, nanos).to_be_bytes());
+        // All three are bounded by less than their fields hold.
+        out.extend((id.len() as u16).to_be_bytes());
+        out.extend((self.applied.len() as u16).to_be_bytes());
+        out.extend((self.body.len() as u32).to_be_bytes());
+        out.extend(id);
+        for Applied { steerer, sequence } in &self.applied {
+            out.extend(steerer.to_be_bytes());
+            out.extend(sequence.to_be_bytes());
+        }
+        out.extend(&self.body);
+        let checksum = crc32c::crc32c(&out);
+        out.extend(checksum.to_be_bytes());
+        Ok(out)
+    }
+
+    /// The chunk that bytes are. Nothing is taken in of bytes that are none.
+    ///
+    /// # Errors
+    /// What is wrong with them; the checksum is looked at before what it covers.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ChunkError> {
+        let mut reader = Reader(bytes);
+        let truncated = |_: Cut| ChunkError::Truncated { length: bytes.len() };
+        let magic = reader.array::<4>().map_err(truncated)?;
+        if magic != MAGIC {
+            return Err(ChunkError::NotAChunk);
+        }
+        match reader.u8().map_err(truncated)? {
+            FORMAT => {}
+            found => return Err(ChunkError::UnknownFormat { found }),
+        }
+        check_length(bytes)?;
+        check_sum(bytes)?;
+        decode_fields(&mut reader).map_err(truncated)?
+    }
+}
+
+/// Whether the lengths in the header are within their bounds and add up to that of the bytes.
+fn check_length(bytes: &[u8]) -> Result<(), ChunkError> {
+    let truncated = |_: Cut| ChunkError::Truncated { length: bytes.len() };
+    let mut lengths = Reader(bytes.get(HEADER - 8..HEADER).unwrap_or_default());
+    let id = usize::from(lengths.u16().map_err(truncated)?);
+    let applied = usize::from(lengths.u16().map_err(truncated)?);
+    let body = lengths.u32().map_err(truncated)? as usize;
+    bounded("bytes of flow id", id, FLOW_ID_MAX)?;
+    bounded("applied packets", applied, APPLIED_MAX)?;
+    bounded("bytes of state", body, BODY_MAX)?;
+    let length = HEADER + id + applied * APPLIED + body + size_of::<u32>();
+    match bytes.len().checked_sub(length) {
+        None => Err(ChunkError::Truncated { length: bytes.len() }),
+        Some(0) => Ok(()),
+        Some(excess) => Err(ChunkError::TooLong { excess }),
+    }
+}
+
+fn check_sum(bytes: &[u8]) -> Result<(), ChunkError> {
+    let Some((covered, checksum)) = bytes.split_last_chunk() else {
+        return Err(ChunkError::Truncated { length: bytes.len() });
+    };
+    let (found, computed) = (u32::from_be_bytes(*checksum), crc32c::crc32c(covered));
+    if found == computed { Ok(()) } else { Err(ChunkError::Corrupted { found, computed }) }
+}
+
+/// The fields behind the format.
+fn decode_fields(reader: &mut Reader<'_>) -> Result<Result<Chunk, ChunkError>, Cut> {
+    let bad = |what| Ok(Err(ChunkError::BadField { what }));
+    let Some(scope) = scope_of_byte(reader.u8()?) else { return bad("scope") };
+    let Some(stage) = stage_of_byte(reader.u8()?) else { return bad("stage") };
+    if reader.u8()? != 0 {
+        return bad("reserved byte");
+    }
+    let schema = Schema { kind: reader.u16()?, revision: reader.u16()? };
+    let version = reader.u64()?;
+    let age = Duration::from_nanos(reader.u64()?);
+    let time_left = Some(reader.u64()?).filter(|left| *left != NEVER).map(Duration::from_nanos);
+    let id_length = usize::from(reader.u16()?);
+    let count = usize::from(reader.u16()?);
+    let body_length = reader.u32()? as usize;
+    let mut id_bytes = Reader(reader.bytes(id_length)?);
+    let id = match FlowId::decode(&mut id_bytes) {
+        Ok(Some(id)) if id_bytes.0.is_empty() => id,
+        Ok(_) | Err(Cut) => return bad("flow id"),
+    };
+    let applied = (0..count)
+        .map(|_| Ok(Applied { steerer: reader.u16()?, sequence: reader.u64()? }))
+        .collect::<Result<Vec<_>, Cut>>()?;
+    let body = reader.bytes(body_length)?.to_vec();
+    Ok(Ok(Chunk { id, scope, schema, version, age, time_left, stage, applied, body }))
+}
+
+fn bounded(what: &'static str, length: usize, most: usize) -> Result<(), ChunkError> {
+    if length > most { Err(ChunkError::TooLarge { what, length, most }) } else { Ok(()) }
+}
+
+/// Nanoseconds, of a time that is not for ever.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(NEVER).min(NEVER - 1)
+}
+
+fn scope_to_byte(scope: Scope) -> u8 {
+    match scope {
+        Scope::PerFlow => 1,
+        Scope::MultiFlow => 2,
+        Scope::AllFlows => 3,
+    }
+}
+
+fn scope_of_byte(byte: u8) -> Option<Scope> {
+    Scope::ALL.into_iter().find(|scope| scope_to_byte(*scope) == byte)
+}
+
+fn stage_to_byte(stage: Stage) -> u8 {
+    match stage {
+        Stage::Copy => 1,
+        Stage::Final => 2,
+        Stage::Deleted => 3,
+    }
+}
+
+fn stage_of_byte(byte: u8) -> Option<Stage> {
+    let stages = [Stage::Copy, Stage::Final, Stage::Deleted];
+    stages.into_iter().find(|stage| stage_to_byte(*stage) == byte)
+}

@@ -1,0 +1,108 @@
+//! Chunks: pieces of state on their way from one network function to another.
+
+mod codec;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::flow_id::FlowId;
+
+pub use codec::{CHUNK_MAX, ChunkError};
+
+/// Bytes of the state in one chunk at most: a network function divides what is larger.
+pub const BODY_MAX: usize = 1 << 20;
+/// Steerers whose packets a chunk can say to have been applied, at most.
+pub const APPLIED_MAX: usize = 256;
+
+/// Related state of one flow, or of one set of flows (OpenNF, section 4.2).
+///
+/// Who carries it does not look into it: only network functions know what the body means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The flows that the state is about.
+    pub id: FlowId,
+    /// How many flows it applies to.
+    pub scope: Scope,
+    /// What the body is, and its layout.
+    pub schema: Schema,
+    /// Updates that the state has seen: of two chunks of one flow the one with more is newer.
+    pub version: u64,
+    /// How long ago the state was last updated.
+    pub age: Duration,
+    /// How long the state still lives if no packet comes; none when it does not end by itself.
+    /// Clocks differ from process to process, so times travel as what is left of them.
+    pub time_left: Option<Duration>,
+    /// What is to be made of it.
+    pub stage: Stage,
+    /// Up to which packet of each steerer the state is the result; empty where nobody counts.
+    pub applied: Vec<Applied>,
+    /// The state itself, [`BODY_MAX`] bytes at most.
+    pub body: Vec<u8>,
+}
+
+/// How many flows a piece of state applies to (OpenNF, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// One flow.
+    PerFlow,
+    /// Several flows, such as those of a host.
+    MultiFlow,
+    /// Every packet.
+    AllFlows,
+}
+
+/// The kind of a body, and the layout of that kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Schema {
+    /// The kind: a number that no other kind of state has.
+    pub kind: u16,
+    /// Its layout: one that a network function does not know, it refuses.
+    pub revision: u16,
+}
+
+/// Where in the transfer of a flow a chunk stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The state as it is; the source goes on with the flow.
+    Copy,
+    /// The state as it will stay at the source: whoever has it may go on with the flow.
+    Final,
+    /// The flow has ended since an earlier chunk: that is to be forgotten.
+    Deleted,
+}
+
+/// The last packet of a steerer that a state is the result of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Applied {
+    /// The steerer.
+    pub steerer: u16,
+    /// The number that it gave to the packet.
+    pub sequence: u64,
+}
+
+impl Scope {
+    /// Every scope, from the smallest on.
+    pub const ALL: [Self; 3] = [Self::PerFlow, Self::MultiFlow, Self::AllFlows];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerFlow => "per-flow",
+            Self::MultiFlow => "multi-flow",
+            Self::AllFlows => "all-flows",
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::fmt::Display for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.kind, self.revision)
+    }
+}

@@ -1,0 +1,129 @@
+//! Counts: what each replica has counted, apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Join, Replica};
+
+/// A count that only grows. Each replica counts its own part; a copy with more of a part is newer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    parts: BTreeMap<Replica, u64>,
+    /// Replicas whose parts others have taken over: they count no more.
+    retired: BTreeSet<Replica>,
+}
+
+impl Counter {
+    /// A replica counts so many more.
+    pub fn add(&mut self, replica: Replica, count: u64) {
+        debug_assert!(!self.retired.contains(&replica), "it has been taken over");
+        let part = self.parts.entry(replica).or_default();
+        *part = part.saturating_add(count);
+    }
+
+    /// What all replicas have counted together.
+    pub fn value(&self) -> u64 {
+        self.parts.values().fold(0, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// Takes over the part of a replica that has ended for good, so that parts do not pile up.
+    ///
+    /// One replica may do so, once, with a copy that has all that the other has counted: the
+    /// move that has emptied it.
+    pub fn take_over(&mut self, ended: Replica, heir: Replica) {
+        if ended != heir && self.retired.insert(ended) {
+            let part = self.parts.remove(&ended).unwrap_or_default();
+            self.add(heir, part);
+        }
+    }
+
+    /// What each replica has counted, in their order.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (Replica, u64)> + '_ {
+        self.parts.iter().map(|(replica, part)| (*replica, *part))
+    }
+
+    /// Replicas whose parts others have taken over, in their order.
+    pub fn retired(&self) -> impl ExactSizeIterator<Item = Replica> + '_ {
+        self.retired.iter().copied()
+    }
+
+    /// The counter with these parts.
+    pub fn from_parts(
+        parts: impl IntoIterator<Item = (Replica, u64)>,
+        retired: impl IntoIterator<Item = Replica>,
+    ) -> Self {
+        let retired = retired.into_iter().collect();
+        let mut counter = Self { parts: parts.into_iter().collect(), retired };
+        counter.forget_retired();
+        counter
+    }
+
+    fn forget_retired(&mut self) {
+        let Self { parts, retired } = self;
+        parts.retain(|replica, _| !retired.contains(replica));
+    }
+}
+
+impl Join for Counter {
+    fn join(&mut self, other: &Self) {
+        for (replica, count) in &other.parts {
+            let part = self.parts.entry(*replica).or_default();
+            *part = (*part).max(*count);
+        }
+        self.retired.extend(&other.retired);
+        self.forget_retired();
+    }
+}
+
+/// A number that grows and shrinks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    /// All by which it has grown.
+    pub up: Counter,
+    /// All by which it has shrunk.
+    pub down: Counter,
+}
+
+impl Gauge {
+    /// How much it is. Negative while a copy has heard of the end of something and not of its
+    /// beginning.
+    pub fn value(&self) -> i128 {
+        i128::from(self.up.value()) - i128::from(self.down.value())
+    }
+}
+
+impl Join for Gauge {
+    fn join(&mut self, other: &Self) {
+        self.up.join(&other.up);
+        self.down.join(&other.down);
+    }
+}
+
+/// The average of values, and how many there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Average {
+    /// All values together.
+    pub sum: Counter,
+    /// How many there were.
+    pub count: Counter,
+}
+
+impl Average {
+    /// A replica has another value.
+    pub fn add(&mut self, replica: Replica, value: u64) {
+        self.sum.add(replica, value);
+        self.count.add(replica, 1);
+    }
+
+    /// The average, of at least one value.
+    pub fn value(&self) -> Option<f64> {
+        let count = self.count.value();
+        (count > 0).then(|| self.sum.value() as f64 / count as f64)
+    }
+}
+
+impl Join for Average {
+    fn join(&mut self, other: &Self) {
+        self.sum.join(&other.sum);
+        self.count.join(&other.count);
+    }
+}

@@ -1,0 +1,195 @@
+//! Every join is idempotent, commutative and associative, and instances that copy to each other
+//! at random end with what one instance would have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use fastrand::Rng;
+
+use super::*;
+use crate::time::Nanos;
+
+const REPLICAS: u32 = 3;
+
+fn replica(instance: u32) -> Replica {
+    Replica { instance, incarnation: 7 * u64::from(instance) }
+}
+
+fn stamp(rng: &mut Rng) -> Stamp {
+    Stamp { time: Nanos(rng.u64(..50)), count: rng.u32(..2), replica: replica(rng.u32(..REPLICAS)) }
+}
+
+fn joined<T: Join + Clone>(one: &T, two: &T) -> T {
+    let mut joined = one.clone();
+    joined.join(two);
+    joined
+}
+
+/// The laws, over values drawn at random.
+fn holds<T: Join + Clone + Debug + PartialEq>(draw: impl Fn(&mut Rng) -> T) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..500 {
+        let [a, b, c] = [draw(&mut rng), draw(&mut rng), draw(&mut rng)];
+        assert_eq!(joined(&a, &a), a, "idempotent, seed {seed}");
+        assert_eq!(joined(&a, &b), joined(&b, &a), "commutative, seed {seed}");
+        let (left, right) = (joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+        assert_eq!(left, right, "associative, seed {seed}");
+    }
+}
+
+fn counter(rng: &mut Rng) -> Counter {
+    let parts = (0..REPLICAS).map(|n| (replica(n), rng.u64(..4)));
+    let parts: Vec<_> = parts.filter(|(_, count)| *count > 0).collect();
+    let retired: Vec<_> = (0..REPLICAS).filter(|_| rng.u8(..8) == 0).map(replica).collect();
+    Counter::from_parts(parts, retired)
+}
+
+#[test]
+fn counters_gauges_and_averages_are_joins() {
+    holds(counter);
+    holds(|rng| Gauge { up: counter(rng), down: counter(rng) });
+    holds(|rng| Average { sum: counter(rng), count: counter(rng) });
+}
+
+#[test]
+fn times_and_registers_are_joins() {
+    holds(|rng| First(Nanos(rng.u64(..5))));
+    holds(|rng| Last(Nanos(rng.u64(..5))));
+    // One stamp is of one value.
+    holds(|rng| {
+        let stamp = stamp(rng);
+        Register::new(stamp, (stamp.time.0 * 31 + u64::from(stamp.count)) % 7)
+    });
+}
+
+#[test]
+fn sets_are_joins_even_when_they_forget() {
+    for max in [3, 100] {
+        holds(|rng| {
+            let touched = (0..rng.usize(..8)).map(|_| {
+                let stamp = stamp(rng);
+                (rng.u8(..6), Touched { stamp, added: !stamp.time.0.is_multiple_of(3) })
+            });
+            let touched: Vec<_> = touched.collect();
+            // One stamp is of one element.
+            let mut seen = BTreeSet::new();
+            let new = |(_, touched): &(u8, Touched)| seen.insert(touched.stamp);
+            Set::from_touched(max, touched.into_iter().filter(new))
+        });
+    }
+}
+
+#[test]
+fn estimates_are_joins() {
+    holds(|rng| {
+        let mut distinct = Distinct::new();
+        (0..rng.usize(..200)).for_each(|_| distinct.see(rng.u64(..)));
+        distinct
+    });
+}
+
+#[test]
+fn an_estimate_is_near_the_truth_and_counts_nothing_twice() {
+    let mut rng = Rng::with_seed(1);
+    for count in [0, 1, 10, 100, 1_000, 10_000, 100_000] {
+        let hashes: Vec<u64> = (0..count).map(|_| rng.u64(..)).collect();
+        let (mut one, mut two) = (Distinct::new(), Distinct::new());
+        for (n, hash) in hashes.iter().enumerate() {
+            one.see(*hash);
+            if n % 2 == 0 {
+                two.see(*hash);
+            }
+        }
+        let estimate = joined(&one, &two).estimate();
+        let error = (estimate - f64::from(count)).abs();
+        // Five times the standard error.
+        assert!(error <= 0.17 * f64::from(count) + 0.5, "{estimate} for {count}");
+    }
+    assert_eq!(Distinct::from_registers(&[55; REGISTERS]), Some(full()));
+    assert_eq!(Distinct::from_registers(&[56; REGISTERS]), None);
+}
+
+fn full() -> Distinct {
+    let mut full = Distinct::new();
+    // All bits behind the index are zero.
+    (0..REGISTERS as u64).for_each(|index| full.see(index << 54));
+    full
+}
+
+/// Instances count and copy to each other in any direction; OpenNF's merge, adding, is the
+/// negative control.
+#[test]
+fn copies_in_all_directions_count_nothing_twice_and_adding_would() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let mut truth = 0;
+    let mut copies = vec![Counter::default(); REPLICAS as usize];
+    let mut added = vec![0; REPLICAS as usize];
+    for _ in 0..1_000 {
+        let (from, to) = (rng.usize(..3), rng.usize(..3));
+        if rng.bool() {
+            copies[from].add(replica(from as u32), 2);
+            added[from] = u64::saturating_add(added[from], 2);
+            truth += 2;
+        } else {
+            let copy = copies[from].clone();
+            copies[to].join(&copy);
+            added[to] = added[to].saturating_add(added[from]);
+        }
+    }
+    for _ in 0..2 {
+        for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+            let copy = copies[from].clone();
+            copies[to].join(&copy);
+        }
+    }
+    assert!(copies.iter().all(|copy| copy.value() == truth), "seed {seed}");
+    assert!(added.iter().any(|sum| *sum > truth), "seed {seed}");
+}
+
+#[test]
+fn what_a_replica_counted_stays_when_another_takes_it_over_and_old_copies_come_late() {
+    let (ended, heir) = (replica(1), replica(2));
+    let mut old = Counter::default();
+    old.add(ended, 5);
+    let late = old.clone();
+    old.add(ended, 3);
+    let mut counter = Counter::default();
+    counter.add(heir, 10);
+    counter.join(&old);
+    for _ in 0..2 {
+        counter.take_over(ended, heir);
+    }
+    assert_eq!((counter.value(), counter.parts().len()), (18, 1));
+    counter.join(&late);
+    assert_eq!(counter.value(), 18, "a copy from before adds nothing");
+    let back = joined(&late, &counter);
+    assert_eq!(back, counter);
+}
+
+#[test]
+fn a_set_says_what_was_done_to_an_element_last() {
+    let mut clock = Clock::new(replica(1));
+    let mut set = Set::new(8);
+    let mut model: BTreeMap<u8, bool> = BTreeMap::new();
+    let mut rng = Rng::with_seed(3);
+    for now in 0..1_000 {
+        let (element, stamp) = (rng.u8(..8), clock.stamp(Nanos(now)));
+        let adds = rng.bool();
+        if adds {
+            set.add(element, stamp);
+        } else {
+            set.remove(element, stamp);
+        }
+        model.insert(element, adds);
+        assert!(model.iter().all(|(element, is_in)| set.contains(element) == *is_in));
+    }
+    let of_the_model: Vec<_> = model.iter().filter(|(_, is_in)| **is_in).map(|(e, _)| *e).collect();
+    assert_eq!(set.iter().copied().collect::<Vec<_>>(), of_the_model);
+    set.add(100, clock.stamp(Nanos(1_000)));
+    assert_eq!(set.touched().len(), 8, "one was forgotten");
+    assert!(set.contains(&100));
+}

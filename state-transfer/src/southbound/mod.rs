@@ -1,0 +1,115 @@
+//! What a network function must offer so that its state can be moved, copied and shared: the
+//! southbound API of OpenNF (section 4.2).
+//!
+//! A network function in an instance implements [`Southbound`]; one in a process of its own
+//! offers the same over gRPC.
+
+mod error;
+mod events;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use crate::chunk::{Chunk, Schema, Scope};
+use crate::flow_id::{Extent, FlowId};
+use crate::state_filter::StateFilter;
+
+pub use error::{EventsError, PutError};
+pub use events::{Action, Arrival, EventLimits, Events, Marks, SubscriptionId};
+pub use queue::{Cause, Event, Note};
+
+/// A kind of state that a network function has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateKind {
+    /// How many flows a piece of it applies to.
+    pub scope: Scope,
+    /// What its chunks are marked with.
+    pub schema: Schema,
+    /// Its name, for people.
+    pub name: &'static str,
+}
+
+/// Where a get goes on: the network function's own business, but for its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+/// Whether a get has found all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// It goes on at the cursor.
+    Yes,
+    /// That was all.
+    No,
+}
+
+/// A network function whose state can be taken out and put in.
+///
+/// It is called on the thread that processes its packets, between two of them. A get gives so
+/// many chunks at most that packets do not wait for long, and is called again. A put is
+/// idempotent: the same chunk twice is the same as once. What is deleted leaves without the
+/// records that the end of a flow would make, since the flow goes on elsewhere.
+pub trait Southbound {
+    /// The kinds of state that it has.
+    fn kinds(&self) -> &[StateKind];
+
+    /// Per-flow state of the flows that a filter picks.
+    fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More;
+
+    /// Takes in the state of a flow, in the place of what it has of that flow.
+    ///
+    /// # Errors
+    /// Why the state can not be taken in; nothing has changed then.
+    fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError>;
+
+    /// Forgets flows, silently; how many it knew.
+    fn del_per_flow(&mut self, ids: &[FlowId]) -> usize;
+
+    /// Multi-flow state that a filter picks.
+    fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More;
+
+    /// Merges multi-flow state with what it has: see [`crate::merge`].
+    ///
+    /// # Errors
+    /// Why the state can not be taken in; nothing has changed then.
+    fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError>;
+
+    /// Forgets multi-flow state, silently; how many pieces it had.
+    fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize;
+
+    /// All-flows state: it is never deleted, as it always applies.
+    fn get_all_flows(&mut self) -> Vec<Chunk>;
+
+    /// Merges all-flows state with what it has.
+    ///
+    /// # Errors
+    /// Why the state can not be taken in; nothing has changed then.
+    fn put_all_flows(&mut self, chunk: Chunk) -> Result<(), PutError>;
+
+    /// From here on packets that match raise events, and are processed, kept or dropped.
+    ///
+    /// # Errors
+    /// When there are too many subscriptions, or one of that number.
+    fn enable_events(
+        &mut self,
+        id: SubscriptionId,
+        filter: StateFilter,
+        action: Action,
+    ) -> Result<(), EventsError>;
+
+    /// Ends a subscription. Packets that were kept for it alone are processed, oldest first.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    fn disable_events(&mut self, id: SubscriptionId) -> Result<(), EventsError>;
+}
+
+/// What a get asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// Which state.
+    pub filter: &'a StateFilter,
+    /// How much of what a piece is about the filter must name.
+    pub extent: Extent,
+    /// Chunks at most in one call.
+    pub max: usize,
+}

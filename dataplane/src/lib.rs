@@ -16,6 +16,7 @@ pub mod instance;
 pub mod local;
 mod moves;
 pub mod neighbour;
+pub mod nf;
 pub mod node;
 pub mod packet;
 pub mod port;

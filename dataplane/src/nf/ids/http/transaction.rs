@@ -1,0 +1,108 @@
+//! A request and its response, as far as they have come.
+
+use super::super::codec::{BodyError, Reader, Writer};
+use super::super::digest::Body;
+use super::super::note::Notes;
+use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead, Timestamp};
+use super::super::side::{Both, Side};
+use super::head::{FIELD_MAX, METHOD_MAX, URI_MAX};
+
+/// A request and its response.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Transaction {
+    pub(super) ts: Timestamp,
+    pub(super) depth: u64,
+    pub(super) request: Option<RequestHead>,
+    pub(super) response: Option<ResponseHead>,
+    pub(super) info: Option<ResponseHead>,
+    pub(super) bodies: Both<Body>,
+    /// Which of the messages are complete.
+    pub(super) done: Both<bool>,
+    pub(super) tags: Notes,
+}
+
+impl Transaction {
+    /// The record of it.
+    pub(in super::super) fn into_record(self, id: ConnId) -> HttpRecord {
+        let Self { ts, depth, request, response, info, bodies, done: _, tags } = self;
+        let Both { orig, resp } = bodies;
+        HttpRecord {
+            ts,
+            id,
+            trans_depth: depth,
+            request,
+            response,
+            info,
+            body_len: Both { orig: orig.length(), resp: resp.length() },
+            body_md5: Both { orig: orig.digest(), resp: resp.digest() },
+            tags,
+        }
+    }
+
+    /// A message is complete.
+    pub(super) fn end(&mut self, side: Side) {
+        self.bodies[side].end();
+        self.done[side] = true;
+    }
+
+    pub(super) fn is_method(&self, method: &[u8]) -> bool {
+        self.request.as_ref().is_some_and(|request| request.method == method)
+    }
+
+    pub(super) fn encode(&self, out: &mut Writer) {
+        out.u64(self.ts.0);
+        out.u64(self.depth);
+        out.option(self.request.as_ref(), |out, request| {
+            out.bytes(&request.method);
+            out.bytes(&request.uri);
+            let RequestHead { host, referrer, user_agent, origin, .. } = request;
+            for field in [host, referrer, user_agent, origin] {
+                out.option(field.as_deref(), Writer::bytes);
+            }
+        });
+        for response in [&self.response, &self.info] {
+            out.option(response.as_ref(), |out, ResponseHead { minor, code, message }| {
+                out.u8(*minor);
+                out.u16(*code);
+                out.bytes(message);
+            });
+        }
+        for side in Side::BOTH {
+            self.bodies[side].encode(out);
+            out.bool(self.done[side]);
+        }
+        self.tags.encode(out);
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+        let mut transaction = Self {
+            ts: Timestamp(reader.u64()?),
+            depth: reader.count("number of a transaction")?,
+            request: reader.option("request", decode_request)?,
+            response: reader.option("response", decode_response)?,
+            info: reader.option("response", decode_response)?,
+            ..Self::default()
+        };
+        for side in Side::BOTH {
+            transaction.bodies[side] = Body::decode(reader)?;
+            transaction.done[side] = reader.bool("end of a message")?;
+        }
+        transaction.tags = Notes::decode(reader)?;
+        Ok(transaction)
+    }
+}
+
+fn decode_request(reader: &mut Reader<'_>) -> Result<RequestHead, BodyError> {
+    let method = reader.bytes("bytes of method", METHOD_MAX)?.to_vec();
+    let uri = reader.bytes("bytes of request target", URI_MAX)?.to_vec();
+    let mut field =
+        || reader.option("field", |reader| Ok(reader.bytes("bytes of field", FIELD_MAX)?.to_vec()));
+    let (host, referrer, user_agent, origin) = (field()?, field()?, field()?, field()?);
+    Ok(RequestHead { method, uri, host, referrer, user_agent, origin })
+}
+
+fn decode_response(reader: &mut Reader<'_>) -> Result<ResponseHead, BodyError> {
+    let (minor, code) = (reader.u8()?, reader.u16()?);
+    let message = reader.bytes("bytes of reason", FIELD_MAX)?.to_vec();
+    Ok(ResponseHead { minor, code, message })
+}

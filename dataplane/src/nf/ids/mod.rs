@@ -1,0 +1,207 @@
+//! Intrusion detection: TCP reassembly, logs of connections and of HTTP, scans of sources.
+//!
+//! The successor of Bro in the evaluation of OpenNF (section 7): a function whose state is worth
+//! moving. Packets and their times come in, records go out; there is no I/O, no clock and no
+//! chance in it. A [`Connection`] is all that is known of a flow. It is kept by the caller, travels
+//! as bytes, and what becomes of it does not depend on which [`Ids`] processes it.
+
+mod codec;
+mod config;
+mod connection;
+mod digest;
+mod history;
+mod http;
+pub mod log;
+mod note;
+mod packet;
+mod reassembly;
+pub mod record;
+mod scan;
+mod side;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+use std::collections::VecDeque;
+
+use weir_state_transfer::merge::{Join, Replica};
+use weir_state_transfer::protocol;
+
+use crate::packet::{Flags, Meta};
+use http::Transaction;
+use packet::Packet;
+use scan::{Attempt, Full, Sources};
+
+pub use codec::BodyError;
+pub use config::{Config, ScanConfig, Timeouts};
+pub use connection::{Connection, SCHEMA};
+pub use digest::Digest;
+pub use note::{Note, Notes};
+pub use record::{Record, ScanRecord, Timestamp};
+pub use scan::{SOURCE_SCHEMA, Source, SourceId};
+pub use side::{Both, Side};
+pub use totals::{TOTALS_SCHEMA, Totals};
+
+/// An instance of the intrusion detection: all but the connections.
+#[derive(Debug)]
+pub struct Ids {
+    config: Config,
+    replica: Replica,
+    totals: Totals,
+    sources: Sources,
+    records: VecDeque<Record>,
+    /// Transactions that the packet in hand has completed; empty between packets.
+    done: Vec<Transaction>,
+}
+
+impl Ids {
+    /// An instance that counts as that replica.
+    pub fn new(config: Config, replica: Replica) -> Self {
+        Self {
+            config,
+            replica,
+            totals: Totals::default(),
+            sources: Sources::default(),
+            records: VecDeque::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// Processes a packet of the flow whose connection is `connection`, if there is one already.
+    ///
+    /// Both directions of a flow share a connection. One that has timed out, or whose ports are
+    /// used again, ends first.
+    pub fn packet(
+        &mut self,
+        connection: &mut Option<Connection>,
+        meta: &Meta,
+        frame: &[u8],
+        now: Timestamp,
+    ) {
+        if meta.flags.has(Flags::ARP) {
+            return;
+        }
+        let Self { totals, replica, .. } = self;
+        totals.packets.add(*replica, 1);
+        totals.ip_bytes.add(*replica, meta.ip_len().into());
+        if meta.flags.has(Flags::KEY_OF_QUOTED) {
+            totals.icmp_errors.add(*replica, 1);
+            connection.iter_mut().for_each(Connection::icmp_error);
+            return;
+        }
+        if meta.flags.has(Flags::FRAGMENT) {
+            totals.fragments.add(*replica, 1);
+        }
+        let packet = Packet::read(meta, frame);
+        self.expire(connection, now);
+        if connection.as_ref().is_some_and(|known| known.is_reused_by(&packet)) {
+            self.end(connection);
+        }
+        if connection.is_none() {
+            self.totals.connections.add(self.replica, 1);
+        }
+        let connection = connection.get_or_insert_with(|| Connection::begin(&packet, now));
+        connection.packet(&packet, now, &mut self.done);
+        if !self.done.is_empty() {
+            self.log_transactions(connection.id());
+        }
+    }
+
+    /// Ends a connection that has been idle for too long; whether it did.
+    pub fn expire(&mut self, connection: &mut Option<Connection>, now: Timestamp) -> bool {
+        let timeouts = &self.config.timeouts;
+        let over =
+            connection.as_ref().is_some_and(|known| known.time_left(timeouts, now).is_zero());
+        if over {
+            self.end(connection);
+        }
+        over
+    }
+
+    /// Ends a connection and writes its record: once, as there is none afterwards.
+    pub fn end(&mut self, connection: &mut Option<Connection>) {
+        let Some(connection) = connection.take() else { return };
+        let (key, start) = (*connection.key(), connection.start());
+        let record = connection.end(&mut self.done);
+        self.log_transactions(record.id);
+        self.totals.ended.add(self.replica, 1);
+        let failed = matches!(record.state, "S0" | "REJ" | "RSTOS0");
+        if key.protocol() == protocol::TCP && failed {
+            let source = SourceId { service: key.service(), address: key.src() };
+            self.failed(&Attempt { source, to: record.id.resp, at: start });
+        }
+        self.log(Record::Conn(Box::new(record)));
+    }
+
+    /// Takes the records that there are.
+    pub fn drain(&mut self) -> impl Iterator<Item = Record> + '_ {
+        self.records.drain(..)
+    }
+
+    /// The figures over all flows.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Takes in the figures of another instance.
+    pub fn join_totals(&mut self, other: &Totals) {
+        self.totals.join(other);
+    }
+
+    /// The sources that are watched.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
+        self.sources.ids()
+    }
+
+    /// What a source has tried.
+    pub fn source(&self, id: &SourceId) -> Option<&Source> {
+        self.sources.get(id)
+    }
+
+    /// Forgets a source, as another instance has it.
+    pub fn remove_source(&mut self, id: &SourceId) -> Option<Source> {
+        self.sources.remove(id)
+    }
+
+    /// Takes in what another instance knows of a source.
+    pub fn join_source(&mut self, id: SourceId, other: &Source) {
+        let scan = self.sources.join(id, other, &self.config.scan);
+        self.log_scan(scan);
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn failed(&mut self, attempt: &Attempt) {
+        self.totals.failed.add(self.replica, 1);
+        let scan = self.sources.failed(attempt, self.replica, &self.config.scan);
+        self.log_scan(scan);
+    }
+
+    fn log_scan(&mut self, scan: Result<Option<ScanRecord>, Full>) {
+        match scan {
+            Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
+            Err(Full) => self.totals.unwatched.add(self.replica, 1),
+        }
+    }
+
+    fn log_transactions(&mut self, id: record::ConnId) {
+        let mut done = std::mem::take(&mut self.done);
+        self.totals.transactions.add(self.replica, done.len() as u64);
+        for transaction in done.drain(..) {
+            self.log(Record::Http(Box::new(transaction.into_record(id))));
+        }
+        self.done = done;
+    }
+
+    fn log(&mut self, record: Record) {
+        if self.records.len() < self.config.records_max {
+            self.records.push_back(record);
+        } else {
+            self.totals.lost_records.add(self.replica, 1);
+        }
+    }
+}

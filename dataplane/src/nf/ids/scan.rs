@@ -1,0 +1,205 @@
+//! Who tries out addresses and ports: state that belongs to all connections of a source.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use md5::{Digest as _, Md5};
+use weir_state_transfer::chunk::Schema;
+use weir_state_transfer::merge::{Counter, Distinct, Join, REGISTERS, Replica};
+use weir_state_transfer::{FlowId, ServiceId};
+
+use super::codec::{BodyError, Reader, Writer, nanos};
+use super::config::ScanConfig;
+use super::record::{ScanRecord, Timestamp};
+use super::totals::{decode_counter, encode_counter};
+
+/// What an encoded source is.
+pub const SOURCE_SCHEMA: Schema = Schema { kind: 0x1d02, revision: 1 };
+
+/// Whose attempts are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId {
+    /// The service.
+    pub service: ServiceId,
+    /// The address that the attempts came from.
+    pub address: IpAddr,
+}
+
+impl SourceId {
+    /// The flows that the state of the source is about.
+    pub fn flow_id(&self) -> FlowId {
+        FlowId::host(self.address, self.service)
+    }
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) source: SourceId,
+    /// Where it went to.
+    pub(super) to: (IpAddr, u16),
+    /// When it began.
+    pub(super) at: Timestamp,
+}
+
+/// What a source has tried in one window of time.
+///
+/// Windows begin at the same times everywhere, so that copies of a source can be joined: the
+/// later window stays, and of one window what both have seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    window: u64,
+    distinct: Distinct,
+    attempts: Counter,
+    /// The last attempt.
+    last: Timestamp,
+    /// Whether its record has been written.
+    told: bool,
+}
+
+impl Join for Source {
+    fn join(&mut self, other: &Self) {
+        if other.window > self.window {
+            *self = other.clone();
+        } else if other.window == self.window {
+            self.distinct.join(&other.distinct);
+            self.attempts.join(&other.attempts);
+            self.last = self.last.max(other.last);
+            self.told |= other.told;
+        }
+    }
+}
+
+impl Source {
+    /// The record, once in a window, when it is a scan.
+    fn tell(&mut self, address: IpAddr, config: &ScanConfig) -> Option<ScanRecord> {
+        let distinct = self.distinct.estimate().round() as u64;
+        if self.told || distinct < u64::from(config.threshold) {
+            return None;
+        }
+        self.told = true;
+        let attempts = self.attempts.value();
+        Some(ScanRecord { ts: self.last, source: address, distinct, attempts })
+    }
+
+    /// The source as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new(SOURCE_SCHEMA);
+        out.u64(self.window);
+        out.raw(self.distinct.registers());
+        encode_counter(&self.attempts, &mut out);
+        out.u64(self.last.0);
+        out.bool(self.told);
+        out.finish()
+    }
+
+    /// The source that bytes are.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
+        let mut reader = Reader::new(bytes, SOURCE_SCHEMA)?;
+        let window = reader.u64()?;
+        let distinct = Distinct::from_registers(&reader.array::<REGISTERS>()?);
+        let source = Self {
+            window,
+            distinct: distinct.ok_or(BodyError::BadField { what: "number of destinations" })?,
+            attempts: decode_counter(&mut reader)?,
+            last: Timestamp(reader.u64()?),
+            told: reader.bool("mark of a record")?,
+        };
+        reader.finish()?;
+        Ok(source)
+    }
+}
+
+/// All sources that have failed of late.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    sources: BTreeMap<SourceId, Source>,
+    /// The window in which sources of earlier ones were last thrown out.
+    swept: u64,
+}
+
+/// There is no room for another source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full;
+
+impl Sources {
+    /// Counts an attempt.
+    pub(super) fn failed(
+        &mut self,
+        attempt: &Attempt,
+        replica: Replica,
+        config: &ScanConfig,
+    ) -> Result<Option<ScanRecord>, Full> {
+        let window = attempt.at.0 / nanos(config.window).max(1);
+        let source = self.place(attempt.source, window, config)?;
+        if window < source.window {
+            return Ok(None);
+        }
+        if window > source.window {
+            *source = Source { window, ..Source::default() };
+        }
+        source.distinct.see(hash(attempt.to));
+        source.attempts.add(replica, 1);
+        source.last = source.last.max(attempt.at);
+        Ok(source.tell(attempt.source.address, config))
+    }
+
+    /// Takes in a copy of a source. It may be that only both together are a scan.
+    pub(super) fn join(
+        &mut self,
+        id: SourceId,
+        other: &Source,
+        config: &ScanConfig,
+    ) -> Result<Option<ScanRecord>, Full> {
+        let source = self.place(id, other.window, config)?;
+        source.join(other);
+        Ok(source.tell(id.address, config))
+    }
+
+    pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {
+        self.sources.get(id)
+    }
+
+    pub(super) fn remove(&mut self, id: &SourceId) -> Option<Source> {
+        self.sources.remove(id)
+    }
+
+    pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
+        self.sources.keys().copied()
+    }
+
+    fn place(
+        &mut self,
+        id: SourceId,
+        window: u64,
+        config: &ScanConfig,
+    ) -> Result<&mut Source, Full> {
+        if !self.sources.contains_key(&id) && self.sources.len() >= config.sources_max {
+            if window <= self.swept {
+                return Err(Full);
+            }
+            self.swept = window;
+            self.sources.retain(|_, source| source.window >= window);
+            if self.sources.len() >= config.sources_max {
+                return Err(Full);
+            }
+        }
+        Ok(self.sources.entry(id).or_insert_with(|| Source { window, ..Source::default() }))
+    }
+}
+
+/// The same everywhere, and every bit as good as random.
+fn hash((address, port): (IpAddr, u16)) -> u64 {
+    let mut md5 = Md5::new();
+    match address {
+        IpAddr::V4(address) => md5.update(address.octets()),
+        IpAddr::V6(address) => md5.update(address.octets()),
+    }
+    md5.update(port.to_be_bytes());
+    let digest: [u8; 16] = md5.finalize().into();
+    // Half of it is enough.
+    (u128::from_be_bytes(digest) >> 64) as u64
+}

@@ -1,0 +1,47 @@
+//! Logs as text.
+
+use super::*;
+use crate::nf::ids::log::{Log, line};
+
+#[test]
+fn a_line_has_a_value_for_each_field_of_its_header() {
+    let mut talk = Talk::open(1000);
+    talk.say(Side::Orig, b"GET /a\tb HTTP/1.1\r\nHost: -\r\nUser-Agent: \xff\\\r\n\r\n");
+    talk.say(Side::Orig, b"GET /a HTTP/1.1\r\nHost: -\r\nUser-Agent: \xff\\\r\n\r\n");
+    let records = talk.records();
+    assert!(conns(&records).len() == 1);
+    for record in &records {
+        let header = Log::of(record).header();
+        let names = header.lines().find_map(|line| line.strip_prefix("#fields\t")).unwrap();
+        let types = header.lines().find_map(|line| line.strip_prefix("#types\t")).unwrap();
+        let (names, line) = (names.split('\t').count(), line(record));
+        assert_eq!((names, line.lines().count()), (types.split('\t').count(), 1));
+        assert_eq!(line.trim_end().split('\t').count(), names, "{line}");
+    }
+}
+
+#[test]
+fn a_connection_and_a_transaction_read_as_in_zeek() {
+    let mut talk = Talk::open(1000);
+    talk.say(Side::Orig, b"GET /a HTTP/1.1\r\nHost: -\r\nUser-Agent: \xff\\\r\n\r\n");
+    talk.say(Side::Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    talk.close();
+    let records = talk.records();
+    let uid = conns(&records)[0].id.uid.to_string();
+    assert!(uid.len() == 17 && uid.starts_with('C'));
+    let lines: Vec<_> = records.iter().map(line).collect();
+    assert_eq!(
+        lines[0],
+        format!(
+            "1700000000.003000\t{uid}\t10.0.0.1\t1000\t192.0.2.80\t80\t1\tGET\t\\x2d\t/a\t-\t1.1\t\
+             \\xff\\\\\t-\t0\t2\t200\tOK\t-\t-\t(empty)\t-\t49f68a5c8493ec2c0bf489821c21fc3b\n"
+        )
+    );
+    assert_eq!(
+        lines[1],
+        format!(
+            "1700000000.000000\t{uid}\t10.0.0.1\t1000\t192.0.2.80\t80\ttcp\thttp\t0.008000\t44\t40\t\
+             SF\t-\t-\t0\tShADadFf\t6\t284\t4\t200\t-\t6\t(empty)\n"
+        )
+    );
+}

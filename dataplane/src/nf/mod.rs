@@ -1,0 +1,3 @@
+//! Network functions: what processes flows beyond routing them.
+
+pub mod ids;

@@ -2,7 +2,7 @@
 //!
 //! A packet's way reads top down: [`worker`] polls a [`port`], [`packet`] parses, [`steering`]
 //! finds the owner, an [`instance`] keeps the flow, and the worker transmits. [`node`] is what the
-//! API changes, `agent` serves it and `driver` runs the threads.
+//! API changes, `agent` serves it and `driver` runs the threads. [`nf`] holds the network functions.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! Network functions: what they know of flows, and what they make of packets. No I/O, no clock.
+//! Network functions: what an instance does with packets besides routing them.
 
 pub mod connection;
 pub mod firewall;
 pub mod ids;
-mod wire;
+pub mod wire;

@@ -1,0 +1,198 @@
+//! Limits of what one source may begin: state of several flows.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Bound;
+
+use weir_state_transfer::merge::{Clock, Gauge, Join, Replica};
+use weir_state_transfer::{FlowKey, Nanos, ServiceId};
+
+use super::bucket::{Bucket, Rate};
+use super::reason::Reason;
+
+/// Sources that are looked at for ones to forget when there is no room for another.
+const SEARCHED: usize = 16;
+
+/// What each source may do. A limit that is absent does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections that a source has begun.
+    pub connections_max: Option<u32>,
+    /// Connections that a source begins in a time.
+    pub rate: Option<Rate>,
+    /// Sources that are kept count of; those of more begin nothing. Default 65,536.
+    pub sources_max: usize,
+}
+
+/// An address that begins connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// In which service it does.
+    pub service: ServiceId,
+    /// The address.
+    pub address: IpAddr,
+}
+
+/// What is known of a source. A copy of it may be joined with any other, at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The connections that it has begun and that have not ended.
+    pub open: Gauge,
+    /// How fast it begins them.
+    pub bucket: Bucket,
+}
+
+/// The sources of an instance.
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    limits: Limits,
+    known: BTreeMap<Origin, Known>,
+    clock: Clock,
+    /// Under this replica sources count that are new.
+    replica: Replica,
+    /// Where the search for sources to forget goes on.
+    hand: Option<Origin>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    source: Source,
+    /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
+    /// must not be taken for newer than; so it counts under another replica then.
+    replica: Replica,
+}
+
+impl Limits {
+    fn is_none(&self) -> bool {
+        self.connections_max.is_none() && self.rate.is_none()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections_max: None, rate: None, sources_max: 1 << 16 }
+    }
+}
+
+impl Origin {
+    /// The source of a flow.
+    pub fn of(key: &FlowKey) -> Self {
+        Self { service: key.service(), address: key.src() }
+    }
+}
+
+impl Sources {
+    pub(super) fn new(limits: Limits, replica: Replica) -> Self {
+        let clock = Clock::new(replica);
+        Self { limits, known: BTreeMap::new(), clock, replica, hand: None }
+    }
+
+    /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
+    /// connection takes the place of another of the same source.
+    pub(super) fn admit(&mut self, origin: Origin, opens: bool, now: Nanos) -> Result<(), Reason> {
+        if self.limits.is_none() {
+            return Ok(());
+        }
+        let Limits { connections_max, rate, .. } = self.limits;
+        self.make_room(origin, now)?;
+        let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+        let open_max = connections_max.map(i128::from);
+        if opens && open_max.is_some_and(|most| source.open.value() >= most) {
+            return Err(Reason::SourceConnections);
+        }
+        if let Some(rate) = rate
+            && !source.bucket.take(rate, &mut self.clock, *replica, now)
+        {
+            return Err(Reason::SourceRate);
+        }
+        if opens {
+            source.open.up.add(*replica, 1);
+        }
+        Ok(())
+    }
+
+    /// A connection of a source has ended. Where there is no room for a source that is not known
+    /// here, this is not counted.
+    pub(super) fn end(&mut self, origin: Origin) {
+        if !self.limits.is_none() && self.has_room(origin) {
+            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+            source.open.down.add(*replica, 1);
+        }
+    }
+
+    /// Takes in a copy, if there is room for it.
+    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> bool {
+        if !self.has_room(origin) {
+            return false;
+        }
+        if let Some(stamp) = other.bucket.stamp() {
+            self.clock.see(&stamp);
+        }
+        Self::entry(&mut self.known, self.replica, origin).source.join(other);
+        true
+    }
+
+    pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
+        self.known.get(origin).map(|known| &known.source)
+    }
+
+    pub(super) fn remove(&mut self, origin: &Origin) -> Option<Source> {
+        let removed = self.known.remove(origin)?;
+        self.count_anew();
+        Some(removed.source)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
+        self.known.iter().map(|(origin, known)| (origin, &known.source))
+    }
+
+    /// Forgets those of the next `count` sources that could be new as well.
+    pub(super) fn sweep(&mut self, count: usize, now: Nanos) {
+        let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.known.range((from, Bound::Unbounded)).take(count);
+        let seen: Vec<(Origin, bool)> = next
+            .map(|(origin, known)| (*origin, known.source.is_idle(self.limits.rate, now)))
+            .collect();
+        self.hand = seen.last().filter(|_| seen.len() == count).map(|(origin, _)| *origin);
+        for (origin, _) in seen.iter().filter(|(_, idle)| *idle) {
+            self.known.remove(origin);
+        }
+        if seen.iter().any(|(_, idle)| *idle) {
+            self.count_anew();
+        }
+    }
+
+    fn make_room(&mut self, origin: Origin, now: Nanos) -> Result<(), Reason> {
+        if !self.has_room(origin) {
+            self.sweep(SEARCHED, now);
+        }
+        if self.has_room(origin) { Ok(()) } else { Err(Reason::SourcesFull) }
+    }
+
+    fn has_room(&self, origin: Origin) -> bool {
+        self.known.len() < self.limits.sources_max || self.known.contains_key(&origin)
+    }
+
+    /// New sources count under a replica that none has counted under which was forgotten.
+    fn count_anew(&mut self) {
+        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
+    }
+
+    fn entry(known: &mut BTreeMap<Origin, Known>, replica: Replica, origin: Origin) -> &mut Known {
+        known.entry(origin).or_insert_with(|| Known { source: Source::default(), replica })
+    }
+}
+
+impl Source {
+    /// Whether it has nothing open and may begin as many connections as one that is new.
+    fn is_idle(&self, rate: Option<Rate>, now: Nanos) -> bool {
+        self.open.value() == 0 && rate.is_none_or(|rate| self.bucket.is_full(rate, now))
+    }
+}
+
+impl Join for Source {
+    fn join(&mut self, other: &Self) {
+        self.open.join(&other.open);
+        self.bucket.join(&other.bucket);
+    }
+}

@@ -1,0 +1,176 @@
+//! The firewall: which packets may pass, by the connections that they belong to.
+//!
+//! Rules say which connections may begin, and limits how many each source may. A packet of a
+//! connection that has begun passes, in both directions and with the ICMP errors about it, as
+//! long as it fits there; all else is dropped. No I/O, no clock: packets and time go in, verdicts
+//! come out.
+
+mod bucket;
+mod codec;
+mod limits;
+mod reason;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+use weir_state_transfer::Nanos;
+use weir_state_transfer::merge::{Join, Replica};
+
+pub use bucket::{Bucket, Rate};
+pub use codec::{REPLICAS_MAX, SOURCE_SCHEMA, TOTALS_SCHEMA};
+pub use limits::{Limits, Origin, Source};
+pub use reason::{Reason, Verdict};
+pub use rules::{Action, RULES_MAX, Rule, RuleError, Rules};
+pub use totals::Totals;
+
+use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked};
+use limits::Sources;
+
+/// What a firewall is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Which connections may begin: none by default.
+    pub rules: Rules,
+    /// What each source may do.
+    pub limits: Limits,
+    /// How connections are tracked.
+    pub tracking: Settings,
+}
+
+/// A firewall of one instance.
+///
+/// The connections are state of single flows, and kept by the caller, one for both directions of
+/// a flow. State of several flows (what each source has begun) and of all flows (the totals) is
+/// kept here, and joined with that of other instances. Beginning a connection may allocate; no
+/// other packet does.
+#[derive(Debug)]
+pub struct Firewall {
+    rules: Rules,
+    tracking: Settings,
+    replica: Replica,
+    sources: Sources,
+    totals: Totals,
+}
+
+impl Firewall {
+    /// A firewall that counts as a replica.
+    ///
+    /// # Errors
+    /// When a time-out is not in its bounds.
+    pub fn new(config: Config, replica: Replica) -> Result<Self, TimeoutError> {
+        let Config { rules, limits, tracking } = config;
+        tracking.timeouts.check()?;
+        let totals = Totals::new(&rules);
+        Ok(Self { rules, tracking, replica, sources: Sources::new(limits, replica), totals })
+    }
+
+    /// Judges a packet, given what is known of its connection: none if nothing is. What is to be
+    /// known from here on stands in the same place.
+    pub fn judge(
+        &mut self,
+        packet: &Packet<'_>,
+        connection: &mut Option<Connection>,
+        now: Nanos,
+    ) -> Verdict {
+        self.end_if_over(connection, now);
+        let verdict = match self.decide(packet, connection, now) {
+            Ok(()) => Verdict::Accept,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        self.totals.count(self.replica, verdict);
+        self.end_if_over(connection, now);
+        verdict
+    }
+
+    /// Forgets a connection whose time is over. The caller looks for such ones now and then.
+    pub fn end_if_over(&mut self, connection: &mut Option<Connection>, now: Nanos) {
+        if let Some(over) = connection.take_if(|known| known.is_over(now)) {
+            self.totals.ended.add(self.replica, 1);
+            self.sources.end(Origin::of(over.key()));
+        }
+    }
+
+    /// Forgets those of the next `count` sources that have nothing open and have begun nothing
+    /// for long enough.
+    pub fn sweep_sources(&mut self, count: usize, now: Nanos) {
+        self.sources.sweep(count, now);
+    }
+
+    /// What each source has begun.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
+        self.sources.iter()
+    }
+
+    /// What a source has begun.
+    pub fn source(&self, origin: &Origin) -> Option<&Source> {
+        self.sources.source(origin)
+    }
+
+    /// Takes in what another instance knows of a source; false if there is no room for it.
+    #[must_use]
+    pub fn join_source(&mut self, origin: Origin, other: &Source) -> bool {
+        self.sources.join(origin, other)
+    }
+
+    /// Gives what is known of a source away.
+    pub fn remove_source(&mut self, origin: &Origin) -> Option<Source> {
+        self.sources.remove(origin)
+    }
+
+    /// What was done altogether.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Takes in what another instance knows of the totals.
+    pub fn join_totals(&mut self, other: &Totals) {
+        self.totals.join(other);
+    }
+
+    /// Takes over the counts of a replica that has ended for good, all of which were joined.
+    pub fn take_over(&mut self, ended: Replica) {
+        self.totals.take_over(ended, self.replica);
+    }
+
+    fn decide(
+        &mut self,
+        packet: &Packet<'_>,
+        connection: &mut Option<Connection>,
+        now: Nanos,
+    ) -> Result<(), Reason> {
+        let Some(known) = connection else {
+            let opened = Connection::open(packet, now, &self.tracking)?;
+            self.admit(packet, true, now)?;
+            self.totals.begun.add(self.replica, 1);
+            *connection = Some(opened);
+            return Ok(());
+        };
+        match known.track(packet, now, &self.tracking) {
+            Tracked::New | Tracked::Established | Tracked::Related => Ok(()),
+            Tracked::Invalid(reason) => Err(reason.into()),
+            Tracked::Begins => {
+                let mut next = known.clone();
+                next.begin(packet, now, &self.tracking)?;
+                let (before, after) = (Origin::of(known.key()), Origin::of(next.key()));
+                self.admit(packet, before != after, now)?;
+                if before != after {
+                    self.sources.end(before);
+                }
+                *known = next;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a packet may begin a connection.
+    fn admit(&mut self, packet: &Packet<'_>, opens: bool, now: Nanos) -> Result<(), Reason> {
+        let rule = self.rules.first_match(&packet.fields()).ok_or(Reason::NoRule)?;
+        self.totals.count_match(self.replica, rule);
+        match rule.action() {
+            Action::Accept => self.sources.admit(Origin::of(packet.key()), opens, now),
+            Action::Drop => Err(Reason::RuleDrop),
+            Action::Reject => Err(Reason::RuleReject),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a firewall has done altogether: state of all flows.
+
+use std::collections::BTreeMap;
+
+use weir_state_transfer::merge::{Counter, Join, Replica};
+
+use super::reason::{Reason, Verdict};
+use super::rules::{Rule, Rules};
+use crate::config::Name;
+
+/// Counts of packets and connections, of all instances that have told each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets accepted.
+    pub accepted: Counter,
+    /// Connections that began.
+    pub begun: Counter,
+    /// Connections that ended.
+    pub ended: Counter,
+    /// Packets dropped, by [`Reason::index`].
+    pub dropped: [Counter; Reason::COUNT],
+    /// First packets of connections that matched a rule, by its name.
+    pub rules: BTreeMap<Name, Counter>,
+}
+
+impl Totals {
+    pub(super) fn new(rules: &Rules) -> Self {
+        Self {
+            accepted: Counter::default(),
+            begun: Counter::default(),
+            ended: Counter::default(),
+            dropped: std::array::from_fn(|_| Counter::default()),
+            rules: rules.iter().map(|rule| (rule.name().clone(), Counter::default())).collect(),
+        }
+    }
+
+    /// Packets dropped for a reason.
+    pub fn dropped_for(&self, reason: Reason) -> u64 {
+        self.dropped[reason.index()].value()
+    }
+
+    /// First packets of connections that matched a rule.
+    pub fn matched(&self, rule: &Name) -> u64 {
+        self.rules.get(rule).map_or(0, Counter::value)
+    }
+
+    /// Takes over what a replica has counted that has ended for good; see [`Counter::take_over`].
+    pub fn take_over(&mut self, ended: Replica, heir: Replica) {
+        for counter in self.counters_mut() {
+            counter.take_over(ended, heir);
+        }
+    }
+
+    pub(super) fn count(&mut self, replica: Replica, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Accept => &mut self.accepted,
+            Verdict::Drop(reason) => &mut self.dropped[reason.index()],
+        };
+        counter.add(replica, 1);
+    }
+
+    pub(super) fn count_match(&mut self, replica: Replica, rule: &Rule) {
+        if let Some(counter) = self.rules.get_mut(rule.name()) {
+            counter.add(replica, 1);
+        }
+    }
+
+    fn counters_mut(&mut self) -> impl Iterator<Item = &mut Counter> {
+        let Self { accepted, begun, ended, dropped, rules } = self;
+        [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values_mut())
+    }
+}
+
+impl Join for Totals {
+    /// Counters of rules that are not known here are left out.
+    fn join(&mut self, other: &Self) {
+        self.accepted.join(&other.accepted);
+        self.begun.join(&other.begun);
+        self.ended.join(&other.ended);
+        for (own, other) in self.dropped.iter_mut().zip(&other.dropped) {
+            own.join(other);
+        }
+        for (name, counter) in &mut self.rules {
+            if let Some(other) = other.rules.get(name) {
+                counter.join(other);
+            }
+        }
+    }
+}

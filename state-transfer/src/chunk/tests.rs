@@ -1,3 +1,5 @@
+//! Chunks come back as they were, and whatever is not one is refused.
+
 use std::net::IpAddr;
 
 use fastrand::Rng;

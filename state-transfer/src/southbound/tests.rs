@@ -1,3 +1,5 @@
+//! What is done with packets that match subscriptions, and what their subscribers are told.
+
 use fastrand::Rng;
 
 use super::*;

@@ -87,6 +87,13 @@ impl FlowKey {
         }
     }
 
+    /// One name for both directions of a flow.
+    #[inline]
+    #[must_use]
+    pub fn both_ways(&self) -> Self {
+        (*self).min(self.reversed())
+    }
+
     /// The key of the opposite direction: addresses and ports swapped together.
     #[inline]
     #[must_use]

@@ -16,6 +16,7 @@ pub mod southbound;
 pub mod state_filter;
 pub mod steering_hash;
 pub mod time;
+pub mod wire;
 
 pub use bucket::{BUCKETS, Bucket, BucketSet, BucketSetError};
 pub use chunk::Chunk;

@@ -9,7 +9,8 @@
 use std::time::Duration;
 
 use super::{APPLIED_MAX, Applied, BODY_MAX, Chunk, Schema, Scope, Stage};
-use crate::flow_id::{Cut, FLOW_ID_MAX, FlowId, Reader};
+use crate::flow_id::{FLOW_ID_MAX, FlowId};
+use crate::wire::{Reader, WireError, Writer};
 
 /// Bytes of an encoded chunk at most.
 pub const CHUNK_MAX: usize =
@@ -20,7 +21,7 @@ const HEADER: usize = 44;
 /// Bytes of one packet that was applied.
 const APPLIED: usize = 10;
 /// The time left of what does not end by itself.
-const NEVER: u64 = u64::MAX;
+const FOREVER: Duration = Duration::from_nanos(u64::MAX);
 
 /// Why bytes are not a chunk, or a chunk can not be made to bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,30 +83,32 @@ impl Chunk {
     pub fn encode(&self) -> Result<Vec<u8>, ChunkError> {
         bounded("bytes of state", self.body.len(), BODY_MAX)?;
         bounded("applied packets", self.applied.len(), APPLIED_MAX)?;
-        let mut id = Vec::new();
-        self.id.encode(&mut id);
-        let length = HEADER + id.len() + self.applied.len() * APPLIED + self.body.len();
-        let mut out = Vec::with_capacity(length + size_of::<u32>());
-        out.extend(MAGIC);
-        out.extend([FORMAT, scope_to_byte(self.scope), stage_to_byte(self.stage), 0]);
-        out.extend(self.schema.kind.to_be_bytes());
-        out.extend(self.schema.revision.to_be_bytes());
-        out.extend(self.version.to_be_bytes());
-        out.extend(nanos(self.age).to_be_bytes());
-        out.extend(self.time_left.map_or(NEVER, nanos).to_be_bytes());
-        // All three are bounded by less than their fields hold.
-        out.extend((id.len() as u16).to_be_bytes());
-        out.extend((self.applied.len() as u16).to_be_bytes());
-        out.extend((self.body.len() as u32).to_be_bytes());
-        out.extend(id);
-        for Applied { steerer, sequence } in &self.applied {
-            out.extend(steerer.to_be_bytes());
-            out.extend(sequence.to_be_bytes());
+        let id = Writer::bytes_of(|out| self.id.put(out));
+        let mut out = Writer::default();
+        out.raw(&MAGIC);
+        out.raw(&[FORMAT, scope_to_byte(self.scope), stage_to_byte(self.stage), 0]);
+        out.u16(self.schema.kind);
+        out.u16(self.schema.revision);
+        out.u64(self.version);
+        out.duration(self.age);
+        match self.time_left {
+            Some(left) => out.duration(left.min(FOREVER - Duration::from_nanos(1))),
+            None => out.duration(FOREVER),
         }
-        out.extend(&self.body);
-        let checksum = crc32c::crc32c(&out);
-        out.extend(checksum.to_be_bytes());
-        Ok(out)
+        // All three are bounded by less than their fields hold.
+        out.u16(id.len() as u16);
+        out.u16(self.applied.len() as u16);
+        out.u32(self.body.len() as u32);
+        out.raw(&id);
+        for Applied { steerer, sequence } in &self.applied {
+            out.u16(*steerer);
+            out.u64(*sequence);
+        }
+        out.raw(&self.body);
+        let mut bytes = out.finish();
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend(checksum.to_be_bytes());
+        Ok(bytes)
     }
 
     /// The chunk that bytes are. Nothing is taken in of bytes that are none.
@@ -113,29 +116,41 @@ impl Chunk {
     /// # Errors
     /// What is wrong with them; the checksum is looked at before what it covers.
     pub fn decode(bytes: &[u8]) -> Result<Self, ChunkError> {
-        let mut reader = Reader(bytes);
-        let truncated = |_: Cut| ChunkError::Truncated { length: bytes.len() };
-        let magic = reader.array::<4>().map_err(truncated)?;
+        let mut reader = Reader::new(bytes);
+        let refused = |error| ChunkError::of(error, bytes.len());
+        let magic = reader.array::<4>().map_err(refused)?;
         if magic != MAGIC {
             return Err(ChunkError::NotAChunk);
         }
-        match reader.u8().map_err(truncated)? {
+        match reader.u8().map_err(refused)? {
             FORMAT => {}
             found => return Err(ChunkError::UnknownFormat { found }),
         }
         check_length(bytes)?;
         check_sum(bytes)?;
-        decode_fields(&mut reader).map_err(truncated)?
+        decode_fields(&mut reader).map_err(refused)
+    }
+}
+
+impl ChunkError {
+    /// What is wrong with the bytes of a chunk, of which there are so many.
+    fn of(error: WireError, length: usize) -> Self {
+        match error {
+            WireError::Cut => Self::Truncated { length },
+            WireError::TooLong { excess } => Self::TooLong { excess },
+            WireError::TooLarge { what, length, most } => Self::TooLarge { what, length, most },
+            WireError::BadField { what } => Self::BadField { what },
+        }
     }
 }
 
 /// Whether the lengths in the header are within their bounds and add up to that of the bytes.
 fn check_length(bytes: &[u8]) -> Result<(), ChunkError> {
-    let truncated = |_: Cut| ChunkError::Truncated { length: bytes.len() };
-    let mut lengths = Reader(bytes.get(HEADER - 8..HEADER).unwrap_or_default());
-    let id = usize::from(lengths.u16().map_err(truncated)?);
-    let applied = usize::from(lengths.u16().map_err(truncated)?);
-    let body = lengths.u32().map_err(truncated)? as usize;
+    let refused = |error| ChunkError::of(error, bytes.len());
+    let mut lengths = Reader::new(bytes.get(HEADER - 8..HEADER).unwrap_or_default());
+    let id = usize::from(lengths.u16().map_err(refused)?);
+    let applied = usize::from(lengths.u16().map_err(refused)?);
+    let body = lengths.u32().map_err(refused)? as usize;
     bounded("bytes of flow id", id, FLOW_ID_MAX)?;
     bounded("applied packets", applied, APPLIED_MAX)?;
     bounded("bytes of state", body, BODY_MAX)?;
@@ -156,39 +171,30 @@ fn check_sum(bytes: &[u8]) -> Result<(), ChunkError> {
 }
 
 /// The fields behind the format.
-fn decode_fields(reader: &mut Reader<'_>) -> Result<Result<Chunk, ChunkError>, Cut> {
-    let bad = |what| Ok(Err(ChunkError::BadField { what }));
-    let Some(scope) = scope_of_byte(reader.u8()?) else { return bad("scope") };
-    let Some(stage) = stage_of_byte(reader.u8()?) else { return bad("stage") };
+fn decode_fields(reader: &mut Reader<'_>) -> Result<Chunk, WireError> {
+    let bad = |what| WireError::BadField { what };
+    let scope = scope_of_byte(reader.u8()?).ok_or(bad("scope"))?;
+    let stage = stage_of_byte(reader.u8()?).ok_or(bad("stage"))?;
     if reader.u8()? != 0 {
-        return bad("reserved byte");
+        return Err(bad("reserved byte"));
     }
     let schema = Schema { kind: reader.u16()?, revision: reader.u16()? };
     let version = reader.u64()?;
-    let age = Duration::from_nanos(reader.u64()?);
-    let time_left = Some(reader.u64()?).filter(|left| *left != NEVER).map(Duration::from_nanos);
+    let age = reader.duration()?;
+    let time_left = Some(reader.duration()?).filter(|left| *left != FOREVER);
     let id_length = usize::from(reader.u16()?);
     let count = usize::from(reader.u16()?);
     let body_length = reader.u32()? as usize;
-    let mut id_bytes = Reader(reader.bytes(id_length)?);
-    let id = match FlowId::decode(&mut id_bytes) {
-        Ok(Some(id)) if id_bytes.0.is_empty() => id,
-        Ok(_) | Err(Cut) => return bad("flow id"),
-    };
+    let id = Reader::whole(reader.raw(id_length)?, FlowId::take).map_err(|_| bad("flow id"))?;
     let applied = (0..count)
         .map(|_| Ok(Applied { steerer: reader.u16()?, sequence: reader.u64()? }))
-        .collect::<Result<Vec<_>, Cut>>()?;
-    let body = reader.bytes(body_length)?.to_vec();
-    Ok(Ok(Chunk { id, scope, schema, version, age, time_left, stage, applied, body }))
+        .collect::<Result<Vec<_>, WireError>>()?;
+    let body = reader.raw(body_length)?.to_vec();
+    Ok(Chunk { id, scope, schema, version, age, time_left, stage, applied, body })
 }
 
 fn bounded(what: &'static str, length: usize, most: usize) -> Result<(), ChunkError> {
     if length > most { Err(ChunkError::TooLarge { what, length, most }) } else { Ok(()) }
-}
-
-/// Nanoseconds, of a time that is not for ever.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(NEVER).min(NEVER - 1)
 }
 
 fn scope_to_byte(scope: Scope) -> u8 {

@@ -1,5 +1,6 @@
 //! Chunks: pieces of state on their way from one network function to another.
 
+mod body;
 mod codec;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use crate::flow_id::FlowId;
 
+pub use body::{BodyError, decode_body};
 pub use codec::{CHUNK_MAX, ChunkError};
 
 /// Bytes of the state in one chunk at most: a network function divides what is larger.

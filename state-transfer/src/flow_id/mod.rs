@@ -13,7 +13,6 @@ use crate::prefix::Prefix;
 use crate::protocol;
 
 pub use codec::FLOW_ID_MAX;
-pub(crate) use codec::{Cut, Reader};
 pub use field::{EXTRAS_MAX, Extra, ExtraError, NAME_MAX, VALUE_MAX};
 
 /// The header fields that describe exactly the flows that a piece of state is about (OpenNF,

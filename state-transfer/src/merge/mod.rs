@@ -6,6 +6,7 @@
 //! back again is counted twice.
 
 mod clock;
+mod codec;
 mod counter;
 mod distinct;
 mod extreme;
@@ -15,6 +16,7 @@ mod set;
 mod tests;
 
 pub use clock::{Clock, Stamp};
+pub use codec::REPLICAS_MAX;
 pub use counter::{Average, Counter, Gauge};
 pub use distinct::{Distinct, REGISTERS};
 pub use extreme::{First, Last};

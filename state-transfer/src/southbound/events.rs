@@ -152,7 +152,7 @@ impl<P: AsRef<[u8]>> Events<P> {
             self.raise(fields, packet.as_ref(), (Cause::Dropped, 0), now);
             return Arrival::Drop(packet);
         }
-        let flow = unordered(fields.key);
+        let flow = fields.key.both_ways();
         let waits = || self.kept_of.contains_key(&flow);
         let buffers = || self.matching(fields).any(|(_, by)| by.action == Action::Buffer);
         if marks.do_not_buffer || (!waits() && !buffers()) {
@@ -178,7 +178,7 @@ impl<P: AsRef<[u8]>> Events<P> {
     pub fn release(&mut self) -> Option<P> {
         let mut behind: Vec<FlowKey> = Vec::new();
         let place = self.kept.iter().position(|kept| {
-            let flow = unordered(&kept.key);
+            let flow = kept.key.both_ways();
             let fields = kept.fields();
             let is_kept = self.matching(&fields).any(|(_, by)| by.action == Action::Buffer);
             if is_kept {
@@ -187,7 +187,7 @@ impl<P: AsRef<[u8]>> Events<P> {
             !is_kept && !behind.contains(&flow)
         })?;
         let kept = self.kept.remove(place)?;
-        let flow = unordered(&kept.key);
+        let flow = kept.key.both_ways();
         if let Some(count) = self.kept_of.get_mut(&flow) {
             *count -= 1;
             if *count == 0 {
@@ -242,9 +242,4 @@ impl<P> Kept<P> {
     fn fields(&self) -> PacketFields<'_> {
         PacketFields { key: &self.key, tcp_flags: self.tcp_flags, in_port: self.in_port }
     }
-}
-
-/// One name for both directions of a flow.
-fn unordered(key: &FlowKey) -> FlowKey {
-    (*key).min(key.reversed())
 }

@@ -1,0 +1,133 @@
+//! Merged state as bytes, in network order.
+//!
+//! ```text
+//! replica: instance 4 | incarnation 8
+//! stamp:   time 8 | count 4 | replica
+//! counter: parts 4 | for each: replica, counted 8 | retired 4 | for each: replica
+//! ```
+
+use super::{Average, Counter, Gauge, Replica, Stamp};
+use crate::time::Nanos;
+use crate::wire::{Reader, WireError, Writer};
+
+/// Replicas of one counter that are taken in, at most; as many that have ended.
+///
+/// There is one for each instance, and those that have ended are taken over.
+pub const REPLICAS_MAX: usize = 4096;
+
+impl Replica {
+    /// Appends who it is.
+    pub fn put(self, out: &mut Writer) {
+        out.u32(self.instance);
+        out.u64(self.incarnation);
+    }
+
+    /// Takes a replica off the front of bytes.
+    ///
+    /// # Errors
+    /// When they are cut off.
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { instance: reader.u32()?, incarnation: reader.u64()? })
+    }
+}
+
+impl Stamp {
+    /// Appends the stamp.
+    pub fn put(self, out: &mut Writer) {
+        out.u64(self.time.0);
+        out.u32(self.count);
+        self.replica.put(out);
+    }
+
+    /// Takes a stamp off the front of bytes.
+    ///
+    /// # Errors
+    /// When they are cut off.
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (time, count) = (Nanos(reader.u64()?), reader.u32()?);
+        Ok(Self { time, count, replica: Replica::take(reader)? })
+    }
+}
+
+impl Counter {
+    /// Appends the counter.
+    pub fn put(&self, out: &mut Writer) {
+        out.list(self.parts(), |out, (replica, counted)| {
+            replica.put(out);
+            out.u64(counted);
+        });
+        out.list(self.retired(), |out, replica| replica.put(out));
+    }
+
+    /// Takes a counter off the front of bytes.
+    ///
+    /// # Errors
+    /// When it has more than [`REPLICAS_MAX`] replicas, or not in the order that they are written
+    /// in, so that there is one form only.
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let parts = reader
+            .list("replicas", REPLICAS_MAX, |reader| Ok((Replica::take(reader)?, reader.u64()?)))?;
+        let retired = reader.list("replicas that have ended", REPLICAS_MAX, Replica::take)?;
+        let in_order = parts.is_sorted_by(|one, other| one.0 < other.0)
+            && retired.is_sorted_by(|one, other| one < other);
+        if !in_order || parts.iter().any(|(replica, _)| retired.binary_search(replica).is_ok()) {
+            return Err(WireError::BadField { what: "counter" });
+        }
+        Ok(Self::from_parts(parts, retired))
+    }
+}
+
+impl Gauge {
+    /// Appends the gauge.
+    pub fn put(&self, out: &mut Writer) {
+        self.up.put(out);
+        self.down.put(out);
+    }
+
+    /// Takes a gauge off the front of bytes.
+    ///
+    /// # Errors
+    /// As those of [`Counter::take`].
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { up: Counter::take(reader)?, down: Counter::take(reader)? })
+    }
+}
+
+impl Average {
+    /// Appends the average.
+    pub fn put(&self, out: &mut Writer) {
+        self.sum.put(out);
+        self.count.put(out);
+    }
+
+    /// Takes an average off the front of bytes.
+    ///
+    /// # Errors
+    /// As those of [`Counter::take`].
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { sum: Counter::take(reader)?, count: Counter::take(reader)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(instance: u32) -> Replica {
+        Replica { instance, incarnation: 7 }
+    }
+
+    #[test]
+    fn a_counter_has_one_form() {
+        let mut counter = Counter::default();
+        (1..4).for_each(|instance| counter.add(replica(instance), u64::from(instance)));
+        counter.take_over(replica(3), replica(1));
+        let bytes = Writer::bytes_of(|out| counter.put(out));
+        assert_eq!(Reader::whole(&bytes, Counter::take), Ok(counter));
+        let mut swapped = bytes.clone();
+        swapped.copy_within(4..24, 24);
+        swapped[4..24].copy_from_slice(&bytes[24..44]);
+        let bad = WireError::BadField { what: "counter" };
+        assert_eq!(Reader::whole(&swapped, Counter::take), Err(bad));
+    }
+}

@@ -134,6 +134,10 @@ pub struct InstanceCounters {
     pub misses: Counter,
     /// Flows in the table.
     pub flows: Counter,
+    /// Flows that network functions know.
+    pub known: Counter,
+    /// Packets of flows that network functions had no room for.
+    pub functions_full: Counter,
     /// Buckets owned.
     pub buckets: Counter,
     /// Nanoseconds of useful work.

@@ -28,6 +28,8 @@ pub enum Kind {
     HostUnreachable,
     /// Nothing listens on its UDP port.
     PortUnreachable,
+    /// A rule forbids it (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
+    Prohibited,
     /// It is longer than the MTU (in bytes) of the link it would leave by, and may not be cut.
     TooBig(u16),
 }
@@ -163,6 +165,7 @@ fn icmp_v4(kind: Kind, quoted: &[u8]) -> IcmpHeader {
         Kind::NoRoute => (icmp::v4::UNREACHABLE, 0, 0),
         Kind::HostUnreachable => (icmp::v4::UNREACHABLE, 1, 0),
         Kind::PortUnreachable => (icmp::v4::UNREACHABLE, 3, 0),
+        Kind::Prohibited => (icmp::v4::UNREACHABLE, 13, 0),
         // RFC 1191, section 4.
         Kind::TooBig(mtu) => (icmp::v4::UNREACHABLE, 4, mtu),
     };
@@ -178,6 +181,7 @@ fn icmp_v6(kind: Kind, ip: &Ipv6Header, quoted: &[u8]) -> IcmpHeader {
         Kind::NoRoute => (icmp::v6::UNREACHABLE, 0, 0),
         Kind::HostUnreachable => (icmp::v6::UNREACHABLE, 3, 0),
         Kind::PortUnreachable => (icmp::v6::UNREACHABLE, 4, 0),
+        Kind::Prohibited => (icmp::v6::UNREACHABLE, 1, 0),
         Kind::TooBig(mtu) => (icmp::v6::TOO_BIG, 0, mtu),
     };
     let rest = u32::from(mtu).to_be_bytes();

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use weir_dataplane::agent::{Agent, Socket};
+use weir_dataplane::agent::{Agent, Logs, Socket};
 use weir_dataplane::boot::boot;
 use weir_dataplane::config::{Config, FILE_MAX, Machine};
 use weir_dataplane::driver::{self, Clock, Cores, Threads, Waker};
@@ -113,11 +113,12 @@ async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()>
     let socket = Socket::bind(&config.process().socket)?;
     let clock = Clock::start();
     let poll = args.poll.map_or(config.process().poll, Poll::into);
-    let node = boot(config, poll)?;
+    let node = boot(config, poll, clock)?;
     let (waker, events) = Waker::new()?;
     let workers_max = usize::from(config.process().workers_max);
     let threads = Threads::new(workers_max, poll, config.process().idle, clock, waker)?;
-    let agent = Agent { node, threads, events, clock, cores, faults: args.faults };
+    let logs = config.nfs().iter().find_map(|nf| nf.logs.clone()).map(logs).transpose()?;
+    let agent = Agent { node, threads, events, clock, cores, faults: args.faults, logs };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -134,6 +135,11 @@ async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()>
     threads.stop();
     drop(node);
     Ok(())
+}
+
+fn logs(directory: PathBuf) -> anyhow::Result<Logs> {
+    let shown = directory.display().to_string();
+    Logs::start(directory).with_context(|| format!("cannot write logs to {shown}"))
 }
 
 impl From<Poll> for driver::Poll {

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use weir_dataplane::instance::FlowHasher;
 use weir_dataplane::local::{LocalAddresses, PortAddresses};
 use weir_dataplane::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
+use weir_dataplane::nf::ChainConfig;
+use weir_dataplane::nf::ids::Record;
 use weir_dataplane::node::{FIRST, Identity, Limits, Node, PortSetup};
 use weir_dataplane::packet::MacAddr;
 use weir_dataplane::port::memory::{Wire, memory};
@@ -28,6 +30,8 @@ pub struct MemoryNode {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// The far ends of its ports, by port and queue.
     pub wires: BTreeMap<(PortId, u16), Wire>,
+    /// What network functions have recorded, with the name of the instance.
+    pub records: Vec<(Arc<str>, Record)>,
     /// The time that the next turn is told.
     pub now: Nanos,
     /// Whose each frame is.
@@ -78,6 +82,7 @@ impl Default for Plan {
             moves_max: 64,
             step_timeout: Duration::from_secs(1),
             capacity_ns: 1_000_000_000,
+            functions: ChainConfig::default(),
         };
         Self {
             workers: 2,
@@ -156,6 +161,7 @@ impl MemoryNode {
             workers: BTreeMap::new(),
             wires: BTreeMap::new(),
             now: Nanos(1),
+            records: Vec::new(),
             homes,
             _region: memory,
         };
@@ -175,6 +181,7 @@ impl MemoryNode {
         while let Some(spawn) = self.node.poll_spawn() {
             self.workers.insert(spawn.worker.id(), *spawn.worker);
         }
+        self.records.extend(std::iter::from_fn(|| self.node.poll_record()));
     }
 
     /// One poll round of a worker; whether it did anything. A fault that was asked for is survived

@@ -8,6 +8,7 @@ mod fault_service;
 mod flow_service;
 mod handle;
 mod instance_service;
+mod logs;
 mod move_service;
 mod neighbour_service;
 mod node_service;
@@ -39,6 +40,7 @@ use weir_api::dataplane::v1::{
 };
 use weir_api::preface::KEEP_ALIVE;
 
+pub use logs::Logs;
 pub use socket::{Socket, SocketError};
 
 use crate::driver::{Clock, Cores, Sleeper, Threads};
@@ -81,6 +83,8 @@ pub struct Agent {
     pub cores: Cores,
     /// Whether faults are served.
     pub faults: bool,
+    /// Where the records of network functions go; without, they are dropped.
+    pub logs: Option<Logs>,
 }
 
 impl Agent {
@@ -117,6 +121,7 @@ impl Agent {
             clock: self.clock,
             calls: from_services,
             changes,
+            logs: self.logs,
         };
         let (end, ended) = oneshot::channel();
         let owner = owner.run(self.events, ended);

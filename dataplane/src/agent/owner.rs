@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::AgentError;
 use super::handle::Call;
+use super::logs::Logs;
 use crate::driver::{Clock, Sleeper, Threads};
 use crate::node::Node;
 
@@ -20,6 +21,7 @@ pub(super) struct Owner {
     pub(super) clock: Clock,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) changes: watch::Sender<u64>,
+    pub(super) logs: Option<Logs>,
 }
 
 /// How often time passes for a node with moves in progress, and for one without.
@@ -55,14 +57,14 @@ impl Owner {
             called = false;
             let now = self.clock.now();
             if let Some(limit) = give_up
-                && (self.node.is_quiet() || now >= limit)
+                && (self.is_quiet() || now >= limit)
             {
-                if !self.node.is_quiet() {
-                    tracing::warn!("moves did not end within {STOP_MAX:?}");
+                if !self.is_quiet() {
+                    tracing::warn!("moves and flows did not end within {STOP_MAX:?}");
                 }
                 return Ok((self.node, self.threads));
             }
-            let tick = if self.node.is_quiet() { QUIET } else { ACTIVE };
+            let tick = if self.is_quiet() { QUIET } else { ACTIVE };
             tokio::select! {
                 call = self.calls.recv() => called = self.carry_out(call),
                 ready = events.readable() => ready.map_err(AgentError::Events)?.clear_ready(),
@@ -89,7 +91,16 @@ impl Owner {
         while let Some(gone) = self.node.poll_gone_port() {
             tracing::warn!("{gone}");
         }
+        match &mut self.logs {
+            Some(logs) => logs.take_from(&mut self.node),
+            None => while self.node.poll_record().is_some() {},
+        }
         Ok(eventful)
+    }
+
+    /// Whether nothing is in progress.
+    fn is_quiet(&self) -> bool {
+        self.node.is_quiet() && self.logs.as_ref().is_none_or(Logs::is_empty)
     }
 
     /// Whether the call may have changed something.

@@ -7,16 +7,19 @@ mod files;
 
 use std::io;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_frame::{Frame, HomeId, Homes, Pool, Region};
 use weir_state_transfer::{InstanceId, PortId, SteeringHash, WorkerId, steering_hash};
 use weir_xdp::Program;
 
 use crate::config::{Backend, Config};
-use crate::driver::Poll;
+use crate::driver::{Clock, Poll};
 use crate::instance::FlowHasher;
 use crate::local::{BadAddresses, LocalAddresses, PortAddresses};
 use crate::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
+use crate::nf::ids::Timestamp;
+use crate::nf::{ChainConfig, ChainError};
 use crate::node::{Identity, Limits, Node, NodeError, PortSetup};
 use crate::packet::MacAddr;
 use crate::port::pcap::CaptureError;
@@ -38,6 +41,9 @@ pub enum BootError {
         /// What the system says.
         source: io::Error,
     },
+    /// A network function can not be set up as it should be.
+    #[error(transparent)]
+    Functions(#[from] ChainError),
     /// There is no randomness.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -115,7 +121,8 @@ struct Drawn {
 /// # Errors
 ///
 /// [`BootError`]; everything that was opened is closed again.
-pub fn boot(config: &Config, poll: Poll) -> Result<Node, BootError> {
+pub fn boot(config: &Config, poll: Poll, clock: Clock) -> Result<Node, BootError> {
+    let functions = functions(config, clock)?;
     let drawn = Drawn::draw()?;
     let (region, frames) = memory(config)?;
     let homes = Homes::new(&region);
@@ -152,7 +159,8 @@ pub fn boot(config: &Config, poll: Poll) -> Result<Node, BootError> {
     let cores: Vec<Option<usize>> =
         config.workers().iter().map(|worker| worker.core.map(usize::from)).collect();
     let first = config.instance().name.as_str();
-    let mut node = Node::new(identity, limits(config), shared, writer, hasher, first, &cores);
+    let mut node =
+        Node::new(identity, limits(config, functions), shared, writer, hasher, first, &cores);
     for port in opened {
         let owner = Owner::new(port.id, owner_limits(config), adjacencies.clone());
         node.add_port(port.setup(owner));
@@ -204,7 +212,7 @@ fn open(config: &Config, region: &Region, pool: &mut Pool) -> Result<Vec<Opened>
     Ok(opened)
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, functions: ChainConfig) -> Limits {
     let (process, flows, moves) = (config.process(), config.flow_table(), config.moves());
     Limits {
         workers_max: usize::from(process.workers_max),
@@ -216,7 +224,18 @@ fn limits(config: &Config) -> Limits {
         moves_max: moves.moves_max as usize,
         step_timeout: moves.step_timeout,
         capacity_ns: config.instance().capacity_ns,
+        functions,
     }
+}
+
+/// The network functions of every instance. Their records have the time of day, which is read here,
+/// once: it goes on as the clock of the packets does.
+fn functions(config: &Config, clock: Clock) -> Result<ChainConfig, BootError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let day = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let day = Timestamp(day.saturating_sub(clock.now().0));
+    let functions = config.nfs().iter().map(|nf| nf.function.clone()).collect();
+    Ok(ChainConfig::new(functions, day)?)
 }
 
 fn owner_limits(config: &Config) -> OwnerLimits {

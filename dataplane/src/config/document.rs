@@ -8,10 +8,11 @@ use toml::de::{DeTable, DeValue};
 use super::port::PortDraft;
 use super::report::{Finding, Findings};
 use super::section::{Section, suggest};
-use super::{Config, PORTS_MAX, ROUTES_MAX, Route, Worker};
+use super::{Config, Nf, PORTS_MAX, ROUTES_MAX, Route, Worker};
 use super::{check, footprint, forwarding, machine::Machine};
-use super::{port, process, quota::Quota, route, route_table};
+use super::{nf, port, process, quota::Quota, route, route_table};
 use crate::driver::Cores;
+use crate::nf::FUNCTIONS_MAX;
 
 /// Tables that are not ours: the sidecar reads and checks them.
 const SIDECAR: [&str; 2] = ["control", "scaling"];
@@ -68,6 +69,7 @@ impl<'a> Document<'a> {
             icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),
             route_table: route_table.limits(),
             instance: forwarding::read_instance(self.table("instance", "[instance]"), name("r1")),
+            nfs: self.read_nfs(),
             ports: ports.into_iter().map(|draft| draft.port).collect(),
             routes: routes.into_iter().map(Spanned::into_inner).collect(),
         };
@@ -87,6 +89,18 @@ impl<'a> Document<'a> {
             return vec![Worker::default()];
         }
         workers.into_iter().map(Spanned::into_inner).collect()
+    }
+
+    fn read_nfs(&mut self) -> Vec<Nf> {
+        let findings = self.findings;
+        let sections = self.tables("nf", "[[nf]]", FUNCTIONS_MAX);
+        let read = |section: Section<'a>| {
+            let header = section.header();
+            nf::read_nf(section, findings).map(|nf| Spanned::new(header, nf))
+        };
+        let nfs: Vec<_> = sections.into_iter().filter_map(read).collect();
+        nf::check(&nfs, findings);
+        nfs.into_iter().map(Spanned::into_inner).collect()
     }
 
     fn read_network(&mut self, workers: usize) -> (Vec<PortDraft>, Vec<Spanned<Route>>) {

@@ -11,6 +11,7 @@ mod footprint;
 mod forwarding;
 mod machine;
 mod name;
+mod nf;
 mod port;
 mod process;
 mod quota;
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Steering};
 pub use machine::Machine;
 pub use name::{Name, NameError};
+pub use nf::Nf;
 pub use port::{ADDRESSES_MAX, Backend, Checksums, DeviceName, PORTS_MAX, Port, QUEUES_MAX, Rings};
 pub use process::{INSTANCES_MAX, Memory, Process, WORKERS_MAX, Worker};
 pub use quota::FRAMES_MAX;
@@ -56,6 +58,7 @@ pub struct Config {
     icmp: Icmp,
     route_table: RouteLimits,
     instance: Instance,
+    nfs: Vec<Nf>,
     ports: Vec<Port>,
     routes: Vec<Route>,
 }
@@ -146,6 +149,11 @@ impl Config {
     /// The first instance, and the capacity of those that follow.
     pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// The network functions of every instance, in the order of the file.
+    pub fn nfs(&self) -> &[Nf] {
+        &self.nfs
     }
 
     /// The ports, in the order of the file.

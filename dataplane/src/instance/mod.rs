@@ -3,37 +3,91 @@
 pub mod digest;
 mod entry;
 mod part;
+mod states;
 mod table;
 
 use std::sync::Arc;
 
-use weir_state_transfer::{InstanceId, Nanos};
+use weir_state_transfer::{Bucket, InstanceId, Nanos};
 
 pub use entry::Entry;
 pub use part::{Part, Slot};
-pub(crate) use table::Cursor;
-pub use table::{FlowHasher, FlowTable, Place};
+pub use states::FlowStates;
+pub(crate) use table::{Cursor, StatesCursor, TakeCursor};
+pub use table::{FlowHasher, FlowTable, MovedFlow, Place};
 
 use crate::counters::InstanceCounters;
+use crate::nf::{Chain, Refused, Shown};
+
+/// Sources that the network functions look at in one sweep.
+const SOURCES: usize = 16;
 
 /// A switch instance as its worker holds it.
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) flows: FlowTable,
+    pub(crate) chain: Chain,
     pub(crate) counters: Arc<InstanceCounters>,
     /// Packets processed in this poll round: its share of the round's cost.
     pub(crate) round: u64,
+    /// What the next sweep of what network functions know looks at.
+    hand: StatesCursor,
+    /// How far the ending of flows has come.
+    ended: StatesCursor,
 }
 
 impl Instance {
-    pub(crate) fn new(id: InstanceId, flows: FlowTable, counters: Arc<InstanceCounters>) -> Self {
-        Self { id, flows, counters, round: 0 }
+    pub(crate) fn new(
+        id: InstanceId,
+        flows: FlowTable,
+        chain: Chain,
+        counters: Arc<InstanceCounters>,
+    ) -> Self {
+        let (hand, ended) = Default::default();
+        Self { id, flows, chain, counters, round: 0, hand, ended }
+    }
+
+    /// Shows a packet to the network functions, if there are any.
+    ///
+    /// # Errors
+    /// Which of them has refused it.
+    #[inline]
+    pub(crate) fn show(&mut self, packet: Shown<'_>) -> Result<(), Refused> {
+        if self.chain.is_empty() {
+            return Ok(());
+        }
+        let Self { flows, chain, counters, .. } = self;
+        let (key, bucket) = (&packet.meta.key, Bucket::of(packet.meta.hash));
+        let known = flows.states(key, bucket, || chain.unknown());
+        if known.is_none() {
+            counters.functions_full.add(1);
+        }
+        chain.process(known.map(|known| &mut *known.states), packet)
+    }
+
+    /// Ends what network functions know of flows, at most so many at a time; whether all that they
+    /// knew when it began has ended, and its records have been taken.
+    pub(crate) fn end_flows(&mut self, flows: usize) -> bool {
+        let Self { flows: table, chain, ended, .. } = self;
+        table.walk_states(ended, flows, |known| {
+            chain.end(&mut known.states);
+            true
+        });
+        ended.is_done() && !chain.has_records()
     }
 
     /// Ends flows that have been idle since `before`, a bounded piece of the table at a time.
-    pub(crate) fn sweep(&mut self, sets: usize, before: Nanos) {
+    pub(crate) fn sweep(&mut self, sets: usize, before: Nanos, now: Nanos) {
         self.flows.sweep(sets, before);
         self.counters.flows.set(self.flows.len() as u64);
+        if !self.chain.is_empty() {
+            let Self { flows, chain, hand, .. } = self;
+            if hand.is_done() {
+                *hand = StatesCursor::default();
+            }
+            flows.walk_states(hand, sets, |known| chain.expire(&mut known.states, now));
+            chain.sweep(SOURCES, now);
+        }
     }
 }

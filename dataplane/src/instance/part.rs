@@ -3,7 +3,8 @@
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::FromZeros;
 
-use super::Entry;
+use super::states::States;
+use super::{Entry, FlowHasher};
 
 /// A hash table of fixed size: sets of eight entries, two candidate sets a key.
 ///
@@ -14,6 +15,8 @@ pub struct Part {
     tags: Box<[[u16; WAYS]]>,
     entries: Box<[Entry]>,
     len: usize,
+    /// What network functions know of its flows, from the first that they know on.
+    states: Option<Box<States>>,
 }
 
 /// Where an entry lies in a part.
@@ -34,7 +37,7 @@ impl Part {
         let tags = FromZeros::new_box_zeroed_with_elems(sets).expect("memory for flow tags");
         let entries =
             FromZeros::new_box_zeroed_with_elems(sets * WAYS).expect("memory for flow entries");
-        Self { tags, entries, len: 0 }
+        Self { tags, entries, len: 0, states: None }
     }
 
     /// Flows in the part.
@@ -93,6 +96,27 @@ impl Part {
     pub(crate) fn in_set(&self, set: usize) -> impl Iterator<Item = Slot> + use<> {
         let tags = self.tags.get(set).copied().unwrap_or_default();
         (0..WAYS).filter(move |way| tags[*way] != 0).map(move |way| Slot(set * WAYS + way))
+    }
+
+    /// Whether a slot holds an entry.
+    pub(crate) fn is_taken(&self, slot: Slot) -> bool {
+        self.tags[slot.0 / WAYS][slot.0 % WAYS] != 0
+    }
+
+    /// What network functions know of its flows, if they know any.
+    pub(super) fn states(&mut self) -> Option<&mut States> {
+        self.states.as_deref_mut()
+    }
+
+    /// What network functions know of its flows; as many of them as it has entries at most.
+    pub(super) fn states_or_new(&mut self, hasher: &FlowHasher) -> &mut States {
+        let most = self.entries.len();
+        self.states.get_or_insert_with(|| Box::new(States::new(most, hasher.state())))
+    }
+
+    /// Flows that network functions know.
+    pub(crate) fn known(&self) -> usize {
+        self.states.as_ref().map_or(0, |states| states.len())
     }
 
     /// All entries.

@@ -9,7 +9,7 @@ use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
 use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
-use crate::instance::{Entry, Instance};
+use crate::instance::{Instance, MovedFlow};
 use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
@@ -100,11 +100,10 @@ impl DestinationEnd {
                 self.arrived.insert(bucket);
                 self.destination.arrived(Group::Bucket(bucket));
             }
-            Message::Flows(entries) => {
-                self.report.flows += entries.len() as u64;
+            Message::Flows(flows) => {
                 let Some(instance) = context.instances.find(self.spec.to) else { return };
-                for entry in entries {
-                    self.put(entry, instance, context.forwarder);
+                for flow in flows {
+                    self.put(flow, instance, context.forwarder);
                 }
             }
             Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
@@ -162,13 +161,13 @@ impl DestinationEnd {
         self.held() > 0
     }
 
-    /// Takes in one flow. When the table has no room its packets are forwarded without state,
-    /// which is counted.
-    fn put(&mut self, mut entry: Entry, instance: &mut Instance, forwarder: &Forwarder) {
-        let key = entry.key;
+    /// Takes in one flow. What the table has no room for is not there any more, which is counted:
+    /// its packets are forwarded without.
+    fn put(&mut self, flow: MovedFlow, instance: &mut Instance, forwarder: &Forwarder) {
+        let key = flow.key;
         let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
-        entry.set_move(self.spec.id);
-        let recorded = instance.flows.insert(entry, bucket).is_some();
+        self.report.flows += flow.entries.len() as u64;
+        let recorded = instance.flows.put_flow(flow, bucket, self.spec.id);
         if !recorded {
             forwarder.counters.flow_table_full.add(1);
         }
@@ -183,8 +182,7 @@ impl DestinationEnd {
     /// Whether the flow's state came by this move; an older entry of the same flow does not count.
     fn has_flow(&self, key: &FlowKey, hash: u32, context: &mut Context<'_>) -> bool {
         let Some(instance) = context.instances.find(self.spec.to) else { return false };
-        let place = instance.flows.find(key, Bucket::of(hash));
-        place.is_some_and(|place| instance.flows.entry_mut(place).came_by(self.spec.id))
+        instance.flows.came_by(key, Bucket::of(hash), self.spec.id)
     }
 
     fn send(&self, message: Message, forwarder: &mut Forwarder) {

@@ -41,7 +41,7 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Group {
     /// A move by buckets: whatever is in a bucket.
     Bucket(Bucket),
-    /// A move by filter: one flow.
+    /// A move by filter: one flow, by one name for both of its directions.
     Flow(FlowKey),
 }
 
@@ -49,7 +49,7 @@ impl Group {
     fn of(spec: &MoveSpec, key: &FlowKey, hash: u32) -> Self {
         match spec.selection {
             weir_state_transfer::filter::Selection::Buckets(_) => Self::Bucket(Bucket::of(hash)),
-            weir_state_transfer::filter::Selection::Filter(_) => Self::Flow(*key),
+            weir_state_transfer::filter::Selection::Filter(_) => Self::Flow(key.both_ways()),
         }
     }
 }

@@ -10,7 +10,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 
 use super::drain::Departure;
 use super::{Budget, Context, HoldReport, Intercepted, Outcome, settle};
-use crate::instance::{Cursor, Entry, Instance};
+use crate::instance::{Instance, MovedFlow, TakeCursor};
 use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct SourceEnd {
     source: Source<Held>,
     departure: Departure,
     pulls: VecDeque<FlowKey>,
-    cursor: Cursor,
+    cursor: TakeCursor,
     /// Buckets to hand over, last first.
     buckets: Vec<Bucket>,
     exporting: bool,
@@ -32,9 +32,9 @@ impl SourceEnd {
         let (source, buckets) =
             (Source::new(spec.steerers, spec.hold), spec.buckets.iter().collect());
         let (cursor, pulls) = match spec.selection {
-            Selection::Buckets(_) => (Cursor::own(), 0),
+            Selection::Buckets(_) => (TakeCursor::own(), 0),
             // A flow is pulled when its first packet is held.
-            Selection::Filter(_) => (Cursor::default(), spec.hold),
+            Selection::Filter(_) => (TakeCursor::default(), spec.hold),
         };
         Self {
             departure: Departure::new(&spec),
@@ -167,10 +167,10 @@ impl SourceEnd {
         while !self.pulls.is_empty() && self.has_room(forwarder) && budget.piece() {
             let Some(key) = self.pulls.pop_front() else { return };
             let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
-            let entry =
-                instance.flows.find(&key, bucket).and_then(|place| instance.flows.remove(place));
-            match entry {
-                Some(entry) => self.send_flows(vec![entry], forwarder),
+            let (spec, hash) = (&self.spec, &forwarder.steering_hash);
+            let wanted = |key: &FlowKey| spec.concerns(key, hash.hash(key));
+            match instance.flows.take_flow(&key, bucket, wanted) {
+                Some(flow) => self.send_flows(vec![flow], forwarder),
                 // Its state has gone ahead, or there is none: either way it begins there.
                 None => self.send(Message::Unknown(key), forwarder),
             }
@@ -192,8 +192,9 @@ impl SourceEnd {
         }
         let (spec, hash) = (&self.spec, &forwarder.steering_hash);
         let left = (&mut budget.looks, &mut budget.pieces);
-        let flows = instance.flows.take_matching(&mut self.cursor, left, |entry| {
-            spec.concerns(&entry.key, hash.hash(&entry.key))
+        let flows = instance.flows.take_matching(&mut self.cursor, left, |key| {
+            let hash = hash.hash(key);
+            spec.concerns(key, hash).then(|| Bucket::of(hash))
         });
         if !flows.is_empty() {
             self.send_flows(flows, forwarder);
@@ -232,7 +233,7 @@ impl SourceEnd {
         false
     }
 
-    fn send_flows(&self, flows: Vec<Entry>, forwarder: &mut Forwarder) {
+    fn send_flows(&self, flows: Vec<MovedFlow>, forwarder: &mut Forwarder) {
         self.send(Message::Flows(flows), forwarder);
     }
 

@@ -1,6 +1,10 @@
 //! Network functions: what an instance does with packets besides routing them.
 
+mod chain;
 pub mod connection;
 pub mod firewall;
 pub mod ids;
 pub mod wire;
+
+pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
+pub(crate) use chain::{Refused, Shown};

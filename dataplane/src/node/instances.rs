@@ -9,6 +9,7 @@ use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 use super::{Node, NodeError};
 use crate::counters::InstanceCounters;
 use crate::instance::FlowTable;
+use crate::nf::Chain;
 use crate::worker::Command;
 
 /// The instance that owns every flow when the node starts.
@@ -20,7 +21,7 @@ const SPARE_TABLES: usize = 4;
 /// What the node knows of an instance.
 #[derive(Debug)]
 pub(super) struct InstanceRecord {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) worker: WorkerId,
     pub(super) counters: Arc<InstanceCounters>,
     state: api::InstanceState,
@@ -51,14 +52,15 @@ impl Node {
     ) {
         let counters = Arc::new(InstanceCounters::default());
         let record = InstanceRecord {
-            name: name.to_owned(),
+            name: name.into(),
             worker,
             counters: counters.clone(),
             state: api::InstanceState::Starting,
             capacity_ns,
         };
         self.instances.insert(id, record);
-        self.tell(worker, Command::AddInstance(id, Box::new(flows), counters));
+        let chain = self.chain(id);
+        self.tell(worker, Command::AddInstance(id, Box::new(flows), chain, counters));
         let mut workers = self.steered.workers;
         workers[usize::from(id.0)] = worker;
         self.publish_with(self.steered.steering.clone(), workers, &[]);
@@ -80,7 +82,7 @@ impl Node {
         }
         self.check_change(change.generation)?;
         check_name(name)?;
-        if self.instances.values().any(|instance| instance.name == name) {
+        if self.instances.values().any(|instance| &*instance.name == name) {
             return Err(NodeError::Exists { kind: "instance", name: name.to_owned() });
         }
         let id = self.free_instance_id()?;
@@ -178,7 +180,8 @@ impl Node {
 
     /// An instance is gone. Its table is freed here, not on a packet thread, or kept: clearing the
     /// memory of a new one takes longer than anything else in a scale-out.
-    pub(super) fn instance_is_removed(&mut self, id: InstanceId, flows: FlowTable) {
+    pub(super) fn instance_is_removed(&mut self, id: InstanceId, flows: FlowTable, chain: Chain) {
+        self.inherit(id, chain);
         self.instances.remove(&id);
         if flows.is_empty() && flows.buckets() == 0 && self.spare_tables.len() < SPARE_TABLES {
             self.spare_tables.push(flows);
@@ -200,7 +203,7 @@ impl Node {
         let counters = &record.counters;
         Ok(api::Instance {
             id: u32::from(id.0),
-            name: record.name.clone(),
+            name: record.name.to_string(),
             state: record.state.into(),
             worker: u32::from(record.worker.0),
             buckets: self.steered.steering.owned_buckets(id).len() as u32,

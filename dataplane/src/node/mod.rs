@@ -6,6 +6,7 @@
 mod error;
 mod flips;
 mod flows;
+mod functions;
 mod instances;
 mod moves;
 mod neighbours;
@@ -30,6 +31,7 @@ pub use workers::Spawn;
 
 use crate::counters::WorkerCounters;
 use crate::instance::{FlowHasher, FlowTable, Part};
+use crate::nf::ChainConfig;
 use crate::port::TxQueue;
 use crate::route_table::RouteWriter;
 use crate::steering::Steering;
@@ -61,6 +63,8 @@ pub struct Limits {
     pub step_timeout: Duration,
     /// CPU time a second that an instance may take, unless it says otherwise, in nanoseconds.
     pub capacity_ns: u64,
+    /// The network functions that each instance runs.
+    pub functions: ChainConfig,
 }
 
 /// What identifies a process of the data plane.
@@ -91,6 +95,7 @@ pub struct Node {
     moves: MoveBook,
     requests: Requests,
     flows: flows::Queries,
+    records: functions::Records,
     neighbours: neighbours::Queries,
     generation: u64,
     spawns: VecDeque<Spawn>,
@@ -132,6 +137,7 @@ impl Node {
             moves,
             requests: Requests::default(),
             flows: flows::Queries::default(),
+            records: functions::Records::default(),
             neighbours: neighbours::Queries::default(),
             generation: 1,
             spawns: VecDeque::new(),
@@ -162,6 +168,9 @@ impl Node {
             self.handle_event(worker, event, now);
         }
         self.handle_timeout(now);
+        if self.stopping && self.moves.coordinator.is_idle() {
+            self.end_flows();
+        }
         eventful
     }
 
@@ -182,7 +191,8 @@ impl Node {
         self.spawns.pop_front()
     }
 
-    /// Begins to stop: no new change is accepted, moves in progress are undone or finished.
+    /// Begins to stop: no new change is accepted, moves in progress are undone or finished, and then
+    /// what network functions know of flows ends, with its records.
     pub fn stop(&mut self, now: Nanos) {
         self.stopping = true;
         let moves: Vec<_> = self.moves.coordinator.moves().map(|(id, _)| id).collect();
@@ -194,13 +204,17 @@ impl Node {
 
     /// Whether nothing is in progress: a node that stops may be taken down.
     pub fn is_quiet(&self) -> bool {
-        self.moves.coordinator.is_idle() && self.workers.values().all(|w| w.backlog.is_empty())
+        self.moves.coordinator.is_idle()
+            && self.workers.values().all(|w| w.backlog.is_empty())
+            && self.records.is_quiet()
     }
 
     fn handle_event(&mut self, worker: WorkerId, event: Event, now: Nanos) {
         match event {
             Event::Ready(id) => self.instance_is_ready(id),
-            Event::Removed(id, flows) => self.instance_is_removed(id, *flows),
+            Event::Removed(id, flows, chain) => self.instance_is_removed(id, *flows, chain),
+            Event::Records(id, records) => self.records.take(&self.instances, id, records),
+            Event::FlowsEnded => self.records.flows_ended(worker),
             Event::Steers(generation, _before) => self.worker_steers(worker, generation),
             Event::GaveUp(given) => self.worker_gave_up(worker, *given),
             Event::Fenced(leaving) => self.fenced(leaving),

@@ -71,6 +71,7 @@ impl Node {
         self.active(request.from)?;
         self.active(request.to)?;
         self.check_nobody_leaves()?;
+        self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
         // Refused here rather than when its turn comes.
         self.steered.steering.moved(&request.selection, request.from, request.to)?;
@@ -92,6 +93,18 @@ impl Node {
         self.requests.remember(&change.request_id, id.0);
         self.carry_on_moves(now);
         self.show_move(id)
+    }
+
+    /// Network functions know flows in both directions: these do not part.
+    fn check_both_ways(&self, selection: &Selection) -> Result<(), NodeError> {
+        match selection {
+            Selection::Filter(filter) if !filter.symmetric && !self.limits.functions.is_empty() => {
+                let reason = "is for one direction, and the instances have network functions, which \
+                              know both: leave symmetric=false out";
+                Err(NodeError::invalid("filter", reason))
+            }
+            Selection::Filter(_) | Selection::Buckets(_) => Ok(()),
+        }
     }
 
     /// Asks to undo a move.

@@ -46,6 +46,8 @@ pub enum DropReason {
     ParkFull,
     HoldFull,
     InstanceGone,
+    Firewall,
+    FunctionFull,
     Poisoned,
     WorkerPanic,
 }
@@ -294,6 +296,17 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "instance_gone",
         "the instance that owned the flow no longer exists: an error of this program, \
          please report it",
+    ),
+    (
+        DropReason::Firewall,
+        "firewall",
+        "the firewall of the instance let it not pass: the counters of the firewall say why",
+    ),
+    (
+        DropReason::FunctionFull,
+        "function_full",
+        "a network function that decides by what it knows of a flow had no room for another: \
+         raise flows_per_bucket or own_flows, or lower its time-outs",
     ),
     (
         DropReason::Poisoned,

@@ -14,6 +14,8 @@ use crate::counters::InstanceCounters;
 use crate::instance::FlowTable;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
+use crate::nf::Chain;
+use crate::nf::ids::Record;
 use crate::port::{RxQueue, TxQueue};
 use crate::steering::Steering;
 
@@ -25,9 +27,14 @@ pub enum Command {
     /// Steer by this from the next packet on, and send the markers.
     Steer(Arc<Steered>, Vec<Flip>),
     /// Take an instance. Answered with [`Event::Ready`].
-    AddInstance(InstanceId, Box<FlowTable>, Arc<InstanceCounters>),
+    AddInstance(InstanceId, Box<FlowTable>, Chain, Arc<InstanceCounters>),
     /// Give an instance up. Answered with [`Event::Removed`], with its flow table.
     RemoveInstance(InstanceId),
+    /// Have the network functions of an instance take over what those of one that is gone knew.
+    Inherit(InstanceId, Chain),
+    /// End all that network functions know of flows, with the records of their ends. Answered with
+    /// [`Event::FlowsEnded`].
+    EndFlows,
     /// Take one end of a move. Answered with [`Event::Prepared`], and with [`Event::Ended`] when
     /// it is over.
     Prepare(MoveEnd),
@@ -161,8 +168,12 @@ pub struct FlowRecord {
 pub enum Event {
     /// The instance runs and may be given flows.
     Ready(InstanceId),
-    /// The instance is gone.
-    Removed(InstanceId, Box<FlowTable>),
+    /// The instance is gone, with what its network functions know of more than one flow.
+    Removed(InstanceId, Box<FlowTable>, Chain),
+    /// Records that the network functions of an instance have made.
+    Records(InstanceId, Vec<Record>),
+    /// Network functions know of no flow any more.
+    FlowsEnded,
     /// The worker steers by this generation; what it steered by before is handed back, so that
     /// it is not freed on a packet thread.
     Steers(u64, Option<Arc<Steered>>),

@@ -19,6 +19,7 @@ use crate::instance::{Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
 use crate::moves::DrainTarget;
 use crate::neighbour::{AdjacencyTable, ParkedLimits};
+use crate::nf::{Refused, Shown};
 use crate::packet::forward::{decrement_ttl, rewrite_macs};
 use crate::packet::{DropReason, MacAddr, Meta};
 use crate::route_table::RouteTable;
@@ -141,8 +142,15 @@ impl Forwarder {
         let bucket = Bucket::of(meta.hash);
         instance.round += 1;
         let place = instance.flows.find(&meta.key, bucket);
-        if let Some(place) = place {
-            self.in_hand.is_of(instance.id, place);
+        self.in_hand.is_of(instance.id, &meta);
+        if place.is_some_and(|place| instance.flows.entry_mut(place).is_poisoned()) {
+            self.drop_frame(frame, DropReason::Poisoned);
+            return;
+        }
+        let shown = Shown { frame: frame.data(), meta: &meta, port, now: self.now };
+        if let Err(Refused { reason, answer }) = instance.show(shown) {
+            self.answer_and_drop(frame, &meta, port, (reason, answer));
+            return;
         }
         if let Err(reason) = decrement_ttl(frame.data_mut(), &meta) {
             self.refuse(frame, &meta, port, reason);
@@ -150,9 +158,8 @@ impl Forwarder {
         }
         let place = place.or_else(|| {
             let placed = instance.flows.insert(Entry::new(meta.key, self.now), bucket);
-            match placed {
-                Some(place) => self.in_hand.is_of(instance.id, place),
-                None => self.counters.flow_table_full.add(1),
+            if placed.is_none() {
+                self.counters.flow_table_full.add(1);
             }
             placed
         });
@@ -160,10 +167,6 @@ impl Forwarder {
         let decision = match place {
             Some(place) => {
                 let entry = instance.flows.entry_mut(place);
-                if entry.is_poisoned() {
-                    self.drop_frame(frame, DropReason::Poisoned);
-                    return;
-                }
                 self.decide_with(entry, &meta, &instance.counters)
             }
             None => self.decide(&meta).0,

@@ -90,7 +90,7 @@ impl Worker {
         self.housekeeping.last = now;
         let before = now - self.housekeeping.flow_timeout;
         for instance in self.instances.iter_mut() {
-            instance.sweep(SWEEP, before);
+            instance.sweep(SWEEP, before, now);
         }
         self.forwarder.poll_neighbours(now);
         for frame in self.region.reclaim() {

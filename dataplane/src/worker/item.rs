@@ -7,7 +7,7 @@ use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::mark::UndoAnswer;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId};
 
-use crate::instance::{Entry, Part};
+use crate::instance::{MovedFlow, Part};
 use crate::neighbour::Resolution;
 use crate::packet::Meta;
 
@@ -65,7 +65,7 @@ pub enum Message {
     /// A bucket with its flows; from the source.
     Bucket(Bucket, Box<Part>),
     /// Flows one by one; from the source.
-    Flows(Vec<Entry>),
+    Flows(Vec<MovedFlow>),
     /// The source has no state of a flow that the destination pulled.
     Unknown(FlowKey),
     /// Everything has been exported.

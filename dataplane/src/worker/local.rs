@@ -77,7 +77,18 @@ impl Forwarder {
             DropReason::TxTooLong => Some(Kind::TooBig(self.mtu_towards(meta))),
             reason => Kind::of(reason),
         };
-        if let Some(kind) = kind {
+        self.answer_and_drop(frame, meta, port, (reason, kind));
+    }
+
+    /// Drops a packet for a reason, and tells its sender what is to be told.
+    pub(super) fn answer_and_drop(
+        &mut self,
+        frame: Frame,
+        meta: &Meta,
+        port: PortId,
+        (reason, answer): (DropReason, Option<Kind>),
+    ) {
+        if let Some(kind) = answer {
             self.send_error(&frame, meta, port, kind);
         }
         self.drop_frame(frame, reason);

@@ -5,6 +5,7 @@
 
 mod command;
 mod forward;
+mod functions;
 mod housekeep;
 mod instances;
 mod item;
@@ -37,7 +38,7 @@ pub use recover::{Fault, FaultStage};
 pub use splice::Splice;
 
 use crate::counters::WorkerCounters;
-use crate::instance::{FlowTable, Instance};
+use crate::instance::Instance;
 pub use crate::moves::MoveEnd;
 use crate::moves::{Context, Intercepted, Moves};
 use crate::packet::DropReason;
@@ -64,6 +65,7 @@ pub struct Worker {
     commands: Consumer<Command>,
     housekeeping: Housekeeping,
     reports: report::Reports,
+    functions: functions::Functions,
     region: Region,
     /// When the round before began, if it did work: its cost is known when the next begins.
     round_began: Option<Nanos>,
@@ -108,6 +110,7 @@ impl Worker {
             commands: commands_out,
             housekeeping: Housekeeping::new(shared.flow_timeout),
             reports: report::Reports::default(),
+            functions: functions::Functions::default(),
             region: shared.region.clone(),
             round_began: None,
             retiring: false,
@@ -132,6 +135,7 @@ impl Worker {
         }
         work.busy |= self.step_moves(now);
         work.busy |= self.report_piece();
+        work.busy |= self.functions.step(&mut self.instances, &mut self.forwarder);
         self.disconnect_leaving();
         self.housekeep(now);
         self.forwarder.flush();
@@ -191,12 +195,22 @@ impl Worker {
                 self.forwarder.rings.add_inbox(worker, inbox);
             }
             Command::Steer(steered, flips) => self.steer(steered, &flips),
-            Command::AddInstance(id, flows, counters) => self.add_instance(id, *flows, counters),
+            Command::AddInstance(id, flows, chain, counters) => {
+                self.instances.add(Instance::new(id, *flows, chain, counters));
+                self.forwarder.tell(Event::Ready(id));
+            }
             Command::RemoveInstance(id) => {
                 if let Some(instance) = self.instances.remove(id) {
-                    self.forwarder.tell(Event::Removed(id, Box::new(instance.flows)));
+                    let Instance { flows, chain, .. } = instance;
+                    self.forwarder.tell(Event::Removed(id, Box::new(flows), chain));
                 }
             }
+            Command::Inherit(id, gone) => {
+                if let Some(instance) = self.instances.find(id) {
+                    instance.chain.inherit(gone);
+                }
+            }
+            Command::EndFlows => self.functions.end_flows(),
             Command::Prepare(end) => self.moves.prepare(end, &mut self.forwarder),
             Command::Forget(id) => self.moves.forget(id, &mut self.forwarder),
             Command::Ask(id) => self.moves.ask(id, &mut self.forwarder),
@@ -215,16 +229,6 @@ impl Worker {
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }
-    }
-
-    fn add_instance(
-        &mut self,
-        id: InstanceId,
-        flows: FlowTable,
-        counters: Arc<crate::counters::InstanceCounters>,
-    ) {
-        self.instances.add(Instance::new(id, flows, counters));
-        self.forwarder.tell(Event::Ready(id));
     }
 
     /// Flips: packets from here on go the new way, and the markers go behind those before.

@@ -1,10 +1,9 @@
 //! Surviving a panic: what it loses is known at every moment, and faults that tests ask for.
 
-use weir_state_transfer::InstanceId;
+use weir_state_transfer::{Bucket, FlowKey, InstanceId};
 
 use super::{Forwarder, Item, Worker};
-use crate::instance::Place;
-use crate::packet::DropReason;
+use crate::packet::{DropReason, Meta};
 
 /// What a panic would lose: the packet that has left a queue, a ring or a park and has not come to
 /// where it ends.
@@ -14,8 +13,8 @@ use crate::packet::DropReason;
 #[derive(Debug, Default)]
 pub(super) struct InHand {
     packet: bool,
-    /// Its flow, once that has an entry.
-    flow: Option<(InstanceId, Place)>,
+    /// Its flow, once an instance processes it.
+    flow: Option<(InstanceId, FlowKey, Bucket)>,
 }
 
 /// A panic that a test asks for.
@@ -67,10 +66,10 @@ impl InHand {
         *self = Self { packet, flow: None };
     }
 
-    /// The packet is of a flow with an entry.
+    /// An instance processes the packet.
     #[inline]
-    pub(super) fn is_of(&mut self, instance: InstanceId, place: Place) {
-        self.flow = Some((instance, place));
+    pub(super) fn is_of(&mut self, instance: InstanceId, meta: &Meta) {
+        self.flow = Some((instance, meta.key, Bucket::of(meta.hash)));
     }
 
     /// The packet has come to where it ends.
@@ -88,10 +87,10 @@ impl Worker {
         if packet {
             self.forwarder.counters.drops.count(DropReason::WorkerPanic);
         }
-        if let Some((instance, place)) = flow
+        if let Some((instance, key, bucket)) = flow
             && let Some(instance) = self.instances.find(instance)
         {
-            instance.flows.entry_mut(place).poison();
+            instance.flows.poison(key, bucket, self.forwarder.now);
         }
         if let Some(resolution) = self.forwarder.resolver.releasing.take() {
             self.forwarder.hand_out(self.id(), Item::Resolved(resolution));

@@ -92,14 +92,14 @@ impl Served {
                 let (config, _) = Config::parse("test.toml", text.as_bytes(), &machine).unwrap();
                 let process = config.process();
                 let socket = Socket::bind(&path).unwrap();
-                let node = boot(&config, process.poll).unwrap();
-                let (waker, events) = Waker::new().unwrap();
                 let clock = Clock::start();
+                let node = boot(&config, process.poll, clock).unwrap();
+                let (waker, events) = Waker::new().unwrap();
                 let workers_max = usize::from(process.workers_max);
                 let threads =
                     Threads::new(workers_max, process.poll, process.idle, clock, waker).unwrap();
                 let cores = machine.cores;
-                let agent = Agent { node, threads, events, clock, cores, faults };
+                let agent = Agent { node, threads, events, clock, cores, faults, logs: None };
                 let stop = async { stopped.await.unwrap() };
                 let served = agent.serve(&socket, stop, || ready.send(()).unwrap()).await;
                 let (_node, threads) = served.unwrap();

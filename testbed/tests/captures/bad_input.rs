@@ -1,6 +1,7 @@
 //! Broken frames, one by one, through the shipped loop: each ends in one counter.
 
 use std::collections::BTreeMap;
+use weir_dataplane::nf::ChainConfig;
 
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::PortId;
@@ -16,7 +17,7 @@ type Ends = BTreeMap<String, u64>;
 
 /// Sends each frame alone and finds the one counter that it ended in.
 fn ends_of(frames: &[Vec<u8>]) -> Ends {
-    let mut stepped = node(1);
+    let mut stepped = node(&ChainConfig::default(), 1);
     let mut ends = Ends::new();
     let mut before = counts(&stepped);
     for frame in frames {

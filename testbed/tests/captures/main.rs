@@ -13,24 +13,30 @@ mod naive;
 mod replay;
 mod source;
 
+use std::time::Duration;
+
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, ids};
+
 use naive::Expected;
 use replay::{Outcome, Replay};
 
 /// Captures are repeated until they have so many packets, so that moves meet traffic.
 const PACKETS_MIN: usize = 4_000;
 
-/// Replays frames through one instance and through cycles of four: what happened in the moves.
+/// Replays frames through one instance and through cycles of four, with network functions: what
+/// happened in the moves.
 fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
     let frames = frames.iter().cycle().take(frames.len().max(repeated(frames.len())));
     let frames: Vec<_> = frames.cloned().collect();
     let expected = Expected::of(&frames);
     assert!(!expected.forwarded.is_empty(), "{name}: a router forwards none of it");
 
-    let mut replay = Replay::new(&frames, seed);
+    let functions = functions();
+    let mut replay = Replay::new(&frames, &functions, seed);
     replay.until("all frames", Replay::is_fed);
     let one = replay.finish();
 
-    let mut replay = Replay::new(&frames, seed);
+    let mut replay = Replay::new(&frames, &functions, seed);
     let mut moved = Moved::default();
     while !replay.is_fed() {
         moved.add(cycle::run(&mut replay));
@@ -39,7 +45,24 @@ fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
 
     assert_eq!(one.difference(&many), None, "{name}: one instance and many (seed {seed})");
     assert_eq!(one.difference_to(&expected), None, "{name}: against the model (seed {seed})");
+    assert_eq!(one.log_difference(&many), None, "{name}: logs of one and many (seed {seed})");
+    assert!(!one.logged.is_empty(), "{name}: nothing is logged");
     moved
+}
+
+/// Logs of connections that do not end by themselves.
+fn functions() -> ChainConfig {
+    let hour = Duration::from_hours(1);
+    let timeouts = ids::Timeouts {
+        attempt: hour,
+        tcp: hour,
+        closed: hour,
+        reset: hour,
+        udp: hour,
+        other: hour,
+    };
+    let ids = ids::Config { timeouts, ..ids::Config::default() };
+    ChainConfig::new(vec![FunctionConfig::Ids(ids)], ids::Timestamp(0)).unwrap()
 }
 
 /// What the moves of all cycles did together.
@@ -110,7 +133,7 @@ fn captures_come_out_the_same_through_one_instance_and_through_many() {
 #[test]
 fn a_lost_a_swapped_and_a_changed_packet_and_a_wrong_state_are_each_noticed() {
     let frames = source::readdressed(&fixture::frames());
-    let mut replay = Replay::new(&frames, 1);
+    let mut replay = Replay::new(&frames, &functions(), 1);
     replay.until("all frames", Replay::is_fed);
     let whole = replay.finish();
     assert_eq!(whole.difference_to(&Expected::of(&frames)), None);
@@ -125,6 +148,11 @@ fn a_lost_a_swapped_and_a_changed_packet_and_a_wrong_state_are_each_noticed() {
     assert!(notices(|faulty| longest(faulty)[0][40] ^= 1));
     assert!(notices(|faulty| faulty.states.values_mut().next().unwrap().digest ^= 1));
     assert!(notices(|faulty| *faulty.refused.values_mut().next().unwrap() += 1));
+    let mut faulty = whole.clone();
+    let line = faulty.logged.pop().unwrap();
+    assert!(whole.log_difference(&faulty).is_some());
+    faulty.logged.push(line.replacen('\t', "\t ", 1));
+    assert!(whole.log_difference(&faulty).is_some());
 }
 
 fn longest(outcome: &mut Outcome) -> &mut Vec<Vec<u8>> {

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
+use std::net::Ipv4Addr;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::nf::ChainConfig;
+use weir_dataplane::nf::ids::record::{ConnId, Uid};
+use weir_dataplane::nf::ids::{Record, Timestamp, log};
+use weir_dataplane::node::Limits;
 use weir_dataplane::route_table::NextHop;
 use weir_dataplane::worker::FlowQuery;
-use weir_state_transfer::{FlowKey, Nanos, PortId, WorkerId};
+use weir_state_transfer::{FlowKey, Nanos, PortId, ServiceId, WorkerId};
 use weir_testbed::memory_node::{MemoryNode, Plan};
 
 use crate::naive::{Expected, PORT_OUT, State, flow_of};
@@ -40,12 +46,14 @@ pub(crate) struct Outcome {
     /// Packets by what they ended as, other than transmitted.
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) states: HashMap<FlowKey, State>,
+    /// Lines that network functions have logged, in no order, without their times.
+    pub(crate) logged: Vec<String>,
 }
 
 impl<'a> Replay<'a> {
     /// A router with one instance and a default route of each family.
-    pub(crate) fn new(frames: &'a [Vec<u8>], seed: u64) -> Self {
-        let stepped = node(seed);
+    pub(crate) fn new(frames: &'a [Vec<u8>], functions: &ChainConfig, seed: u64) -> Self {
+        let stepped = node(functions, seed);
         let rng = fastrand::Rng::with_seed(seed);
         Self { stepped, rng, frames, next: 0, outcome: Outcome::default() }
     }
@@ -77,6 +85,11 @@ impl<'a> Replay<'a> {
         assert_eq!(balance.received, self.frames.len() as u64, "{balance:?}");
         self.count_refused(&balance);
         self.read_states();
+        self.stepped.node.stop(self.stepped.now);
+        self.stepped.settle();
+        let records = self.stepped.records.drain(..).map(|(_, record)| record);
+        self.outcome.logged = records.filter_map(timeless).collect();
+        self.outcome.logged.sort();
         self.outcome.answers.sort();
         self.outcome
     }
@@ -156,6 +169,16 @@ impl Outcome {
             })
     }
 
+    /// Where the logs differ, if they do.
+    pub(crate) fn log_difference(&self, other: &Self) -> Option<String> {
+        let both = self.logged.iter().zip(&other.logged).find(|(one, other)| one != other);
+        let lengths = (self.logged.len(), other.logged.len());
+        match both {
+            Some((one, other)) => Some(format!("logged {one:?} and {other:?}")),
+            None => (lengths.0 != lengths.1).then(|| format!("logged {lengths:?} lines")),
+        }
+    }
+
     /// Where the outcome differs from what was expected, if it does.
     pub(crate) fn difference_to(&self, expected: &Expected) -> Option<String> {
         let refused = self.refused.values().sum::<u64>();
@@ -180,10 +203,31 @@ fn difference<T: PartialEq + std::fmt::Debug>(
     Some(format!("{what} of {flow:?}: {:?} and {:?}", one.get(flow), other.get(flow)))
 }
 
-/// The packets of a flow come in by one queue, as a network card would have it.
+/// A record as a line, but for when it was made: that is up to the order of the rounds. What is
+/// known of sources is not the same in many instances until it is copied.
+fn timeless(mut record: Record) -> Option<String> {
+    let host = Ipv4Addr::UNSPECIFIED;
+    let key = FlowKey::v4(host, host, (0, 0), 0, ServiceId(0));
+    let nameless = |id: &mut ConnId| id.uid = Uid::of(&key, Timestamp(0));
+    match &mut record {
+        Record::Conn(record) => {
+            nameless(&mut record.id);
+            // One that lasts no time has no bytes in Zeek's logs.
+            (record.ts, record.duration) = (Timestamp(0), Duration::from_secs(1));
+        }
+        Record::Http(record) => {
+            nameless(&mut record.id);
+            record.ts = Timestamp(0);
+        }
+        Record::Scan(_) => return None,
+    }
+    Some(log::line(&record))
+}
+
+/// The packets of a flow come in by one queue, in both directions, as a network card would have it.
 fn queue_of(frame: &[u8]) -> u16 {
     let mut hasher = std::hash::DefaultHasher::new();
-    flow_of(frame).hash(&mut hasher);
+    flow_of(frame).map(|key| key.both_ways()).hash(&mut hasher);
     (hasher.finish() % u64::from(QUEUES)) as u16
 }
 
@@ -194,8 +238,10 @@ fn addresses(port: u8) -> Vec<IpNet> {
 }
 
 /// A node with one instance, two workers and default routes to the host at the port out.
-pub(crate) fn node(seed: u64) -> MemoryNode {
+pub(crate) fn node(functions: &ChainConfig, seed: u64) -> MemoryNode {
+    let limits = Limits { functions: functions.clone(), ..Plan::default().limits };
     let plan = Plan {
+        limits,
         workers: usize::from(WORKERS),
         queues: QUEUES,
         // Twice what waits in all rings: no answer is left out for want of a frame.

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     CompletedEarly,
     /// What was held is released out of order.
     ReleasedOutOfOrder,
+    /// What network functions know of a flow does not go along.
+    StatesForgotten,
     /// State is deleted instead of moved.
     Deleted,
     /// A packet is counted twice in the state that is moved.
@@ -137,6 +139,7 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
             piece && matches!(item, Item::Move(_, Message::End))
         }),
         Fault::ReleasedOutOfOrder => items.chunk_by_mut(both_relayed).for_each(<[Item]>::reverse),
+        Fault::StatesForgotten => items.iter_mut().for_each(forget_states),
         Fault::Deleted => items.iter_mut().for_each(delete),
         Fault::CountedTwice => items.iter_mut().for_each(|item| count_twice(item, hasher)),
     }
@@ -155,6 +158,12 @@ fn delete(item: &mut Item) {
     }
 }
 
+fn forget_states(item: &mut Item) {
+    if let Item::Move(_, Message::Flows(flows)) = item {
+        flows.iter_mut().for_each(|flow| flow.states = None);
+    }
+}
+
 fn count_twice(item: &mut Item, hasher: &FlowHasher) {
     match item {
         Item::Move(_, Message::Bucket(_, part)) => {
@@ -166,7 +175,8 @@ fn count_twice(item: &mut Item, hasher: &FlowHasher) {
             }
         }
         Item::Move(_, Message::Flows(flows)) => {
-            flows.iter_mut().for_each(|entry| entry.packets += 1);
+            let entries = flows.iter_mut().flat_map(|flow| &mut flow.entries);
+            entries.for_each(|entry| entry.packets += 1);
         }
         _ => {}
     }

@@ -1,14 +1,17 @@
 //! What must hold when a schedule has come to rest.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::nf::ids::Record;
 use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{FlowQuery, FlowRecord};
 use weir_state_transfer::mark::Request;
-use weir_state_transfer::{BucketSet, InstanceId, MoveId, Nanos, Selection};
+use weir_state_transfer::{BucketSet, FlowKey, InstanceId, MoveId, Nanos, Selection, ServiceId};
 
 use crate::failure::{Failure, Kind};
+use crate::reference::Lane;
 use crate::shape::FLOW_TIMEOUT;
 use crate::world::{World, id_of};
 
@@ -59,6 +62,7 @@ impl World {
         self.judge_moves()?;
         self.judge_flows(true)?;
         self.judge_end()?;
+        self.judge_records()?;
         Ok(summary)
     }
 
@@ -212,6 +216,40 @@ impl World {
             return Err(Kind::Owner.at(format!("rules stay: {:?}", steering.rules)));
         }
         self.judge_balance()
+    }
+
+    /// The node stops, and has logged each connection once, with every packet of both directions.
+    fn judge_records(&mut self) -> Result<(), Failure> {
+        self.node.node.stop(self.node.now);
+        self.settle()?;
+        // Packets that got no further than a hold were not seen.
+        let drops = self.node.node.counters().drops;
+        let not_seen = drops.iter().any(|drop| drop.reason == "hold_full" && drop.packets > 0);
+        if !self.shape.functions || self.panics > 0 || not_seen {
+            return Ok(());
+        }
+        let mut expected: BTreeMap<FlowKey, u64> = BTreeMap::new();
+        for flow in &self.reference.flows {
+            let packets: usize = flow.lanes.iter().map(Lane::injected).sum();
+            *expected.entry(flow.key.both_ways()).or_default() += packets as u64;
+        }
+        let mut logged = BTreeMap::new();
+        for (_, record) in &self.node.records {
+            let Record::Conn(record) = record else { continue };
+            let (orig, resp) = (record.id.orig, record.id.resp);
+            let ports = (orig.1, resp.1);
+            let key = FlowKey::new(orig.0, resp.0, ports, record.protocol, ServiceId(0));
+            let key = key.ok_or(Kind::State.at("a connection between families"))?;
+            let packets = record.packets.orig + record.packets.resp;
+            if logged.insert(key.both_ways(), packets).is_some() {
+                return Err(Kind::State.at(format!("{key} is logged twice")));
+            }
+        }
+        expected.retain(|_, packets| *packets > 0);
+        if logged == expected {
+            return Ok(());
+        }
+        Err(Kind::State.at(format!("logged are {logged:?}, should be {expected:?}")))
     }
 
     fn records(&mut self) -> Result<Vec<FlowRecord>, Failure> {

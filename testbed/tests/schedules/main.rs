@@ -197,6 +197,11 @@ fn notices_state_that_is_deleted_instead_of_moved() {
 }
 
 #[test]
+fn notices_what_network_functions_know_left_behind() {
+    is_noticed(Fault::StatesForgotten, &[Kind::State]);
+}
+
+#[test]
 fn notices_a_packet_counted_twice() {
     is_noticed(Fault::CountedTwice, &[Kind::State]);
 }

@@ -162,6 +162,13 @@ impl Reference {
     }
 }
 
+impl Lane {
+    /// Packets that have come in.
+    pub(crate) fn injected(&self) -> usize {
+        self.injected.len()
+    }
+}
+
 impl Flow {
     /// Compares the state that the instances keep of the flow with what has left, from the last
     /// time that it may have been forgotten on.

@@ -5,13 +5,14 @@ use weir_state_transfer::{Bucket, BucketSet, Filter, FlowKey, Selection};
 
 use crate::reference::Flow;
 
-/// A selection of some of the flows.
-pub(crate) fn random(flows: &[Flow], rng: &mut Rng) -> Selection {
+/// A selection of some of the flows; in both directions, where these may not part.
+pub(crate) fn random(flows: &[Flow], both_ways: bool, rng: &mut Rng) -> Selection {
     if rng.bool() {
         Selection::Buckets(buckets(flows, rng))
     } else {
         let flow = &flows[rng.usize(..flows.len())];
-        Selection::Filter(filter(&flow.key, rng))
+        let filter = filter(&flow.key, rng);
+        Selection::Filter(Filter { symmetric: filter.symmetric || both_ways, ..filter })
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use weir_dataplane::neighbour::OwnerLimits;
+use weir_dataplane::nf::firewall::{self, Rules};
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, ids};
 use weir_dataplane::node::Limits;
 
 use crate::memory_node::Plan;
@@ -29,6 +31,8 @@ pub(crate) struct Shape {
     pub(crate) links_fail: bool,
     /// Whether hosts must be asked for their link addresses, and answer late or not at all.
     pub(crate) hosts_unknown: bool,
+    /// Whether instances have network functions, which see both directions of a flow.
+    pub(crate) functions: bool,
     /// How slow the first worker is: it takes one turn in so many that it is offered.
     pub(crate) laziness: u32,
 }
@@ -52,6 +56,7 @@ impl Shape {
             moves_max: 8,
             step_timeout: Duration::from_secs(1),
             capacity_ns: 1_000_000_000,
+            functions: ChainConfig::default(),
         };
         let plan = Plan {
             workers,
@@ -75,8 +80,12 @@ impl Shape {
             workers_change,
             links_fail: seed.is_multiple_of(4),
             hosts_unknown: false,
+            functions: matches!(seed % 7, 1 | 4),
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         };
+        if shape.functions {
+            shape.plan.limits.functions = functions();
+        }
         shape.set_hosts_unknown(seed % 5 == 1 && !shape.links_fail);
         shape
     }
@@ -97,6 +106,17 @@ impl Shape {
     pub(crate) fn hold_may_fill(&self) -> bool {
         self.credit > self.plan.limits.hold
     }
+}
+
+/// A firewall that lets everything pass, and logs of connections that do not end by themselves.
+fn functions() -> ChainConfig {
+    let rule = "all: accept any".parse().expect("a rule");
+    let rules = Rules::new(vec![rule]).expect("one rule");
+    let firewall = firewall::Config { rules, ..firewall::Config::default() };
+    let timeouts = ids::Timeouts { udp: Duration::from_hours(1), ..ids::Timeouts::default() };
+    let ids = ids::Config { timeouts, ..ids::Config::default() };
+    let functions = vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids)];
+    ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions")
 }
 
 /// A host fails, or is asked for again, within the time of a schedule.

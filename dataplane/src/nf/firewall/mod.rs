@@ -118,6 +118,12 @@ impl Firewall {
         self.sources.remove(origin)
     }
 
+    /// Gives what is known of some source away.
+    pub fn next_source(&mut self) -> Option<(Origin, Source)> {
+        let origin = *self.sources().next()?.0;
+        Some((origin, self.remove_source(&origin)?))
+    }
+
     /// What was done altogether.
     pub fn totals(&self) -> &Totals {
         &self.totals

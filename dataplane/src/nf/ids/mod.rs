@@ -139,6 +139,16 @@ impl Ids {
         self.records.drain(..)
     }
 
+    /// Takes the oldest record.
+    pub fn next_record(&mut self) -> Option<Record> {
+        self.records.pop_front()
+    }
+
+    /// Records that wait to be taken.
+    pub fn waiting(&self) -> usize {
+        self.records.len()
+    }
+
     /// The figures over all flows.
     pub fn totals(&self) -> &Totals {
         &self.totals
@@ -162,6 +172,12 @@ impl Ids {
     /// Forgets a source, as another instance has it.
     pub fn remove_source(&mut self, id: &SourceId) -> Option<Source> {
         self.sources.remove(id)
+    }
+
+    /// Gives what is known of some source away.
+    pub fn next_source(&mut self) -> Option<(SourceId, Source)> {
+        let id = self.sources().next()?;
+        Some((id, self.remove_source(&id)?))
     }
 
     /// Takes in what another instance knows of a source.

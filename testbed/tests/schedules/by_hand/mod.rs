@@ -102,7 +102,9 @@ fn pass(splice: &mut Splice) -> usize {
     while let Some(item) = splice.take() {
         pieces += match &item {
             Item::Move(_, Message::Bucket(..) | Message::Unknown(_)) => 1,
-            Item::Move(_, Message::Flows(flows)) => flows.len(),
+            Item::Move(_, Message::Flows(flows)) => {
+                flows.iter().map(|flow| flow.entries.len()).sum()
+            }
             _ => 0,
         };
         splice.pass(item);

@@ -1,0 +1,327 @@
+//! The network functions of an instance, in the order in which packets pass them.
+
+use std::collections::VecDeque;
+
+use weir_state_transfer::merge::Replica;
+use weir_state_transfer::{Nanos, PortId};
+
+use super::connection::{self, TimeoutError};
+use super::firewall::{self, Firewall, Reason, Verdict};
+use super::ids::{self, Ids, Record, Timestamp};
+use crate::icmp_error::Kind;
+use crate::packet::{DropReason, Meta};
+
+/// Functions that an instance has at most.
+pub const FUNCTIONS_MAX: usize = 8;
+
+/// What the functions of every instance of a node are, and how they are set up.
+#[derive(Clone, Debug, Default)]
+pub struct ChainConfig {
+    functions: Vec<FunctionConfig>,
+    day: Timestamp,
+}
+
+/// One function, and how it is set up.
+#[derive(Clone, Debug)]
+pub enum FunctionConfig {
+    /// Which packets may pass, by the connections that they belong to.
+    Firewall(firewall::Config),
+    /// Logs of connections and of HTTP, scans of sources.
+    Ids(ids::Config),
+}
+
+/// The network functions of one instance: all that they have but what they know of single flows.
+#[derive(Debug, Default)]
+pub struct Chain {
+    functions: Vec<Function>,
+    replica: Option<Replica>,
+    day: Timestamp,
+    /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
+    inherited: VecDeque<Self>,
+}
+
+#[derive(Debug)]
+enum Function {
+    Firewall(Box<Firewall>),
+    Ids(Box<Ids>),
+}
+
+/// What one function knows of a flow, in both directions.
+#[derive(Debug)]
+pub enum FlowState {
+    /// The connection as the firewall tracks it.
+    Firewall(Option<connection::Connection>),
+    /// The connection as the intrusion detection sees it.
+    Ids(Option<ids::Connection>),
+}
+
+/// A packet that functions are shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    pub(crate) frame: &'a [u8],
+    pub(crate) meta: &'a Meta,
+    pub(crate) port: PortId,
+    pub(crate) now: Nanos,
+}
+
+/// A function has refused a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: DropReason,
+    /// What its sender is told.
+    pub(crate) answer: Option<Kind>,
+}
+
+/// Why functions can not be set up as asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// There are too many.
+    #[error("there are {0} network functions, and {FUNCTIONS_MAX} are the most")]
+    TooMany(usize),
+    /// A time-out of the firewall is not in its bounds.
+    #[error(transparent)]
+    Timeout(#[from] TimeoutError),
+}
+
+impl ChainConfig {
+    /// Functions in the order in which packets pass them; `day` is what the time of day is ahead of
+    /// the time of the packets.
+    ///
+    /// # Errors
+    /// When there are too many, or one can not be set up like that.
+    pub fn new(functions: Vec<FunctionConfig>, day: Timestamp) -> Result<Self, ChainError> {
+        if functions.len() > FUNCTIONS_MAX {
+            return Err(ChainError::TooMany(functions.len()));
+        }
+        for function in &functions {
+            match function {
+                FunctionConfig::Firewall(config) => config.tracking.timeouts.check()?,
+                FunctionConfig::Ids(_) => {}
+            }
+        }
+        Ok(Self { functions, day })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+}
+
+impl Chain {
+    /// The functions of an instance that counts as a replica.
+    pub fn new(config: &ChainConfig, replica: Replica) -> Self {
+        let make = |function: &FunctionConfig| match function {
+            FunctionConfig::Firewall(config) => {
+                let firewall = Firewall::new(config.clone(), replica);
+                Function::Firewall(Box::new(firewall.expect("its time-outs have been checked")))
+            }
+            FunctionConfig::Ids(config) => Function::Ids(Box::new(Ids::new(*config, replica))),
+        };
+        let functions = config.functions.iter().map(make).collect();
+        Self { functions, replica: Some(replica), day: config.day, inherited: VecDeque::new() }
+    }
+
+    /// Whether there are none: packets need not be shown.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// What the functions know of a flow that has not been seen.
+    pub(crate) fn unknown(&self) -> Box<[FlowState]> {
+        let unknown = |function: &Function| match function {
+            Function::Firewall(_) => FlowState::Firewall(None),
+            Function::Ids(_) => FlowState::Ids(None),
+        };
+        self.functions.iter().map(unknown).collect()
+    }
+
+    /// Shows a packet to each function until one refuses it. `states` is what they know of its
+    /// flow; without, there was no room for it: then a function that decides by it refuses.
+    ///
+    /// # Errors
+    /// Which function has refused the packet.
+    pub(crate) fn process(
+        &mut self,
+        states: Option<&mut [FlowState]>,
+        packet: Shown<'_>,
+    ) -> Result<(), Refused> {
+        let day = self.day;
+        let Some(states) = states else {
+            let decides = |function: &Function| matches!(function, Function::Firewall(_));
+            let refused = self.functions.iter().any(decides);
+            let full = Refused { reason: DropReason::FunctionFull, answer: None };
+            return if refused { Err(full) } else { Ok(()) };
+        };
+        for (function, state) in self.functions.iter_mut().zip(states) {
+            match (function, state) {
+                (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
+                    judge(firewall, connection, packet)?;
+                }
+                (Function::Ids(ids), FlowState::Ids(connection)) => {
+                    ids.packet(connection, packet.meta, packet.frame, at(day, packet.now));
+                }
+                (Function::Firewall(_) | Function::Ids(_), _) => {
+                    debug_assert!(false, "all instances of a node have the same functions");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what has been idle for too long in each function; whether nothing is left.
+    pub(crate) fn expire(&mut self, states: &mut [FlowState], now: Nanos) -> bool {
+        let day = self.day;
+        for (function, state) in self.functions.iter_mut().zip(states.iter_mut()) {
+            match (function, state) {
+                (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
+                    firewall.end_if_over(connection, now);
+                }
+                (Function::Ids(ids), FlowState::Ids(connection)) => {
+                    ids.expire(connection, at(day, now));
+                }
+                (Function::Firewall(_) | Function::Ids(_), _) => {}
+            }
+        }
+        states.iter().all(FlowState::is_unknown)
+    }
+
+    /// Ends what is known of a flow, as when the node stops, with the records of its end.
+    pub(crate) fn end(&mut self, states: &mut [FlowState]) {
+        for (function, state) in self.functions.iter_mut().zip(states) {
+            if let (Function::Ids(ids), FlowState::Ids(connection)) = (function, state) {
+                ids.end(connection);
+            }
+        }
+    }
+
+    /// Takes over what the functions of an instance that is gone knew of more than one flow, as
+    /// the sweeps go on.
+    pub(crate) fn inherit(&mut self, gone: Self) {
+        self.inherited.push_back(gone);
+    }
+
+    /// Takes over what is inherited, and looks for sources that may be forgotten: a bounded number
+    /// of them in each function.
+    pub(crate) fn sweep(&mut self, sources: usize, now: Nanos) {
+        if let Some(gone) = self.inherited.front_mut() {
+            let mut left = false;
+            for (function, gone) in self.functions.iter_mut().zip(&mut gone.functions) {
+                left |= function.take_over(gone, sources);
+            }
+            if !left {
+                self.end_inheritance();
+            }
+        }
+        for function in &mut self.functions {
+            match function {
+                Function::Firewall(firewall) => firewall.sweep_sources(sources, now),
+                Function::Ids(_) => {}
+            }
+        }
+    }
+
+    /// Whether there are records to be taken.
+    pub(crate) fn has_records(&self) -> bool {
+        self.functions.iter().any(|function| match function {
+            Function::Ids(ids) => ids.waiting() > 0,
+            Function::Firewall(_) => false,
+        })
+    }
+
+    /// Takes the oldest records, so many at most.
+    pub(crate) fn take_records(&mut self, most: usize) -> Vec<Record> {
+        let mut records = Vec::new();
+        for function in &mut self.functions {
+            match function {
+                Function::Ids(ids) => {
+                    let next = std::iter::from_fn(|| ids.next_record());
+                    records.extend(next.take(most - records.len()));
+                }
+                Function::Firewall(_) => {}
+            }
+        }
+        records
+    }
+
+    /// All that one instance knew has been taken over, but for its totals.
+    fn end_inheritance(&mut self) {
+        let Some(mut gone) = self.inherited.pop_front() else { return };
+        for (function, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
+            function.join_totals(gone_function, gone.replica);
+        }
+        self.inherited.append(&mut gone.inherited);
+    }
+}
+
+impl Function {
+    /// Takes over some of what another knows of sources; whether there is more.
+    fn take_over(&mut self, gone: &mut Self, sources: usize) -> bool {
+        for _ in 0..sources {
+            let more = match (&mut *self, &mut *gone) {
+                (Self::Firewall(here), Self::Firewall(gone)) => match gone.next_source() {
+                    Some((origin, source)) => {
+                        // Where there is no room it is as if the source had been forgotten.
+                        let _ = here.join_source(origin, &source);
+                        true
+                    }
+                    None => false,
+                },
+                (Self::Ids(here), Self::Ids(gone)) => match gone.next_source() {
+                    Some((id, source)) => {
+                        here.join_source(id, &source);
+                        true
+                    }
+                    None => false,
+                },
+                (Self::Firewall(_) | Self::Ids(_), _) => false,
+            };
+            if !more {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn join_totals(&mut self, gone: &Self, ended: Option<Replica>) {
+        match (self, gone) {
+            (Self::Firewall(here), Self::Firewall(gone)) => {
+                here.join_totals(gone.totals());
+                ended.into_iter().for_each(|ended| here.take_over(ended));
+            }
+            (Self::Ids(here), Self::Ids(gone)) => here.join_totals(gone.totals()),
+            (Self::Firewall(_) | Self::Ids(_), _) => {}
+        }
+    }
+}
+
+impl FlowState {
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Firewall(connection) => connection.is_none(),
+            Self::Ids(connection) => connection.is_none(),
+        }
+    }
+}
+
+fn judge(
+    firewall: &mut Firewall,
+    connection: &mut Option<connection::Connection>,
+    packet: Shown<'_>,
+) -> Result<(), Refused> {
+    let Shown { frame, meta, port, now } = packet;
+    match firewall.judge(&connection::Packet::new(frame, meta, port), connection, now) {
+        Verdict::Accept => Ok(()),
+        Verdict::Drop(reason) => Err(Refused {
+            reason: DropReason::Firewall,
+            answer: (reason == Reason::RuleReject).then_some(Kind::Prohibited),
+        }),
+    }
+}
+
+/// The time of day at a time of the packets.
+fn at(day: Timestamp, now: Nanos) -> Timestamp {
+    Timestamp(day.0.saturating_add(now.0))
+}

@@ -1,0 +1,43 @@
+//! What a worker does for the network functions of its instances besides showing them packets: it
+//! passes on their records, and ends what they know of flows when the node stops.
+
+use super::{Event, Forwarder, Instances};
+
+/// Records passed on in one poll round, at most.
+const RECORDS: usize = 64;
+/// Flows ended in one poll round, at most.
+const ENDED: usize = 64;
+
+/// What is in progress.
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    ending: bool,
+}
+
+impl Functions {
+    /// Ends all that is known of flows, in pieces.
+    pub(super) fn end_flows(&mut self) {
+        self.ending = true;
+    }
+
+    /// A bounded piece; whether there is more to do at once. Records wait at their functions, in
+    /// their bounds, while the node is behind with events.
+    pub(super) fn step(&mut self, instances: &mut Instances, forwarder: &mut Forwarder) -> bool {
+        for instance in instances.iter_mut().filter(|instance| !instance.chain.is_empty()) {
+            if instance.chain.has_records() && !forwarder.events_wait() {
+                let records = instance.chain.take_records(RECORDS);
+                forwarder.tell(Event::Records(instance.id, records));
+            }
+        }
+        if !self.ending || forwarder.events_wait() {
+            return self.ending;
+        }
+        let ended =
+            instances.iter_mut().fold(true, |all, instance| instance.end_flows(ENDED) && all);
+        if ended {
+            self.ending = false;
+            forwarder.tell(Event::FlowsEnded);
+        }
+        self.ending
+    }
+}

@@ -4,9 +4,12 @@
 //! replica: instance 4 | incarnation 8
 //! stamp:   time 8 | count 4 | replica
 //! counter: parts 4 | for each: replica, counted 8 | retired 4 | for each: replica
+//! gauge:   up counter | down counter
+//! average: sum counter | count counter
+//! distinct: registers 1,024
 //! ```
 
-use super::{Average, Counter, Gauge, Replica, Stamp};
+use super::{Average, Counter, Distinct, Gauge, Replica, Stamp};
 use crate::time::Nanos;
 use crate::wire::{Reader, WireError, Writer};
 
@@ -106,6 +109,22 @@ impl Average {
     /// As those of [`Counter::take`].
     pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { sum: Counter::take(reader)?, count: Counter::take(reader)? })
+    }
+}
+
+impl Distinct {
+    /// Appends the estimate.
+    pub fn put(&self, out: &mut Writer) {
+        out.raw(self.registers());
+    }
+
+    /// Takes an estimate off the front of bytes.
+    ///
+    /// # Errors
+    /// When they are cut off, or a register has a value that it can not have.
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let bad = WireError::BadField { what: "number of different things" };
+        Self::from_registers(&reader.array()?).ok_or(bad)
     }
 }
 

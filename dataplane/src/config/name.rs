@@ -8,6 +8,9 @@ use std::str::FromStr;
 pub struct Name(Box<str>);
 
 impl Name {
+    /// Bytes at most.
+    pub const LENGTH_MAX: usize = 63;
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -21,7 +24,7 @@ impl FromStr for Name {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
         let bytes = text.as_bytes();
-        let good = bytes.len() <= 63
+        let good = bytes.len() <= Self::LENGTH_MAX
             && bytes.iter().all(|byte| allowed(*byte))
             && edge(bytes.first())
             && edge(bytes.last());

@@ -4,7 +4,6 @@ mod chain;
 pub mod connection;
 pub mod firewall;
 pub mod ids;
-pub mod wire;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags};
-use weir_dataplane::nf::connection::both_ways;
 use weir_state_transfer::{FlowKey, ServiceId, protocol};
 use weir_testbed::namespace::Namespace;
 use weir_testbed::packet_socket::{Burst, PacketSocket, arriving};
@@ -148,7 +147,7 @@ fn tcp_entry(line: &str) -> Option<(FlowKey, Duration)> {
     let port = |name| value(name)?.parse::<u16>().ok();
     let ports = (port("sport=")?, port("dport=")?);
     let key = FlowKey::new(address("src=")?, address("dst=")?, ports, protocol::TCP, ServiceId(0))?;
-    Some((both_ways(&key), Duration::from_secs(left)))
+    Some((key.both_ways(), Duration::from_secs(left)))
 }
 
 /// Whether the kernel has made one frame of the other: behind addresses, DSCP, TTL and checksum

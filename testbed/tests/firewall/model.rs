@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use weir_dataplane::nf::connection::{
-    Connection, Packet, SCHEMA, Settings, TcpTimeouts, Tracked, both_ways,
-};
+use weir_dataplane::nf::connection::{Connection, Packet, SCHEMA, Settings, TcpTimeouts, Tracked};
 use weir_dataplane::packet::{Flags, Meta, Parsed, parse};
 use weir_state_transfer::{FlowKey, Nanos, PortId, ServiceId, protocol};
 
@@ -58,7 +56,7 @@ impl Model {
     /// What the packet in a frame is here. The connection is encoded and decoded behind it.
     pub(crate) fn see(&mut self, frame: &[u8], meta: &Meta) -> Answer {
         let packet = Packet::new(frame, meta, PortId(0));
-        let key = both_ways(&meta.key);
+        let key = meta.key.both_ways();
         let (tracked, connection) = match self.connections.remove(&key) {
             None => match Connection::open(&packet, NOW, &self.settings) {
                 Ok(opened) => (Tracked::New, opened),
@@ -72,8 +70,7 @@ impl Model {
                 (tracked, known)
             }
         };
-        let mut bytes = Vec::new();
-        connection.encode(NOW, &mut bytes);
+        let bytes = connection.encode(NOW);
         let connection = Connection::decode(SCHEMA, &bytes, NOW).unwrap();
         if !connection.is_over(NOW) {
             self.connections.insert(key, connection);
@@ -158,7 +155,7 @@ pub(crate) fn fit_for_both(frame: &[u8]) -> Option<(Vec<u8>, Meta)> {
 
 /// The flow of a packet, the same for both directions.
 pub(crate) fn flow(meta: &Meta) -> String {
-    both_ways(&meta.key).to_string()
+    meta.key.both_ways().to_string()
 }
 
 /// A packet in a line.

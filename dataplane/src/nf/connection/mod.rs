@@ -214,8 +214,3 @@ impl Direction {
         }
     }
 }
-
-/// The key under which the connection of a flow is found, the same for both directions.
-pub fn both_ways(key: &FlowKey) -> FlowKey {
-    (*key).min(key.reversed())
-}

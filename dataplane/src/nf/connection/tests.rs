@@ -35,7 +35,7 @@ impl Table {
     }
 
     fn track(&mut self, packet: &Packet<'_>, now: Nanos) -> Tracked {
-        let key = both_ways(packet.key());
+        let key = packet.key().both_ways();
         self.connections.retain(|_, known| !known.is_over(now));
         let Some(known) = self.connections.get_mut(&key) else {
             return match Connection::open(packet, now, &self.settings) {

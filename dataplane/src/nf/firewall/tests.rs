@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use weir_state_transfer::FlowKey;
+use weir_state_transfer::chunk::BodyError;
 
 use super::*;
 use crate::nf::connection::tests::{CAPTURES, capture, with_packet};
-use crate::nf::connection::{Invalid, SCHEMA, both_ways};
-use crate::nf::wire::DecodeError;
+use crate::nf::connection::{Invalid, SCHEMA};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 
 const NOW: Nanos = Nanos(1_000);
@@ -43,7 +43,7 @@ impl Instance {
     /// The verdict on the packet in a frame; none when there is no packet in it.
     fn judge(&mut self, frame: &[u8], now: Nanos) -> Option<Verdict> {
         with_packet(frame, |packet| {
-            let connection = self.connections.entry(both_ways(packet.key())).or_default();
+            let connection = self.connections.entry(packet.key().both_ways()).or_default();
             self.firewall.judge(packet, connection, now)
         })
     }
@@ -179,20 +179,17 @@ fn a_source_that_was_forgotten_does_not_hide_what_it_does_next_behind_an_old_cop
 /// Gives the other instance the connection of a flow, and both what the other knows of sources
 /// and totals: all as bytes.
 fn hand_over(from: &mut Instance, to: &mut Instance, key: &FlowKey, now: Nanos) {
-    let mut bytes = Vec::new();
     if let Some(connection) = from.connections.remove(key).flatten() {
-        connection.encode(now, &mut bytes);
+        let bytes = connection.encode(now);
         let arrived = Connection::decode(SCHEMA, &bytes, now).expect("its own bytes");
         to.connections.insert(*key, Some(arrived));
     }
     for (origin, source) in from.firewall.sources() {
-        bytes.clear();
-        source.encode(now, &mut bytes);
-        let arrived = Source::decode(SOURCE_SCHEMA, &bytes, now).expect("its own bytes");
+        let arrived =
+            Source::decode(SOURCE_SCHEMA, &source.encode(now), now).expect("its own bytes");
         assert!(to.firewall.join_source(*origin, &arrived));
     }
-    bytes.clear();
-    from.firewall.totals().encode(&mut bytes);
+    let bytes = from.firewall.totals().encode();
     let arrived = Totals::decode(TOTALS_SCHEMA, &bytes).expect("its own bytes");
     to.firewall.join_totals(&arrived);
 }
@@ -213,7 +210,7 @@ fn compare(name: &str, frames: &[(Nanos, Vec<u8>)], config: &Config) -> HashMap<
         let (here, there) = if number % 2 == 0 { (one, two) } else { (two, one) };
         let expected = alone.judge(frame, *now);
         assert_eq!(here.judge(frame, *now), expected, "{name}, packet {number}");
-        let key = with_packet(frame, |packet| both_ways(packet.key()));
+        let key = with_packet(frame, |packet| packet.key().both_ways());
         if let Some((key, verdict)) = key.zip(expected) {
             hand_over(here, there, &key, *now);
             *seen.entry(verdict).or_default() += 1;
@@ -227,7 +224,7 @@ fn compare(name: &str, frames: &[(Nanos, Vec<u8>)], config: &Config) -> HashMap<
         }
     }
     let [one, two] = &mut pair;
-    let key = both_ways(&FlowKey::v4(HOST_A, HOST_B, (0, 0), 0, Default::default()));
+    let key = FlowKey::v4(HOST_A, HOST_B, (0, 0), 0, Default::default()).both_ways();
     hand_over(one, two, &key, Nanos(u64::MAX));
     hand_over(two, one, &key, Nanos(u64::MAX));
     assert_eq!(counts(&one.firewall), counts(&alone.firewall), "{name}");
@@ -286,9 +283,7 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
         instance.judge(&udp(HOST_A, HOST_B, (port, 80)), NOW);
     }
     let (_, source) = instance.firewall.sources().next().expect("one");
-    let (mut of_source, mut of_totals) = (Vec::new(), Vec::new());
-    source.encode(NOW, &mut of_source);
-    instance.firewall.totals().encode(&mut of_totals);
+    let (of_source, of_totals) = (source.encode(NOW), instance.firewall.totals().encode());
     let mut refused = 0;
     for _ in 0..40_000 {
         let (mut source, mut totals) = (of_source.clone(), of_totals.clone());
@@ -311,5 +306,5 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
     assert!(refused > 1_000, "{refused}");
     let found = SOURCE_SCHEMA;
     let error = Totals::decode(found, &of_totals).expect_err("another schema");
-    assert_eq!(error, DecodeError::UnknownSchema { found, known: TOTALS_SCHEMA });
+    assert_eq!(error, BodyError::UnknownSchema { found, known: TOTALS_SCHEMA });
 }

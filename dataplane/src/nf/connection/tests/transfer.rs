@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use weir_state_transfer::chunk::{BodyError, Schema};
+use weir_state_transfer::wire::WireError;
+
 use super::*;
-use crate::nf::wire::DecodeError;
 
 /// By how much the clock of the other process is ahead.
 const AHEAD: Duration = Duration::from_secs(12_345);
@@ -21,8 +23,7 @@ impl Wanderer {
         self.ahead = !self.ahead;
         let there = if self.ahead { now + AHEAD } else { now };
         for connection in self.table.connections.values_mut() {
-            let mut bytes = Vec::new();
-            connection.encode(here, &mut bytes);
+            let bytes = connection.encode(here);
             assert!(bytes.len() <= BODY_MAX);
             if !connection.is_over(here) {
                 assert_eq!(Connection::decode(SCHEMA, &bytes, here).as_ref(), Ok(&*connection));
@@ -141,17 +142,14 @@ fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
     let now = Nanos(u64::MAX / 2);
     for connection in connections() {
         for _ in 0..2_000 {
-            let mut bytes = Vec::new();
-            connection.encode(connection.deadline - Duration::from_secs(1), &mut bytes);
+            let mut bytes = connection.encode(connection.deadline - Duration::from_secs(1));
             for _ in 0..rng.u8(1..4) {
                 let place = rng.usize(..bytes.len());
                 bytes[place] = rng.u8(..);
             }
             match Connection::decode(SCHEMA, &bytes, now) {
                 Ok(mut decoded) => {
-                    let mut again = Vec::new();
-                    decoded.encode(now, &mut again);
-                    assert_eq!(again, bytes, "seed {seed}");
+                    assert_eq!(decoded.encode(now), bytes, "seed {seed}");
                     // Whatever it says, it can be gone on with.
                     let frame = Tcp4 { seq: rng.u32(..), ack: rng.u32(..), ..TCP }.frame();
                     if decoded.key().protocol() == protocol::TCP {
@@ -174,18 +172,17 @@ fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
 #[test]
 fn what_is_cut_off_too_long_or_of_another_schema_is_named() {
     let connection = &connections()[0];
-    let mut bytes = Vec::new();
-    connection.encode(Nanos(0), &mut bytes);
+    let bytes = connection.encode(Nanos(0));
     for length in 0..bytes.len() {
         let error = Connection::decode(SCHEMA, &bytes[..length], Nanos(0));
-        assert_eq!(error, Err(DecodeError::Truncated { length }));
+        assert_eq!(error, Err(WireError::Cut.into()), "{length} bytes");
     }
     let longer = [&bytes[..], &[0, 0]].concat();
     let error = Connection::decode(SCHEMA, &longer, Nanos(0));
-    assert_eq!(error, Err(DecodeError::TooLong { excess: 2 }));
-    let found = weir_state_transfer::chunk::Schema { revision: SCHEMA.revision + 1, ..SCHEMA };
+    assert_eq!(error, Err(WireError::TooLong { excess: 2 }.into()));
+    let found = Schema { revision: SCHEMA.revision + 1, ..SCHEMA };
     let error = Connection::decode(found, &bytes, Nanos(0));
-    assert_eq!(error, Err(DecodeError::UnknownSchema { found, known: SCHEMA }));
+    assert_eq!(error, Err(BodyError::UnknownSchema { found, known: SCHEMA }));
 }
 
 #[test]
@@ -193,8 +190,7 @@ fn what_is_left_of_the_time_travels_and_not_when_it_ends() {
     let mut table = Table::new(Settings::default());
     table.see(&Tcp4 { flags: "S", ..TCP }.frame(), Nanos(5));
     let connection = table.connections.values().next().expect("one");
-    let mut bytes = Vec::new();
-    connection.encode(Nanos(5) + Duration::from_secs(100), &mut bytes);
+    let bytes = connection.encode(Nanos(5) + Duration::from_secs(100));
     let there = Connection::decode(SCHEMA, &bytes, Nanos(0)).expect("its own bytes");
     assert_eq!(there.deadline(), Nanos(0) + Duration::from_secs(20));
 }

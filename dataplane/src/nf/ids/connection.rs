@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use weir_state_transfer::chunk::Schema;
-use weir_state_transfer::{FlowKey, ServiceId, protocol};
+use weir_state_transfer::FlowKey;
+use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
 
-use super::codec::{BodyError, Reader, Writer, nanos};
 use super::config::Timeouts;
 use super::history::History;
 use super::http::Transaction;
@@ -17,6 +17,8 @@ use super::tcp::{Findings, Tcp};
 
 /// What an encoded connection is.
 pub const SCHEMA: Schema = Schema { kind: 0x1d01, revision: 1 };
+/// For how long no packet has come, at most: more than any time-out.
+const IDLE_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// All that is known of a connection.
 ///
@@ -93,13 +95,6 @@ impl Connection {
     /// How long the connection still lives if no packet comes.
     pub fn time_left(&self, timeouts: &Timeouts, now: Timestamp) -> Duration {
         self.timeout(timeouts).saturating_sub(now.since(self.active))
-    }
-
-    /// Says how long the connection still lives if no packet comes: clocks differ, so that this
-    /// is said by the one that takes it over.
-    pub fn set_time_left(&mut self, timeouts: &Timeouts, now: Timestamp, left: Duration) {
-        let idle = nanos(self.timeout(timeouts).saturating_sub(left));
-        self.active = Timestamp(now.0.saturating_sub(idle));
     }
 
     fn timeout(&self, timeouts: &Timeouts) -> Duration {
@@ -220,77 +215,57 @@ impl Connection {
 
 /// As bytes.
 impl Connection {
-    /// The connection as bytes, a few hundred kilobytes at most.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(SCHEMA);
-        put_key(&mut out, &self.key);
-        out.u64(self.start.0);
-        out.u64(self.last.0);
-        out.u64(self.active.0);
-        for counts in [&self.packets, &self.ip_bytes, &self.bytes] {
-            Side::BOTH.into_iter().for_each(|side| out.u64(counts[side]));
-        }
-        self.history.encode(&mut out);
-        self.notes.encode(&mut out);
-        match &self.kind {
-            Kind::Tcp(tcp) => {
-                out.u8(1);
-                tcp.encode(&mut out);
+    /// The connection, as it is now, as bytes: a few hundred kilobytes at most. How long no packet
+    /// has come travels, not when the last one came, as clocks differ.
+    pub fn encode(&self, now: Timestamp) -> Vec<u8> {
+        Writer::bytes_of(|out| {
+            out.flow_key(&self.key);
+            out.u64(self.start.0);
+            out.u64(self.last.0);
+            out.duration(now.since(self.active).min(IDLE_MAX));
+            for counts in [&self.packets, &self.ip_bytes, &self.bytes] {
+                Side::BOTH.into_iter().for_each(|side| out.u64(counts[side]));
             }
-            Kind::Udp => out.u8(2),
-            Kind::Icmp(kind, code) => out.raw(&[3, *kind, *code]),
-            Kind::Other => out.u8(4),
-        }
-        out.finish()
+            self.history.put(out);
+            self.notes.put(out);
+            match &self.kind {
+                Kind::Tcp(tcp) => {
+                    out.u8(1);
+                    tcp.put(out);
+                }
+                Kind::Udp => out.u8(2),
+                Kind::Icmp(kind, code) => out.raw(&[3, *kind, *code]),
+                Kind::Other => out.u8(4),
+            }
+        })
     }
 
-    /// The connection that bytes are. Nothing is taken in of bytes that are none.
+    /// The connection that bytes of a schema are. Nothing is taken in of bytes that are none.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
-        let mut reader = Reader::new(bytes, SCHEMA)?;
-        let key = take_key(&mut reader)?;
-        let mut time = || reader.u64().map(Timestamp);
-        let (start, last, active) = (time()?, time()?, time()?);
-        let mut counts = || Ok(Both { orig: reader.u64()?, resp: reader.u64()? });
-        let (packets, ip_bytes, bytes) = (counts()?, counts()?, counts()?);
-        let history = History::decode(&mut reader)?;
-        let notes = Notes::decode(&mut reader)?;
-        let kind = match reader.u8()? {
-            1 => Kind::Tcp(Box::new(Tcp::decode(&mut reader)?)),
-            2 => Kind::Udp,
-            3 => Kind::Icmp(reader.u8()?, reader.u8()?),
-            4 => Kind::Other,
-            _ => return Err(BodyError::BadField { what: "kind of connection" }),
-        };
-        reader.finish()?;
-        Ok(Self { key, start, last, active, packets, ip_bytes, bytes, history, notes, kind })
+    pub fn decode(schema: Schema, bytes: &[u8], now: Timestamp) -> Result<Self, BodyError> {
+        decode_body(schema, SCHEMA, bytes, |reader| take(reader, now))
     }
 }
 
-fn put_key(out: &mut Writer, key: &FlowKey) {
-    out.bool(key.is_v4());
-    out.raw(key.src_octets());
-    out.raw(key.dst_octets());
-    out.u16(key.src_port());
-    out.u16(key.dst_port());
-    out.u8(key.protocol());
-    out.u16(key.service().0);
-}
-
-fn take_key(reader: &mut Reader<'_>) -> Result<FlowKey, BodyError> {
-    let is_v4 = reader.bool("family")?;
-    let ends = [reader.array::<16>()?, reader.array::<16>()?].map(std::net::Ipv6Addr::from);
-    let ports = (reader.u16()?, reader.u16()?);
-    let (protocol, service) = (reader.u8()?, ServiceId(reader.u16()?));
-    if ports != (0, 0) && !protocol::has_ports(protocol) {
-        return Err(BodyError::BadField { what: "port" });
+fn take(reader: &mut Reader<'_>, now: Timestamp) -> Result<Connection, WireError> {
+    let key = reader.flow_key()?;
+    let (start, last) = (Timestamp(reader.u64()?), Timestamp(reader.u64()?));
+    let idle = reader.duration()?;
+    if idle > IDLE_MAX {
+        return Err(WireError::BadField { what: "idle time" });
     }
-    if !is_v4 {
-        return Ok(FlowKey::v6(ends[0], ends[1], ports, protocol, service));
-    }
-    let bad = BodyError::BadField { what: "IPv4 address" };
-    let [src, dst] = ends.map(|end| end.to_ipv4_mapped().ok_or(bad.clone()));
-    Ok(FlowKey::v4(src?, dst?, ports, protocol, service))
+    let mut counts = || Ok(Both { orig: reader.u64()?, resp: reader.u64()? });
+    let (packets, ip_bytes, bytes) = (counts()?, counts()?, counts()?);
+    let (history, notes) = (History::take(reader)?, Notes::take(reader)?);
+    let kind = match reader.u8()? {
+        1 => Kind::Tcp(Box::new(Tcp::take(reader)?)),
+        2 => Kind::Udp,
+        3 => Kind::Icmp(reader.u8()?, reader.u8()?),
+        4 => Kind::Other,
+        _ => return Err(WireError::BadField { what: "kind of connection" }),
+    };
+    let active = now.before(idle);
+    Ok(Connection { key, start, last, active, packets, ip_bytes, bytes, history, notes, kind })
 }

@@ -2,8 +2,9 @@
 
 use md5::digest::common::hazmat::SerializableState;
 use md5::{Digest as _, Md5};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
 
-use super::codec::{BodyError, COUNT_MAX, Reader, Writer};
+use super::codec::{COUNT_MAX, take_count};
 
 /// A digest.
 pub type Digest = [u8; 16];
@@ -63,7 +64,7 @@ impl Body {
         self.length = self.length.saturating_add(length).min(COUNT_MAX);
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         out.u64(self.length);
         match &self.state {
             State::Empty => out.u8(0),
@@ -79,14 +80,14 @@ impl Body {
         }
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
-        let bad = BodyError::BadField { what: "digest of a body" };
-        let length = reader.count("length of a body")?;
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let bad = WireError::BadField { what: "digest of a body" };
+        let length = take_count(reader, "length of a body")?;
         let state = match reader.u8()? {
             0 => State::Empty,
             1 => {
                 let bytes = reader.bytes("bytes of digest", 256)?;
-                let bytes = bytes.try_into().map_err(|_| bad.clone())?;
+                let bytes = bytes.try_into().map_err(|_| bad)?;
                 State::Running(Box::new(Md5::deserialize(bytes).map_err(|_| bad)?))
             }
             2 => State::Done(reader.array()?),

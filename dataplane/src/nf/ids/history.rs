@@ -1,6 +1,7 @@
 //! The history of a connection as a string of letters, as Zeek writes it in conn.log.
 
-use super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
 use super::packet::Segment;
 use super::side::{Both, Side};
 
@@ -126,7 +127,7 @@ impl History {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         out.bytes(&self.letters);
         for side in Side::BOTH {
             let End { once, counts, last } = &self.ends[side];
@@ -136,14 +137,14 @@ impl History {
         }
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let letters = reader.bytes("letters of history", LETTERS_MAX)?;
         let known = |letter: &u8| {
             let letter = letter.to_ascii_lowercase();
             letter == b'^' || [&ONCE[..], &COUNTED, &NUMBERED].concat().contains(&letter)
         };
         if !letters.iter().all(known) {
-            return Err(BodyError::BadField { what: "history" });
+            return Err(WireError::BadField { what: "history" });
         }
         let mut history = Self { letters: letters.to_vec(), ends: Both::default() };
         for side in Side::BOTH {

@@ -33,7 +33,6 @@ use http::Transaction;
 use packet::Packet;
 use scan::{Attempt, Full, Sources};
 
-pub use codec::BodyError;
 pub use config::{Config, ScanConfig, Timeouts};
 pub use connection::{Connection, SCHEMA};
 pub use digest::Digest;

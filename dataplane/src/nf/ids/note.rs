@@ -1,6 +1,6 @@
 //! What is remarkable about a connection or an HTTP message, by name.
 
-use super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 /// Declares the notes with their names in the logs.
 macro_rules! notes {
@@ -97,16 +97,16 @@ impl Notes {
         Note::ALL.iter().copied().filter(move |note| self.has(*note))
     }
 
-    pub(super) fn encode(self, out: &mut Writer) {
+    pub(super) fn put(self, out: &mut Writer) {
         out.u32(self.0);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let bits = reader.u32()?;
         if bits >> Note::ALL.len() == 0 {
             Ok(Self(bits))
         } else {
-            Err(BodyError::BadField { what: "set of notes" })
+            Err(WireError::BadField { what: "set of notes" })
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::codec::{BodyError, COUNT_MAX, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
+use super::codec::{COUNT_MAX, take_count};
 use super::note::{Note, Notes};
 
 /// Bytes out of order that are kept at most.
@@ -217,40 +219,39 @@ impl Reassembly {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         let Self { next, seen, segments, buffered: _, missed, fin, ended } = self;
         [*next, *seen, *missed].into_iter().for_each(|count| out.u64(count));
         out.option(*fin, Writer::u64);
         out.bool(*ended);
-        out.u32(segments.len() as u32);
-        for (offset, bytes) in segments {
+        out.list(segments.iter(), |out, (offset, bytes)| {
             out.u64(*offset);
             out.bytes(bytes);
-        }
+        });
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
-        let next = reader.count("offset")?;
-        let seen = reader.count("offset")?;
-        let missed = reader.count("count of missed bytes")?;
-        let fin = reader.option("end of the stream", |reader| reader.count("offset"))?;
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let next = take_count(reader, "offset")?;
+        let seen = take_count(reader, "offset")?;
+        let missed = take_count(reader, "number of missed bytes")?;
+        let fin = reader.option("end of the stream", |reader| take_count(reader, "offset"))?;
         let ended = reader.bool("end of the stream")?;
         let mut stream = Self { next, seen, missed, fin, ended, ..Self::default() };
         let mut free = next;
         for _ in 0..reader.number("segments", SEGMENTS_MAX)? {
-            let offset = reader.count("offset")?;
+            let offset = take_count(reader, "offset")?;
             let room = BUFFERED_MAX - stream.buffered;
             let bytes = reader.bytes("bytes out of order", room)?;
             // The first is not next, or it would have been delivered.
             if offset < free || offset == next || bytes.is_empty() {
-                return Err(BodyError::BadField { what: "segment" });
+                return Err(WireError::BadField { what: "segment" });
             }
             free = offset + bytes.len() as u64;
             stream.buffered += bytes.len();
             stream.segments.insert(offset, bytes.to_vec());
         }
         if seen < free.max(next) || seen > COUNT_MAX {
-            return Err(BodyError::BadField { what: "offset" });
+            return Err(WireError::BadField { what: "offset" });
         }
         Ok(stream)
     }

@@ -22,6 +22,16 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// So much time earlier.
+    pub(super) fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(time)))
+    }
+}
+
+/// Nanoseconds of a time that is not for ever.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The name of a connection: the same whoever makes it, as it follows from the flow and its start.

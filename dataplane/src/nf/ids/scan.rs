@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
-use weir_state_transfer::chunk::Schema;
-use weir_state_transfer::merge::{Counter, Distinct, Join, REGISTERS, Replica};
+use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
+use weir_state_transfer::merge::{Counter, Distinct, Join, Replica};
+use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowId, ServiceId};
 
-use super::codec::{BodyError, Reader, Writer, nanos};
 use super::config::ScanConfig;
-use super::record::{ScanRecord, Timestamp};
-use super::totals::{decode_counter, encode_counter};
+use super::record::{ScanRecord, Timestamp, nanos};
 
 /// What an encoded source is.
 pub const SOURCE_SCHEMA: Schema = Schema { kind: 0x1d02, revision: 1 };
@@ -84,32 +83,29 @@ impl Source {
 
     /// The source as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(SOURCE_SCHEMA);
-        out.u64(self.window);
-        out.raw(self.distinct.registers());
-        encode_counter(&self.attempts, &mut out);
-        out.u64(self.last.0);
-        out.bool(self.told);
-        out.finish()
+        Writer::bytes_of(|out| {
+            out.u64(self.window);
+            self.distinct.put(out);
+            self.attempts.put(out);
+            out.u64(self.last.0);
+            out.bool(self.told);
+        })
     }
 
-    /// The source that bytes are.
+    /// The source that bytes of a schema are.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
-        let mut reader = Reader::new(bytes, SOURCE_SCHEMA)?;
-        let window = reader.u64()?;
-        let distinct = Distinct::from_registers(&reader.array::<REGISTERS>()?);
-        let source = Self {
-            window,
-            distinct: distinct.ok_or(BodyError::BadField { what: "number of destinations" })?,
-            attempts: decode_counter(&mut reader)?,
-            last: Timestamp(reader.u64()?),
-            told: reader.bool("mark of a record")?,
-        };
-        reader.finish()?;
-        Ok(source)
+    pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
+        decode_body(schema, SOURCE_SCHEMA, bytes, |reader| {
+            Ok(Self {
+                window: reader.u64()?,
+                distinct: Distinct::take(reader)?,
+                attempts: Counter::take(reader)?,
+                last: Timestamp(reader.u64()?),
+                told: reader.bool("mark of a record")?,
+            })
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A TCP connection: the state of its ends, their streams, and what is read in these.
 
-use super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
 use super::history::History;
 use super::http::{Http, Transaction};
 use super::note::Notes;
@@ -105,7 +106,7 @@ impl Tcp {
     pub(super) fn close(&mut self, to: &mut Findings<'_>) {
         for side in Side::BOTH {
             let Self { ends, http } = self;
-            ends[side].stream.close(&mut |piece| http.take(side, piece, to.now, to.done));
+            ends[side].stream.close(&mut |piece| http.read(side, piece, to.now, to.done));
         }
         self.http.close(to.done);
     }
@@ -220,7 +221,7 @@ impl Tcp {
         else {
             return;
         };
-        let deliver = &mut |piece: Piece<'_>| http.take(of, piece, to.now, to.done);
+        let deliver = &mut |piece: Piece<'_>| http.read(of, piece, to.now, to.done);
         let told = end.stream.acknowledged(offset, to.notes, deliver);
         // What is acknowledged at the very end, it may be without reason, is no gap worth telling.
         if told.gap && !segment.fin() {
@@ -232,7 +233,7 @@ impl Tcp {
         let Self { ends, http } = self;
         let end = &mut ends[from];
         let Some(offset) = end.offset(segment.data_seq()) else { return };
-        let deliver = &mut |piece: Piece<'_>| http.take(from, piece, to.now, to.done);
+        let deliver = &mut |piece: Piece<'_>| http.read(from, piece, to.now, to.done);
         // What was sent before the first byte that is known can not be put in order.
         let before = usize::try_from(offset.min(0).unsigned_abs()).unwrap_or(usize::MAX);
         let from_base = offset.max(0).unsigned_abs();
@@ -250,28 +251,28 @@ impl Tcp {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         for side in Side::BOTH {
             let End { state, base, stream } = &self.ends[side];
             let state = State::ALL.iter().position(|known| known == state);
             out.u8(state.unwrap_or_default() as u8);
             out.option(*base, Writer::u32);
-            stream.encode(out);
+            stream.put(out);
         }
-        self.http.encode(out);
+        self.http.put(out);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let mut tcp = Self::default();
         for side in Side::BOTH {
             let state = State::ALL.get(usize::from(reader.u8()?));
             tcp.ends[side] = End {
-                state: *state.ok_or(BodyError::BadField { what: "state of an end" })?,
+                state: *state.ok_or(WireError::BadField { what: "state of an end" })?,
                 base: reader.option("sequence number", Reader::u32)?,
-                stream: Reassembly::decode(reader)?,
+                stream: Reassembly::take(reader)?,
             };
         }
-        tcp.http = Http::decode(reader)?;
+        tcp.http = Http::take(reader)?;
         Ok(tcp)
     }
 }

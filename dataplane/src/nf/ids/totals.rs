@@ -1,14 +1,11 @@
 //! Figures over all flows, by who has counted them.
 
-use weir_state_transfer::chunk::Schema;
-use weir_state_transfer::merge::{Counter, Join, Replica};
-
-use super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
+use weir_state_transfer::merge::{Counter, Join};
+use weir_state_transfer::wire::Writer;
 
 /// What encoded totals are.
 pub const TOTALS_SCHEMA: Schema = Schema { kind: 0x1d03, revision: 1 };
-/// Replicas of a counter at most.
-const REPLICAS_MAX: usize = 4096;
 
 /// Declares the totals: each is counted, joined and carried alike.
 macro_rules! totals {
@@ -28,20 +25,19 @@ macro_rules! totals {
         impl Totals {
             /// The totals as bytes.
             pub fn encode(&self) -> Vec<u8> {
-                let mut out = Writer::new(TOTALS_SCHEMA);
-                $(encode_counter(&self.$name, &mut out);)*
-                out.finish()
+                Writer::bytes_of(|out| {
+                    $(self.$name.put(out);)*
+                })
             }
 
-            /// The totals that bytes are.
+            /// The totals that bytes of a schema are.
             ///
             /// # Errors
             /// What is wrong with them.
-            pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
-                let mut reader = Reader::new(bytes, TOTALS_SCHEMA)?;
-                let totals = Self { $($name: decode_counter(&mut reader)?,)* };
-                reader.finish()?;
-                Ok(totals)
+            pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
+                decode_body(schema, TOTALS_SCHEMA, bytes, |reader| {
+                    Ok(Self { $($name: Counter::take(reader)?,)* })
+                })
             }
         }
     };
@@ -68,36 +64,4 @@ totals! {
     unwatched,
     /// Records that there was no room for.
     lost_records,
-}
-
-pub(super) fn encode_counter(counter: &Counter, out: &mut Writer) {
-    out.u32(counter.parts().len() as u32);
-    for (replica, part) in counter.parts() {
-        encode_replica(replica, out);
-        out.u64(part);
-    }
-    out.u32(counter.retired().len() as u32);
-    counter.retired().for_each(|replica| encode_replica(replica, out));
-}
-
-pub(super) fn decode_counter(reader: &mut Reader<'_>) -> Result<Counter, BodyError> {
-    let count = reader.number("replicas", REPLICAS_MAX)?;
-    let parts = (0..count).map(|_| Ok((decode_replica(reader)?, reader.u64()?)));
-    let parts = parts.collect::<Result<Vec<_>, BodyError>>()?;
-    let count = reader.number("replicas", REPLICAS_MAX)?;
-    let retired = (0..count).map(|_| decode_replica(reader)).collect::<Result<Vec<_>, _>>()?;
-    let in_order = parts.is_sorted_by(|one, two| one.0 < two.0);
-    if !in_order || !retired.is_sorted_by(|one, two| one < two) {
-        return Err(BodyError::BadField { what: "counter" });
-    }
-    Ok(Counter::from_parts(parts, retired))
-}
-
-fn encode_replica(replica: Replica, out: &mut Writer) {
-    out.u32(replica.instance);
-    out.u64(replica.incarnation);
-}
-
-fn decode_replica(reader: &mut Reader<'_>) -> Result<Replica, BodyError> {
-    Ok(Replica { instance: reader.u32()?, incarnation: reader.u64()? })
 }

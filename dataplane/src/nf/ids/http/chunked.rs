@@ -1,6 +1,6 @@
 //! Where the chunks of a body begin and end (RFC 9112, section 7.1).
 
-use super::super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 /// Bytes of the line before a chunk at most, extensions included.
 const LINE_MAX: u16 = 1024;
@@ -93,7 +93,7 @@ impl Chunked {
         Some(false)
     }
 
-    pub(super) fn encode(self, out: &mut Writer) {
+    pub(super) fn put(self, out: &mut Writer) {
         let (kind, one, two, three) = match self {
             Self::Size { size, line, extension } => (0, size, line, extension.into()),
             Self::Data(left) => (1, left, 0, 0),
@@ -106,7 +106,7 @@ impl Chunked {
         out.u16(three);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         match (reader.u8()?, reader.u64()?, reader.u16()?, reader.u16()?) {
             (0, size @ 0..=CHUNK_MAX, line @ 0..=LINE_MAX, extension @ 0..=1) => {
                 Ok(Self::Size { size, line, extension: extension == 1 })
@@ -114,7 +114,7 @@ impl Chunked {
             (1, left @ 1..=CHUNK_MAX, 0, 0) => Ok(Self::Data(left)),
             (2, 0, 0, returned @ 0..=1) => Ok(Self::End { returned: returned == 1 }),
             (3, 0, all @ 0..=TRAILER_MAX, line) if line <= all => Ok(Self::Trailer { all, line }),
-            _ => Err(BodyError::BadField { what: "chunk" }),
+            _ => Err(WireError::BadField { what: "chunk" }),
         }
     }
 }

@@ -7,7 +7,9 @@ mod transaction;
 
 use std::collections::VecDeque;
 
-use super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
+use super::codec::take_count;
 use super::note::{Note, Notes};
 use super::reassembly::Piece;
 use super::record::Timestamp;
@@ -46,8 +48,8 @@ impl Http {
         self.notes
     }
 
-    /// Takes what an end has sent next. Transactions that are complete with it go to `done`.
-    pub(super) fn take(
+    /// Reads what an end has sent next. Transactions that are complete with it go to `done`.
+    pub(super) fn read(
         &mut self,
         side: Side,
         piece: Piece<'_>,
@@ -285,20 +287,18 @@ impl Http {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
-        Side::BOTH.into_iter().for_each(|side| self.parsers[side].encode(out));
+    pub(super) fn put(&self, out: &mut Writer) {
+        Side::BOTH.into_iter().for_each(|side| self.parsers[side].put(out));
         out.u64(self.depth);
-        self.notes.encode(out);
-        out.u32(self.pending.len() as u32);
-        self.pending.iter().for_each(|transaction| transaction.encode(out));
+        self.notes.put(out);
+        out.list(self.pending.iter(), |out, transaction| transaction.put(out));
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
-        let parsers = Both { orig: Parser::decode(reader)?, resp: Parser::decode(reader)? };
-        let depth = reader.count("number of a transaction")?;
-        let notes = Notes::decode(reader)?;
-        let count = reader.number("transactions", PENDING_MAX + 1)?;
-        let pending = (0..count).map(|_| Transaction::decode(reader)).collect::<Result<_, _>>()?;
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let parsers = Both { orig: Parser::take(reader)?, resp: Parser::take(reader)? };
+        let depth = take_count(reader, "number of a transaction")?;
+        let notes = Notes::take(reader)?;
+        let pending = reader.list("transactions", PENDING_MAX + 1, Transaction::take)?.into();
         Ok(Self { parsers, pending, depth, notes })
     }
 }

@@ -1,6 +1,8 @@
 //! What is expected next in one direction of HTTP/1.
 
-use super::super::codec::{BodyError, COUNT_MAX, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
+use super::super::codec::COUNT_MAX;
 use super::super::side::Side;
 use super::chunked::Chunked;
 use super::head::{self, HEAD_MAX};
@@ -101,7 +103,7 @@ impl Parser {
         feeds.into_iter().find(ends).map(|at| at + 1)
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         match self.expect {
             Expect::Head => out.u8(0),
             Expect::Length(left) => {
@@ -110,7 +112,7 @@ impl Parser {
             }
             Expect::Chunked(chunked) => {
                 out.u8(2);
-                chunked.encode(out);
+                chunked.put(out);
             }
             Expect::Close => out.u8(3),
             Expect::Verdict => out.u8(4),
@@ -120,15 +122,15 @@ impl Parser {
         out.bool(self.begun);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
-        let bad = BodyError::BadField { what: "HTTP parser" };
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let bad = WireError::BadField { what: "HTTP parser" };
         let expect = match reader.u8()? {
             0 => Expect::Head,
             1 => match reader.u64()? {
                 left @ 1..=COUNT_MAX => Expect::Length(left),
                 _ => return Err(bad),
             },
-            2 => Expect::Chunked(Chunked::decode(reader)?),
+            2 => Expect::Chunked(Chunked::take(reader)?),
             3 => Expect::Close,
             4 => Expect::Verdict,
             5 => Expect::Off,

@@ -1,6 +1,8 @@
 //! A request and its response, as far as they have come.
 
-use super::super::codec::{BodyError, Reader, Writer};
+use weir_state_transfer::wire::{Reader, WireError, Writer};
+
+use super::super::codec::take_count;
 use super::super::digest::Body;
 use super::super::note::Notes;
 use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead, Timestamp};
@@ -49,7 +51,7 @@ impl Transaction {
         self.request.as_ref().is_some_and(|request| request.method == method)
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    pub(super) fn put(&self, out: &mut Writer) {
         out.u64(self.ts.0);
         out.u64(self.depth);
         out.option(self.request.as_ref(), |out, request| {
@@ -68,31 +70,31 @@ impl Transaction {
             });
         }
         for side in Side::BOTH {
-            self.bodies[side].encode(out);
+            self.bodies[side].put(out);
             out.bool(self.done[side]);
         }
-        self.tags.encode(out);
+        self.tags.put(out);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, BodyError> {
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let mut transaction = Self {
             ts: Timestamp(reader.u64()?),
-            depth: reader.count("number of a transaction")?,
-            request: reader.option("request", decode_request)?,
-            response: reader.option("response", decode_response)?,
-            info: reader.option("response", decode_response)?,
+            depth: take_count(reader, "number of a transaction")?,
+            request: reader.option("request", take_request)?,
+            response: reader.option("response", take_response)?,
+            info: reader.option("response", take_response)?,
             ..Self::default()
         };
         for side in Side::BOTH {
-            transaction.bodies[side] = Body::decode(reader)?;
+            transaction.bodies[side] = Body::take(reader)?;
             transaction.done[side] = reader.bool("end of a message")?;
         }
-        transaction.tags = Notes::decode(reader)?;
+        transaction.tags = Notes::take(reader)?;
         Ok(transaction)
     }
 }
 
-fn decode_request(reader: &mut Reader<'_>) -> Result<RequestHead, BodyError> {
+fn take_request(reader: &mut Reader<'_>) -> Result<RequestHead, WireError> {
     let method = reader.bytes("bytes of method", METHOD_MAX)?.to_vec();
     let uri = reader.bytes("bytes of request target", URI_MAX)?.to_vec();
     let mut field =
@@ -101,7 +103,7 @@ fn decode_request(reader: &mut Reader<'_>) -> Result<RequestHead, BodyError> {
     Ok(RequestHead { method, uri, host, referrer, user_agent, origin })
 }
 
-fn decode_response(reader: &mut Reader<'_>) -> Result<ResponseHead, BodyError> {
+fn take_response(reader: &mut Reader<'_>) -> Result<ResponseHead, WireError> {
     let (minor, code) = (reader.u8()?, reader.u16()?);
     let message = reader.bytes("bytes of reason", FIELD_MAX)?.to_vec();
     Ok(ResponseHead { minor, code, message })

@@ -52,7 +52,7 @@ impl Node {
     /// Processes a frame; the flow it is of, if it is of one.
     pub(super) fn take(&mut self, timed: &Timed) -> Option<FlowKey> {
         let Ok(Parsed::Ip(meta)) = parse(&timed.frame, ServiceId(0)) else { return None };
-        let key = flow(&meta.key);
+        let key = meta.key.both_ways();
         let connection = self.connections.entry(key).or_default();
         self.ids.packet(connection, &meta, &timed.frame, timed.at);
         self.records.extend(self.ids.drain());
@@ -81,11 +81,6 @@ impl Node {
         self.records.extend(self.ids.drain());
         self.records
     }
-}
-
-/// The key of a flow, the same for both directions.
-pub(super) fn flow(key: &FlowKey) -> FlowKey {
-    (*key).min(key.reversed())
 }
 
 /// The records of frames that are processed by one instance.

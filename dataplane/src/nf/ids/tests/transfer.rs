@@ -1,7 +1,9 @@
 //! Connections that travel: at any packet, and what becomes of bytes that are none.
 
+use weir_state_transfer::chunk::{BodyError, Schema};
+use weir_state_transfer::wire::WireError;
+
 use super::*;
-use crate::nf::ids::connection::SCHEMA;
 
 /// Conversations that use all of the state.
 fn conversations() -> Vec<Timed> {
@@ -47,11 +49,11 @@ fn conversations() -> Vec<Timed> {
 }
 
 /// Encodes and decodes the connection of a flow.
-fn travel(connection: &mut Option<Connection>) -> usize {
+fn travel(connection: &mut Option<Connection>, now: Timestamp) -> usize {
     let Some(known) = connection else { return 0 };
-    let bytes = known.encode();
-    let arrived = Connection::decode(&bytes).unwrap();
-    assert_eq!(arrived.encode(), bytes);
+    let bytes = known.encode(now);
+    let arrived = Connection::decode(SCHEMA, &bytes, now).unwrap();
+    assert_eq!(arrived.encode(now), bytes);
     *connection = Some(arrived);
     bytes.len()
 }
@@ -62,7 +64,7 @@ pub(super) fn travelled(frames: &[Timed]) -> (Vec<Record>, usize) {
     let mut most = 0;
     for timed in frames {
         if let Some(key) = node.take(timed) {
-            most = most.max(travel(node.connections.get_mut(&key).unwrap()));
+            most = most.max(travel(node.connections.get_mut(&key).unwrap(), timed.at));
         }
     }
     (node.finish(), most)
@@ -72,9 +74,10 @@ pub(super) fn travelled(frames: &[Timed]) -> (Vec<Record>, usize) {
 pub(super) fn moved(frames: &[Timed], at: usize) -> Vec<Record> {
     let (mut one, mut two) = (Node::new(1), Node::new(2));
     one.take_all(&frames[..at]);
-    for (key, connection) in std::mem::take(&mut one.connections) {
-        let arrived = connection.map(|known| Connection::decode(&known.encode()).unwrap());
-        two.connections.insert(key, arrived);
+    let now = frames[..at].last().map_or(Timestamp(START), |timed| timed.at);
+    for (key, mut connection) in std::mem::take(&mut one.connections) {
+        travel(&mut connection, now);
+        two.connections.insert(key, connection);
     }
     for id in one.ids.sources().collect::<Vec<_>>() {
         two.ids.join_source(id, &one.ids.remove_source(&id).unwrap());
@@ -131,9 +134,8 @@ fn time_goes_on_where_clocks_differ() {
     let now = Timestamp(START + 100 * SECOND);
     let left = connection.time_left(&timeouts, now);
     assert!(left > timeouts.tcp / 2 && left < timeouts.tcp);
-    let mut arrived = Connection::decode(&connection.encode()).unwrap();
     let there = Timestamp(START + 5000 * SECOND);
-    arrived.set_time_left(&timeouts, there, left);
+    let arrived = Connection::decode(SCHEMA, &connection.encode(now), there).unwrap();
     assert_eq!(arrived.time_left(&timeouts, there), left);
     // The record knows nothing of it.
     let records = |connection| {
@@ -165,30 +167,32 @@ fn full_connection() -> Connection {
 
 #[test]
 fn the_largest_connection_fits_in_a_chunk() {
-    let bytes = full_connection().encode();
+    let now = Timestamp(START + SECOND);
+    let bytes = full_connection().encode(now);
     assert!(
         (300_000..weir_state_transfer::chunk::BODY_MAX).contains(&bytes.len()),
         "{}",
         bytes.len()
     );
-    assert_eq!(Connection::decode(&bytes).unwrap().encode(), bytes);
+    assert_eq!(Connection::decode(SCHEMA, &bytes, now).unwrap().encode(now), bytes);
 }
 
 #[test]
 fn bytes_that_are_cut_or_too_many_or_of_another_layout_are_refused() {
     let mut node = Node::new(1);
     node.take_all(&conversations());
+    let now = Timestamp(START);
     for connection in node.connections.values().flatten() {
-        let bytes = connection.encode();
+        let bytes = connection.encode(now);
+        let error = |schema, bytes: &[u8]| Connection::decode(schema, bytes, now).err();
         for length in 0..bytes.len() {
-            assert_eq!(Connection::decode(&bytes[..length]).err(), Some(BodyError::Truncated));
+            assert_eq!(error(SCHEMA, &bytes[..length]), Some(WireError::Cut.into()));
         }
         let longer = [&bytes[..], &[0]].concat();
-        assert_eq!(Connection::decode(&longer).err(), Some(BodyError::TooLong { excess: 1 }));
-        let mut later = bytes.clone();
-        later[3] += 1;
-        let error = Connection::decode(&later).err();
-        assert!(matches!(error, Some(BodyError::UnknownSchema { known: SCHEMA, .. })), "{error:?}");
+        assert_eq!(error(SCHEMA, &longer), Some(WireError::TooLong { excess: 1 }.into()));
+        let found = Schema { revision: SCHEMA.revision + 1, ..SCHEMA };
+        let unknown = BodyError::UnknownSchema { found, known: SCHEMA };
+        assert_eq!(error(found, &bytes), Some(unknown));
     }
 }
 
@@ -204,16 +208,17 @@ fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
         node.take_all(&frames[..rng.usize(1..frames.len())]);
         let key = *rng.choice(node.connections.keys().collect::<Vec<_>>()).unwrap();
         let Some(connection) = node.connections[&key].as_ref() else { continue };
-        let mut bytes = connection.encode();
+        let now = Timestamp(START + 1000 * SECOND);
+        let mut bytes = connection.encode(now);
         for _ in 0..rng.usize(1..4) {
-            let place = rng.usize(4..bytes.len());
+            let place = rng.usize(..bytes.len());
             bytes[place] =
                 if rng.bool() { rng.u8(..) } else { *rng.choice(&[0, 1, 0xff]).unwrap() };
         }
-        match Connection::decode(&bytes) {
+        match Connection::decode(SCHEMA, &bytes, now) {
             Err(_) => refused += 1,
             Ok(hostile) => {
-                assert_eq!(hostile.encode(), bytes, "one form only");
+                assert_eq!(hostile.encode(now), bytes, "one form only");
                 taken += 1;
                 node.connections.insert(key, Some(hostile));
                 node.take_all(&frames);
@@ -221,8 +226,9 @@ fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
             }
         }
         let noise: Vec<_> = (0..rng.usize(..200)).map(|_| rng.u8(..)).collect();
-        assert!(Connection::decode(&noise).is_err() && Source::decode(&noise).is_err());
-        assert!(Totals::decode(&noise).is_err());
+        assert!(Connection::decode(SCHEMA, &noise, now).is_err());
+        assert!(Source::decode(SOURCE_SCHEMA, &noise).is_err());
+        assert!(Totals::decode(TOTALS_SCHEMA, &noise).is_err());
     }
     assert!(refused > 100 && taken > 100, "{refused} refused, {taken} taken");
 }

@@ -7,3 +7,4 @@ pub mod ids;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};
+pub mod schema;

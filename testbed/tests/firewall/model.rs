@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use weir_dataplane::nf::connection::{Connection, Packet, SCHEMA, Settings, TcpTimeouts, Tracked};
+use weir_dataplane::nf::connection::{Connection, Packet, Settings, TcpTimeouts, Tracked};
+use weir_dataplane::nf::schema::CONNECTION;
 use weir_dataplane::packet::{Flags, Meta, Parsed, parse};
 use weir_state_transfer::{FlowKey, Nanos, PortId, ServiceId, protocol};
 
@@ -71,7 +72,7 @@ impl Model {
             }
         };
         let bytes = connection.encode(NOW);
-        let connection = Connection::decode(SCHEMA, &bytes, NOW).unwrap();
+        let connection = Connection::decode(CONNECTION.schema, &bytes, NOW).unwrap();
         if !connection.is_over(NOW) {
             self.connections.insert(key, connection);
         }

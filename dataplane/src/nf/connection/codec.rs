@@ -23,9 +23,8 @@ use super::tcp::{Last, Tcp};
 use super::timeout::TIMEOUT_MAX;
 use super::window::{End, Ends};
 use super::{Connection, Direction, Protocol};
+use crate::nf::schema::CONNECTION;
 
-/// What the bytes of a connection are.
-pub const SCHEMA: Schema = Schema { kind: 1, revision: 1 };
 /// Bytes of a connection at most.
 pub const BODY_MAX: usize = HEAD_MAX + TCP;
 
@@ -53,7 +52,7 @@ impl Connection {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8], now: Nanos) -> Result<Self, BodyError> {
-        decode_body(schema, SCHEMA, bytes, |reader| take(reader, now))
+        decode_body(schema, CONNECTION.schema, bytes, |reader| take(reader, now))
     }
 }
 

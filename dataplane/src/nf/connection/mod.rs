@@ -19,7 +19,7 @@ mod window;
 
 use weir_state_transfer::{FlowKey, Nanos, protocol};
 
-pub use codec::{BODY_MAX, SCHEMA};
+pub use codec::BODY_MAX;
 use echo::Echo;
 use exchange::Exchange;
 pub use invalid::Invalid;

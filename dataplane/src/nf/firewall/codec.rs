@@ -20,11 +20,7 @@ use super::reason::Reason;
 use super::rules::RULES_MAX;
 use super::totals::Totals;
 use crate::config::Name;
-
-/// What the bytes of a source are.
-pub const SOURCE_SCHEMA: Schema = Schema { kind: 2, revision: 1 };
-/// What the bytes of totals are.
-pub const TOTALS_SCHEMA: Schema = Schema { kind: 3, revision: 1 };
+use crate::nf::schema::{FIREWALL_SOURCE, FIREWALL_TOTALS};
 
 impl Source {
     /// What is known of a source as bytes. How long ago its bucket was full travels, not when
@@ -46,7 +42,7 @@ impl Source {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8], now: Nanos) -> Result<Self, BodyError> {
-        decode_body(schema, SOURCE_SCHEMA, bytes, |reader| {
+        decode_body(schema, FIREWALL_SOURCE.schema, bytes, |reader| {
             let open = Gauge::take(reader)?;
             let bucket = reader.option("bucket", |reader| take_bucket(reader, now))?;
             Ok(Self { open, bucket: bucket.unwrap_or_default() })
@@ -77,7 +73,7 @@ impl Totals {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
-        decode_body(schema, TOTALS_SCHEMA, bytes, take_totals)
+        decode_body(schema, FIREWALL_TOTALS.schema, bytes, take_totals)
     }
 }
 

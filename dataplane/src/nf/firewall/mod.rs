@@ -18,7 +18,6 @@ use weir_state_transfer::Nanos;
 use weir_state_transfer::merge::{Join, Replica};
 
 pub use bucket::{Bucket, Rate};
-pub use codec::{SOURCE_SCHEMA, TOTALS_SCHEMA};
 pub use limits::{Limits, Origin, Source};
 pub use reason::{Reason, Verdict};
 pub use rules::{Action, RULES_MAX, Rule, RuleError, Rules};

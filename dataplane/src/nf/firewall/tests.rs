@@ -8,8 +8,9 @@ use weir_state_transfer::FlowKey;
 use weir_state_transfer::chunk::BodyError;
 
 use super::*;
+use crate::nf::connection::Invalid;
 use crate::nf::connection::tests::{CAPTURES, capture, with_packet};
-use crate::nf::connection::{Invalid, SCHEMA};
+use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 
 const NOW: Nanos = Nanos(1_000);
@@ -181,16 +182,16 @@ fn a_source_that_was_forgotten_does_not_hide_what_it_does_next_behind_an_old_cop
 fn hand_over(from: &mut Instance, to: &mut Instance, key: &FlowKey, now: Nanos) {
     if let Some(connection) = from.connections.remove(key).flatten() {
         let bytes = connection.encode(now);
-        let arrived = Connection::decode(SCHEMA, &bytes, now).expect("its own bytes");
+        let arrived = Connection::decode(CONNECTION.schema, &bytes, now).expect("its own bytes");
         to.connections.insert(*key, Some(arrived));
     }
     for (origin, source) in from.firewall.sources() {
-        let arrived =
-            Source::decode(SOURCE_SCHEMA, &source.encode(now), now).expect("its own bytes");
+        let arrived = Source::decode(FIREWALL_SOURCE.schema, &source.encode(now), now)
+            .expect("its own bytes");
         assert!(to.firewall.join_source(*origin, &arrived));
     }
     let bytes = from.firewall.totals().encode();
-    let arrived = Totals::decode(TOTALS_SCHEMA, &bytes).expect("its own bytes");
+    let arrived = Totals::decode(FIREWALL_TOTALS.schema, &bytes).expect("its own bytes");
     to.firewall.join_totals(&arrived);
 }
 
@@ -292,7 +293,7 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
         let place = rng.usize(..totals.len());
         totals[place] = rng.u8(..);
         totals.truncate(rng.usize(..totals.len() * 4));
-        match Source::decode(SOURCE_SCHEMA, &source, NOW) {
+        match Source::decode(FIREWALL_SOURCE.schema, &source, NOW) {
             Ok(decoded) => {
                 let origin = Origin { service: Default::default(), address: HOST_B.into() };
                 assert!(instance.firewall.join_source(origin, &decoded));
@@ -301,10 +302,10 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
             }
             Err(_) => refused += 1,
         }
-        refused += u32::from(Totals::decode(TOTALS_SCHEMA, &totals).is_err());
+        refused += u32::from(Totals::decode(FIREWALL_TOTALS.schema, &totals).is_err());
     }
     assert!(refused > 1_000, "{refused}");
-    let found = SOURCE_SCHEMA;
+    let found = FIREWALL_SOURCE.schema;
     let error = Totals::decode(found, &of_totals).expect_err("another schema");
-    assert_eq!(error, BodyError::UnknownSchema { found, known: TOTALS_SCHEMA });
+    assert_eq!(error, BodyError::UnknownSchema { found, known: FIREWALL_TOTALS.schema });
 }

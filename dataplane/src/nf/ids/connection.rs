@@ -14,9 +14,8 @@ use super::packet::{Packet, Segment, Transport};
 use super::record::{ConnId, ConnRecord, Timestamp, Uid};
 use super::side::{Both, Side};
 use super::tcp::{Findings, Tcp};
+use crate::nf::schema::IDS_CONNECTION;
 
-/// What an encoded connection is.
-pub const SCHEMA: Schema = Schema { kind: 0x1d01, revision: 1 };
 /// For how long no packet has come, at most: more than any time-out.
 const IDLE_MAX: Duration = Duration::from_hours(365 * 24);
 
@@ -245,7 +244,7 @@ impl Connection {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8], now: Timestamp) -> Result<Self, BodyError> {
-        decode_body(schema, SCHEMA, bytes, |reader| take(reader, now))
+        decode_body(schema, IDS_CONNECTION.schema, bytes, |reader| take(reader, now))
     }
 }
 

@@ -34,13 +34,13 @@ use packet::Packet;
 use scan::{Attempt, Full, Sources};
 
 pub use config::{Config, ScanConfig, Timeouts};
-pub use connection::{Connection, SCHEMA};
+pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord, Timestamp};
-pub use scan::{SOURCE_SCHEMA, Source, SourceId};
+pub use scan::{Source, SourceId};
 pub use side::{Both, Side};
-pub use totals::{TOTALS_SCHEMA, Totals};
+pub use totals::Totals;
 
 /// An instance of the intrusion detection: all but the connections.
 #[derive(Debug)]

@@ -11,9 +11,7 @@ use weir_state_transfer::{FlowId, ServiceId};
 
 use super::config::ScanConfig;
 use super::record::{ScanRecord, Timestamp, nanos};
-
-/// What an encoded source is.
-pub const SOURCE_SCHEMA: Schema = Schema { kind: 0x1d02, revision: 1 };
+use crate::nf::schema::IDS_SOURCE;
 
 /// Whose attempts are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,7 +95,7 @@ impl Source {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
-        decode_body(schema, SOURCE_SCHEMA, bytes, |reader| {
+        decode_body(schema, IDS_SOURCE.schema, bytes, |reader| {
             Ok(Self {
                 window: reader.u64()?,
                 distinct: Distinct::take(reader)?,

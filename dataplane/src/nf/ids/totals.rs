@@ -4,8 +4,7 @@ use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Join};
 use weir_state_transfer::wire::Writer;
 
-/// What encoded totals are.
-pub const TOTALS_SCHEMA: Schema = Schema { kind: 0x1d03, revision: 1 };
+use crate::nf::schema::IDS_TOTALS;
 
 /// Declares the totals: each is counted, joined and carried alike.
 macro_rules! totals {
@@ -35,7 +34,7 @@ macro_rules! totals {
             /// # Errors
             /// What is wrong with them.
             pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
-                decode_body(schema, TOTALS_SCHEMA, bytes, |reader| {
+                decode_body(schema, IDS_TOTALS.schema, bytes, |reader| {
                     Ok(Self { $($name: Counter::take(reader)?,)* })
                 })
             }

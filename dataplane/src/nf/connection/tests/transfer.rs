@@ -6,6 +6,9 @@ use weir_state_transfer::chunk::{BodyError, Schema};
 use weir_state_transfer::wire::WireError;
 
 use super::*;
+use crate::nf::schema::CONNECTION;
+
+const SCHEMA: Schema = CONNECTION.schema;
 
 /// By how much the clock of the other process is ahead.
 const AHEAD: Duration = Duration::from_secs(12_345);

@@ -3,6 +3,7 @@
 use weir_state_transfer::merge::{Counter, Join};
 
 use super::*;
+use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
 
 const SOURCE: SourceId = SourceId {
     service: ServiceId(0),
@@ -66,7 +67,7 @@ fn what_two_instances_have_seen_of_a_source_is_a_scan_together() {
     try_ports(&mut two, 20..40, 0);
     assert_eq!((scans(&one), scans(&two)), (vec![], vec![]));
     let moved = one.ids.remove_source(&SOURCE).unwrap().encode();
-    let moved = Source::decode(SOURCE_SCHEMA, &moved).unwrap();
+    let moved = Source::decode(IDS_SOURCE.schema, &moved).unwrap();
     two.ids.join_source(SOURCE, &moved);
     two.ids.join_source(SOURCE, &moved);
     two.records.extend(two.ids.drain());
@@ -87,7 +88,7 @@ fn a_source_that_moves_in_the_middle_is_told_as_by_one_instance() {
     let (mut one, mut two) = (Node::new(1), Node::new(2));
     try_ports(&mut one, 1..15, 0);
     let source = one.ids.remove_source(&SOURCE).unwrap();
-    two.ids.join_source(SOURCE, &Source::decode(SOURCE_SCHEMA, &source.encode()).unwrap());
+    two.ids.join_source(SOURCE, &Source::decode(IDS_SOURCE.schema, &source.encode()).unwrap());
     try_ports(&mut two, 15..40, 10);
     assert_eq!((scans(&two).len(), scans(&two)), (1, scans(&single)));
     assert_eq!(one.ids.sources().len(), 0);
@@ -138,7 +139,7 @@ fn totals_travel_and_join_by_replica() {
     let (mut one, mut two) = (Node::new(1), Node::new(2));
     try_ports(&mut one, 1..10, 0);
     try_ports(&mut two, 1..5, 0);
-    let other = Totals::decode(TOTALS_SCHEMA, &two.ids.totals().encode()).unwrap();
+    let other = Totals::decode(IDS_TOTALS.schema, &two.ids.totals().encode()).unwrap();
     assert_eq!(&other, two.ids.totals());
     one.ids.join_totals(&other);
     one.ids.join_totals(&other);

@@ -4,6 +4,9 @@ use weir_state_transfer::chunk::{BodyError, Schema};
 use weir_state_transfer::wire::WireError;
 
 use super::*;
+use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
+
+const SCHEMA: Schema = IDS_CONNECTION.schema;
 
 /// Conversations that use all of the state.
 fn conversations() -> Vec<Timed> {
@@ -227,8 +230,8 @@ fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
         }
         let noise: Vec<_> = (0..rng.usize(..200)).map(|_| rng.u8(..)).collect();
         assert!(Connection::decode(SCHEMA, &noise, now).is_err());
-        assert!(Source::decode(SOURCE_SCHEMA, &noise).is_err());
-        assert!(Totals::decode(TOTALS_SCHEMA, &noise).is_err());
+        assert!(Source::decode(IDS_SOURCE.schema, &noise).is_err());
+        assert!(Totals::decode(IDS_TOTALS.schema, &noise).is_err());
     }
     assert!(refused > 100 && taken > 100, "{refused} refused, {taken} taken");
 }

@@ -1,0 +1,57 @@
+//! The kinds of state that network functions have, in one table, so that no two have a number in
+//! common.
+//!
+//! The high byte of a number is that of the function, and the low byte one of its kinds. Numbers
+//! from [`OTHERS`] on are for functions of others.
+
+use weir_state_transfer::chunk::{Schema, Scope};
+use weir_state_transfer::southbound::StateKind;
+
+/// The first number that no function here has: from here on they are for functions of others,
+/// which run in processes of their own.
+pub const OTHERS: u16 = 0x8000;
+
+/// Declares kinds: number, revision of the layout, scope, and name for people.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $number:literal, $revision:literal, $scope:ident, $name:literal;)*) => {
+        $($(#[$doc])*
+        pub const $kind: StateKind = StateKind {
+            scope: Scope::$scope,
+            schema: Schema { kind: $number, revision: $revision },
+            name: $name,
+        };)*
+
+        /// All of them.
+        pub const ALL: &[StateKind] = &[$($kind),*];
+    };
+}
+
+kinds! {
+    /// A connection that is tracked: [`Connection`](super::connection::Connection).
+    CONNECTION = 0x0101, 1, PerFlow, "connection";
+    /// What a source has begun: [`Source`](super::firewall::Source).
+    FIREWALL_SOURCE = 0x0102, 1, MultiFlow, "firewall source";
+    /// What a firewall has done altogether: [`Totals`](super::firewall::Totals).
+    FIREWALL_TOTALS = 0x0103, 1, AllFlows, "firewall totals";
+    /// A connection that is looked into: [`Connection`](super::ids::Connection).
+    IDS_CONNECTION = 0x0201, 1, PerFlow, "intrusion detection connection";
+    /// What a source has tried: [`Source`](super::ids::Source).
+    IDS_SOURCE = 0x0202, 1, MultiFlow, "intrusion detection source";
+    /// The figures over all flows: [`Totals`](super::ids::Totals).
+    IDS_TOTALS = 0x0203, 1, AllFlows, "intrusion detection totals";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_number_and_a_name_of_its_own() {
+        let numbers: HashSet<_> = ALL.iter().map(|kind| kind.schema.kind).collect();
+        let names: HashSet<_> = ALL.iter().map(|kind| kind.name).collect();
+        assert_eq!((numbers.len(), names.len()), (ALL.len(), ALL.len()));
+        assert!(numbers.iter().all(|number| *number < OTHERS), "{numbers:x?}");
+    }
+}

@@ -4,7 +4,7 @@ mod chain;
 pub mod connection;
 pub mod firewall;
 pub mod ids;
+pub mod schema;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};
-pub mod schema;

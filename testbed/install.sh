@@ -10,7 +10,7 @@ RUST_AT_LEAST=1.95
 PACKAGES=(
     gcc make libc6-dev clang pkg-config libelf-dev zlib1g-dev # build: the BPF program and libbpf
     iproute2 nftables procps                                  # run: namespaces, veth, filters
-    iputils-ping traceroute iperf3 ethtool                    # run: the traffic of the tests
+    iputils-ping traceroute iperf3 ethtool python3            # run: the traffic of the tests
 )
 
 fail() {

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Top-level tables of the file that the data plane reads.
-const DATAPLANE_TABLES: [&str; 14] = [
+const DATAPLANE_TABLES: [&str; 15] = [
     "node",
     "dataplane",
     "idle",
@@ -21,6 +21,7 @@ const DATAPLANE_TABLES: [&str; 14] = [
     "route_table",
     "moves",
     "neighbour",
+    "nf",
     "icmp",
     "port",
     "route",

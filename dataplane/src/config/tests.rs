@@ -88,6 +88,52 @@ fn the_example_is_accepted_without_warnings_and_shows_the_defaults() {
     assert_eq!(example.routes()[0].port, 1);
 }
 
+/// The part of the example about network functions is a comment: without it there are none.
+fn functions_of_the_example() -> String {
+    let from = EXAMPLE.find("# [[nf]]").unwrap();
+    let part = &EXAMPLE[from..from + EXAMPLE[from..].find("\n\n").unwrap()];
+    part.lines()
+        .map(|line| line.trim_start_matches("# ").trim_start_matches('#'))
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn functions_of_the_example_have_the_defaults() {
+    let text = functions_of_the_example();
+    let config = accept(&text);
+    let [firewall, ids] = config.nfs() else { panic!("two functions") };
+    assert_eq!(ids.logs.as_deref(), Some(Path::new("/var/log/weir")));
+    let defaults = "[[nf]]\nkind = 'firewall'\n\
+                    rules = ['web: accept dst=10.0.2.0/24,proto=tcp,dport=80', 'rest: reject any']\n\
+                    connections_max = 1000\nrate = 100\n[[nf]]\nkind = 'ids'\n";
+    let shown = |nfs: &[Nf]| nfs.iter().map(|nf| format!("{:?}", nf.function)).collect::<Vec<_>>();
+    assert_eq!(shown(accept(defaults).nfs()), shown(&[firewall.clone(), ids.clone()]));
+    assert!(accept("").nfs().is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_function_is_said_where_it_stands() {
+    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"firewall\" or \"ids\""]);
+    refuse_one("[[nf]]\n", 1, &["missing key kind"]);
+    refuse_one("[[nf]]\nkind = 'ids'\nrules = []\n", 3, &["key of the firewall"]);
+    refuse_one("[[nf]]\nkind = 'firewall'\nlogs = '/x'\n", 3, &["key of the ids"]);
+    refuse_one(
+        "[[nf]]\nkind = 'firewall'\nrules = ['a: pass any']\n",
+        3,
+        &["accept, drop or reject"],
+    );
+    let twice = "[[nf]]\nkind = 'firewall'\nrules = ['a: drop any', 'a: drop any']\n";
+    refuse_one(twice, 3, &["two rules of the name a"]);
+    refuse_one("[[nf]]\nkind = 'firewall'\nburst = 3\n", 3, &["burst without rate"]);
+    refuse_one(
+        "[[nf]]\nkind = 'ids'\n[[nf]]\nkind = 'ids'\n",
+        3,
+        &["a second [[nf]] of this kind"],
+    );
+    refuse_one("[[nf]]\nkind = 'ids'\nlogs = 'here'\n", 3, &["an absolute path"]);
+    refuse_one("[[nf]]\nkind = 'ids'\nscan_treshold = 3\n", 3, &["did you mean `scan_threshold`?"]);
+}
+
 #[test]
 fn queues_default_to_the_number_of_workers() {
     let workers = "[[worker]]\n[[worker]]\n";

@@ -7,6 +7,7 @@
 mod bad_input;
 mod demo;
 mod full_disk;
+mod functions;
 mod idling;
 mod moves;
 mod reachability;

@@ -1,0 +1,176 @@
+//! Network functions in the instances: a firewall between real hosts, and logs that are those of a
+//! single instance however often flows are moved.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use weir_api::dataplane::v1::MovePhase;
+use weir_testbed::dataplane::Selection;
+use weir_testbed::folder::Folder;
+use weir_testbed::node::Shape;
+use weir_testbed::process::Process;
+use weir_testbed::wait::LIMIT;
+
+use super::{Setup, let_flow};
+
+const FLOWS: usize = 400;
+const RATE: u64 = 20_000;
+/// HTTP requests, each over a connection of its own.
+const REQUESTS: usize = 40;
+
+/// Lines of a log of all instances, split into fields, under the names that stand at its head.
+fn lines(logs: &Path, name: &str) -> Vec<BTreeMap<String, String>> {
+    let mut all = Vec::new();
+    for instance in fs::read_dir(logs).unwrap() {
+        let Ok(text) = fs::read_to_string(instance.unwrap().path().join(name)) else { continue };
+        let head = text.lines().find_map(|line| line.strip_prefix("#fields\t")).unwrap();
+        let names: Vec<_> = head.split('\t').collect();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let fields = names.iter().zip(line.split('\t'));
+            all.push(fields.map(|(name, value)| (name.to_string(), value.to_owned())).collect());
+        }
+    }
+    all
+}
+
+fn end(line: &BTreeMap<String, String>, side: &str) -> SocketAddr {
+    let (host, port) = (&line[&format!("id.{side}_h")], &line[&format!("id.{side}_p")]);
+    SocketAddr::new(host.parse().unwrap(), port.parse().unwrap())
+}
+
+/// A node whose instances log what they see.
+fn logging(logs: &Folder) -> Setup {
+    let tables = format!("[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\n", logs.path().display());
+    Setup::new(&Shape { tables, ..Shape::default() })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_firewall_lets_pass_what_its_rules_say_and_tells_the_rest() {
+    let tables = "[[nf]]\nkind = \"firewall\"\n\
+                  rules = [\"out: accept src=10.0.1.0/24\", \"no: reject any\"]\n";
+    // The hosts behind the other ports may not begin anything, which the warm-up would.
+    let topology = weir_testbed::topology::Topology::new(2).unwrap();
+    let shape = Shape { tables: tables.to_owned(), ..Shape::default() };
+    let node = weir_testbed::node::Node::start(&topology, &shape, None).unwrap();
+    let dataplane = node.connect().unwrap();
+    let [inside, outside] = [0, 1].map(|host| &topology.hosts[host].namespace);
+    // Answers come back though no rule is about them.
+    let said = inside.run("ping -n -c 3 -i 0.01 -W 10 10.0.2.2").unwrap();
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    let mut command = outside.command("ping");
+    command.args("-n -c 1 -W 10 10.0.1.2".split(' '));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("Packet filtered") && said.contains("100% packet loss"), "{said}");
+    let drops = dataplane.counters().unwrap().drops;
+    let dropped = drops.iter().find(|drop| drop.reason == "firewall").unwrap();
+    assert_eq!(dropped.packets, 1);
+    dataplane.balance_at_rest().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn each_flow_is_logged_once_with_all_its_packets_wherever_it_was() {
+    let logs = Folder::new().unwrap();
+    let setup = logging(&logs);
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let second = setup.dataplane.add_instance("second").unwrap().id;
+    let traffic = setup.traffic(FLOWS, RATE);
+    let_flow(&traffic, 5_000);
+    let selections = [
+        Selection::Buckets("0-2047".to_owned()),
+        Selection::Filter("proto=udp,src=10.0.0.0/15".to_owned()),
+    ];
+    let mut moved = 0;
+    for selection in selections.iter().cycle().take(8) {
+        for (from, to) in [(first, second), (second, first)] {
+            let started = setup.dataplane.start_move(from, to, selection.clone()).unwrap();
+            let ended = setup.dataplane.finish_move(started.id).unwrap();
+            assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+            moved += ended.flows;
+            let_flow(&traffic, 1_000);
+        }
+    }
+    assert!(moved > 0);
+    let report = traffic.stop().unwrap();
+    setup.assert_exact(&report);
+    setup.node.stop().unwrap();
+
+    let mut expected: BTreeMap<[SocketAddr; 2], u64> = BTreeMap::new();
+    for (flow, state) in report.states.iter().filter(|(_, state)| state.packets > 0) {
+        let mut ends = [flow.source, flow.destination];
+        ends.sort();
+        *expected.entry(ends).or_default() += state.packets;
+    }
+    let mut logged = BTreeMap::new();
+    for line in lines(logs.path(), "conn.log") {
+        let mut ends = [end(&line, "orig"), end(&line, "resp")];
+        ends.sort();
+        if !expected.contains_key(&ends) {
+            continue;
+        }
+        let packets = |side: &str| line[&format!("{side}_pkts")].parse::<u64>().unwrap();
+        let again = logged.insert(ends, packets("orig") + packets("resp"));
+        assert_eq!(again, None, "{ends:?} is logged twice");
+    }
+    assert_eq!(logged, expected);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn requests_are_logged_once_while_their_connections_are_moved() {
+    let logs = Folder::new().unwrap();
+    let setup = logging(&logs);
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let second = setup.dataplane.add_instance("second").unwrap().id;
+    let [client, server] = [0, 1].map(|host| &setup.topology.hosts[host].namespace);
+    let served = Folder::new().unwrap();
+    fs::write(served.path().join("page"), vec![b'x'; 200_000]).unwrap();
+    let mut command = server.command("python3");
+    command.args(["-u", "-m", "http.server", "-b", "10.0.2.2", "8080", "-d"]).arg(served.path());
+    let mut http = Process::spawn("http", &command, &logs.path().join("http.txt")).unwrap();
+    http.wait_for_line("Serving HTTP", LIMIT).unwrap();
+    let fetch = format!(
+        "import urllib.request\nfor n in range({REQUESTS}):\n \
+         assert len(urllib.request.urlopen(f'http://10.0.2.2:8080/page?{{n}}').read()) == 200000\n"
+    );
+    let mut command = client.command("python3");
+    command.args(["-c", &fetch]);
+    let mut fetching = command.spawn().unwrap();
+    let mut moves = 0;
+    let status = loop {
+        if let Some(status) = fetching.try_wait().unwrap() {
+            break status;
+        }
+        let ways = if moves % 2 == 0 { (first, second) } else { (second, first) };
+        let selection = Selection::Filter("proto=tcp,dport=8080".to_owned());
+        let started = setup.dataplane.start_move(ways.0, ways.1, selection).unwrap();
+        let ended = setup.dataplane.finish_move(started.id).unwrap();
+        assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+        moves += 1;
+    };
+    assert!(status.success() && moves > 2, "{status} after {moves} moves");
+    setup.node.stop().unwrap();
+
+    let requests = lines(logs.path(), "http.log");
+    let mut uris: Vec<_> = requests.iter().map(|line| line["uri"].clone()).collect();
+    uris.sort();
+    let mut expected: Vec<_> = (0..REQUESTS).map(|n| format!("/page?{n}")).collect();
+    expected.sort();
+    assert_eq!(uris, expected);
+    let whole = |line: &BTreeMap<String, String>| {
+        (line["status_code"].as_str(), line["response_body_len"].as_str()) == ("200", "200000")
+    };
+    assert!(requests.iter().all(whole), "{requests:?}");
+    let web: Vec<_> = lines(logs.path(), "conn.log")
+        .into_iter()
+        .filter(|line| line["id.resp_p"] == "8080")
+        .collect();
+    assert_eq!(web.len(), REQUESTS);
+    let ended = |line: &BTreeMap<String, String>| line["conn_state"] == "SF";
+    assert!(web.iter().all(ended), "{web:?}");
+    println!("{moves} moves during {REQUESTS} requests");
+}

@@ -8,6 +8,7 @@ use weir_api::dataplane::v1::fault_service_client::FaultServiceClient;
 use weir_api::dataplane::v1::flow_service_client::FlowServiceClient;
 use weir_api::dataplane::v1::instance_service_client::InstanceServiceClient;
 use weir_api::dataplane::v1::move_service_client::MoveServiceClient;
+use weir_api::dataplane::v1::nf_service_client::NfServiceClient;
 use weir_api::dataplane::v1::node_service_client::NodeServiceClient;
 use weir_api::dataplane::v1::port_service_client::PortServiceClient;
 use weir_api::dataplane::v1::route_service_client::RouteServiceClient;
@@ -17,9 +18,9 @@ use weir_api::dataplane::v1::{
     AddRouteRequest, AddWorkerRequest, Balance, CreateInstanceRequest, Flow, GetCountersRequest,
     GetCountersResponse, GetNodeRequest, GetNodeResponse, GetSteeringRequest, GetSteeringResponse,
     Instance, InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest,
-    ListPortsRequest, ListRoutesRequest, ListWorkersRequest, Move, PanicWorkerRequest, Port,
-    RemoveWorkerRequest, Route, SetInstanceStateRequest, StartMoveRequest, WatchMoveRequest,
-    Worker, start_move_request,
+    ListNfsRequest, ListPortsRequest, ListRoutesRequest, ListWorkersRequest, Move, Nf,
+    PanicWorkerRequest, Port, RemoveWorkerRequest, Route, SetInstanceStateRequest,
+    StartMoveRequest, WatchMoveRequest, Worker, start_move_request,
 };
 
 use crate::rpc::{Rpc, change};
@@ -231,6 +232,15 @@ impl Dataplane {
         let moves =
             self.rpc.call(async |c| service!(MoveServiceClient, c).list_moves(ask).await)?;
         Ok(moves.moves)
+    }
+
+    /// What the network functions of the instances have counted.
+    ///
+    /// # Errors
+    /// What the data plane answered.
+    pub fn nfs(&self) -> Result<Vec<Nf>, Status> {
+        let ask = ListNfsRequest {};
+        Ok(self.rpc.call(async |c| service!(NfServiceClient, c).list_nfs(ask).await)?.nfs)
     }
 
     /// All routes.

@@ -5,6 +5,7 @@ mod counters;
 mod flows;
 mod instances;
 mod moves;
+mod nfs;
 mod ports;
 mod routes;
 mod scale;

@@ -9,10 +9,10 @@ use weir_api::preface::KEEP_ALIVE;
 use weir_api::v1::{
     counter_service_server::CounterServiceServer, flow_service_server::FlowServiceServer,
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
-    neighbour_service_server::NeighbourServiceServer, port_service_server::PortServiceServer,
-    route_service_server::RouteServiceServer, scale_service_server::ScaleServiceServer,
-    stats_service_server::StatsServiceServer, status_service_server::StatusServiceServer,
-    worker_service_server::WorkerServiceServer,
+    neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
+    port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
+    scale_service_server::ScaleServiceServer, stats_service_server::StatsServiceServer,
+    status_service_server::StatusServiceServer, worker_service_server::WorkerServiceServer,
 };
 
 use super::Api;
@@ -146,6 +146,7 @@ async fn services(api: Api) -> Result<Routes, ServeError> {
             MoveServiceServer,
             RouteServiceServer,
             NeighbourServiceServer,
+            NfServiceServer,
             FlowServiceServer,
             CounterServiceServer,
             StatsServiceServer,

@@ -25,9 +25,10 @@ use weir_api::dataplane::v1::{
     StartMoveRequest, UndoMoveRequest, WatchNodeRequest, WatchNodeResponse, Worker,
     flow_service_client::FlowServiceClient, instance_service_client::InstanceServiceClient,
     move_service_client::MoveServiceClient, neighbour_service_client::NeighbourServiceClient,
-    node_service_client::NodeServiceClient, port_service_client::PortServiceClient,
-    route_service_client::RouteServiceClient, start_move_request::Selection,
-    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
+    nf_service_client::NfServiceClient, node_service_client::NodeServiceClient,
+    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
+    start_move_request::Selection, steering_service_client::SteeringServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 
 pub use self::{
@@ -83,6 +84,7 @@ impl Southbound {
     client!(workers, WorkerServiceClient, channel);
     client!(routes, RouteServiceClient, channel);
     client!(neighbours, NeighbourServiceClient, channel);
+    client!(nfs, NfServiceClient, channel);
     client!(flows, FlowServiceClient, listings);
 
     /// Facts of the process.

@@ -11,6 +11,7 @@ mod instance_service;
 mod logs;
 mod move_service;
 mod neighbour_service;
+mod nf_service;
 mod node_service;
 mod owner;
 mod port_service;
@@ -34,9 +35,10 @@ use tonic_health::server::HealthReporter;
 use weir_api::dataplane::v1::{
     fault_service_server::FaultServiceServer, flow_service_server::FlowServiceServer,
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
-    neighbour_service_server::NeighbourServiceServer, node_service_server::NodeServiceServer,
-    port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
-    steering_service_server::SteeringServiceServer, worker_service_server::WorkerServiceServer,
+    neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
+    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
+    route_service_server::RouteServiceServer, steering_service_server::SteeringServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 use weir_api::preface::KEEP_ALIVE;
 
@@ -51,6 +53,7 @@ use handle::{CALLS_MAX, NodeHandle};
 use instance_service::InstanceService;
 use move_service::MoveService;
 use neighbour_service::NeighbourService;
+use nf_service::NfService;
 use node_service::NodeService;
 use owner::Owner;
 use port_service::PortService;
@@ -198,6 +201,7 @@ async fn services(node: NodeHandle, cores: Cores, faults: bool) -> tonic::servic
     add!(MoveServiceServer<_>, MoveService(node.clone()));
     add!(RouteServiceServer<_>, RouteService(node.clone()));
     add!(NeighbourServiceServer<_>, NeighbourService(node.clone()));
+    add!(NfServiceServer<_>, NfService(node.clone()));
     add!(FlowServiceServer<_>, FlowService::new(node.clone()));
     if faults {
         add!(FaultServiceServer<_>, FaultService(node));

@@ -245,6 +245,14 @@ impl Chain {
         records
     }
 
+    /// What each function has counted, by its kind; instances that are gone are among it.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, Vec<(String, u64)>)> + '_ {
+        self.functions.iter().map(|function| match function {
+            Function::Firewall(firewall) => ("firewall", firewall.counters()),
+            Function::Ids(ids) => ("ids", ids.counters()),
+        })
+    }
+
     /// All that one instance knew has been taken over, but for its totals.
     fn end_inheritance(&mut self) {
         let Some(mut gone) = self.inherited.pop_front() else { return };

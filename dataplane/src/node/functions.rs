@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::{InstanceId, WorkerId};
@@ -11,7 +12,7 @@ use super::Node;
 use super::instances::InstanceRecord;
 use crate::nf::Chain;
 use crate::nf::ids::Record;
-use crate::worker::Command;
+use crate::worker::{Command, NfReport};
 
 /// Records that wait for whoever keeps them, at most; further ones are counted, and lost.
 const RECORDS_MAX: usize = 65_536;
@@ -65,6 +66,16 @@ impl Node {
     /// Records that were lost because nobody took them.
     pub fn lost_records(&self) -> u64 {
         self.records.lost
+    }
+
+    /// Asks all workers what the network functions of their instances have counted. Answers come
+    /// through `to`, which is dropped at the end.
+    pub fn report_nfs(&mut self, to: Sender<Vec<NfReport>>) {
+        let workers: Vec<_> = self.running().collect();
+        let query = self.nfs.ask(to, workers.len());
+        for worker in workers {
+            self.tell(worker, Command::ReportNfs(query));
+        }
     }
 
     /// Ends all that network functions know of flows, once.

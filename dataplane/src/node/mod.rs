@@ -11,6 +11,7 @@ mod instances;
 mod moves;
 mod neighbours;
 mod ports;
+mod queries;
 mod report;
 mod requests;
 mod routes;
@@ -31,14 +32,16 @@ pub use workers::Spawn;
 
 use crate::counters::WorkerCounters;
 use crate::instance::{FlowHasher, FlowTable, Part};
+use crate::neighbour::NeighbourRecord;
 use crate::nf::ChainConfig;
 use crate::port::TxQueue;
 use crate::route_table::RouteWriter;
 use crate::steering::Steering;
-use crate::worker::{Event, Shared, Steered};
+use crate::worker::{Event, NfReport, Shared, Steered};
 use instances::InstanceRecord;
 use moves::MoveBook;
 use ports::PortRecord;
+use queries::Queries;
 use requests::Requests;
 use workers::WorkerHandle;
 
@@ -96,7 +99,8 @@ pub struct Node {
     requests: Requests,
     flows: flows::Queries,
     records: functions::Records,
-    neighbours: neighbours::Queries,
+    neighbours: Queries<NeighbourRecord>,
+    nfs: Queries<NfReport>,
     generation: u64,
     spawns: VecDeque<Spawn>,
     /// Empty tables of instances that are gone, for those that come.
@@ -138,7 +142,8 @@ impl Node {
             requests: Requests::default(),
             flows: flows::Queries::default(),
             records: functions::Records::default(),
-            neighbours: neighbours::Queries::default(),
+            neighbours: Queries::default(),
+            nfs: Queries::default(),
             generation: 1,
             spawns: VecDeque::new(),
             spare_tables: Vec::new(),
@@ -214,6 +219,7 @@ impl Node {
             Event::Ready(id) => self.instance_is_ready(id),
             Event::Removed(id, flows, chain) => self.instance_is_removed(id, *flows, chain),
             Event::Records(id, records) => self.records.take(&self.instances, id, records),
+            Event::Nfs(query, found) => self.nfs.answer(query, found),
             Event::FlowsEnded => self.records.flows_ended(worker),
             Event::Steers(generation, _before) => self.worker_steers(worker, generation),
             Event::GaveUp(given) => self.worker_gave_up(worker, *given),
@@ -221,7 +227,7 @@ impl Node {
             Event::Disconnected(leaving) => self.disconnected(leaving),
             Event::Retired(retired) => self.worker_is_retired(worker, *retired),
             Event::Flows(query, flows) => self.flows.piece(query, flows),
-            Event::Neighbours(query, found) => self.neighbours.piece(query, found),
+            Event::Neighbours(query, found) => self.neighbours.answer(query, found),
             Event::Prepared(id) | Event::Exporting(id) | Event::Undoing(id) => {
                 self.move_event(id, &event, now);
             }

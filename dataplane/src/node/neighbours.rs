@@ -1,6 +1,5 @@
 //! Neighbour reports: asked of the workers that own ports.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
 use weir_api::dataplane::v1 as api;
@@ -10,39 +9,12 @@ use super::Node;
 use crate::neighbour::NeighbourRecord;
 use crate::worker::Command;
 
-/// Neighbour reports in progress.
-#[derive(Debug, Default)]
-pub(super) struct Queries {
-    last: u64,
-    waiting: BTreeMap<u64, Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    to: Sender<Vec<NeighbourRecord>>,
-    workers: usize,
-}
-
-impl Queries {
-    /// Passes the answer of a worker on.
-    pub(super) fn piece(&mut self, query: u64, found: Vec<NeighbourRecord>) {
-        let Some(waiting) = self.waiting.get_mut(&query) else { return };
-        waiting.workers -= 1;
-        let gone = waiting.to.send(found).is_err();
-        if gone || waiting.workers == 0 {
-            self.waiting.remove(&query);
-        }
-    }
-}
-
 impl Node {
     /// Asks all workers for their neighbours. Answers come through `to`, which is dropped at
     /// the end.
     pub fn report_neighbours(&mut self, to: Sender<Vec<NeighbourRecord>>) {
-        self.neighbours.last += 1;
-        let query = self.neighbours.last;
         let workers: Vec<_> = self.running().collect();
-        self.neighbours.waiting.insert(query, Waiting { to, workers: workers.len() });
+        let query = self.neighbours.ask(to, workers.len());
         for worker in workers {
             self.tell(worker, Command::ReportNeighbours(query));
         }

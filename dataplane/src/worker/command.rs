@@ -67,6 +67,8 @@ pub enum Command {
     Retire,
     /// Report flows. Answered with [`Event::Flows`] pieces.
     ReportFlows(FlowQuery),
+    /// Report what the network functions have counted. Answered with [`Event::Nfs`].
+    ReportNfs(u64),
     /// Report the neighbours of the ports that the worker owns.
     ReportNeighbours(u64),
     /// Panic, at once or on the way of a packet.
@@ -163,6 +165,17 @@ pub struct FlowRecord {
     pub digest: u64,
 }
 
+/// What a network function of an instance has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NfReport {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Which function it is.
+    pub kind: &'static str,
+    /// By name, in a fixed order.
+    pub counters: Vec<(String, u64)>,
+}
+
 /// From a worker to the node.
 #[derive(Debug)]
 pub enum Event {
@@ -195,6 +208,8 @@ pub enum Event {
     Retired(Box<Retired>),
     /// A piece of a flow report; the last one of a worker is empty.
     Flows(u64, Vec<FlowRecord>),
+    /// What the network functions of the instances have counted.
+    Nfs(u64, Vec<NfReport>),
     /// The neighbours of the ports that the worker owns.
     Neighbours(u64, Vec<NeighbourRecord>),
 }

@@ -1,7 +1,8 @@
 //! What a worker does for the network functions of its instances besides showing them packets: it
 //! passes on their records, and ends what they know of flows when the node stops.
 
-use super::{Event, Forwarder, Instances};
+use super::{Event, Forwarder, Instances, NfReport};
+use crate::instance::Instance;
 
 /// Records passed on in one poll round, at most.
 const RECORDS: usize = 64;
@@ -40,4 +41,20 @@ impl Functions {
         }
         self.ending
     }
+}
+
+/// What the network functions of all instances have counted.
+pub(super) fn report(instances: &Instances) -> Vec<NfReport> {
+    let reports = |instance: &Instance| {
+        let id = instance.id;
+        let known = instance.flows.known() as u64;
+        let full = instance.counters.functions_full.get();
+        let of_all = [("flows", known), ("flows_without_room", full)];
+        let report = move |(kind, counters): (&'static str, Vec<(String, u64)>)| {
+            let of_all = of_all.iter().map(|(name, value)| ((*name).to_owned(), *value));
+            NfReport { instance: id, kind, counters: of_all.chain(counters).collect() }
+        };
+        instance.chain.counters().map(report).collect::<Vec<_>>()
+    };
+    instances.iter().flat_map(reports).collect()
 }

@@ -27,7 +27,7 @@ use weir_frame::{Frame, Region};
 use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 pub use command::{
-    Command, Event, Flip, FlowQuery, FlowRecord, GivenUp, MoveSpec, Retired, Steered,
+    Command, Event, Flip, FlowQuery, FlowRecord, GivenUp, MoveSpec, NfReport, Retired, Steered,
 };
 pub(crate) use forward::Forwarder;
 pub use forward::{PortFacts, Shared};
@@ -226,6 +226,10 @@ impl Worker {
             Command::ForgetWorker(worker) => self.forget_worker(worker),
             Command::Retire => self.retiring = true,
             Command::ReportFlows(query) => self.reports.start(query),
+            Command::ReportNfs(query) => {
+                let reports = functions::report(&self.instances);
+                self.forwarder.tell(Event::Nfs(query, reports));
+            }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }

@@ -68,6 +68,13 @@ fn the_firewall_lets_pass_what_its_rules_say_and_tells_the_rest() {
     let drops = dataplane.counters().unwrap().drops;
     let dropped = drops.iter().find(|drop| drop.reason == "firewall").unwrap();
     assert_eq!(dropped.packets, 1);
+    let firewall = &dataplane.nfs().unwrap()[0];
+    let counted = |name: &str| {
+        let counter = firewall.counters.iter().find(|counter| counter.name == name);
+        counter.unwrap_or_else(|| panic!("{name} in {firewall:?}")).value
+    };
+    assert_eq!((counted("dropped.rule_reject"), counted("rule.no")), (1, 1));
+    assert_eq!((counted("rule.out"), counted("accepted")), (1, 6));
     dataplane.balance_at_rest().unwrap();
 }
 

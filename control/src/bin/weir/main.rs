@@ -11,6 +11,7 @@ mod flow;
 mod instance;
 mod r#move;
 mod neighbour;
+mod nf;
 mod output;
 mod pki;
 mod port;
@@ -71,6 +72,9 @@ enum Noun {
     /// Link-layer addresses that the ports have learned
     #[command(subcommand)]
     Neighbour(neighbour::Verb),
+    /// Network functions of the instances
+    #[command(subcommand)]
+    Nf(nf::Verb),
     /// Per-flow state of the instances
     #[command(subcommand)]
     Flow(flow::Verb),
@@ -144,6 +148,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Noun::Move(command) => r#move::run(&client, command).await,
             Noun::Route(verb) => route::run(&client, verb).await,
             Noun::Neighbour(verb) => neighbour::run(&client, verb).await,
+            Noun::Nf(verb) => nf::run(&client, verb).await,
             Noun::Flow(verb) => flow::run(&client, verb).await,
             Noun::Drops(drops) => drops::run(&client, drops).await,
             Noun::Stats(stats) => stats::run(&client, stats).await,

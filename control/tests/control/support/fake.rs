@@ -67,6 +67,7 @@ impl Fake {
                 .add_service(api::neighbour_service_server::NeighbourServiceServer::new(
                     served.clone(),
                 ))
+                .add_service(api::nf_service_server::NfServiceServer::new(served.clone()))
                 .add_service(api::flow_service_server::FlowServiceServer::new(served))
                 .serve_with_incoming(incoming)
                 .await
@@ -375,6 +376,15 @@ impl api::neighbour_service_server::NeighbourService for Shared {
         let (port, address) = ("p0".to_owned(), "10.0.0.2".to_owned());
         let neighbour = api::Neighbour { port, address, ..Default::default() };
         ok(api::ListNeighboursResponse { neighbours: vec![neighbour] })
+    }
+}
+
+#[tonic::async_trait]
+impl api::nf_service_server::NfService for Shared {
+    async fn list_nfs(&self, _: Request<api::ListNfsRequest>) -> Answer<api::ListNfsResponse> {
+        let counters = vec![api::NfCounter { name: "accepted".to_owned(), value: 12 }];
+        let nf = api::Nf { instance: 1, kind: "firewall".to_owned(), counters };
+        ok(api::ListNfsResponse { nfs: vec![nf] })
     }
 }
 

@@ -123,6 +123,23 @@ impl Firewall {
         Some((origin, self.remove_source(&origin)?))
     }
 
+    /// What it has counted, by name: drops by their reasons, and rules by theirs.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let Totals { accepted, begun, ended, .. } = &self.totals;
+        let of_all = [("accepted", accepted), ("begun", begun), ("ended", ended)];
+        let of_all = of_all.map(|(name, counter)| (name.to_owned(), counter.value()));
+        let dropped = Reason::all().map(|reason| (reason, self.totals.dropped_for(reason)));
+        let dropped = dropped
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(reason, packets)| (format!("dropped.{}", reason.name()), packets));
+        let rules = self
+            .rules
+            .iter()
+            .map(|rule| (format!("rule.{}", rule.name()), self.totals.matched(rule.name())));
+        let sources = ("sources".to_owned(), self.sources().len() as u64);
+        of_all.into_iter().chain(dropped).chain(rules).chain([sources]).collect()
+    }
+
     /// What was done altogether.
     pub fn totals(&self) -> &Totals {
         &self.totals

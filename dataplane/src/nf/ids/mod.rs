@@ -148,6 +148,13 @@ impl Ids {
         self.records.len()
     }
 
+    /// What it has counted, by name.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.totals.named();
+        counters.push(("sources".to_owned(), self.sources.ids().len() as u64));
+        counters
+    }
+
     /// The figures over all flows.
     pub fn totals(&self) -> &Totals {
         &self.totals

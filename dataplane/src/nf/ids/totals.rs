@@ -22,6 +22,11 @@ macro_rules! totals {
         }
 
         impl Totals {
+            /// Each figure with its name.
+            pub(super) fn named(&self) -> Vec<(String, u64)> {
+                vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
+            }
+
             /// The totals as bytes.
             pub fn encode(&self) -> Vec<u8> {
                 Writer::bytes_of(|out| {

@@ -125,6 +125,7 @@ impl Agent {
             calls: from_services,
             changes,
             logs: self.logs,
+            lost_told: 0,
         };
         let (end, ended) = oneshot::channel();
         let owner = owner.run(self.events, ended);

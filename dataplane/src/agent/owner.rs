@@ -22,6 +22,8 @@ pub(super) struct Owner {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) logs: Option<Logs>,
+    /// Lost records that the log has told of.
+    pub(super) lost_told: u64,
 }
 
 /// How often time passes for a node with moves in progress, and for one without.
@@ -94,6 +96,12 @@ impl Owner {
         match &mut self.logs {
             Some(logs) => logs.take_from(&mut self.node),
             None => while self.node.poll_record().is_some() {},
+        }
+        let lost = self.node.lost_records();
+        // Each time that they have doubled, so that a flood of records makes no flood of lines.
+        if lost > 2 * self.lost_told {
+            tracing::warn!(lost, "records of network functions are lost: the disk is too slow");
+            self.lost_told = lost;
         }
         Ok(eventful)
     }

@@ -2,19 +2,26 @@
 
 pub mod digest;
 mod entry;
+mod known;
+mod moved;
 mod part;
 mod states;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use weir_state_transfer::{Bucket, InstanceId, Nanos};
 
 pub use entry::Entry;
+pub(crate) use known::StatesCursor;
+pub use moved::MovedFlow;
+pub(crate) use moved::TakeCursor;
 pub use part::{Part, Slot};
 pub use states::FlowStates;
-pub(crate) use table::{Cursor, StatesCursor, TakeCursor};
-pub use table::{FlowHasher, FlowTable, MovedFlow, Place};
+pub(crate) use table::Cursor;
+pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::InstanceCounters;
 use crate::nf::{Chain, Refused, Shown};

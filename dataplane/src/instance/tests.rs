@@ -1,0 +1,185 @@
+//! The flow table with what network functions know, beside a naive model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_state_transfer::merge::Replica;
+use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId};
+
+use super::*;
+use crate::nf::firewall::{self, Limits, Rules};
+use crate::nf::{Chain, ChainConfig, FlowState, FunctionConfig, Shown, ids};
+use crate::packet::samples::{self, HOST_A, HOST_B};
+use crate::packet::{Parsed, parse};
+
+const SEED: u64 = 7;
+/// Buckets that the flows of a test fall into; the last is never owned.
+const BUCKETS: u32 = 5;
+
+fn seed() -> u64 {
+    let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
+    seed
+}
+
+fn key(n: u16) -> FlowKey {
+    FlowKey::v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (n, 53), 17, ServiceId(0))
+}
+
+/// Any that both directions of a flow share.
+fn bucket(key: &FlowKey) -> Bucket {
+    Bucket::of(u32::from(key.src_port()) * u32::from(key.dst_port()) % BUCKETS)
+}
+
+fn unknown() -> Box<[FlowState]> {
+    Box::new([FlowState::Ids(None)])
+}
+
+fn table() -> FlowTable {
+    let mut table = FlowTable::new(256, FlowHasher::with_seed(SEED));
+    for n in 0..BUCKETS - 1 {
+        table.put_bucket(Bucket::of(n), Box::new(Part::new(256)));
+    }
+    table
+}
+
+/// Which directions of flows have an entry, and which flows functions know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Model {
+    entries: BTreeSet<FlowKey>,
+    known: BTreeSet<FlowKey>,
+}
+
+impl Model {
+    fn of(table: &mut FlowTable) -> Self {
+        let mut model = Self::default();
+        model.entries.extend(table.iter().map(|entry| entry.key));
+        for n in 1..100 {
+            let key = key(n).both_ways();
+            if table.known_states(&key, bucket(&key)).is_some() {
+                model.known.insert(key);
+            }
+        }
+        model
+    }
+
+    /// Adds a direction of a flow, and what functions know of it.
+    fn add(&mut self, table: &mut FlowTable, rng: &mut fastrand::Rng) {
+        let flow = key(rng.u16(1..100));
+        let key = if rng.bool() { flow } else { flow.reversed() };
+        if rng.bool() && self.entries.insert(key) {
+            table.insert(Entry::new(key, Nanos(0)), bucket(&key)).expect("room");
+        }
+        if rng.bool() {
+            self.known.insert(key.both_ways());
+            table.states(&key, bucket(&key), unknown).expect("room");
+        }
+    }
+}
+
+#[test]
+fn flows_are_taken_with_both_directions_and_what_functions_know_and_put_elsewhere() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    for _ in 0..300 {
+        let (mut from, mut to) = (table(), table());
+        let mut model = Model::default();
+        (0..rng.usize(..200)).for_each(|_| model.add(&mut from, &mut rng));
+        assert_eq!(Model::of(&mut from), model);
+        let below = rng.u16(..100);
+        let one_way = rng.u8(..3) == 0;
+        let wanted = |flow: &FlowKey| {
+            let moves = flow.src_port() < below || (!one_way && flow.dst_port() < below);
+            moves.then(|| bucket(flow))
+        };
+        let (mut cursor, mut flows) = (TakeCursor::default(), BTreeMap::new());
+        while !cursor.is_done() {
+            // A worker has so much to spend in a round.
+            let (mut looks, mut most) = (rng.usize(1..40), rng.usize(1..9));
+            let allowed = most;
+            let taken = from.take_matching(&mut cursor, (&mut looks, &mut most), wanted);
+            assert_eq!(taken.len(), allowed - most);
+            for flow in taken {
+                let key = flow.key;
+                assert!(to.put_flow(flow, bucket(&key), MoveId(1)), "there is room");
+                assert_eq!(flows.insert(key, ()), None, "{key} comes as a whole");
+                assert!(to.came_by(&key, bucket(&key), MoveId(1)));
+            }
+        }
+        let is_moved = |key: &FlowKey| wanted(key).is_some();
+        let mut moved = model.clone();
+        moved.entries.retain(is_moved);
+        // What functions know goes with either direction.
+        let goes = |key: &FlowKey| is_moved(key) || moved.entries.contains(&key.reversed());
+        moved.known.retain(goes);
+        let stays =
+            Model { entries: &model.entries - &moved.entries, known: &model.known - &moved.known };
+        assert_eq!((Model::of(&mut from), Model::of(&mut to)), (stays, moved));
+        let counted = from.iter().count() + to.iter().count();
+        assert_eq!((from.len() + to.len(), counted), (counted, model.entries.len()));
+    }
+}
+
+#[test]
+fn a_walk_shows_all_that_stay_whatever_comes_and_goes_on_the_way() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    for _ in 0..300 {
+        let mut table = table();
+        let mut model = Model::default();
+        (0..rng.usize(1..150)).for_each(|_| model.add(&mut table, &mut rng));
+        let mut stay = model.known.clone();
+        let (mut cursor, mut seen) = (StatesCursor::default(), 0);
+        while !cursor.is_done() {
+            table.walk_states(&mut cursor, rng.usize(1..20), |states| {
+                // Marked, so that one that is shown twice counts once.
+                seen += usize::from(!states.came_by(MoveId(9)));
+                states.set_move(MoveId(9));
+                false
+            });
+            if let Some(gone) = rng.choice(stay.clone()).filter(|_| rng.bool()) {
+                stay.remove(&gone);
+                table.take_flow(&gone, bucket(&gone), |_| true);
+            }
+            model.add(&mut table, &mut rng);
+        }
+        for key in stay {
+            let states = table.known_states(&key, bucket(&key)).expect("it stays");
+            assert!(states.came_by(MoveId(9)), "{key} was not shown");
+        }
+        assert!(seen > 0 || model.known.is_empty());
+    }
+}
+
+#[test]
+fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
+    let rule = "all: accept any".parse().expect("a rule");
+    let rules = Rules::new(vec![rule]).expect("one rule");
+    // Sources are kept count of where there are limits.
+    let limits = Limits { connections_max: Some(10), ..Limits::default() };
+    let firewall = firewall::Config { rules, limits, ..firewall::Config::default() };
+    let functions =
+        vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids::Config::default())];
+    let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions");
+    let chain = |instance| Chain::new(&config, Replica { instance, incarnation: 1 });
+    let (mut here, mut gone) = (chain(1), chain(2));
+    for (chain, packets) in [(&mut here, 3), (&mut gone, 4)] {
+        let mut states = chain.unknown();
+        for n in 0..packets {
+            let frame = samples::udp4(HOST_A, HOST_B, (4_000, 53), b"?");
+            let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+            let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: Nanos(n) };
+            assert_eq!(chain.process(Some(&mut states), shown), Ok(()));
+        }
+    }
+    here.inherit(gone);
+    (0..8).for_each(|n| here.sweep(1, Nanos(100 + n)));
+    let counters: BTreeMap<_, _> = here
+        .counters()
+        .flat_map(|(kind, counters)| {
+            counters.into_iter().map(move |(name, value)| (format!("{kind}.{name}"), value))
+        })
+        .collect();
+    let counted = ["firewall.accepted", "firewall.begun", "firewall.rule.all", "ids.packets"];
+    assert_eq!(counted.map(|name| counters[name]), [7, 2, 2, 7]);
+    // The one source of both is one.
+    assert_eq!(counters["firewall.sources"], 1);
+}

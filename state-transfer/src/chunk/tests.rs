@@ -222,6 +222,27 @@ fn random_bytes_are_no_chunk_and_never_a_panic() {
 }
 
 #[test]
+fn a_flow_id_of_a_host_is_that_host_again_and_no_other_id_is() {
+    let mut rng = Rng::with_seed(7);
+    for v4 in [true, false] {
+        let host = (address(&mut rng, v4), ServiceId(rng.u16(..)));
+        let id = FlowId::host(host.0, host.1);
+        assert_eq!(id.as_host(), Some(host));
+        let network = Ends::Host(Prefix::new([10, 0, 0, 0].into(), 8).expect("a network"));
+        let extra = Extra::new("http.host", "a").expect("a field");
+        let service = Some(host.1);
+        let others = [
+            FlowId::new(id.ends.clone(), Some(6), service),
+            FlowId::new(id.ends.clone(), None, None),
+            FlowId::new(network, None, service),
+            FlowId::new(Ends::Any, None, service),
+            id.with(extra).expect("one field"),
+        ];
+        assert!(others.iter().all(|other| other.as_host().is_none()), "{others:?}");
+    }
+}
+
+#[test]
 fn a_flow_id_of_a_flow_is_that_flow_again() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");

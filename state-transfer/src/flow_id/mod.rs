@@ -116,6 +116,13 @@ impl FlowId {
         FlowKey::new(address(src)?, address(dst)?, ports, protocol, self.service?)
     }
 
+    /// The one host whose flows the id is of, if it is as [`FlowId::host`] makes it.
+    pub fn as_host(&self) -> Option<(IpAddr, ServiceId)> {
+        let Ends::Host(prefix) = &self.ends else { return None };
+        let (address, service) = (prefix.address(), self.service?);
+        (*self == Self::host(address, service)).then_some((address, service))
+    }
+
     /// Whether the fields that every network function knows let a filter pick this id.
     pub(crate) fn is_picked_by(&self, filter: &Filter, extent: Extent) -> bool {
         if let Some(key) = self.key() {

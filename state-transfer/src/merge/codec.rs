@@ -15,8 +15,9 @@ use crate::wire::{Reader, WireError, Writer};
 
 /// Replicas of one counter that are taken in, at most; as many that have ended.
 ///
-/// There is one for each instance, and those that have ended are taken over.
-pub const REPLICAS_MAX: usize = 4096;
+/// There is one for each instance, and those that have ended are taken over. So large that 30
+/// counters fit in a chunk.
+pub const REPLICAS_MAX: usize = 1024;
 
 impl Replica {
     /// Appends who it is.
@@ -53,6 +54,12 @@ impl Stamp {
 }
 
 impl Counter {
+    /// Whether it would be taken in: it has no more than [`REPLICAS_MAX`] replicas. Who joins
+    /// what others have sent must see to this, or copies grow without bound.
+    pub fn fits(&self) -> bool {
+        self.parts().len() <= REPLICAS_MAX && self.retired().len() <= REPLICAS_MAX
+    }
+
     /// Appends the counter.
     pub fn put(&self, out: &mut Writer) {
         out.list(self.parts(), |out, (replica, counted)| {
@@ -81,6 +88,11 @@ impl Counter {
 }
 
 impl Gauge {
+    /// Whether it would be taken in; see [`Counter::fits`].
+    pub fn fits(&self) -> bool {
+        self.up.fits() && self.down.fits()
+    }
+
     /// Appends the gauge.
     pub fn put(&self, out: &mut Writer) {
         self.up.put(out);
@@ -148,5 +160,18 @@ mod tests {
         swapped[4..24].copy_from_slice(&bytes[24..44]);
         let bad = WireError::BadField { what: "counter" };
         assert_eq!(Reader::whole(&swapped, Counter::take), Err(bad));
+    }
+
+    #[test]
+    fn thirty_of_the_largest_counters_fit_in_a_chunk_and_a_larger_one_is_refused() {
+        let replicas = |from: usize| (from..from + REPLICAS_MAX).map(|n| replica(n as u32));
+        let parts = replicas(0).map(|replica| (replica, u64::MAX));
+        let mut counter = Counter::from_parts(parts, replicas(REPLICAS_MAX));
+        let bytes = Writer::bytes_of(|out| counter.put(out));
+        assert!(counter.fits() && 30 * bytes.len() < crate::chunk::BODY_MAX, "{}", bytes.len());
+        assert!(Reader::whole(&bytes, Counter::take).is_ok());
+        counter.add(replica(u32::MAX), 1);
+        let bytes = Writer::bytes_of(|out| counter.put(out));
+        assert!(!counter.fits() && Reader::whole(&bytes, Counter::take).is_err());
     }
 }

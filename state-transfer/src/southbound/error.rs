@@ -1,6 +1,6 @@
 //! Why a network function refuses.
 
-use crate::chunk::{ChunkError, Schema, Scope};
+use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
 
 use super::SubscriptionId;
@@ -45,6 +45,23 @@ pub enum PutError {
         /// How much there may be.
         most: usize,
     },
+}
+
+impl PutError {
+    /// State of the kind of a chunk can not be about what the chunk is.
+    pub fn wrong_id(chunk: &Chunk) -> Self {
+        Self::WrongId { scope: chunk.scope, id: Box::new(chunk.id.clone()) }
+    }
+
+    /// The body of a chunk is malformed.
+    pub fn bad_body(chunk: &Chunk, why: &BodyError) -> Self {
+        Self::BadBody { id: Box::new(chunk.id.clone()), why: why.to_string() }
+    }
+
+    /// There is no room for what is in a chunk.
+    pub fn full(chunk: &Chunk, what: &'static str, most: usize) -> Self {
+        Self::Full { id: Box::new(chunk.id.clone()), what, most }
+    }
 }
 
 /// Why events are not enabled or disabled.

@@ -10,7 +10,9 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use crate::chunk::{Chunk, Schema, Scope};
+use std::time::Duration;
+
+use crate::chunk::{Chunk, Schema, Scope, Stage};
 use crate::flow_id::{Extent, FlowId};
 use crate::state_filter::StateFilter;
 
@@ -27,6 +29,39 @@ pub struct StateKind {
     pub schema: Schema,
     /// Its name, for people.
     pub name: &'static str,
+}
+
+impl StateKind {
+    /// A copy of state of this kind. What is not in its body is for the caller to say: version,
+    /// age and what was applied, which who counts packets knows of a flow; merged state has none.
+    pub fn chunk(&self, id: FlowId, body: Vec<u8>) -> Chunk {
+        Chunk {
+            id,
+            scope: self.scope,
+            schema: self.schema,
+            version: 0,
+            age: Duration::ZERO,
+            time_left: None,
+            stage: Stage::Copy,
+            applied: Vec::new(),
+            body,
+        }
+    }
+
+    /// Whether a chunk is of this kind. State of all flows is about any flow.
+    ///
+    /// # Errors
+    /// When its scope or its schema is another, or it is of all flows and about some.
+    pub fn check(&self, chunk: &Chunk) -> Result<(), PutError> {
+        let (scope, schema) = (chunk.scope, chunk.schema);
+        if (scope, schema) != (self.scope, self.schema) {
+            return Err(PutError::UnknownSchema { scope, schema });
+        }
+        if scope == Scope::AllFlows && chunk.id != FlowId::default() {
+            return Err(PutError::wrong_id(chunk));
+        }
+        Ok(())
+    }
 }
 
 /// Where a get goes on: the network function's own business, but for its beginning.

@@ -4,6 +4,9 @@ mod chain;
 pub mod connection;
 pub mod firewall;
 pub mod ids;
+#[cfg(test)]
+mod laws;
+mod numbered;
 pub mod schema;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};

@@ -10,6 +10,7 @@ mod exchange;
 mod invalid;
 mod packet;
 mod segment;
+mod southbound;
 mod state;
 mod tcp;
 #[cfg(test)]

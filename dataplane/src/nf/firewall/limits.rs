@@ -1,14 +1,13 @@
 //! Limits of what one source may begin: state of several flows.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Bound;
 
 use weir_state_transfer::merge::{Clock, Gauge, Join, Replica};
-use weir_state_transfer::{FlowKey, Nanos, ServiceId};
+use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
+use crate::nf::numbered::Numbered;
 
 /// Sources that are looked at for ones to forget when there is no room for another.
 const SEARCHED: usize = 16;
@@ -46,17 +45,17 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     limits: Limits,
-    known: BTreeMap<Origin, Known>,
+    known: Numbered<Origin, Known>,
     clock: Clock,
     /// Under this replica sources count that are new.
     replica: Replica,
-    /// Where the search for sources to forget goes on.
-    hand: Option<Origin>,
+    /// The number of the source behind which the search for ones to forget goes on.
+    hand: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
-    source: Source,
+pub(super) struct Known {
+    pub(super) source: Source,
     /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
     /// must not be taken for newer than; so it counts under another replica then.
     replica: Replica,
@@ -79,12 +78,22 @@ impl Origin {
     pub fn of(key: &FlowKey) -> Self {
         Self { service: key.service(), address: key.src() }
     }
+
+    /// The flows that what is known of the source is about.
+    pub fn flow_id(&self) -> FlowId {
+        FlowId::host(self.address, self.service)
+    }
+
+    /// The source whose flows an id is of.
+    pub fn of_id(id: &FlowId) -> Option<Self> {
+        id.as_host().map(|(address, service)| Self { service, address })
+    }
 }
 
 impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
         let clock = Clock::new(replica);
-        Self { limits, known: BTreeMap::new(), clock, replica, hand: None }
+        Self { limits, known: Numbered::default(), clock, replica, hand: 0 }
     }
 
     /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
@@ -146,18 +155,27 @@ impl Sources {
         self.known.iter().map(|(origin, known)| (origin, &known.source))
     }
 
+    pub(super) fn known(&self) -> &Numbered<Origin, Known> {
+        &self.known
+    }
+
+    /// Sources that are kept count of, at most.
+    pub(super) fn max(&self) -> usize {
+        self.limits.sources_max
+    }
+
     /// Forgets those of the next `count` sources that could be new as well.
     pub(super) fn sweep(&mut self, count: usize, now: Nanos) {
-        let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.known.range((from, Bound::Unbounded)).take(count);
-        let seen: Vec<(Origin, bool)> = next
-            .map(|(origin, known)| (*origin, known.source.is_idle(self.limits.rate, now)))
+        let next = self.known.after(self.hand).take(count);
+        let seen: Vec<(u64, Origin, bool)> = next
+            .map(|(at, origin, known)| (at, *origin, known.source.is_idle(self.limits.rate, now)))
             .collect();
-        self.hand = seen.last().filter(|_| seen.len() == count).map(|(origin, _)| *origin);
-        for (origin, _) in seen.iter().filter(|(_, idle)| *idle) {
+        // At the end it begins again.
+        self.hand = seen.last().filter(|_| seen.len() == count).map_or(0, |(at, ..)| *at);
+        for (_, origin, _) in seen.iter().filter(|(.., idle)| *idle) {
             self.known.remove(origin);
         }
-        if seen.iter().any(|(_, idle)| *idle) {
+        if seen.iter().any(|(.., idle)| *idle) {
             self.count_anew();
         }
     }
@@ -170,7 +188,7 @@ impl Sources {
     }
 
     fn has_room(&self, origin: Origin) -> bool {
-        self.known.len() < self.limits.sources_max || self.known.contains_key(&origin)
+        self.known.len() < self.limits.sources_max || self.known.contains(&origin)
     }
 
     /// New sources count under a replica that none has counted under which was forgotten.
@@ -178,12 +196,17 @@ impl Sources {
         self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
     }
 
-    fn entry(known: &mut BTreeMap<Origin, Known>, replica: Replica, origin: Origin) -> &mut Known {
-        known.entry(origin).or_insert_with(|| Known { source: Source::default(), replica })
+    fn entry(known: &mut Numbered<Origin, Known>, replica: Replica, origin: Origin) -> &mut Known {
+        known.entry(origin, || Known { source: Source::default(), replica })
     }
 }
 
 impl Source {
+    /// Whether its counters are no larger than they may be.
+    pub(super) fn fits(&self) -> bool {
+        self.open.fits() && self.bucket.parts().1.fits()
+    }
+
     /// Whether it has nothing open and may begin as many connections as one that is new.
     fn is_idle(&self, rate: Option<Rate>, now: Nanos) -> bool {
         self.open.value() == 0 && rate.is_none_or(|rate| self.bucket.is_full(rate, now))

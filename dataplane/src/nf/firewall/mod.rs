@@ -10,12 +10,13 @@ mod codec;
 mod limits;
 mod reason;
 mod rules;
+mod southbound;
 #[cfg(test)]
 mod tests;
 mod totals;
 
 use weir_state_transfer::Nanos;
-use weir_state_transfer::merge::{Join, Replica};
+use weir_state_transfer::merge::Replica;
 
 pub use bucket::{Bucket, Rate};
 pub use limits::{Limits, Origin, Source};
@@ -106,17 +107,6 @@ impl Firewall {
         self.sources.source(origin)
     }
 
-    /// Takes in what another instance knows of a source; false if there is no room for it.
-    #[must_use]
-    pub fn join_source(&mut self, origin: Origin, other: &Source) -> bool {
-        self.sources.join(origin, other)
-    }
-
-    /// Gives what is known of a source away.
-    pub fn remove_source(&mut self, origin: &Origin) -> Option<Source> {
-        self.sources.remove(origin)
-    }
-
     /// Gives what is known of some source away.
     pub fn next_source(&mut self) -> Option<(Origin, Source)> {
         let origin = *self.sources().next()?.0;
@@ -143,11 +133,6 @@ impl Firewall {
     /// What was done altogether.
     pub fn totals(&self) -> &Totals {
         &self.totals
-    }
-
-    /// Takes in what another instance knows of the totals.
-    pub fn join_totals(&mut self, other: &Totals) {
-        self.totals.join(other);
     }
 
     /// Takes over the counts of a replica that has ended for good, all of which were joined.

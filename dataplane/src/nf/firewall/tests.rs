@@ -1,16 +1,19 @@
 //! The firewall, alone and as two instances that give each other what they know.
 
+mod southbound;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use weir_state_transfer::FlowKey;
 use weir_state_transfer::chunk::BodyError;
+use weir_state_transfer::{Chunk, FlowId, FlowKey};
 
 use super::*;
 use crate::nf::connection::Invalid;
 use crate::nf::connection::tests::{CAPTURES, capture, with_packet};
-use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
+use crate::nf::laws::all_chunks;
+use crate::nf::schema::{FIREWALL_SOURCE, FIREWALL_TOTALS};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 
 const NOW: Nanos = Nanos(1_000);
@@ -169,30 +172,31 @@ fn a_source_that_was_forgotten_does_not_hide_what_it_does_next_behind_an_old_cop
     let later = NOW + Duration::from_secs(31);
     instance.pass_time(later);
     let origin = Origin { service: Default::default(), address: HOST_A.into() };
-    let old = instance.firewall.source(&origin).expect("known").clone();
+    let old = FIREWALL_SOURCE
+        .chunk(origin.flow_id(), instance.firewall.source(&origin).expect("known").encode(later));
     instance.firewall.sweep_sources(10, later);
     assert_eq!(instance.firewall.sources().len(), 0);
     instance.judge(&udp(HOST_A, HOST_B, (9, 53)), later);
-    assert!(instance.firewall.join_source(origin, &old));
+    instance.firewall.put_multi_flow(&old, later).expect("room");
     assert_eq!(instance.open(HOST_A), 1, "5 begun and ended before, and 1 begun since");
 }
 
-/// Gives the other instance the connection of a flow, and both what the other knows of sources
-/// and totals: all as bytes.
+/// Gives the other instance the connection of a flow, and what is known of sources and totals.
 fn hand_over(from: &mut Instance, to: &mut Instance, key: &FlowKey, now: Nanos) {
     if let Some(connection) = from.connections.remove(key).flatten() {
-        let bytes = connection.encode(now);
-        let arrived = Connection::decode(CONNECTION.schema, &bytes, now).expect("its own bytes");
-        to.connections.insert(*key, Some(arrived));
+        let arrived = Connection::from_chunk(&connection.to_chunk(now), now);
+        to.connections.insert(*key, Some(arrived.expect("its own chunk")));
     }
-    for (origin, source) in from.firewall.sources() {
-        let arrived = Source::decode(FIREWALL_SOURCE.schema, &source.encode(now), now)
-            .expect("its own bytes");
-        assert!(to.firewall.join_source(*origin, &arrived));
+    for chunk in sources_of(&from.firewall, now) {
+        to.firewall.put_multi_flow(&chunk, now).expect("its own chunk");
     }
-    let bytes = from.firewall.totals().encode();
-    let arrived = Totals::decode(FIREWALL_TOTALS.schema, &bytes).expect("its own bytes");
-    to.firewall.join_totals(&arrived);
+    for chunk in from.firewall.get_all_flows() {
+        to.firewall.put_all_flows(&chunk).expect("its own chunk");
+    }
+}
+
+fn sources_of(firewall: &Firewall, now: Nanos) -> Vec<Chunk> {
+    all_chunks("any", 7, |get, cursor, out| firewall.get_multi_flow(get, cursor, out, now))
 }
 
 fn counts(firewall: &Firewall) -> Vec<u64> {
@@ -293,12 +297,11 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
         let place = rng.usize(..totals.len());
         totals[place] = rng.u8(..);
         totals.truncate(rng.usize(..totals.len() * 4));
-        match Source::decode(FIREWALL_SOURCE.schema, &source, NOW) {
-            Ok(decoded) => {
-                let origin = Origin { service: Default::default(), address: HOST_B.into() };
-                assert!(instance.firewall.join_source(origin, &decoded));
+        let id = FlowId::host(HOST_B.into(), Default::default());
+        match instance.firewall.put_multi_flow(&FIREWALL_SOURCE.chunk(id.clone(), source), NOW) {
+            Ok(()) => {
                 instance.judge(&udp(HOST_B, HOST_A, (rng.u16(..), 80)), Nanos(rng.u64(..)));
-                instance.firewall.remove_source(&origin);
+                assert_eq!(instance.firewall.del_multi_flow(&[id]), 1);
             }
             Err(_) => refused += 1,
         }

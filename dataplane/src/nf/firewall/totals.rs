@@ -9,7 +9,7 @@ use super::rules::{Rule, Rules};
 use crate::config::Name;
 
 /// Counts of packets and connections, of all instances that have told each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Packets accepted.
     pub accepted: Counter,
@@ -25,13 +25,8 @@ pub struct Totals {
 
 impl Totals {
     pub(super) fn new(rules: &Rules) -> Self {
-        Self {
-            accepted: Counter::default(),
-            begun: Counter::default(),
-            ended: Counter::default(),
-            dropped: std::array::from_fn(|_| Counter::default()),
-            rules: rules.iter().map(|rule| (rule.name().clone(), Counter::default())).collect(),
-        }
+        let rules = rules.iter().map(|rule| (rule.name().clone(), Counter::default())).collect();
+        Self { rules, ..Self::default() }
     }
 
     /// Packets dropped for a reason.
@@ -63,6 +58,13 @@ impl Totals {
         if let Some(counter) = self.rules.get_mut(rule.name()) {
             counter.add(replica, 1);
         }
+    }
+
+    /// Whether its counters are no larger than they may be.
+    pub(super) fn fits(&self) -> bool {
+        let Self { accepted, begun, ended, dropped, rules } = self;
+        let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
+        counters.into_iter().all(Counter::fits)
     }
 
     fn counters_mut(&mut self) -> impl Iterator<Item = &mut Counter> {

@@ -18,6 +18,7 @@ mod reassembly;
 pub mod record;
 mod scan;
 mod side;
+mod southbound;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ mod totals;
 
 use std::collections::VecDeque;
 
-use weir_state_transfer::merge::{Join, Replica};
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::protocol;
 
 use crate::packet::{Flags, Meta};
@@ -160,11 +161,6 @@ impl Ids {
         &self.totals
     }
 
-    /// Takes in the figures of another instance.
-    pub fn join_totals(&mut self, other: &Totals) {
-        self.totals.join(other);
-    }
-
     /// The sources that are watched.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
         self.sources.ids()
@@ -175,21 +171,10 @@ impl Ids {
         self.sources.get(id)
     }
 
-    /// Forgets a source, as another instance has it.
-    pub fn remove_source(&mut self, id: &SourceId) -> Option<Source> {
-        self.sources.remove(id)
-    }
-
     /// Gives what is known of some source away.
     pub fn next_source(&mut self) -> Option<(SourceId, Source)> {
         let id = self.sources().next()?;
         Some((id, self.remove_source(&id)?))
-    }
-
-    /// Takes in what another instance knows of a source.
-    pub fn join_source(&mut self, id: SourceId, other: &Source) {
-        let scan = self.sources.join(id, other, &self.config.scan);
-        self.log_scan(scan);
     }
 
     /// The settings.
@@ -199,12 +184,7 @@ impl Ids {
 
     fn failed(&mut self, attempt: &Attempt) {
         self.totals.failed.add(self.replica, 1);
-        let scan = self.sources.failed(attempt, self.replica, &self.config.scan);
-        self.log_scan(scan);
-    }
-
-    fn log_scan(&mut self, scan: Result<Option<ScanRecord>, Full>) {
-        match scan {
+        match self.sources.failed(attempt, self.replica, &self.config.scan) {
             Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
             Err(Full) => self.totals.unwatched.add(self.replica, 1),
         }

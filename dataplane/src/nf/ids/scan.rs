@@ -1,6 +1,5 @@
 //! Who tries out addresses and ports: state that belongs to all connections of a source.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
@@ -11,6 +10,7 @@ use weir_state_transfer::{FlowId, ServiceId};
 
 use super::config::ScanConfig;
 use super::record::{ScanRecord, Timestamp, nanos};
+use crate::nf::numbered::Numbered;
 use crate::nf::schema::IDS_SOURCE;
 
 /// Whose attempts are counted together.
@@ -26,6 +26,11 @@ impl SourceId {
     /// The flows that the state of the source is about.
     pub fn flow_id(&self) -> FlowId {
         FlowId::host(self.address, self.service)
+    }
+
+    /// The source whose flows an id is of.
+    pub fn of_id(id: &FlowId) -> Option<Self> {
+        id.as_host().map(|(address, service)| Self { service, address })
     }
 }
 
@@ -68,6 +73,16 @@ impl Join for Source {
 }
 
 impl Source {
+    /// Whether its window is one of this length: of those of another the numbers mean other times.
+    pub(super) fn is_of(&self, config: &ScanConfig) -> bool {
+        self.window == window(self.last, config)
+    }
+
+    /// Whether its counter is no larger than it may be.
+    pub(super) fn fits(&self) -> bool {
+        self.attempts.fits()
+    }
+
     /// The record, once in a window, when it is a scan.
     fn tell(&mut self, address: IpAddr, config: &ScanConfig) -> Option<ScanRecord> {
         let distinct = self.distinct.estimate().round() as u64;
@@ -110,7 +125,7 @@ impl Source {
 /// All sources that have failed of late.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
-    sources: BTreeMap<SourceId, Source>,
+    sources: Numbered<SourceId, Source>,
     /// The window in which sources of earlier ones were last thrown out.
     swept: u64,
 }
@@ -127,7 +142,7 @@ impl Sources {
         replica: Replica,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
-        let window = attempt.at.0 / nanos(config.window).max(1);
+        let window = window(attempt.at, config);
         let source = self.place(attempt.source, window, config)?;
         if window < source.window {
             return Ok(None);
@@ -162,7 +177,11 @@ impl Sources {
     }
 
     pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
-        self.sources.keys().copied()
+        self.sources.iter().map(|(id, _)| *id)
+    }
+
+    pub(super) fn known(&self) -> &Numbered<SourceId, Source> {
+        &self.sources
     }
 
     fn place(
@@ -171,18 +190,23 @@ impl Sources {
         window: u64,
         config: &ScanConfig,
     ) -> Result<&mut Source, Full> {
-        if !self.sources.contains_key(&id) && self.sources.len() >= config.sources_max {
+        if !self.sources.contains(&id) && self.sources.len() >= config.sources_max {
             if window <= self.swept {
                 return Err(Full);
             }
             self.swept = window;
-            self.sources.retain(|_, source| source.window >= window);
+            self.sources.retain(|source| source.window >= window);
             if self.sources.len() >= config.sources_max {
                 return Err(Full);
             }
         }
-        Ok(self.sources.entry(id).or_insert_with(|| Source { window, ..Source::default() }))
+        Ok(self.sources.entry(id, || Source { window, ..Source::default() }))
     }
+}
+
+/// The number of the window that a time is in.
+fn window(at: Timestamp, config: &ScanConfig) -> u64 {
+    at.0 / nanos(config.window).max(1)
 }
 
 /// The same everywhere, and every bit as good as random.

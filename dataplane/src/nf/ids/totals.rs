@@ -27,6 +27,11 @@ macro_rules! totals {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
             }
 
+            /// Whether its counters are no larger than they may be.
+            pub(super) fn fits(&self) -> bool {
+                [$(&self.$name),*].into_iter().all(Counter::fits)
+            }
+
             /// The totals as bytes.
             pub fn encode(&self) -> Vec<u8> {
                 Writer::bytes_of(|out| {

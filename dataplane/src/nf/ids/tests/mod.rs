@@ -5,6 +5,7 @@ mod connections;
 mod http;
 mod logs;
 mod scans;
+mod southbound;
 mod transfer;
 
 use std::collections::BTreeMap;

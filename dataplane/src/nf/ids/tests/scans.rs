@@ -3,9 +3,9 @@
 use weir_state_transfer::merge::{Counter, Join};
 
 use super::*;
-use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
+use crate::nf::schema::IDS_SOURCE;
 
-const SOURCE: SourceId = SourceId {
+pub(super) const SOURCE: SourceId = SourceId {
     service: ServiceId(0),
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
 };
@@ -18,11 +18,19 @@ fn attempt(port: u16, second: u64) -> [Timed; 2] {
     [Timed { at, frame: syn }, Timed { at, frame: rst }]
 }
 
-fn try_ports(node: &mut Node, ports: std::ops::Range<u16>, second: u64) {
+pub(super) fn try_ports(node: &mut Node, ports: std::ops::Range<u16>, second: u64) {
     for port in ports {
         node.take_all(&attempt(port, second));
     }
     node.sweep(Timestamp(START + (second + 6) * SECOND));
+}
+
+/// Gives what is known of the source to another instance, twice.
+fn move_source(from: &mut Node, to: &mut Node) {
+    let source = from.ids.source(&SOURCE).unwrap();
+    let chunk = IDS_SOURCE.chunk(SOURCE.flow_id(), source.encode());
+    assert_eq!(from.ids.del_multi_flow(std::slice::from_ref(&chunk.id)), 1);
+    (0..2).for_each(|_| to.ids.put_multi_flow(&chunk).unwrap());
 }
 
 fn scans(node: &Node) -> Vec<ScanRecord> {
@@ -66,16 +74,12 @@ fn what_two_instances_have_seen_of_a_source_is_a_scan_together() {
     try_ports(&mut one, 1..20, 0);
     try_ports(&mut two, 20..40, 0);
     assert_eq!((scans(&one), scans(&two)), (vec![], vec![]));
-    let moved = one.ids.remove_source(&SOURCE).unwrap().encode();
-    let moved = Source::decode(IDS_SOURCE.schema, &moved).unwrap();
-    two.ids.join_source(SOURCE, &moved);
-    two.ids.join_source(SOURCE, &moved);
+    move_source(&mut one, &mut two);
     two.records.extend(two.ids.drain());
     let [scan] = scans(&two)[..] else { panic!("{:?}", scans(&two)) };
     assert_eq!(scan.attempts, 39);
     // It travels with the state that it has been told.
-    let back = two.ids.source(&SOURCE).unwrap().clone();
-    one.ids.join_source(SOURCE, &back);
+    move_source(&mut two, &mut one);
     try_ports(&mut one, 60..90, 20);
     assert_eq!(scans(&one), []);
 }
@@ -87,8 +91,7 @@ fn a_source_that_moves_in_the_middle_is_told_as_by_one_instance() {
     try_ports(&mut single, 15..40, 10);
     let (mut one, mut two) = (Node::new(1), Node::new(2));
     try_ports(&mut one, 1..15, 0);
-    let source = one.ids.remove_source(&SOURCE).unwrap();
-    two.ids.join_source(SOURCE, &Source::decode(IDS_SOURCE.schema, &source.encode()).unwrap());
+    move_source(&mut one, &mut two);
     try_ports(&mut two, 15..40, 10);
     assert_eq!((scans(&two).len(), scans(&two)), (1, scans(&single)));
     assert_eq!(one.ids.sources().len(), 0);
@@ -139,10 +142,9 @@ fn totals_travel_and_join_by_replica() {
     let (mut one, mut two) = (Node::new(1), Node::new(2));
     try_ports(&mut one, 1..10, 0);
     try_ports(&mut two, 1..5, 0);
-    let other = Totals::decode(IDS_TOTALS.schema, &two.ids.totals().encode()).unwrap();
-    assert_eq!(&other, two.ids.totals());
-    one.ids.join_totals(&other);
-    one.ids.join_totals(&other);
+    for chunk in two.ids.get_all_flows() {
+        (0..2).for_each(|_| one.ids.put_all_flows(&chunk).unwrap());
+    }
     let totals = one.ids.totals();
     let value = |counter: &Counter| counter.value();
     assert_eq!((value(&totals.packets), value(&totals.failed)), (26, 13));

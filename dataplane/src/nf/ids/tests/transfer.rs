@@ -4,6 +4,7 @@ use weir_state_transfer::chunk::{BodyError, Schema};
 use weir_state_transfer::wire::WireError;
 
 use super::*;
+use crate::nf::laws::all_chunks;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 
 const SCHEMA: Schema = IDS_CONNECTION.schema;
@@ -82,8 +83,9 @@ pub(super) fn moved(frames: &[Timed], at: usize) -> Vec<Record> {
         travel(&mut connection, now);
         two.connections.insert(key, connection);
     }
-    for id in one.ids.sources().collect::<Vec<_>>() {
-        two.ids.join_source(id, &one.ids.remove_source(&id).unwrap());
+    for chunk in all_chunks("any", 3, |get, cursor, out| one.ids.get_multi_flow(get, cursor, out)) {
+        two.ids.put_multi_flow(&chunk).unwrap();
+        assert_eq!(one.ids.del_multi_flow(&[chunk.id]), 1);
     }
     two.take_all(&frames[at..]);
     let mut records = one.finish();

@@ -1,0 +1,100 @@
+//! What the southbound API takes: connections, sources and totals as chunks, and back.
+
+use weir_state_transfer::merge::{Join, REPLICAS_MAX};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::wire::WireError;
+use weir_state_transfer::{Chunk, FlowId};
+
+use super::scan::Full;
+use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp, Totals};
+use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
+
+impl Connection {
+    /// The connection, as it is now, as a chunk about the flow from who began it.
+    pub fn to_chunk(&self, timeouts: &Timeouts, now: Timestamp) -> Chunk {
+        let chunk = IDS_CONNECTION.chunk(FlowId::flow(self.key()), self.encode(now));
+        Chunk { time_left: Some(self.time_left(timeouts, now)), ..chunk }
+    }
+
+    /// The connection that a chunk is.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn from_chunk(chunk: &Chunk, now: Timestamp) -> Result<Self, PutError> {
+        IDS_CONNECTION.check(chunk)?;
+        let connection = Self::decode(chunk.schema, &chunk.body, now)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if chunk.id != FlowId::flow(connection.key()) {
+            return Err(PutError::wrong_id(chunk));
+        }
+        Ok(connection)
+    }
+}
+
+/// As [`Southbound`](weir_state_transfer::southbound::Southbound) has them, for a caller that
+/// keeps the connections.
+impl Ids {
+    /// The kinds of state that there are. Those of single flows are [`Connection`]s.
+    pub const KINDS: [StateKind; 3] = [IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS];
+
+    /// What the sources that a filter picks have tried.
+    pub fn get_multi_flow(&self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
+        self.sources.known().pick(get, cursor, SourceId::flow_id, |id, source| {
+            out.push(IDS_SOURCE.chunk(id, source.encode()));
+        })
+    }
+
+    /// Joins what another instance knows of a source with what is known here. It may be that only
+    /// both together are a scan, which is then recorded here.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        IDS_SOURCE.check(chunk)?;
+        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let other = Source::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        let config = &self.config.scan;
+        if !other.is_of(config) {
+            let why = WireError::BadField { what: "window" };
+            return Err(PutError::bad_body(chunk, &why.into()));
+        }
+        let mut joined = self.source(&id).cloned().unwrap_or_default();
+        joined.join(&other);
+        if !joined.fits() {
+            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
+        }
+        let scan = self.sources.join(id, &other, config);
+        let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
+        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
+        Ok(())
+    }
+
+    /// Forgets sources; how many were known.
+    pub fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        let sources = ids.iter().filter_map(SourceId::of_id);
+        sources.filter_map(|id| self.sources.remove(&id)).count()
+    }
+
+    /// The totals: one chunk, in which they fit.
+    pub fn get_all_flows(&self) -> Vec<Chunk> {
+        vec![IDS_TOTALS.chunk(FlowId::default(), self.totals.encode())]
+    }
+
+    /// Joins the totals of another instance with those here.
+    ///
+    /// # Errors
+    /// Why they are not taken in; nothing has changed then.
+    pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        IDS_TOTALS.check(chunk)?;
+        let other = Totals::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        let mut joined = self.totals.clone();
+        joined.join(&other);
+        if !joined.fits() {
+            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
+        }
+        self.totals = joined;
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Connections, sources and totals as chunks: what is taken in, what is refused, and that copies
+//! of several instances become the same.
+
+use weir_state_transfer::merge::{Counter, REPLICAS_MAX};
+use weir_state_transfer::southbound::PutError;
+use weir_state_transfer::{Chunk, FlowId};
+
+use super::scans::{SOURCE, try_ports};
+use super::*;
+use crate::nf::laws::{all_chunks, check_convergence, check_put, rng};
+use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
+
+/// An instance to which hosts of two networks have made attempts that failed.
+fn busy(instance: u32, rng: &mut fastrand::Rng) -> Ids {
+    let mut node = Node::new(instance);
+    for _ in 0..60 {
+        let source = [10, 0, rng.u8(1..3), rng.u8(1..5)];
+        let syn = tcp((source, SERVER), (999, rng.u16(1..40)), (1, 0), SYN, b"");
+        node.take(&Timed { at: Timestamp(START), frame: syn });
+    }
+    node.sweep(Timestamp(START + 6 * SECOND));
+    node.ids
+}
+
+fn sources_of(ids: &Ids) -> Vec<Chunk> {
+    all_chunks("any", 3, |get, cursor, out| ids.get_multi_flow(get, cursor, out))
+}
+
+/// All that can be seen of it from outside, records apart.
+fn seen(ids: &Ids) -> Vec<Chunk> {
+    let mut all = sources_of(ids);
+    all.extend(ids.get_all_flows());
+    all
+}
+
+fn fresh() -> Ids {
+    Node::new(9).ids
+}
+
+fn wrong_ids() -> [FlowId; 2] {
+    let flow = FlowKey::v4(CLIENT.into(), SERVER.into(), (1, 2), 17, ServiceId(0));
+    [FlowId::flow(&flow), FlowId::new(SOURCE.flow_id().ends, None, None)]
+}
+
+#[test]
+fn a_source_is_taken_in_whole_or_not_at_all() {
+    let chunk = sources_of(&busy(1, &mut rng())).swap_remove(0);
+    let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();
+    check_put(&chunk, &ids, fresh, Ids::put_multi_flow, seen);
+}
+
+#[test]
+fn totals_are_taken_in_whole_or_not_at_all() {
+    let [chunk] = &busy(1, &mut rng()).get_all_flows()[..] else { panic!("one chunk") };
+    let ids = [&wrong_ids()[..], &[SOURCE.flow_id()]].concat();
+    check_put(chunk, &ids, fresh, Ids::put_all_flows, seen);
+}
+
+#[test]
+fn a_connection_is_taken_in_whole_or_not_at_all() {
+    let now = Timestamp(START + SECOND);
+    let timeouts = Timeouts::default();
+    let mut talk = Talk::open(1000);
+    talk.say(Side::Orig, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    talk.say(Side::Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+    talk.send_at(Side::Resp, 3, ACK, b"late");
+    let mut node = Node::new(1);
+    node.take_all(&talk.frames);
+    let connection = node.connections.into_values().flatten().next().unwrap();
+    let chunk = connection.to_chunk(&timeouts, now);
+    assert_eq!(chunk.time_left, Some(connection.time_left(&timeouts, now)));
+    let ids = [FlowId::flow(&connection.key().reversed()), FlowId::default(), SOURCE.flow_id()];
+    let put = |place: &mut Option<Connection>, chunk: &Chunk| {
+        *place = Some(Connection::from_chunk(chunk, now)?);
+        Ok(())
+    };
+    let seen =
+        |place: &Option<Connection>| place.iter().map(|c| c.to_chunk(&timeouts, now)).collect();
+    check_put(&chunk, &ids, || None, put, seen);
+}
+
+#[test]
+fn instances_that_copy_to_each_other_end_with_the_same() {
+    let seed = rng().u64(..);
+    let make = || {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        [1, 2, 3].map(|instance| busy(instance, &mut rng))
+    };
+    let copy = |from: &Ids, to: &mut Ids, rng: &mut fastrand::Rng| {
+        for chunk in sources_of(from).iter().filter(|_| rng.bool()) {
+            to.put_multi_flow(chunk).unwrap();
+        }
+        for chunk in from.get_all_flows().iter().filter(|_| rng.bool()) {
+            to.put_all_flows(chunk).unwrap();
+        }
+    };
+    let end = check_convergence(make, copy, seen);
+    let failed = make().map(|one| one.totals().failed.value());
+    assert_eq!(end.totals().failed.value(), failed.iter().sum());
+}
+
+#[test]
+fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
+    let mut ids = busy(1, &mut rng());
+    let all = sources_of(&ids);
+    let picked =
+        all_chunks("dst=10.0.2.0/24", 1, |get, cursor, out| ids.get_multi_flow(get, cursor, out));
+    let is_picked = |chunk: &&Chunk| chunk.id.to_string().starts_with("host=10.0.2.");
+    assert_eq!(picked, all.iter().filter(is_picked).cloned().collect::<Vec<_>>());
+    assert!(!picked.is_empty() && picked.len() < all.len());
+    let mut gone: Vec<_> = picked.iter().map(|chunk| chunk.id.clone()).collect();
+    gone.extend(wrong_ids());
+    assert_eq!(ids.del_multi_flow(&gone), picked.len());
+    assert_eq!(ids.del_multi_flow(&gone), 0, "they are forgotten");
+    let left: Vec<_> = all.iter().filter(|chunk| !is_picked(chunk)).cloned().collect();
+    assert_eq!(sources_of(&ids), left);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
+    let scan = ScanConfig { sources_max: 2, ..ScanConfig::default() };
+    let mut ids = Node::with(Config { scan, ..Config::default() }, 1).ids;
+    let chunks = sources_of(&busy(2, &mut rng()));
+    for chunk in &chunks[..2] {
+        ids.put_multi_flow(chunk).unwrap();
+    }
+    let before = seen(&ids);
+    let full = PutError::full(&chunks[2], "sources", 2);
+    assert_eq!(ids.put_multi_flow(&chunks[2]), Err(full));
+    ids.put_multi_flow(&chunks[1]).unwrap();
+    assert_eq!(seen(&ids), before);
+
+    let many = |from: usize| {
+        let replica = |n: usize| Replica { instance: n as u32, incarnation: 3 };
+        Counter::from_parts((from..from + REPLICAS_MAX).map(|n| (replica(n), 1)), [])
+    };
+    let totals = |from| {
+        let totals = Totals { packets: many(from), ..Totals::default() };
+        IDS_TOTALS.chunk(FlowId::default(), totals.encode())
+    };
+    let mut ids = fresh();
+    ids.put_all_flows(&totals(0)).unwrap();
+    let before = seen(&ids);
+    let full = PutError::full(&totals(1), "replicas", REPLICAS_MAX);
+    assert_eq!(ids.put_all_flows(&totals(1)), Err(full));
+    assert_eq!(seen(&ids), before);
+}
+
+#[test]
+fn a_source_whose_windows_are_of_another_length_is_refused() {
+    let window = std::time::Duration::from_secs(60);
+    let scan = ScanConfig { window, ..ScanConfig::default() };
+    let mut other = Node::with(Config { scan, ..Config::default() }, 1);
+    try_ports(&mut other, 1..5, 0);
+    let source = other.ids.source(&SOURCE).unwrap();
+    let chunk = IDS_SOURCE.chunk(SOURCE.flow_id(), source.encode());
+    assert!(matches!(fresh().put_multi_flow(&chunk), Err(PutError::BadBody { .. })));
+    other.ids.put_multi_flow(&chunk).unwrap();
+}

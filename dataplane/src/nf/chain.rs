@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::{Nanos, PortId};
+use weir_state_transfer::southbound::{Cursor, Get, More};
+use weir_state_transfer::{Nanos, PortId, StateFilter};
 
 use super::connection::{self, TimeoutError};
 use super::firewall::{self, Firewall, Reason, Verdict};
@@ -37,7 +39,17 @@ pub struct Chain {
     replica: Option<Replica>,
     day: Timestamp,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
-    inherited: VecDeque<Self>,
+    inherited: VecDeque<Inherited>,
+}
+
+/// The functions of an instance that is gone, and how far the taking over of what they know has
+/// come.
+#[derive(Debug)]
+struct Inherited {
+    gone: Chain,
+    /// Functions that have nothing left.
+    done: usize,
+    cursor: Cursor,
 }
 
 #[derive(Debug)]
@@ -199,21 +211,14 @@ impl Chain {
     /// Takes over what the functions of an instance that is gone knew of more than one flow, as
     /// the sweeps go on.
     pub(crate) fn inherit(&mut self, gone: Self) {
-        self.inherited.push_back(gone);
+        let inherited = Inherited { gone, done: 0, cursor: Cursor::default() };
+        self.inherited.push_back(inherited);
     }
 
     /// Takes over what is inherited, and looks for sources that may be forgotten: a bounded number
     /// of them in each function.
     pub(crate) fn sweep(&mut self, sources: usize, now: Nanos) {
-        if let Some(gone) = self.inherited.front_mut() {
-            let mut left = false;
-            for (function, gone) in self.functions.iter_mut().zip(&mut gone.functions) {
-                left |= function.take_over(gone, sources);
-            }
-            if !left {
-                self.end_inheritance();
-            }
-        }
+        self.take_over(sources, now);
         for function in &mut self.functions {
             match function {
                 Function::Firewall(firewall) => firewall.sweep_sources(sources, now),
@@ -253,52 +258,57 @@ impl Chain {
         })
     }
 
-    /// All that one instance knew has been taken over, but for its totals.
-    fn end_inheritance(&mut self) {
-        let Some(mut gone) = self.inherited.pop_front() else { return };
-        for (function, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
-            function.join_totals(gone_function, gone.replica);
+    /// Takes over a piece of what an instance that is gone knew: its sources, function by function,
+    /// and then its totals.
+    fn take_over(&mut self, sources: usize, now: Nanos) {
+        let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
+        if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
+            if here.join_sources(gone, cursor, sources, now) == More::No {
+                (*done, *cursor) = (*done + 1, Cursor::default());
+            }
+            return;
+        }
+        let Some(Inherited { mut gone, .. }) = self.inherited.pop_front() else { return };
+        for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
+            here.join_totals(gone_function);
+            if let (Function::Firewall(here), Some(ended)) = (here, gone.replica) {
+                here.take_over(ended);
+            }
         }
         self.inherited.append(&mut gone.inherited);
     }
 }
 
 impl Function {
-    /// Takes over some of what another knows of sources; whether there is more.
-    fn take_over(&mut self, gone: &mut Self, sources: usize) -> bool {
-        for _ in 0..sources {
-            let more = match (&mut *self, &mut *gone) {
-                (Self::Firewall(here), Self::Firewall(gone)) => match gone.next_source() {
-                    Some((origin, source)) => {
-                        // Where there is no room it is as if the source had been forgotten.
-                        let _ = here.join_source(origin, &source);
-                        true
-                    }
-                    None => false,
-                },
-                (Self::Ids(here), Self::Ids(gone)) => match gone.next_source() {
-                    Some((id, source)) => {
-                        here.join_source(id, &source);
-                        true
-                    }
-                    None => false,
-                },
-                (Self::Firewall(_) | Self::Ids(_), _) => false,
-            };
-            if !more {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn join_totals(&mut self, gone: &Self, ended: Option<Replica>) {
+    /// Joins some of what another knows of sources. What there is no room for is as if it had been
+    /// forgotten.
+    fn join_sources(&mut self, gone: &Self, cursor: &mut Cursor, max: usize, now: Nanos) -> More {
+        let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, max };
+        let mut chunks = Vec::new();
         match (self, gone) {
             (Self::Firewall(here), Self::Firewall(gone)) => {
-                here.join_totals(gone.totals());
-                ended.into_iter().for_each(|ended| here.take_over(ended));
+                let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
+                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
+                more
             }
-            (Self::Ids(here), Self::Ids(gone)) => here.join_totals(gone.totals()),
+            (Self::Ids(here), Self::Ids(gone)) => {
+                let more = gone.get_multi_flow(&get, cursor, &mut chunks);
+                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
+                more
+            }
+            (Self::Firewall(_) | Self::Ids(_), _) => More::No,
+        }
+    }
+
+    /// Joins what another has counted altogether.
+    fn join_totals(&mut self, gone: &Self) {
+        match (self, gone) {
+            (Self::Firewall(here), Self::Firewall(gone)) => {
+                gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+            }
+            (Self::Ids(here), Self::Ids(gone)) => {
+                gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+            }
             (Self::Firewall(_) | Self::Ids(_), _) => {}
         }
     }

@@ -107,12 +107,6 @@ impl Firewall {
         self.sources.source(origin)
     }
 
-    /// Gives what is known of some source away.
-    pub fn next_source(&mut self) -> Option<(Origin, Source)> {
-        let origin = *self.sources().next()?.0;
-        Some((origin, self.remove_source(&origin)?))
-    }
-
     /// What it has counted, by name: drops by their reasons, and rules by theirs.
     pub(crate) fn counters(&self) -> Vec<(String, u64)> {
         let Totals { accepted, begun, ended, .. } = &self.totals;

@@ -171,12 +171,6 @@ impl Ids {
         self.sources.get(id)
     }
 
-    /// Gives what is known of some source away.
-    pub fn next_source(&mut self) -> Option<(SourceId, Source)> {
-        let id = self.sources().next()?;
-        Some((id, self.remove_source(&id)?))
-    }
-
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config

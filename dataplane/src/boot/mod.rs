@@ -7,7 +7,6 @@ mod files;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_frame::{Frame, HomeId, Homes, Pool, Region};
 use weir_state_transfer::{InstanceId, PortId, SteeringHash, WorkerId, steering_hash};
@@ -231,9 +230,7 @@ fn limits(config: &Config, functions: ChainConfig) -> Limits {
 /// The network functions of every instance. Their records have the time of day, which is read here,
 /// once: it goes on as the clock of the packets does.
 fn functions(config: &Config, clock: Clock) -> Result<ChainConfig, BootError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let day = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    let day = Timestamp(day.saturating_sub(clock.now().0));
+    let day = Timestamp(u64::try_from(clock.since_1970().as_nanos()).unwrap_or(u64::MAX));
     let functions = config.nfs().iter().map(|nf| nf.function.clone()).collect();
     Ok(ChainConfig::new(functions, day)?)
 }

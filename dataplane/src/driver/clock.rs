@@ -1,6 +1,6 @@
 //! Time for workers and agent, from the processor's cycle counter.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weir_frame::cycles;
 use weir_state_transfer::Nanos;
@@ -17,6 +17,13 @@ impl Clock {
     pub fn start() -> Self {
         let frequency = cycles::Frequency::measure(Duration::from_millis(20));
         Self { start: cycles::now(), rate: Rate::new(frequency.hertz()) }
+    }
+
+    /// What the time of day was when the clock began, by the system's clock as it is now.
+    pub fn since_1970(&self) -> Duration {
+        #[expect(clippy::disallowed_methods, reason = "this is the driver's clock")]
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        day.saturating_sub(Duration::from_nanos(self.now().0))
     }
 
     /// The time.

@@ -33,8 +33,10 @@ impl Functions {
         if !self.ending || forwarder.events_wait() {
             return self.ending;
         }
-        let ended =
-            instances.iter_mut().fold(true, |all, instance| instance.end_flows(ENDED) && all);
+        let mut ended = true;
+        for instance in instances.iter_mut() {
+            ended &= instance.end_flows(ENDED);
+        }
         if ended {
             self.ending = false;
             forwarder.tell(Event::FlowsEnded);

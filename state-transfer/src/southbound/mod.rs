@@ -120,7 +120,8 @@ pub trait Southbound {
     /// Why the state can not be taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: Chunk) -> Result<(), PutError>;
 
-    /// From here on packets that match raise events, and are processed, kept or dropped.
+    /// From here on packets that match raise events, and are processed, kept or dropped. An event
+    /// has `snap` bytes of its packet at most.
     ///
     /// # Errors
     /// When there are too many subscriptions, or one of that number.
@@ -129,6 +130,7 @@ pub trait Southbound {
         id: SubscriptionId,
         filter: StateFilter,
         action: Action,
+        snap: usize,
     ) -> Result<(), EventsError>;
 
     /// Ends a subscription. Packets that were kept for it alone are processed, oldest first.
@@ -136,6 +138,12 @@ pub trait Southbound {
     /// # Errors
     /// When there is none of that number.
     fn disable_events(&mut self, id: SubscriptionId) -> Result<(), EventsError>;
+
+    /// The next thing that a subscriber is to be told: see [`Events::poll`].
+    fn poll_event(&mut self, id: SubscriptionId) -> Option<Note>;
+
+    /// A subscriber has dealt with an event: see [`Events::give_back`].
+    fn give_back(&mut self, event: Event);
 }
 
 /// What a get asks for.

@@ -2,10 +2,12 @@
 //!
 //! [`dataplane::v1`] is the southbound API that a data plane serves on its Unix socket; [`v1`] is
 //! the northbound API that the sidecar serves. The comments of the `.proto` files are the
-//! reference. [`preface`] is what both servers ask of a connection.
+//! reference. [`preface`] is what both servers ask of a connection, and [`socket`] where they serve
+//! the peers of their machine.
 #![forbid(unsafe_code)]
 
 pub mod preface;
+pub mod socket;
 
 /// The southbound API, `weir.dataplane.*`.
 pub mod dataplane {

@@ -17,7 +17,6 @@ mod owner;
 mod port_service;
 mod report;
 mod route_service;
-mod socket;
 mod status;
 mod steering_service;
 mod worker_service;
@@ -43,7 +42,7 @@ use weir_api::dataplane::v1::{
 use weir_api::preface::KEEP_ALIVE;
 
 pub use logs::Logs;
-pub use socket::{Socket, SocketError};
+pub use weir_api::socket::{Socket, SocketError};
 
 use crate::driver::{Clock, Cores, Sleeper, Threads};
 use crate::node::Node;

@@ -1,4 +1,4 @@
-//! The Unix socket of the agent: one owner, and a peer that is checked.
+//! A Unix socket that an API is served on: one owner, and peers that are checked.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::transport::server::Connected;
 
-use weir_api::preface::{self, Preface};
+use crate::preface::{self, Preface};
 
 /// Connections at one time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -26,10 +26,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process serves it.
-    #[error("{0} is served by another process: stop that one, or set socket in [dataplane]")]
+    #[error("{0} is served by another process: stop that one, or set another path")]
     InUse(PathBuf),
     /// Something else is there.
-    #[error("{0} exists and is not a socket: remove it, or set socket in [dataplane]")]
+    #[error("{0} exists and is not a socket: remove it, or set another path")]
     NotASocket(PathBuf),
     /// The system refuses.
     #[error("cannot serve {path}: {source}")]
@@ -68,9 +68,9 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), preface_limit: preface::LIMIT })
     }
 
-    /// Accepts the connections of peers that may talk to the agent, a bounded number at a time,
+    /// Accepts the connections of peers that may talk to this process, a bounded number at a time,
     /// until nobody takes them any more.
-    pub(super) async fn accept(&self, to: mpsc::Sender<io::Result<Connection>>) {
+    pub async fn accept(&self, to: mpsc::Sender<io::Result<Connection>>) {
         let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let own = rustix::process::geteuid().as_raw();
         loop {
@@ -109,7 +109,7 @@ impl Drop for Socket {
 
 /// A connection of a checked peer; counts as open until it is dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     stream: UnixStream,
     preface: Preface,
     _permit: OwnedSemaphorePermit,

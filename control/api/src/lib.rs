@@ -1,9 +1,9 @@
 //! gRPC definitions and stubs of the Weir router.
 //!
 //! [`dataplane::v1`] is the southbound API that a data plane serves on its Unix socket; [`v1`] is
-//! the northbound API that the sidecar serves. The comments of the `.proto` files are the
-//! reference. [`preface`] is what both servers ask of a connection, and [`socket`] where they serve
-//! the peers of their machine.
+//! the northbound API that the sidecar serves; [`nf::v1`] is what a network function in a process
+//! of its own serves. The comments of the `.proto` files are the reference. [`preface`] is what the
+//! servers ask of a connection, and [`socket`] where they serve the peers of their machine.
 #![forbid(unsafe_code)]
 
 pub mod preface;
@@ -25,6 +25,22 @@ pub mod dataplane {
     }
 }
 
+/// The southbound API of network functions in processes of their own, `weir.nf.*`.
+pub mod nf {
+    /// Version 1 of the southbound API of network functions.
+    #[expect(
+        missing_docs,
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
+        reason = "generated from the .proto file"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("weir.nf.v1");
+    }
+}
+
 /// Version 1 of the northbound API, `weir.v1`.
 #[expect(
     missing_docs,
@@ -38,5 +54,5 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
-/// The encoded `google.protobuf.FileDescriptorSet` of both APIs, for reflection and proto3 JSON.
+/// The encoded `google.protobuf.FileDescriptorSet` of all APIs, for reflection and proto3 JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

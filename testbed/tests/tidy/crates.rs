@@ -6,13 +6,24 @@ use super::Finding;
 ///
 /// `weir-xdp` uses `weir-frame`: the memory of its sockets is frame memory, so that no unsafe
 /// interface lies between them.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("xdp", &["weir-frame"]),
     ("dataplane/frame", &[]),
     ("dataplane/dpdk-sys", &[]),
+    ("dataplane/nf-api", &["weir-state-transfer", "weir-api"]),
     ("state-transfer", &[]),
     ("control/api", &[]),
-    ("dataplane", &["weir-xdp", "weir-frame", "weir-dpdk-sys", "weir-state-transfer", "weir-api"]),
+    (
+        "dataplane",
+        &[
+            "weir-xdp",
+            "weir-frame",
+            "weir-dpdk-sys",
+            "weir-nf-api",
+            "weir-state-transfer",
+            "weir-api",
+        ],
+    ),
     ("control", &["weir-state-transfer", "weir-api"]),
     (
         "testbed",
@@ -20,6 +31,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
             "weir-xdp",
             "weir-frame",
             "weir-dpdk-sys",
+            "weir-nf-api",
             "weir-state-transfer",
             "weir-api",
             "weir-dataplane",
@@ -32,6 +44,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
             "weir-xdp",
             "weir-frame",
             "weir-dpdk-sys",
+            "weir-nf-api",
             "weir-state-transfer",
             "weir-api",
             "weir-dataplane",

@@ -1,0 +1,89 @@
+//! Why a network function in a process of its own has not done what it was asked.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::description::Malformed;
+
+/// Why a call has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nobody serves the socket, or who did has died.
+    #[error("the network function is not reached: {why}")]
+    Unreachable {
+        /// What the system says.
+        why: String,
+    },
+    /// It took too long; whether it was done is not known.
+    #[error("the network function did not answer {call} within {limit:?}")]
+    Late {
+        /// What it was asked.
+        call: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The network function refuses.
+    #[error("the network function refuses: {message}")]
+    Refused {
+        /// The gRPC code.
+        code: Code,
+        /// What programs match on, such as `NOT_FOUND`; empty when it says none.
+        reason: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// It answers what the API does not allow.
+    #[error("the network function answers {call} with what it must not: {why}")]
+    Malformed {
+        /// What it was asked.
+        call: &'static str,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+impl CallError {
+    /// What a status says.
+    pub(crate) fn of(status: &Status) -> Self {
+        let info = status.get_details_error_info().filter(|info| info.domain == "weir");
+        let message = status.message().to_owned();
+        let code = status.code();
+        // The library's own word for a connection that fails or breaks.
+        let broken = [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code);
+        match info {
+            None if broken => Self::Unreachable { why: format!("{code:?}: {}", causes(status)) },
+            info => {
+                let reason = info.map(|info| info.reason).unwrap_or_default();
+                Self::Refused { code, reason, message }
+            }
+        }
+    }
+
+    pub(crate) fn malformed(call: &'static str) -> impl FnOnce(Malformed) -> Self {
+        move |Malformed(why)| Self::Malformed { call, why }
+    }
+
+    /// The reason of a refusal.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { reason, .. } => Some(reason),
+            Self::Unreachable { .. } | Self::Late { .. } | Self::Malformed { .. } => None,
+        }
+    }
+}
+
+/// A status and its causes.
+fn causes(status: &Status) -> String {
+    let mut said = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !said.contains(&words) {
+            said = format!("{said}: {words}");
+        }
+        cause = error.source();
+    }
+    said
+}

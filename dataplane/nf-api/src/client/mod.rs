@@ -1,0 +1,270 @@
+//! The client: a network function in a process of its own, asked as the trait is.
+//!
+//! The connection is made when it is first needed and again when it was lost. Whatever is waited
+//! for has a time limit, so that a process that hangs or dies holds nobody up.
+
+mod error;
+mod get;
+mod notes;
+mod put;
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_stream::Stream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use weir_api::nf::v1 as api;
+use weir_api::nf::v1::network_function_service_client::NetworkFunctionServiceClient;
+use weir_state_transfer::FlowId;
+use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::southbound::{Action, SubscriptionId};
+use weir_state_transfer::state_filter::StateFilter;
+
+pub use error::CallError;
+pub use get::Chunks;
+pub use notes::Notes;
+pub use put::{Put, Refusal};
+pub use weir_api::nf::v1::RefusalReason;
+
+use crate::batch::MESSAGE_MAX;
+use crate::convert::{IDS_MAX, action_to, extent_to, id_to};
+use crate::description::Description;
+
+/// What a stream may hold that nobody has read, in bytes, and all streams together: of the gets and
+/// subscriptions that a function has at one time, each has its share.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// A network function in a process of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    api: NetworkFunctionServiceClient<Channel>,
+    limit: Duration,
+}
+
+/// Which state a get asks for.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// What it is about.
+    pub filter: StateFilter,
+    /// How much of what a piece is about the filter must name.
+    pub extent: Extent,
+    /// Only chunks of a version above this one; 0 for all.
+    pub since: u64,
+}
+
+impl Query {
+    /// All state that overlaps with what the filter names.
+    pub fn new(filter: StateFilter) -> Self {
+        Self { filter, extent: Extent::Overlaps, since: 0 }
+    }
+}
+
+impl Client {
+    /// A network function that serves a Unix socket. It may take `limit` to answer, for each piece
+    /// of a get, and to take the next of what is put. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the path can not be part of an address.
+    pub fn unix(path: &Path, limit: Duration) -> Result<Self, CallError> {
+        let address = format!("unix://{}", path.display());
+        let endpoint = Endpoint::from_shared(address).map_err(|error| CallError::Unreachable {
+            why: format!("{} is no address: {error}", path.display()),
+        })?;
+        let channel = endpoint
+            .connect_timeout(limit)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect_lazy();
+        let api = NetworkFunctionServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        Ok(Self { api, limit })
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn describe(&self) -> Result<Description, CallError> {
+        let mut api = self.api.clone();
+        let request = api::DescribeRequest {};
+        let answer = within("describe", self.limit, api.describe(request)).await?;
+        Description::of_message(answer.into_inner()).map_err(CallError::malformed("describe"))
+    }
+
+    /// Per-flow state.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get_per_flow(&self, query: &Query) -> Result<Chunks, CallError> {
+        self.get(Scope::PerFlow, query).await
+    }
+
+    /// Multi-flow state.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get_multi_flow(&self, query: &Query) -> Result<Chunks, CallError> {
+        self.get(Scope::MultiFlow, query).await
+    }
+
+    /// All-flows state of a version above `since`; 0 for all.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get_all_flows(&self, since: u64) -> Result<Chunks, CallError> {
+        self.get(Scope::AllFlows, &Query { since, ..Query::new(StateFilter::default()) }).await
+    }
+
+    /// Puts per-flow state, as encoded chunks.
+    ///
+    /// # Errors
+    /// [`CallError`]; how much was taken in is not known then, and all may be put again.
+    pub async fn put_per_flow(
+        &self,
+        chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Result<Put, CallError> {
+        self.put(Scope::PerFlow, chunks).await
+    }
+
+    /// Merges multi-flow state, as encoded chunks.
+    ///
+    /// # Errors
+    /// As those of [`Self::put_per_flow`].
+    pub async fn put_multi_flow(
+        &self,
+        chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Result<Put, CallError> {
+        self.put(Scope::MultiFlow, chunks).await
+    }
+
+    /// Merges all-flows state, as encoded chunks.
+    ///
+    /// # Errors
+    /// As those of [`Self::put_per_flow`].
+    pub async fn put_all_flows(
+        &self,
+        chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Result<Put, CallError> {
+        self.put(Scope::AllFlows, chunks).await
+    }
+
+    /// Forgets flows, silently; how many it knew.
+    ///
+    /// # Errors
+    /// [`CallError`]; some may be forgotten then.
+    pub async fn del_per_flow(&self, ids: &[FlowId]) -> Result<u64, CallError> {
+        self.del(Scope::PerFlow, ids).await
+    }
+
+    /// Forgets multi-flow state, silently; how many pieces it had.
+    ///
+    /// # Errors
+    /// [`CallError`]; some may be forgotten then.
+    pub async fn del_multi_flow(&self, ids: &[FlowId]) -> Result<u64, CallError> {
+        self.del(Scope::MultiFlow, ids).await
+    }
+
+    /// Subscribes to packets. It is in force when this returns, until it is disabled or what this
+    /// returns is dropped.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn enable_events(
+        &self,
+        id: SubscriptionId,
+        filter: &StateFilter,
+        action: Action,
+        snap: u32,
+    ) -> Result<Notes, CallError> {
+        let mut api = self.api.clone();
+        let request = api::EnableEventsRequest {
+            subscription: id.0,
+            filter: filter.to_string(),
+            action: action_to(action).into(),
+            snap,
+        };
+        let begun = async {
+            let mut stream = api.enable_events(request).await?.into_inner();
+            let first = stream.message().await?;
+            Ok((stream, first))
+        };
+        let (stream, first) = within("enable_events", self.limit, begun).await?;
+        Notes::begin(self.clone(), id, stream, first)
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn disable_events(&self, id: SubscriptionId) -> Result<(), CallError> {
+        let mut api = self.api.clone();
+        let request = api::DisableEventsRequest { subscription: id.0 };
+        within("disable_events", self.limit, api.disable_events(request)).await.map(drop)
+    }
+
+    pub(crate) async fn get(&self, scope: Scope, query: &Query) -> Result<Chunks, CallError> {
+        let mut api = self.api.clone();
+        let filter = query.filter.to_string();
+        let (extent, since) = (extent_to(query.extent).into(), query.since);
+        let request = api::GetRequest { filter, extent, since };
+        let begun = async {
+            match scope {
+                Scope::PerFlow => api.get_per_flow(request).await,
+                Scope::MultiFlow => api.get_multi_flow(request).await,
+                Scope::AllFlows => api.get_all_flows(api::GetAllFlowsRequest { since }).await,
+            }
+        };
+        let stream = within("get", self.limit, begun).await?.into_inner();
+        Ok(Chunks::new(stream, self.limit))
+    }
+
+    pub(crate) async fn put(
+        &self,
+        scope: Scope,
+        chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Result<Put, CallError> {
+        put::run(self.api.clone(), scope, chunks, self.limit).await
+    }
+
+    pub(crate) async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<u64, CallError> {
+        let mut deleted = 0;
+        for ids in ids.chunks(IDS_MAX) {
+            let mut api = self.api.clone();
+            let request = api::DelRequest { ids: ids.iter().map(id_to).collect() };
+            let answer = async {
+                match scope {
+                    Scope::PerFlow => api.del_per_flow(request).await,
+                    Scope::MultiFlow => api.del_multi_flow(request).await,
+                    Scope::AllFlows => Err(Status::invalid_argument("it is never deleted")),
+                }
+            };
+            deleted += within("del", self.limit, answer).await?.into_inner().deleted;
+        }
+        Ok(deleted)
+    }
+
+    /// The stubs, for requests that this client does not make.
+    pub(crate) fn api(&self) -> NetworkFunctionServiceClient<Channel> {
+        self.api.clone()
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+}
+
+/// What comes of a call within its limit.
+pub(crate) async fn within<T>(
+    call: &'static str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|status| CallError::of(&status)),
+        Err(_) => Err(CallError::Late { call, limit }),
+    }
+}

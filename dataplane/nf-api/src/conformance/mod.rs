@@ -1,0 +1,163 @@
+//! Whether a process keeps the rules that moves, copies and shares rely on, told from outside.
+//!
+//! The kit has nothing but what the function itself gives: it gets state, puts it back, spoils it,
+//! deletes it and restores it. It leaves the function as it was, where the function keeps the rules.
+//! While it compares state it has all packets dropped, by a subscription of its own; rules about
+//! packets need traffic that changes the state, and are skipped without.
+
+mod events;
+mod get;
+mod merge;
+mod put;
+mod refuse;
+mod request;
+mod subject;
+
+use std::fmt;
+use std::time::Duration;
+
+use weir_state_transfer::chunk::Scope;
+
+use crate::client::{CallError, Client};
+use subject::Subject;
+
+/// How long one rule may take.
+const RULE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How the rules are judged.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only rules whose names begin with this; empty for all.
+    pub rules: String,
+    /// How long to wait for packets to do something.
+    pub patience: Duration,
+}
+
+/// What has come of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The rule, such as `per-flow-del`.
+    pub rule: String,
+    /// Whether it is kept.
+    pub outcome: Outcome,
+}
+
+/// Whether a rule is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is.
+    Pass,
+    /// It is not, and what shows it.
+    Fail(String),
+    /// It can not be told, and why.
+    Skip(String),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Pass => write!(f, "pass {}", self.rule),
+            Outcome::Fail(why) => write!(f, "FAIL {}: {why}", self.rule),
+            Outcome::Skip(why) => write!(f, "skip {}: {why}", self.rule),
+        }
+    }
+}
+
+/// Why a rule is not passed.
+#[derive(Debug)]
+enum Stop {
+    Fail(String),
+    Skip(String),
+}
+
+/// What a rule gives.
+type Verdict = Result<(), Stop>;
+
+impl From<CallError> for Stop {
+    fn from(error: CallError) -> Self {
+        Self::Fail(error.to_string())
+    }
+}
+
+/// A rule that is not kept.
+fn fail<T>(why: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Fail(why.into()))
+}
+
+/// A rule that can not be told.
+fn skip<T>(why: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Skip(why.into()))
+}
+
+/// Judges every rule, and tells each line as soon as it is known.
+pub async fn run(client: &Client, options: &Options, tell: impl FnMut(&Line)) -> Vec<Line> {
+    let mut judge = Judge { rules: &options.rules, lines: Vec::new(), tell };
+    let mut subject = Subject::new(client.clone(), options.patience);
+    // All else rests on it, so it is asked for in any case.
+    let described = subject.describe().await;
+    judge.rule("describe", async { described }).await;
+    for scope in Scope::ALL {
+        state(&mut judge, &subject, scope).await;
+    }
+    judge.rule("request-filter", request::filter(&subject)).await;
+    judge.rule("request-ids", request::ids(&subject)).await;
+    judge.rule("request-events", request::events(&subject)).await;
+    judge.rule("events-enable", events::enable(&subject)).await;
+    judge.rule("events-duplicate", events::duplicate(&subject)).await;
+    judge.rule("events-unknown", events::unknown(&subject)).await;
+    judge.rule("events-disable", events::disable(&subject)).await;
+    judge.rule("events-cancel", events::cancel(&subject)).await;
+    judge.rule("events-match", events::matching(&subject)).await;
+    judge.rule("events-all", events::all(&subject)).await;
+    judge.rule("events-drop", events::dropping(&subject)).await;
+    judge.rule("events-buffer", events::buffering(&subject)).await;
+    judge.rule("events-gap", events::gap(&subject)).await;
+    judge.lines
+}
+
+/// The rules of state of one scope.
+async fn state<F: FnMut(&Line)>(judge: &mut Judge<'_, F>, subject: &Subject, scope: Scope) {
+    let name = |rule: &str| format!("{scope}-{rule}");
+    judge.rule(&name("get-kinds"), get::kinds(subject, scope)).await;
+    judge.rule(&name("get-since"), get::since(subject, scope)).await;
+    judge.rule(&name("put-idempotent"), put::idempotent(subject, scope)).await;
+    judge.rule(&name("put-stops"), put::stops(subject, scope)).await;
+    if scope != Scope::AllFlows {
+        judge.rule(&name("get-filter"), get::filter(subject, scope)).await;
+        judge.rule(&name("del"), put::del(subject, scope)).await;
+        judge.rule(&name("put-restores"), put::restores(subject, scope)).await;
+    }
+    if scope != Scope::PerFlow {
+        judge.rule(&name("join"), merge::join(subject, scope)).await;
+    }
+    for case in refuse::CASES {
+        if case.applies(scope) {
+            let name = name(&format!("refuses-{}", case.name));
+            judge.rule(&name, refuse::refuses(subject, scope, case)).await;
+        }
+    }
+}
+
+/// Runs rules and keeps what comes of them.
+struct Judge<'a, F> {
+    rules: &'a str,
+    lines: Vec<Line>,
+    tell: F,
+}
+
+impl<F: FnMut(&Line)> Judge<'_, F> {
+    async fn rule(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
+        if !name.starts_with(self.rules) {
+            return;
+        }
+        let outcome = match tokio::time::timeout(RULE_LIMIT, rule).await {
+            Ok(Ok(())) => Outcome::Pass,
+            Ok(Err(Stop::Fail(why))) => Outcome::Fail(why),
+            Ok(Err(Stop::Skip(why))) => Outcome::Skip(why),
+            Err(_) => Outcome::Fail(format!("it takes longer than {RULE_LIMIT:?}")),
+        };
+        let line = Line { rule: name.to_owned(), outcome };
+        (self.tell)(&line);
+        self.lines.push(line);
+    }
+}

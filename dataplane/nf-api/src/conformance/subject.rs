@@ -1,0 +1,181 @@
+//! The function under test, and what rules do with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_stream::iter;
+use weir_state_transfer::FlowId;
+use weir_state_transfer::chunk::{Chunk, Schema, Scope};
+use weir_state_transfer::southbound::{Action, SubscriptionId};
+use weir_state_transfer::state_filter::StateFilter;
+
+use super::{Stop, Verdict, fail, skip};
+use crate::client::{CallError, Client, Notes, Put, Query};
+use crate::description::Description;
+
+/// Chunks of one scope that the kit looks at, at most.
+const CHUNKS_MAX: usize = 100_000;
+/// The subscription by which packets are kept off, and the first that rules may use.
+const QUIET: SubscriptionId = SubscriptionId(0x5745_4952_0000_0000);
+/// How often state is looked at that is to change.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What state is, apart from what time changes: by what it is about and its schema, its version and
+/// its body.
+pub(super) type State = BTreeMap<(FlowId, Schema), (u64, Vec<u8>)>;
+
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) client: Client,
+    pub(super) description: Description,
+    pub(super) patience: Duration,
+}
+
+impl Subject {
+    pub(super) fn new(client: Client, patience: Duration) -> Self {
+        Self { client, description: Description::default(), patience }
+    }
+
+    /// Learns what it is; it has to say the same twice.
+    pub(super) async fn describe(&mut self) -> Verdict {
+        self.description = self.client.describe().await?;
+        let again = self.client.describe().await?;
+        if again != self.description {
+            return fail(format!("it says {:?}, and then {again:?}", self.description));
+        }
+        Ok(())
+    }
+
+    /// A subscription that rules may use.
+    pub(super) fn subscription(number: u64) -> SubscriptionId {
+        SubscriptionId(QUIET.0 + 1 + number)
+    }
+
+    /// Keeps packets off until it is ended, as far as the function can.
+    pub(super) async fn quiet(&self) -> Quiet {
+        let any = StateFilter::default();
+        let notes = self.client.enable_events(QUIET, &any, Action::Drop, 0).await;
+        Quiet(self.client.clone(), notes.ok())
+    }
+
+    /// All state of a scope.
+    pub(super) async fn all(&self, scope: Scope) -> Result<Vec<Chunk>, CallError> {
+        self.get(scope, &Query::new(StateFilter::default())).await
+    }
+
+    /// What a query gives.
+    pub(super) async fn get(&self, scope: Scope, query: &Query) -> Result<Vec<Chunk>, CallError> {
+        self.client.get(scope, query).await?.all(CHUNKS_MAX).await
+    }
+
+    /// All state of a scope, of which there must be some.
+    pub(super) async fn some(&self, scope: Scope) -> Result<Vec<Chunk>, Stop> {
+        let has = self.description.kinds.iter().any(|kind| kind.scope == scope);
+        match self.all(scope).await? {
+            chunks if !chunks.is_empty() => Ok(chunks),
+            _ if !has => skip(format!("it has no {scope} state")),
+            _ => skip(format!("there is no {scope} state: send it packets first")),
+        }
+    }
+
+    /// All state of a scope, to be compared.
+    pub(super) async fn state(&self, scope: Scope) -> Result<State, CallError> {
+        Ok(state_of(&self.all(scope).await?, scope))
+    }
+
+    /// Puts bytes as they are.
+    pub(super) async fn put_encoded(
+        &self,
+        scope: Scope,
+        chunks: Vec<Vec<u8>>,
+    ) -> Result<Put, CallError> {
+        self.client.put(scope, iter(chunks)).await
+    }
+
+    /// Puts chunks, all of which have to be taken in.
+    pub(super) async fn put(&self, scope: Scope, chunks: &[Chunk]) -> Verdict {
+        let put = self.put_encoded(scope, encoded(chunks)?).await?;
+        if let Some(refusal) = put.refusal {
+            let index = usize::try_from(put.taken).unwrap_or(usize::MAX);
+            let id = chunks.get(index).map(|chunk| chunk.id.to_string()).unwrap_or_default();
+            return fail(format!("it refuses what it gave of {id}: {refusal}"));
+        }
+        if put.taken != chunks.len() as u64 {
+            return fail(format!("it took {} of {} chunks in", put.taken, chunks.len()));
+        }
+        Ok(())
+    }
+
+    /// Deletes what chunks are about; how much there was.
+    pub(super) async fn del(&self, scope: Scope, chunks: &[Chunk]) -> Result<u64, CallError> {
+        let mut ids: Vec<FlowId> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        self.client.del(scope, &ids).await
+    }
+
+    /// Fails when state is not what it was.
+    pub(super) async fn unchanged(&self, scope: Scope, before: &State, by: &str) -> Verdict {
+        same(before, &self.state(scope).await?, by)
+    }
+
+    /// Waits until packets have changed state, and gives what it is then.
+    pub(super) async fn changed(&self, scope: Scope, before: &State) -> Result<Vec<Chunk>, Stop> {
+        let change = async {
+            loop {
+                let now = self.all(scope).await?;
+                if state_of(&now, scope) != *before {
+                    return Ok(now);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match tokio::time::timeout(self.patience, change).await {
+            Ok(changed) => changed,
+            Err(_) => skip(format!("no packet changes {scope} state in {:?}", self.patience)),
+        }
+    }
+}
+
+/// Packets are kept off until this is ended.
+#[derive(Debug)]
+pub(super) struct Quiet(Client, Option<Notes>);
+
+impl Quiet {
+    pub(super) async fn end(self) -> Verdict {
+        let Self(client, notes) = self;
+        if notes.is_some() {
+            client.disable_events(QUIET).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Chunks as bytes.
+pub(super) fn encoded(chunks: &[Chunk]) -> Result<Vec<Vec<u8>>, Stop> {
+    let encoded: Result<_, _> = chunks.iter().map(Chunk::encode).collect();
+    encoded.map_err(|error| Stop::Fail(format!("what it gave can not be put: {error}")))
+}
+
+/// Chunks, to be compared. Versions of what is merged are each function's own.
+pub(super) fn state_of(chunks: &[Chunk], scope: Scope) -> State {
+    let version = |chunk: &Chunk| if scope == Scope::PerFlow { chunk.version } else { 0 };
+    let item =
+        |chunk: &Chunk| ((chunk.id.clone(), chunk.schema), (version(chunk), chunk.body.clone()));
+    chunks.iter().map(item).collect()
+}
+
+/// Fails when two states differ, and says in what.
+pub(super) fn same(before: &State, after: &State, by: &str) -> Verdict {
+    let differs = |key: &&(FlowId, Schema)| before.get(*key) != after.get(*key);
+    let Some((id, schema)) = before.keys().chain(after.keys()).find(differs) else { return Ok(()) };
+    let key = &(id.clone(), *schema);
+    fail(match (before.get(key), after.get(key)) {
+        (Some(_), None) => format!("{by} the state of {id} is gone"),
+        (None, _) => format!("{by} there is state of {id}, which there was not"),
+        (Some((version, old)), Some((now, new))) if old == new => {
+            format!("{by} the state of {id} is of version {now}, and was of {version}")
+        }
+        (Some(_), Some(_)) => format!("{by} the state of {id} is another"),
+    })
+}

@@ -1,0 +1,102 @@
+//! A get: pieces from the network function, messages to the reader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Status;
+use weir_api::nf::v1 as api;
+use weir_state_transfer::chunk::{Chunk, Scope};
+use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::southbound::{Cursor, Get, More};
+use weir_state_transfer::state_filter::StateFilter;
+
+use super::Handle;
+use super::answers::{Answers, Over, Sink, answers};
+use crate::batch::Batch;
+
+/// Chunks that the network function gives in one call at most.
+const PIECE: usize = 32;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) scope: Scope,
+    pub(super) filter: StateFilter,
+    pub(super) extent: Extent,
+    pub(super) since: u64,
+}
+
+/// Begins a get, which counts as one until it ends; its reader may take nothing for `limit`.
+pub(super) fn begin(
+    function: Handle,
+    query: Query,
+    permit: OwnedSemaphorePermit,
+    limit: Duration,
+) -> Answers<api::GetResponse> {
+    let (sink, answers) = answers(limit);
+    tokio::spawn(async move {
+        if let Err(Failed(Some(status))) = run(&function, query, &sink).await {
+            sink.fail(status);
+        }
+        drop(permit);
+    });
+    answers
+}
+
+/// Why a get ends early, if its reader is to be told.
+#[derive(Debug)]
+struct Failed(Option<Status>);
+
+impl From<Over> for Failed {
+    fn from(_: Over) -> Self {
+        Self(None)
+    }
+}
+
+async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> Result<(), Failed> {
+    let query = Arc::new(query);
+    let mut cursor = Cursor::default();
+    loop {
+        // What has been written was read, but for the backlog: only then is there a next piece.
+        let (asked, mut at) = (Arc::clone(&query), cursor);
+        let piece = function.call(move |function, _| {
+            let get = Get { filter: &asked.filter, extent: asked.extent, max: PIECE };
+            let mut chunks = Vec::new();
+            let more = match asked.scope {
+                Scope::PerFlow => function.get_per_flow(&get, &mut at, &mut chunks),
+                Scope::MultiFlow => function.get_multi_flow(&get, &mut at, &mut chunks),
+                Scope::AllFlows => {
+                    chunks = function.get_all_flows();
+                    More::No
+                }
+            };
+            (chunks, more, at)
+        });
+        let (chunks, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
+        send(chunks.iter().filter(|chunk| chunk.version > query.since), sink).await?;
+        if more == More::No {
+            return Ok(());
+        }
+        cursor = at;
+    }
+}
+
+async fn send(
+    chunks: impl Iterator<Item = &Chunk>,
+    sink: &Sink<api::GetResponse>,
+) -> Result<(), Failed> {
+    let mut batch = Batch::default();
+    for chunk in chunks {
+        let bytes = chunk.encode().map_err(|error| {
+            Failed(Some(Status::internal(format!("the state of {}: {error}", chunk.id))))
+        })?;
+        if let Some(chunks) = batch.push(bytes) {
+            sink.send(api::GetResponse { chunks }).await?;
+        }
+    }
+    if let Some(chunks) = batch.rest() {
+        sink.send(api::GetResponse { chunks }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! `weir.nf.v1.NetworkFunctionService`: requests are checked here, and passed on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+use weir_api::nf::v1 as api;
+use weir_api::nf::v1::network_function_service_server::NetworkFunctionService;
+use weir_state_transfer::FlowId;
+use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::southbound::SubscriptionId;
+use weir_state_transfer::state_filter::StateFilter;
+
+use super::answers::Answers;
+use super::events::Notes;
+use super::get::{self, Query};
+use super::put::Put;
+use super::{Handle, PEER_LIMIT};
+use crate::convert::{FILTER_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of};
+use crate::description::Description;
+use crate::status;
+
+/// Gets at one time: each may have a piece and its messages wait for the reader.
+const GETS_MAX: usize = 4;
+
+/// Answers the requests of a network function; clones answer those of the same one.
+#[derive(Clone, Debug)]
+pub struct Service {
+    description: Arc<Description>,
+    function: Handle,
+    gets: Arc<Semaphore>,
+    peer_limit: Duration,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(super) fn new(description: Description, function: Handle) -> Self {
+        let gets = Arc::new(Semaphore::new(GETS_MAX));
+        let description = Arc::new(description);
+        Self { description, function, gets, peer_limit: PEER_LIMIT }
+    }
+
+    /// The same, where a peer may keep a stream waiting for so long, and not for 10 s.
+    #[must_use]
+    pub fn with_peer_limit(self, peer_limit: Duration) -> Self {
+        Self { peer_limit, ..self }
+    }
+
+    fn get(&self, query: Query) -> Answer<Answers<api::GetResponse>> {
+        let permit = self.permit()?;
+        Ok(Response::new(get::begin(self.function.clone(), query, permit, self.peer_limit)))
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = Arc::clone(&self.gets).try_acquire_owned();
+        permit.map_err(|_| status::exhausted("gets at one time", GETS_MAX))
+    }
+
+    async fn put(
+        &self,
+        scope: Scope,
+        request: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        let put = Put {
+            function: &self.function,
+            description: &self.description,
+            scope,
+            limit: self.peer_limit,
+        };
+        put.run(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn del(
+        &self,
+        scope: Scope,
+        request: Request<api::DelRequest>,
+    ) -> Answer<api::DelResponse> {
+        let ids = ids(&request.into_inner().ids)?;
+        let deleted = self.function.call(move |function, _| match scope {
+            Scope::PerFlow => function.del_per_flow(&ids),
+            Scope::MultiFlow => function.del_multi_flow(&ids),
+            Scope::AllFlows => 0,
+        });
+        Ok(Response::new(api::DelResponse { deleted: deleted.await? as u64 }))
+    }
+}
+
+#[tonic::async_trait]
+impl NetworkFunctionService for Service {
+    async fn describe(
+        &self,
+        _request: Request<api::DescribeRequest>,
+    ) -> Answer<api::DescribeResponse> {
+        Ok(Response::new(self.description.to_message()))
+    }
+
+    type GetPerFlowStream = Answers<api::GetResponse>;
+
+    async fn get_per_flow(
+        &self,
+        request: Request<api::GetRequest>,
+    ) -> Answer<Self::GetPerFlowStream> {
+        self.get(query(Scope::PerFlow, &request.into_inner())?)
+    }
+
+    async fn put_per_flow(
+        &self,
+        request: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.put(Scope::PerFlow, request).await
+    }
+
+    async fn del_per_flow(&self, request: Request<api::DelRequest>) -> Answer<api::DelResponse> {
+        self.del(Scope::PerFlow, request).await
+    }
+
+    type GetMultiFlowStream = Answers<api::GetResponse>;
+
+    async fn get_multi_flow(
+        &self,
+        request: Request<api::GetRequest>,
+    ) -> Answer<Self::GetMultiFlowStream> {
+        self.get(query(Scope::MultiFlow, &request.into_inner())?)
+    }
+
+    async fn put_multi_flow(
+        &self,
+        request: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.put(Scope::MultiFlow, request).await
+    }
+
+    async fn del_multi_flow(&self, request: Request<api::DelRequest>) -> Answer<api::DelResponse> {
+        self.del(Scope::MultiFlow, request).await
+    }
+
+    type GetAllFlowsStream = Answers<api::GetResponse>;
+
+    async fn get_all_flows(
+        &self,
+        request: Request<api::GetAllFlowsRequest>,
+    ) -> Answer<Self::GetAllFlowsStream> {
+        let since = request.into_inner().since;
+        let (filter, extent) = (StateFilter::default(), Extent::Overlaps);
+        self.get(Query { scope: Scope::AllFlows, filter, extent, since })
+    }
+
+    async fn put_all_flows(
+        &self,
+        request: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.put(Scope::AllFlows, request).await
+    }
+
+    type EnableEventsStream = Notes;
+
+    async fn enable_events(
+        &self,
+        request: Request<api::EnableEventsRequest>,
+    ) -> Answer<Self::EnableEventsStream> {
+        let request = request.into_inner();
+        let id = SubscriptionId(request.subscription);
+        let filter = filter(&request.filter)?;
+        let action = action_of(request.action())
+            .ok_or_else(|| status::invalid("action", "say what becomes of the packets"))?;
+        if request.snap > SNAP_MAX {
+            return Err(status::invalid("snap", "65535 bytes are the most"));
+        }
+        let snap = request.snap as usize;
+        let enabled = self.function.call(move |function, subscribers| {
+            function.enable_events(id, filter, action, snap)?;
+            Ok(subscribers.add(id))
+        });
+        let subscribed = enabled.await?.map_err(|error| status::events(&error))?;
+        Ok(Response::new(Notes::new(subscribed, self.function.wake.clone())))
+    }
+
+    async fn disable_events(
+        &self,
+        request: Request<api::DisableEventsRequest>,
+    ) -> Answer<api::DisableEventsResponse> {
+        let id = SubscriptionId(request.into_inner().subscription);
+        let ended = self.function.call(move |function, subscribers| subscribers.end(function, id));
+        ended.await?.map_err(|error| status::events(&error))?;
+        Ok(Response::new(api::DisableEventsResponse {}))
+    }
+}
+
+fn query(scope: Scope, request: &api::GetRequest) -> Result<Query, Status> {
+    let (extent, since) = (extent_of(request.extent()), request.since);
+    Ok(Query { scope, filter: filter(&request.filter)?, extent, since })
+}
+
+fn filter(text: &str) -> Result<StateFilter, Status> {
+    if text.len() > FILTER_MAX {
+        return Err(status::invalid("filter", "8192 bytes are the most"));
+    }
+    text.parse().map_err(|error| status::invalid("filter", &format!("{error}")))
+}
+
+fn ids(encoded: &[Vec<u8>]) -> Result<Vec<FlowId>, Status> {
+    if encoded.len() > IDS_MAX {
+        return Err(status::invalid("ids", "256 in one request are the most"));
+    }
+    let decoded = encoded.iter().map(|bytes| id_of(bytes));
+    let ids: Result<Vec<_>, _> = decoded.collect();
+    ids.map_err(|error| status::invalid("ids", &format!("one is {error}")))
+}

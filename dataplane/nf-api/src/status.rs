@@ -1,6 +1,7 @@
 //! What a refused request looks like: a status with an `ErrorInfo`, as in the other APIs.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -28,6 +29,12 @@ pub(crate) fn exhausted(what: &str, bound: usize) -> Status {
 pub(crate) fn too_slow(what: &str) -> Status {
     let details = details("PEER_TOO_SLOW", &[]);
     Status::with_error_details(Code::DeadlineExceeded, what.to_owned(), details)
+}
+
+/// The answer when the thread of the network function does not serve.
+pub(crate) fn busy(limit: Duration) -> Status {
+    let message = format!("the network function did not serve the call within {limit:?}");
+    Status::with_error_details(Code::DeadlineExceeded, message, details("BUSY", &[]))
 }
 
 /// The answer when the thread of the network function takes no calls any more.

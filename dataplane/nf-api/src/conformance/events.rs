@@ -70,10 +70,11 @@ pub(super) async fn cancel(subject: &Subject) -> Verdict {
 
 /// Events are of packets that match, of the length that was asked for, and of processed packets.
 pub(super) async fn matching(subject: &Subject) -> Verdict {
-    let chunks = subject.some(Scope::PerFlow).await?;
-    let Some(key) = chunks.iter().find_map(|chunk| chunk.id.key()) else {
-        return skip("there is no flow whose packets could match");
-    };
+    // A flow that packets come of.
+    let mut notes = subscribe(subject, 0, "any", Action::Process, 0).await?;
+    let seen = some_events(subject, &mut notes, 1).await;
+    end(subject, 0, notes).await?;
+    let Some(key) = seen?.first().map(|event| event.key) else { return Ok(()) };
     let text = format!("src={},dst={}", key.src(), key.dst());
     let filter = parsed(&text);
     let mut notes = subscribe(subject, 0, &text, Action::Process, SNAP).await?;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use weir_state_transfer::southbound::{Event, EventsError, Note, Southbound, SubscriptionId};
 
+use super::LIMIT;
 use crate::status;
 
 /// Calls that wait at most; further callers wait until there is room.
@@ -23,7 +25,7 @@ type Call = Box<dyn FnOnce(&mut dyn Southbound, &mut Subscribers) + Send>;
 
 pub(super) fn pair(wake: impl Fn() + Send + Sync + 'static) -> (Handle, Desk) {
     let (to, calls) = mpsc::channel(CALLS_MAX);
-    let handle = Handle { calls: to, wake: Wake(Arc::new(wake)) };
+    let handle = Handle { calls: to, wake: Wake(Arc::new(wake)), limit: LIMIT };
     (handle, Desk { calls, subscribers: Subscribers::default() })
 }
 
@@ -60,13 +62,16 @@ impl Desk {
 pub(super) struct Handle {
     calls: mpsc::Sender<Call>,
     pub(super) wake: Wake,
+    /// How long a call may take, and how long a peer may keep a stream waiting.
+    pub(super) limit: Duration,
 }
 
 impl Handle {
     /// What the network function answers.
     ///
     /// # Errors
-    /// UNAVAILABLE when its thread has ended.
+    /// UNAVAILABLE when its thread has ended, DEADLINE_EXCEEDED when it does not serve in time. What
+    /// was asked may still be done then.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut dyn Southbound, &mut Subscribers) -> T + Send + 'static,
@@ -76,9 +81,13 @@ impl Handle {
         let call = move |function: &mut dyn Southbound, subscribers: &mut Subscribers| {
             drop(answer.send(call(function, subscribers)));
         };
-        self.calls.send(Box::new(call)).await.map_err(|_| status::stopping())?;
-        self.wake.wake();
-        answered.await.map_err(|_| status::stopping())
+        let answer = async {
+            self.calls.send(Box::new(call)).await.ok()?;
+            self.wake.wake();
+            answered.await.ok()
+        };
+        let answer = tokio::time::timeout(self.limit, answer).await;
+        answer.map_err(|_| status::busy(self.limit))?.ok_or_else(status::stopping)
     }
 }
 

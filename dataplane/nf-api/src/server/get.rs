@@ -1,7 +1,6 @@
 //! A get: pieces from the network function, messages to the reader.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
@@ -27,14 +26,13 @@ pub(super) struct Query {
     pub(super) since: u64,
 }
 
-/// Begins a get, which counts as one until it ends; its reader may take nothing for `limit`.
+/// Begins a get, which counts as one until it ends.
 pub(super) fn begin(
     function: Handle,
     query: Query,
     permit: OwnedSemaphorePermit,
-    limit: Duration,
 ) -> Answers<api::GetResponse> {
-    let (sink, answers) = answers(limit);
+    let (sink, answers) = answers(function.limit);
     tokio::spawn(async move {
         if let Err(Failed(Some(status))) = run(&function, query, &sink).await {
             sink.fail(status);

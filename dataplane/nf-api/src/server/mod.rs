@@ -37,12 +37,10 @@ const STREAMS_MAX: u32 = 64;
 /// What a client may send before it is read, in bytes: of a stream, and of a connection.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// How long the network function may take to begin to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time in which answers are finished in the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a peer may keep a stream waiting.
-const PEER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the network function may take to serve a call, and a peer keep a stream waiting.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Both ends of a server: what answers requests, and where the network function takes them.
 ///
@@ -69,7 +67,6 @@ pub async fn serve(
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
     let server = transport::Server::builder()
-        .timeout(ANSWER_LIMIT)
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,7 +1,5 @@
 //! A put: messages from the writer, pieces to the network function, until one chunk is refused.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use weir_api::nf::v1 as api;
@@ -22,8 +20,6 @@ pub(super) struct Put<'a> {
     pub(super) function: &'a Handle,
     pub(super) description: &'a Description,
     pub(super) scope: Scope,
-    /// How long the writer may send nothing.
-    pub(super) limit: Duration,
 }
 
 impl Put<'_> {
@@ -32,10 +28,11 @@ impl Put<'_> {
         &self,
         mut stream: Streaming<api::PutRequest>,
     ) -> Result<api::PutResponse, Status> {
+        let limit = self.function.limit;
         let mut taken = 0;
         loop {
-            let message = timeout(self.limit, stream.message()).await.map_err(|_| {
-                let what = format!("nothing was put for {:?}, after {taken} chunks", self.limit);
+            let message = timeout(limit, stream.message()).await.map_err(|_| {
+                let what = format!("nothing was put for {limit:?}, after {taken} chunks");
                 status::too_slow(&what)
             })?;
             let Some(api::PutRequest { chunks }) = message? else {

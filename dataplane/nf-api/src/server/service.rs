@@ -13,11 +13,11 @@ use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::southbound::SubscriptionId;
 use weir_state_transfer::state_filter::StateFilter;
 
+use super::Handle;
 use super::answers::Answers;
 use super::events::Notes;
 use super::get::{self, Query};
 use super::put::Put;
-use super::{Handle, PEER_LIMIT};
 use crate::convert::{FILTER_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of};
 use crate::description::Description;
 use crate::status;
@@ -31,7 +31,6 @@ pub struct Service {
     description: Arc<Description>,
     function: Handle,
     gets: Arc<Semaphore>,
-    peer_limit: Duration,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -39,19 +38,20 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Service {
     pub(super) fn new(description: Description, function: Handle) -> Self {
         let gets = Arc::new(Semaphore::new(GETS_MAX));
-        let description = Arc::new(description);
-        Self { description, function, gets, peer_limit: PEER_LIMIT }
+        Self { description: Arc::new(description), function, gets }
     }
 
-    /// The same, where a peer may keep a stream waiting for so long, and not for 10 s.
+    /// The same, where a call of the network function may take so long, and a peer keep a stream
+    /// waiting, and not 10 s.
     #[must_use]
-    pub fn with_peer_limit(self, peer_limit: Duration) -> Self {
-        Self { peer_limit, ..self }
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.function.limit = limit;
+        self
     }
 
     fn get(&self, query: Query) -> Answer<Answers<api::GetResponse>> {
         let permit = self.permit()?;
-        Ok(Response::new(get::begin(self.function.clone(), query, permit, self.peer_limit)))
+        Ok(Response::new(get::begin(self.function.clone(), query, permit)))
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
@@ -64,12 +64,7 @@ impl Service {
         scope: Scope,
         request: Request<Streaming<api::PutRequest>>,
     ) -> Answer<api::PutResponse> {
-        let put = Put {
-            function: &self.function,
-            description: &self.description,
-            scope,
-            limit: self.peer_limit,
-        };
+        let put = Put { function: &self.function, description: &self.description, scope };
         put.run(request.into_inner()).await.map(Response::new)
     }
 

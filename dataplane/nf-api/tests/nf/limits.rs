@@ -81,19 +81,23 @@ async fn a_peer_that_is_not_there_is_not_reached() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_thread_that_never_serves_makes_its_callers_late() {
     let (service, _desk, _wake) = ends();
+    let service = service.with_limit(LIMIT);
     let place = Place::new();
     let socket = weir_api::socket::Socket::bind(&place.socket()).expect("a socket");
     let served =
         tokio::spawn(async move { server::serve(service, &socket, std::future::pending()).await });
     let client = Client::unix(&place.socket(), LIMIT).expect("an address");
     assert!(client.describe().await.is_ok(), "that is known without it");
-    let got = client.get_per_flow(&any()).await.expect("it begins").all(9).await;
-    assert_eq!(got, Err(CallError::Late { call: "get", limit: LIMIT }));
-    let deleted = client.del_per_flow(&[]).await;
-    assert_eq!(deleted, Ok(0), "nothing to ask for");
     let (id, filter) = (SubscriptionId(1), StateFilter::default());
     let enabled = client.enable_events(id, &filter, Action::Drop, 0).await;
     assert!(matches!(enabled, Err(CallError::Late { .. })), "{enabled:?}");
+    assert_eq!(client.del_per_flow(&[]).await, Ok(0), "nothing to ask for");
+    // Who waits longer is told by the server.
+    let client = Client::unix(&place.socket(), LONG).expect("an address");
+    let got = client.get_per_flow(&any()).await.expect("it begins").all(9).await;
+    assert_eq!(got.expect_err("nobody serves").reason(), Some("BUSY"));
+    let disabled = client.disable_events(id).await;
+    assert_eq!(disabled.expect_err("nobody serves").reason(), Some("BUSY"));
     served.abort();
 }
 
@@ -214,7 +218,7 @@ async fn slow_readers_hold_up_nobody_and_are_few() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_reader_that_takes_nothing_is_cut_off_with_an_error() {
     let (calls, desk, wake) = ends();
-    let calls = calls.with_peer_limit(LIMIT);
+    let calls = calls.with_limit(LIMIT);
     let running = Running::start(flows(20_000), Traffic::None, (desk, wake), |socket| async move {
         server::serve(calls, &socket, std::future::pending()).await.expect("it is served");
     });
@@ -247,7 +251,7 @@ async fn a_reader_that_takes_nothing_is_cut_off_with_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_writer_that_sends_nothing_is_cut_off() {
     let (calls, desk, wake) = ends();
-    let calls = calls.with_peer_limit(LIMIT);
+    let calls = calls.with_limit(LIMIT);
     let running = Running::start(flows(1), Traffic::None, (desk, wake), |socket| async move {
         server::serve(calls, &socket, std::future::pending()).await.expect("it is served");
     });

@@ -17,11 +17,11 @@ demo: ## Run the main job: four hosts, real traffic, 1 -> 4 -> 1 instances, noth
 	target/release/weir-testbed demo
 
 test: ## Run every test, those that need root too, and print the totals (root)
-	@testbed/install.sh --root
+	@testbed/install.sh --root --python
 	testbed/run-tests.sh
 
 test-long: ## The same with a million random schedules and longer soaks (root, hours)
-	@testbed/install.sh --root
+	@testbed/install.sh --root --python
 	WEIR_SCHEDULES=1000000 WEIR_LONG=1 testbed/run-tests.sh
 
 check: ## Check format, lints and documentation

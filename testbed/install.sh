@@ -3,6 +3,7 @@
 #
 #   testbed/install.sh          for building: root is needed only to install what is missing
 #   testbed/install.sh --root   for running: root is needed, for namespaces and AF_XDP
+#   testbed/install.sh --python for the network function in Python, too
 set -euo pipefail
 
 RUST_AT_LEAST=1.95
@@ -12,6 +13,9 @@ PACKAGES=(
     iproute2 nftables procps                                  # run: namespaces, veth, filters
     iputils-ping traceroute iperf3 ethtool python3            # run: the traffic of the tests
 )
+
+PYTHON_PACKAGES=(python3 python3-venv)
+PYTHON_WANTED=testbed/examples/nf_python/requirements.txt
 
 fail() {
     printf 'install.sh: %s\n' "$*" >&2
@@ -58,13 +62,35 @@ install_missing() {
         fail "apt-get could not install ${missing[*]}"
 }
 
+# A virtual environment beside what is built, with the packages of the network function in Python.
+install_python() {
+    local folder=${CARGO_TARGET_DIR:-target}/python
+    ! cmp -s "$PYTHON_WANTED" "$folder/installed.txt" || return 0
+    printf 'install.sh: installing the packages of %s\n' "$PYTHON_WANTED"
+    python3 -m venv "$folder" &&
+        "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$PYTHON_WANTED" ||
+        fail "pip could not install the packages of $PYTHON_WANTED"
+    cp "$PYTHON_WANTED" "$folder/installed.txt"
+}
+
 main() {
+    local option root='' python=''
+    for option in "$@"; do
+        case $option in
+            --root) root=yes ;;
+            --python) python=yes ;;
+            *) fail "unknown option $option" ;;
+        esac
+    done
+    cd "$(dirname "$0")/.."
     check_system
-    if [ "${1:-}" = --root ] && [ "$(id -u)" -ne 0 ]; then
+    if [ "$root" ] && [ "$(id -u)" -ne 0 ]; then
         fail "run this as root: it makes network namespaces and opens AF_XDP sockets"
     fi
     check_rust
+    [ -z "$python" ] || PACKAGES+=("${PYTHON_PACKAGES[@]}")
     install_missing
+    [ -z "$python" ] || install_python
 }
 
 main "$@"

@@ -1,5 +1,6 @@
 //! The kit passes a function that keeps the rules, and finds each rule that one breaks.
 
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -145,4 +146,26 @@ async fn every_refusal_must_be_there_and_have_its_reason() {
             }
         }
     }
+}
+
+#[test]
+fn the_exit_code_says_whether_all_rules_are_kept() {
+    let good = running(Fault::None, Traffic::None);
+    let bad = running(Fault::GetTwice, Traffic::None);
+    let code = |running: &Running, more: &[&str]| {
+        let address = format!("unix://{}", running.place.socket().display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-nf-conformance"));
+        let output = command.arg(address).args(more).output().expect("it runs");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (rules, short) = (["--rules", "per-flow-get-kinds"], ["--patience", "0.05"]);
+    let passed = "pass per-flow-get-kinds\n1 rules: 0 not kept, 0 skipped\n";
+    assert_eq!(code(&good, &rules), (Some(0), passed.to_owned()));
+    let (failed, said) = code(&bad, &rules);
+    assert_eq!(failed, Some(1));
+    assert!(said.starts_with("FAIL per-flow-get-kinds: it gives the state of"), "{said}");
+    let skips = [&["--rules", "events-gap"], &short[..]].concat();
+    assert_eq!(code(&good, &skips).0, Some(0));
+    assert_eq!(code(&good, &[&skips[..], &["--complete"]].concat()).0, Some(1));
+    assert_eq!(code(&good, &["--rules", "no-rule"]).0, Some(1));
 }

@@ -1,1 +1,129 @@
-//! x
+//! The network function in Python keeps every rule.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use weir_nf_api::client::Client;
+use weir_nf_api::conformance::{Options, Outcome, run};
+use weir_state_transfer::wire::Writer;
+
+use crate::running::Place;
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Process {
+    fn python(script: &str, arguments: &[&Path], more: &[&str]) -> Self {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder");
+        let python = target.join("python/bin/python");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/examples/nf_python");
+        let child = Command::new(&python)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(folder.join(script))
+            .args(arguments)
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.unwrap_or_else(|error| {
+            panic!("{}: {error}: run testbed/install.sh --python", python.display())
+        }))
+    }
+
+    /// Waits for its first line.
+    fn ready(&mut self) {
+        let mut line = String::new();
+        let output = self.0.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("it is text");
+        assert_eq!(line, "ready\n");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages: testbed/install.sh --python"]
+async fn the_network_function_in_python_keeps_every_rule() {
+    let place = Place::new();
+    let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
+    let capture = write_capture(&place);
+    let (serve, listen) = (Path::new("--serve"), Path::new("--feed"));
+    let mut function = Process::python("packet_counter.py", &[serve, &socket, listen, &feed], &[]);
+    function.ready();
+    let _feeder = Process::python("feed.py", &[&capture, &feed], &["--rate", "1500", "--loop"]);
+    let client = Client::unix(&socket, Duration::from_secs(30)).expect("an address");
+    let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
+    // Rules need state: when packets change it, there is some.
+    let has_state = async { run_until_there_is_state(&client).await };
+    tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("packets come");
+    let lines = run(&client, &options, |line| println!("{line}")).await;
+    let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
+    assert_eq!((lines.len(), others), (65, Vec::new()));
+}
+
+async fn run_until_there_is_state(client: &Client) {
+    let kinds = ["per-flow-get-kinds", "multi-flow-get-kinds", "all-flows-get-kinds"];
+    for kind in kinds {
+        let options = Options { rules: kind.to_owned(), patience: Duration::from_secs(1) };
+        while run(client, &options, |_| {}).await[0].outcome != Outcome::Pass {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A capture of TCP, UDP and ICMP between some hosts, of both families.
+fn write_capture(place: &Place) -> PathBuf {
+    let mut out = Writer::default();
+    // Magic, version 2.4, zone, accuracy, longest frame, Ethernet.
+    out.u32(0xa1b2_c3d4);
+    out.raw(&[0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 1]);
+    for number in 0..240u16 {
+        let frame = frame(number);
+        out.raw(&[0; 8]);
+        out.number(frame.len());
+        out.number(frame.len());
+        out.raw(&frame);
+    }
+    let path = place.socket().with_extension("pcap");
+    fs::write(&path, out.finish()).expect("a file");
+    path
+}
+
+/// A frame of one of some flows.
+fn frame(number: u16) -> Vec<u8> {
+    let protocol = [6, 17, 1][usize::from(number % 3)];
+    let (client, server) = ((number % 5) as u8 + 1, (number % 2) as u8 + 100);
+    let is_v6 = number % 4 == 3;
+    let payload = vec![number as u8; 40 + usize::from(number)];
+    Writer::bytes_of(|out| {
+        out.raw(&[2; 12]);
+        out.u16(if is_v6 { 0x86dd } else { 0x0800 });
+        let length = 20 + payload.len();
+        if is_v6 {
+            out.raw(&[0x60, 0, 0, 0]);
+            out.u16(length as u16);
+            out.raw(&[protocol, 64]);
+            for last in [client, server] {
+                out.raw(&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+            }
+        } else {
+            out.raw(&[0x45, 0]);
+            out.u16(20 + length as u16);
+            out.raw(&[0, 0, 0, 0, 64, protocol, 0, 0]);
+            for (third, last) in [(0, client), (1, server)] {
+                out.raw(&[10, 7, third, last]);
+            }
+        }
+        out.u16(1_000 + number % 7);
+        out.u16(80);
+        out.raw(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+        out.raw(&payload);
+    })
+}

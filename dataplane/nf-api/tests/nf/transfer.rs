@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use weir_nf_api::client::{Put, Query, RefusalReason};
 use weir_state_transfer::chunk::{Chunk, Scope};
@@ -10,7 +11,7 @@ use weir_state_transfer::state_filter::StateFilter;
 use weir_state_transfer::{FlowId, FlowKey, ServiceId};
 
 use crate::counting::{Counting, FLOWS_MAX, Packet};
-use crate::running::{Running, Traffic, packet};
+use crate::running::{LONG, Running, Traffic, packet};
 
 fn any() -> Query {
     Query::new(StateFilter::default())
@@ -129,21 +130,25 @@ async fn events_come_in_order_and_what_is_lost_is_told() {
     let (id, filter) = (SubscriptionId(7), "dport=80".parse().expect("a filter"));
     let mut notes = client.enable_events(id, &filter, Action::Process, 1_400).await.expect("room");
     let (mut version, mut lost, mut seen) = (0, 0, 0);
-    while lost == 0 || seen < 2_000 {
-        // Slower than they come, until some are lost.
-        let before = running.turns.load(Ordering::Relaxed);
-        while lost == 0 && seen % 64 == 0 && running.turns.load(Ordering::Relaxed) < before + 50 {
-            client.describe().await.expect("described");
-        }
-        match notes.next().await.expect("told").expect("it goes on") {
-            Note::Gap(count) => lost += count,
-            Note::Event(event) => {
-                assert!(event.version > version, "{} after {version}", event.version);
-                version = event.version;
-                seen += 1;
+    let told = async {
+        while lost == 0 || seen < 2_000 {
+            // Slower than they come, until some are lost.
+            let before = running.turns.load(Ordering::Relaxed);
+            let is_slow = lost == 0 && seen % 64 == 0;
+            while is_slow && running.turns.load(Ordering::Relaxed) < before + 50 {
+                client.describe().await.expect("described");
+            }
+            match notes.next().await.expect("told").expect("it goes on") {
+                Note::Gap(count) => lost += count,
+                Note::Event(event) => {
+                    assert!(event.version > version, "{} after {version}", event.version);
+                    version = event.version;
+                    seen += 1;
+                }
             }
         }
-    }
+    };
+    timeout(LONG, told).await.expect("events come");
     client.disable_events(id).await.expect("it is there");
     while notes.next().await.expect("told").is_some() {}
     let kinds = client.describe().await.expect("described").kinds;

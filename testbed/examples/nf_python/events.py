@@ -1,6 +1,6 @@
 """Subscriptions to packets: what becomes of packets, and what their subscribers are told."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from stubs import nf_pb2 as api
@@ -16,9 +16,10 @@ PROCESS, KEEP, DROP = api.ACTION_PROCESS, api.ACTION_BUFFER, api.ACTION_DROP
 
 @dataclass
 class Packet:
-    """A packet, with what filters compare."""
+    """A packet, with what filters compare; `key` is one name for both directions of its flow."""
 
     flow: object
+    key: object
     tcp_flags: int | None
     data: bytes
     at_ns: int
@@ -73,6 +74,7 @@ class Events:
     def __init__(self):
         self.subscriptions = {}
         self.kept = deque()
+        self.kept_of = Counter()
 
     def enable(self, number, subscription):
         """Adds a subscription; KeyError when there is one, OverflowError when there are too many."""
@@ -91,25 +93,23 @@ class Events:
         if self._by(packet, DROP):
             self.tell(packet, api.CAUSE_DROPPED, 0)
             return False
-        flow = packet.flow.both_ways()
-        behind = any(kept.flow.both_ways() == flow for kept in self.kept)
-        if not behind and not self._by(packet, KEEP):
+        if packet.key not in self.kept_of and not self._by(packet, KEEP):
             return True
         if len(self.kept) < KEPT_MAX:
             self.kept.append(packet)
+            self.kept_of[packet.key] += 1
         return False
 
     def release(self):
         """The packets that nobody keeps any more, oldest first."""
-        left, behind, free = deque(), set(), []
+        left, behind, free = deque(), Counter(), []
         for packet in self.kept:
-            flow = packet.flow.both_ways()
-            if flow in behind or self._by(packet, KEEP):
-                behind.add(flow)
+            if packet.key in behind or self._by(packet, KEEP):
+                behind[packet.key] += 1
                 left.append(packet)
             else:
                 free.append(packet)
-        self.kept = left
+        self.kept, self.kept_of = left, behind
         return free
 
     def tell(self, packet, cause, version):

@@ -61,7 +61,7 @@ class PacketCounter:
 
     def _process(self, packet):
         self.updates += 1
-        flow = packet.flow.both_ways()
+        flow = packet.key
         _, packets, size = self.flows.get(flow, (0, 0, 0))
         if packets or len(self.flows) < FLOWS_MAX:
             self.flows[flow] = (self.updates, packets + 1, size + len(packet.data))
@@ -154,7 +154,8 @@ def parse(frame, at_ns):
         return None  # the ports of a later fragment are not known here
     ports = struct.unpack(">HH", rest[:4]) if has_ports else (0, 0)
     flags = rest[13] if protocol == 6 and len(rest) >= 14 else None
-    return Packet(FlowId.flow(src, dst, *ports, protocol), flags, frame, at_ns)
+    flow = FlowId.flow(src, dst, *ports, protocol)
+    return Packet(flow, flow.both_ways(), flags, frame, at_ns)
 
 
 def main():

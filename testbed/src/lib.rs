@@ -46,6 +46,8 @@ pub mod sidecar;
 pub mod sink;
 /// Four hosts around a router.
 pub mod topology;
+/// Captures in files.
+pub mod trace;
 /// UDP traffic between all hosts.
 pub mod traffic;
 /// The frames of the generator.

@@ -6,11 +6,12 @@ use weir_dataplane::nf::ChainConfig;
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::PortId;
 use weir_testbed::memory_node::MemoryNode;
+use weir_testbed::trace::{data, read};
 
 use crate::fixture;
 use crate::naive::PORT_OUT;
 use crate::replay::node;
-use crate::source::{PORT_IN, RECEIVED_MAX, data, read, readdressed};
+use crate::source::{PORT_IN, RECEIVED_MAX, readdressed};
 
 /// Where the frames of one replay ended.
 type Ends = BTreeMap<String, u64>;
@@ -84,7 +85,7 @@ fn each_broken_frame_of_strangers_ends_in_one_counter() {
         println!("data test skipped: bad_input: ../shared/data/badinput is absent");
         return;
     }
-    let (mut frames, _) = read(&path);
+    let (mut frames, _) = read(&path).unwrap();
     let all = frames.len();
     frames.retain(|frame| frame.len() <= RECEIVED_MAX);
     let as_they_are = ends_of(&frames);

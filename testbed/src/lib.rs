@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod capture;
 /// Running a command to its end.
 pub mod command;
+mod cost;
 /// The CPU time of a process.
 pub mod cpu;
 /// The southbound API.

@@ -32,6 +32,8 @@ pub struct Shape {
     pub faults: bool,
     /// The folder of the sidecar's store, where it is not that of the node.
     pub store: Option<PathBuf>,
+    /// The router's addresses at a SAP, with prefix length.
+    pub addresses: fn(usize) -> [String; 2],
     /// Further tables of the configuration file.
     pub tables: String,
 }
@@ -45,6 +47,7 @@ impl Default for Shape {
             capacity_percent: 100,
             faults: false,
             store: None,
+            addresses: |sap| addresses(sap, ROUTER),
             tables: String::new(),
         }
     }
@@ -182,7 +185,7 @@ impl Shape {
             }
         }
         for sap in 0..HOSTS {
-            let [ipv4, ipv6] = addresses(sap, ROUTER);
+            let [ipv4, ipv6] = (self.addresses)(sap);
             text += &format!(
                 "\n[[port]]\nname = \"{0}\"\nbackend = \"af_xdp\"\ndevice = \"{0}\"\n\
                  addresses = [\"{ipv4}\", \"{ipv6}\"]\nqueues = {1}\n",

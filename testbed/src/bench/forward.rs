@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use weir_dataplane::instance::digest::digest;
 
 use super::cable::Cable;
-use super::cost::Cost;
+use crate::cost::Cost;
 use crate::flow::DESTINATION_PORTS;
 use crate::node::{Node, Shape};
 use crate::packet_socket::{PacketSocket, arriving_udp};

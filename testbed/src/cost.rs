@@ -13,11 +13,11 @@ use anyhow::{Context, Result};
 
 /// CPU time and run-queue delay of a set of threads so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// Nanoseconds on a CPU.
-    pub(super) cpu_ns: u64,
+    pub(crate) cpu_ns: u64,
     /// Nanoseconds ready to run, without a CPU.
-    pub(super) waited_ns: u64,
+    pub(crate) waited_ns: u64,
 }
 
 impl Cost {
@@ -25,7 +25,7 @@ impl Cost {
     ///
     /// # Errors
     /// When the router has ended, or the kernel keeps no such figures.
-    pub(super) fn so_far(router: Option<u32>) -> Result<Self> {
+    pub(crate) fn so_far(router: Option<u32>) -> Result<Self> {
         let mut total = Self::of_process(std::process::id())?;
         if let Some(router) = router {
             total.add(Self::of_process(router)?);
@@ -41,7 +41,11 @@ impl Cost {
         Ok(total)
     }
 
-    fn of_process(pid: u32) -> Result<Self> {
+    /// Of all threads of a process.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel keeps no such figures.
+    pub(crate) fn of_process(pid: u32) -> Result<Self> {
         let mut total = Self::default();
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let task = task?.path();

@@ -17,6 +17,8 @@ pub mod dataplane;
 /// The main job, shown.
 pub mod demo;
 mod engine;
+/// OpenNF's experiment, repeated.
+pub mod experiment;
 /// The UDP flows of the generator.
 pub mod flow;
 /// Folders that go with their guard.

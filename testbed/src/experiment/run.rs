@@ -1,0 +1,237 @@
+//! One run: a data plane with network functions between the clients' and the servers' host, and
+//! all packets through it, with moves or without.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use weir_api::dataplane::v1::{Move, MovePhase};
+
+use super::conversations::{Conversations, SAPS};
+use super::logs::Logs;
+use super::player::{Played, Player};
+use super::replay::Tally;
+use crate::command::ip;
+use crate::cost::Cost;
+use crate::dataplane::{Dataplane, Selection};
+use crate::demo::Cancel;
+use crate::folder::Folder;
+use crate::node::{Node, Shape};
+use crate::packet_socket::{PacketSocket, arriving};
+use crate::topology::{HOST_DEVICE, Topology, device};
+
+/// Which flows are moved: all that there are of HTTP.
+pub(super) const MOVED: &str = "proto=tcp";
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    pub(super) figures: Run,
+    pub(super) moves: Vec<Moved>,
+    pub(super) logs: Logs,
+}
+
+/// The figures of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Run {
+    /// What became of the packets.
+    pub packets: Tally,
+    /// Packets a second that were sent.
+    pub rate: f64,
+    /// Packets that the router dropped, by reason, but for those that hosts send to their own link.
+    pub drops: Vec<String>,
+    /// Packets that the kernel dropped in front of the router.
+    pub overload: u64,
+    /// CPU time of the data plane, in nanoseconds a packet.
+    pub cpu_ns_a_packet: f64,
+    /// Time that threads of the data plane were ready and had no core, in nanoseconds a packet.
+    pub waited_ns_a_packet: f64,
+    /// Connections and transactions that were logged.
+    pub entries: usize,
+}
+
+/// A move.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Moved {
+    /// Whether it came to its end.
+    pub done: bool,
+    /// From start to end, in microseconds.
+    pub took_us: f64,
+    /// Directed flows, two of each connection.
+    pub flows: u64,
+    /// Packets that the node received from start to end.
+    pub packets_during: u64,
+    /// Packets that were held.
+    pub held: u64,
+    /// Packets that were held at one time.
+    pub held_max: u64,
+    /// Half of the packets that were held were so for less, in microseconds.
+    pub hold_p50_us: f64,
+    /// The longest that a packet was held, in microseconds.
+    pub hold_max_us: f64,
+    /// CPU time of the data plane from before it was asked for to after it was told to be over, in
+    /// microseconds: of the packets and calls meanwhile too.
+    pub cpu_us: f64,
+    /// Time that threads of the data plane meanwhile were ready and had no core, in microseconds.
+    pub waited_us: f64,
+}
+
+/// How often to move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Packets a second.
+    pub(super) rate: u64,
+    /// Moves, to and fro in turn, at equal distances while all conversations are open.
+    pub(super) moves: usize,
+}
+
+/// Replays the packets through one instance, or through two when there are to be moves.
+///
+/// # Errors
+/// Without root, when the data plane does not come up or a move is refused, or when the user has
+/// asked to stop.
+pub(super) fn run(
+    all: &Arc<Conversations>,
+    plan: Plan,
+    log: &Path,
+    cancel: &Cancel,
+) -> Result<Outcome> {
+    let folder = Folder::new()?;
+    let shape = Shape { addresses, tables: tables(&folder), ..Shape::default() };
+    let topology = Topology::new(shape.queues)?;
+    readdress(&topology)?;
+    let node = Node::start(&topology, &shape, Some(log))?;
+    let dataplane = node.connect()?;
+    warm_up(&topology)?;
+    let first = dataplane.instances()?.first().context("no instance")?.id;
+    let ways = if plan.moves > 0 {
+        let second = dataplane.add_instance("second")?.id;
+        [(first, second), (second, first)]
+    } else {
+        [(first, first); 2]
+    };
+
+    let pid = node.dataplane.pid();
+    let before = Cost::of_process(pid)?;
+    let player = Player::start(all, sockets(&topology)?, plan.rate)?;
+    let open = all.all_open();
+    let mut moves = Vec::with_capacity(plan.moves);
+    for (number, (from, to)) in ways.into_iter().cycle().take(plan.moves).enumerate() {
+        player.wait_for(open.start + open.len() * (number + 1) / (plan.moves + 1), cancel)?;
+        moves.push(make(&dataplane, pid, from, to)?);
+    }
+    let played = player.finish()?;
+    cancel.check()?;
+    let cost = Cost::of_process(pid)? - before;
+
+    let balance = dataplane.balance_at_rest()?;
+    let mut figures = Run { overload: balance.overload, ..figures(&played, cost) };
+    figures.drops = transit_drops(&dataplane)?;
+    node.stop()?;
+    let logs = Logs::read(&logs(&folder))?;
+    figures.entries = logs.len();
+    Ok(Outcome { figures, moves, logs })
+}
+
+/// Makes a move and measures it.
+fn make(dataplane: &Dataplane, pid: u32, from: u32, to: u32) -> Result<Moved> {
+    let before = Cost::of_process(pid)?;
+    let started = dataplane.start_move(from, to, Selection::Filter(MOVED.to_owned()))?;
+    let ended = dataplane.finish_move(started.id)?;
+    let cost = Cost::of_process(pid)? - before;
+    ensure!(ended.ended_ns > 0, "the move has no end: {ended:?}");
+    Ok(Moved { cpu_us: micros(cost.cpu_ns), waited_us: micros(cost.waited_ns), ..moved(&ended) })
+}
+
+fn moved(ended: &Move) -> Moved {
+    Moved {
+        done: ended.phase() == MovePhase::Done,
+        took_us: micros(ended.ended_ns - ended.started_ns),
+        flows: ended.flows,
+        packets_during: ended.packets_during,
+        held: ended.held,
+        held_max: ended.held_max,
+        hold_p50_us: micros(ended.hold_p50_ns),
+        hold_max_us: micros(ended.hold_max_ns),
+        ..Moved::default()
+    }
+}
+
+fn figures(played: &Played, cost: Cost) -> Run {
+    let packets = played.tally.sent.max(1) as f64;
+    Run {
+        packets: played.tally,
+        rate: packets / played.took.max(Duration::from_nanos(1)).as_secs_f64(),
+        cpu_ns_a_packet: cost.cpu_ns as f64 / packets,
+        waited_ns_a_packet: cost.waited_ns as f64 / packets,
+        ..Run::default()
+    }
+}
+
+fn micros(ns: u64) -> f64 {
+    ns as f64 / 1e3
+}
+
+/// Networks that no conversation has.
+fn addresses(sap: usize) -> [String; 2] {
+    [format!("100.127.{sap}.1/24"), format!("2001:db8:ffff:{sap}::1/64")]
+}
+
+/// Where the host of an end is.
+fn host(sap: usize) -> String {
+    format!("100.127.{sap}.2")
+}
+
+fn logs(folder: &Folder) -> std::path::PathBuf {
+    folder.path().join("nf")
+}
+
+/// What the instances run, and the routes to both ends.
+fn tables(folder: &Folder) -> String {
+    let route = |prefix: &str, sap: usize| {
+        let (via, port) = (host(sap), device(sap));
+        format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\nport = \"{port}\"\n\n")
+    };
+    let [clients, servers] = SAPS;
+    format!(
+        "[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\n\n{}{}",
+        logs(folder).display(),
+        route("10.0.0.0/8", clients),
+        route("0.0.0.0/0", servers)
+    )
+}
+
+/// Takes the hosts' own addresses away: they are clients' of the capture, whose packets a kernel
+/// must not answer.
+fn readdress(topology: &Topology) -> Result<()> {
+    for (sap, host_namespace) in topology.hosts.iter().enumerate() {
+        let name = host_namespace.namespace.name();
+        ip(&format!("-n {name} address flush dev {HOST_DEVICE}"))?;
+        ip(&format!("-n {name} address add {}/24 dev {HOST_DEVICE}", host(sap)))?;
+        ip(&format!("-n {name} route add 100.127.0.0/16 via 100.127.{sap}.1"))?;
+    }
+    Ok(())
+}
+
+/// Lets both hosts reach each other once, so that neighbours are known.
+fn warm_up(topology: &Topology) -> Result<()> {
+    for [from, to] in [SAPS, [SAPS[1], SAPS[0]]] {
+        let ping = format!("ping -n -q -c 1 -W 10 {}", host(to));
+        topology.hosts[from].namespace.run(&ping).context("a host does not reach the other")?;
+    }
+    Ok(())
+}
+
+fn sockets(topology: &Topology) -> Result<[PacketSocket; 2]> {
+    let [clients, servers] = SAPS.map(|sap| topology.hosts[sap].socket(&arriving()));
+    Ok([clients?, servers?])
+}
+
+fn transit_drops(dataplane: &Dataplane) -> Result<Vec<String>> {
+    let to_the_link = ["link_scope", "multicast_unsupported"];
+    let drops = dataplane.counters()?.drops.into_iter();
+    let transit = drops.filter(|d| d.packets > 0 && !to_the_link.contains(&d.reason.as_str()));
+    Ok(transit.map(|drop| format!("{} {}", drop.packets, drop.reason)).collect())
+}

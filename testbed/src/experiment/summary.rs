@@ -1,0 +1,295 @@
+//! The report in words and plots.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::forwarding_only::{LONG, LONG_SECONDS};
+use super::logs::{Difference, OF_TIME};
+use super::plot::{self, Axis, Scale, Shape};
+use super::report::{Report, median};
+use super::run::{MOVED, Run};
+use super::tshark::Said;
+
+/// Time of a move of 489 HTTP flows in OpenNF, in milliseconds.
+const OPENNF_MOVE_MS: f64 = 260.0;
+/// Wrong entries of conn.log after a full clone, in OpenNF's evaluation.
+const OPENNF_CLONE: &str = "3,889";
+
+/// Writes `report.json`, `report.md`, `moves.svg` and `forwarding-only.svg` to a folder.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(report: &Report, folder: &Path) -> Result<()> {
+    let files = [
+        ("report.json", serde_json::to_string_pretty(report)? + "\n"),
+        ("report.md", markdown(report)),
+        ("moves.svg", moves_plot(report)),
+        ("forwarding-only.svg", forwarding_plot(report)),
+    ];
+    for (name, content) in files {
+        let path = folder.join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The table beside the published figures, and what stands behind it.
+pub(super) fn markdown(report: &Report) -> String {
+    let ms = report.move_ms();
+    let (least, most) =
+        (ms.iter().copied().fold(f64::INFINITY, f64::min), ms.iter().copied().fold(0.0, f64::max));
+    let clone = &report.clone;
+    let waited = &report.forwarding_only;
+    let faults = report.faults();
+    let verdict = if faults.is_empty() {
+        "Nothing was lost, reordered or logged otherwise.".to_owned()
+    } else {
+        format!("**FAILED**: {}.", faults.join("; "))
+    };
+    format!(
+        "# OpenNF's experiment with Weir\n\n{verdict}\n\n\
+         {} HTTP connections ({}), {} packets, {} asked for in a second, seed {}.\n\n\
+         | | OpenNF (2014) | Weir |\n|---|---|---|\n\
+         | time of a loss-free move | {OPENNF_MOVE_MS:.0} ms, 489 flows | order-preserving too: {:.2} ms, median of {} \
+         ({least:.2} to {most:.2}), all {} connections, up to {} directed flows |\n\
+         | packets lost, reordered | 0, – | {}, {} |\n\
+         | log entries other than of a single instance | 0 | {} of {} |\n\
+         | the same after a full clone | {OPENNF_CLONE} of conn.log | {}: {} of conn.log at the \
+         original, {} at the clone, {} of http.log |\n\
+         | forwarding only: until an instance has no flow | ≥ {LONG_SECONDS:.0} s | after \
+         {LONG_SECONDS:.0} s {:.0} of {} flows are left, median of {} draws; simulated |\n\n{}\n{}\n{}\n{}",
+        report.flows,
+        report.source,
+        report.packets,
+        report.rate,
+        report.seed,
+        median(ms.iter().copied()),
+        ms.len(),
+        report.flows,
+        report.moves.iter().map(|moved| moved.flows).max().unwrap_or_default(),
+        report.one.packets.lost() + report.two.packets.lost(),
+        report.one.packets.reordered + report.two.packets.reordered,
+        report.logs.entries(),
+        report.one.entries,
+        clone.logs.entries(),
+        clone.wrong_at_original,
+        clone.wrong_at_clone,
+        clone.logs.entries().saturating_sub(clone.wrong_at_original + clone.wrong_at_clone),
+        left_late(report),
+        report.flows,
+        waited.left_late.len(),
+        moves(report),
+        runs(report),
+        logs(report),
+        baselines(report),
+    )
+}
+
+/// The last line of the output.
+pub(super) fn line(report: &Report) -> String {
+    let reordered = report.one.packets.reordered + report.two.packets.reordered;
+    format!(
+        "experiment: {} moves of {} flows, median {:.2} ms (OpenNF 260 ms); {} lost, {reordered} \
+         reordered, {} log differences; full clone {} differences; forwarding-only {:.0} flows left after \
+         {LONG_SECONDS:.0} s; {}",
+        report.moves.len(),
+        report.flows,
+        median(report.move_ms()),
+        report.one.packets.lost() + report.two.packets.lost(),
+        report.logs.entries(),
+        report.clone.logs.entries(),
+        left_late(report),
+        if report.faults().is_empty() { "ok" } else { "FAILED" },
+    )
+}
+
+/// Flows that are left after 1,500 s, in the median of all draws.
+fn left_late(report: &Report) -> f64 {
+    median(report.forwarding_only.left_late.iter().map(|left| *left as f64))
+}
+
+fn moves(report: &Report) -> String {
+    let mut text = format!(
+        "## Moves\n\nOf all flows that match `{MOVED}`, to the second instance and back in turn, \
+         loss-free and order-preserving, while all are open. The CPU time is that of the whole \
+         data plane from before a move is asked for until it is told to be over, polling included.\n\n\
+         | move | ms | flows | packets during | held | at once | hold p50 µs | hold max µs | \
+         CPU µs | run-queue delay µs |\n|---|---|---|---|---|---|---|---|---|---|\n"
+    );
+    for (number, m) in (1..).zip(&report.moves) {
+        text += &format!(
+            "| {number} | {:.2} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            m.took_us / 1e3,
+            m.flows,
+            m.packets_during,
+            m.held,
+            m.held_max,
+            m.hold_p50_us,
+            m.hold_max_us,
+            m.cpu_us,
+            m.waited_us
+        );
+    }
+    text + "\n![moves](moves.svg)\n"
+}
+
+fn runs(report: &Report) -> String {
+    let mut text = "## Packets\n\nA packet waits until all that the other end of its connection \
+                    has said before has arrived, so that both ends may have a port of their own \
+                    and the router sees the order of the capture.\n\n\
+                    | instances | sent | received | lost | reordered | not expected | dropped | in \
+                    front of the router | packets/s | CPU ns a packet | run-queue delay ns a packet \
+                    |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    let mut row = |name: &str, run: &Run| {
+        let packets = &run.packets;
+        text += &format!(
+            "| {name} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} |\n",
+            packets.sent,
+            packets.received,
+            packets.lost(),
+            packets.reordered,
+            packets.unexpected,
+            if run.drops.is_empty() { "0".to_owned() } else { run.drops.join(", ") },
+            run.overload,
+            run.rate,
+            run.cpu_ns_a_packet,
+            run.waited_ns_a_packet
+        );
+    };
+    row("one", &report.one);
+    row("two", &report.two);
+    text
+}
+
+fn logs(report: &Report) -> String {
+    let listed = &report.listed;
+    let requests = listed.requests_as_listed.map_or_else(String::new, |same| {
+        format!(
+            " {same} connections have as many requests as packets of them look like one; the others \
+             sent some again, or several in one packet."
+        )
+    });
+    let tshark = report.tshark.as_ref().map_or_else(
+        || "tshark is not installed: the requests were not compared.".to_owned(),
+        |found| {
+            let told = |said: &Said| match said.otherwise.as_slice() {
+                [] => format!("{}, none otherwise", said.same),
+                all => {
+                    format!(
+                        "{}, otherwise in {} connections ({})",
+                        said.same,
+                        all.len(),
+                        all.join(", ")
+                    )
+                }
+            };
+            format!(
+                "tshark finds the same requests, by method, host and target: {}; and the same \
+                 status codes of answers: {}. It knows other protocols by their port or form, and \
+                 does not read answers that are broken.",
+                told(&found.requests),
+                told(&found.statuses)
+            )
+        },
+    );
+    format!(
+        "## Logs\n\nEntries of conn.log (TCP) and http.log are compared field by field but for {}: \
+         times, how long something took, and names that are made of the start. The scans in \
+         scan.log are known of more than one flow and are not compared.\n\n\
+         - two instances together and the single one: {}\n\
+         - the single one and the same function without a network: {}\n\
+         - transactions that name no connection of conn.log: {}\n\
+         - the single one and the list of connections: {} of {} have all packets and bytes, {} are \
+         in no row; {} requests.{requests}\n\
+         - {tshark}\n",
+        OF_TIME.join(", "),
+        told(&report.logs),
+        told(&report.in_process),
+        report.unnamed,
+        listed.exact,
+        listed.flows,
+        listed.unlisted,
+        listed.requests,
+    )
+}
+
+fn baselines(report: &Report) -> String {
+    let waited = &report.forwarding_only;
+    format!(
+        "## Without moves\n\n**Full clone.** When half of the packets have come, the instance and \
+         all that it knows is copied; from then on the clone gets the connections to port 80 and \
+         the original all others. Each logs those of the other as they were: {}.\n\n\
+         **Forwarding only.** New flows go elsewhere, and the instance stays until the last of its \
+         {} flows has ended. Their lengths are drawn so that {:.0} % last longer than \
+         {LONG_SECONDS:.0} s, as OpenNF says of HTTP; {:.1} % of those drawn did. The last one ended after {:.0} s (median), \
+         which says little: that none lasts longer than a day is an assumption.\n\n\
+         ![forwarding only](forwarding-only.svg)\n",
+        told(&report.clone.logs),
+        report.flows,
+        LONG * 100.0,
+        waited.long * 100.0,
+        median(waited.seconds.iter().copied()),
+    )
+}
+
+fn told(difference: &Difference) -> String {
+    let fields: Vec<_> =
+        difference.fields.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let fields =
+        if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
+    let Difference { missing, unexpected, .. } = difference;
+    format!("{missing} missing, {unexpected} that should not be there{fields}")
+}
+
+fn moves_plot(report: &Report) -> String {
+    let dots: Vec<_> = (1..=report.moves.len()).map(|n| n as f64).zip(report.move_ms()).collect();
+    let axes = [
+        Axis { title: "move", scale: Scale::Linear(dots.len().max(1) as f64) },
+        Axis { title: "ms", scale: Scale::Log(-2, 3) },
+    ];
+    let opennf = Shape::Across(OPENNF_MOVE_MS, "OpenNF, 260 ms".to_owned());
+    let title = format!("Time of a move of {} connections", report.flows);
+    plot::svg(&title, axes, &[opennf, Shape::Dots(dots)])
+}
+
+fn forwarding_plot(report: &Report) -> String {
+    // A logarithmic axis has no zero: the first second shows what there was.
+    let left = &report.forwarding_only.example.left;
+    let steps = left.iter().map(|(seconds, left)| (seconds.max(1.0), *left as f64)).collect();
+    let axes = [
+        Axis { title: "seconds, simulated", scale: Scale::Log(0, 5) },
+        Axis { title: "flows left", scale: Scale::Linear(report.flows.max(1) as f64) },
+    ];
+    let opennf = Shape::Upright(LONG_SECONDS, "1,500 s".to_owned());
+    plot::svg("Flows left when only new ones go elsewhere", axes, &[opennf, Shape::Steps(steps)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::clean;
+    use super::*;
+    use crate::folder::Folder;
+
+    #[test]
+    fn a_run_with_faults_says_so() {
+        let mut report = clean();
+        assert!(line(&report).ends_with("; ok") && !markdown(&report).contains("FAILED"));
+        report.two.packets.received -= 1;
+        assert!(line(&report).ends_with("FAILED"), "{}", line(&report));
+        assert!(markdown(&report).contains("1 packets lost with two instances"));
+    }
+
+    #[test]
+    fn all_files_are_written_and_the_last_line_has_the_figures() {
+        let folder = Folder::new().unwrap();
+        write(&clean(), folder.path()).unwrap();
+        for name in ["report.json", "report.md", "moves.svg", "forwarding-only.svg"] {
+            assert!(folder.path().join(name).metadata().unwrap().len() > 100, "{name}");
+        }
+        let said = line(&clean());
+        assert!(said.contains("1 moves") && said.contains("0.30 ms"), "{said}");
+    }
+}

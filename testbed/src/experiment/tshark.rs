@@ -1,0 +1,226 @@
+//! The requests in the logs against those that tshark finds in the same packets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pcap_file::DataLink;
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
+use serde::Serialize;
+
+use super::conversations::Conversations;
+use super::logs::Logs;
+
+/// Ports of HTTP that tshark does not know.
+const PORTS: [u16; 8] = [1080, 2375, 3128, 4000, 8000, 8001, 8080, 8888];
+/// Between the values of several messages in one packet stands what no value has.
+const BETWEEN: &str = "\x01";
+
+/// How the logs agree with what tshark finds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Found {
+    /// Requests: method, host and target of each. tshark reads some otherwise: it knows other
+    /// protocols by their port or their form, and takes requests without a version.
+    pub requests: Said,
+    /// Final answers: the status of each. Of broken ones tshark often gives none.
+    pub statuses: Said,
+}
+
+/// What is said in all conversations, in one of the two directions.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Said {
+    /// Messages of conversations in which all are the same.
+    pub same: usize,
+    /// Conversations in which they are not, by client.
+    pub otherwise: Vec<String>,
+}
+
+/// Messages by client.
+type Messages = BTreeMap<String, Vec<String>>;
+
+/// Requests and final answers.
+#[derive(Clone, Debug, Default)]
+struct Both {
+    requests: Messages,
+    statuses: Messages,
+}
+
+/// Compares logs with what tshark finds; nothing when it is not installed.
+///
+/// # Errors
+/// When tshark fails, or the folder cannot be written.
+pub(super) fn compare(all: &Conversations, logs: &Logs, folder: &Path) -> Result<Option<Found>> {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        return Ok(None);
+    }
+    let capture = folder.join("replayed.pcap");
+    write(all, &capture)?;
+    let (ours, theirs) = (logged(logs), found(&capture)?);
+    Ok(Some(Found {
+        requests: agreement(&ours.requests, &theirs.requests),
+        statuses: agreement(&ours.statuses, &theirs.statuses),
+    }))
+}
+
+fn agreement(ours: &Messages, theirs: &Messages) -> Said {
+    let clients: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    let mut said = Said::default();
+    for client in clients {
+        match (ours.get(client), theirs.get(client)) {
+            (Some(ours), Some(theirs)) if ours == theirs => said.same += ours.len(),
+            _ => said.otherwise.push(client.clone()),
+        }
+    }
+    said
+}
+
+/// The packets as a capture; when each came does not matter.
+fn write(all: &Conversations, path: &Path) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    let header = PcapHeader { datalink: DataLink::ETHERNET, ..PcapHeader::default() };
+    let mut writer = PcapWriter::with_header(file, header)?;
+    for (at, packet) in (0..).zip(&all.packets) {
+        let length = u32::try_from(packet.frame.len())?;
+        let at = Duration::from_micros(100 * at);
+        writer.write_packet(&PcapPacket::new(at, length, &packet.frame))?;
+    }
+    Ok(())
+}
+
+fn found(capture: &Path) -> Result<Both> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(capture);
+    for port in PORTS {
+        command.args(["-d", &format!("tcp.port=={port},http")]);
+    }
+    command.args(["-Y", "http.request or http.response", "-T", "fields"]);
+    command.args(["-E", &format!("aggregator={BETWEEN}")]);
+    for field in [
+        "ip.src",
+        "ip.dst",
+        "http.request.method",
+        "http.host",
+        "http.request.uri",
+        "http.response.code",
+    ] {
+        command.args(["-e", field]);
+    }
+    let output = command.output().context("starting tshark")?;
+    ensure!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
+    let mut both = Both::default();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [from, to, methods, hosts, targets, codes] = fields[..] else { continue };
+        let parts = |field: &str| -> Vec<String> {
+            let parts = field.split(BETWEEN).filter(|part| !part.is_empty());
+            parts.map(|part| part.replace("\\\\", "\\")).collect()
+        };
+        let mut hosts = parts(hosts).into_iter();
+        for (method, target) in parts(methods).into_iter().zip(parts(targets)) {
+            let host = hosts.next().unwrap_or_default();
+            let line = format!("{method} {host} {target}");
+            both.requests.entry(from.to_owned()).or_default().push(line);
+        }
+        for code in parts(codes).into_iter().filter(|code| !code.starts_with('1')) {
+            both.statuses.entry(to.to_owned()).or_default().push(code);
+        }
+    }
+    Ok(both)
+}
+
+fn logged(logs: &Logs) -> Both {
+    let mut https: Vec<_> = logs.https.iter().collect();
+    https.sort_by_key(|http| http.value("trans_depth").parse::<u64>().unwrap_or(0));
+    let mut both = Both::default();
+    for http in https {
+        let client = || http.value("id.orig_h").to_owned();
+        if http.value("method") != "-" {
+            let parts = ["method", "host", "uri"].map(|field| text(http.value(field)));
+            both.requests.entry(client()).or_default().push(parts.join(" "));
+        }
+        let status = http.value("status_code");
+        if status != "-" && !status.starts_with('1') {
+            both.statuses.entry(client()).or_default().push(status.to_owned());
+        }
+    }
+    both
+}
+
+/// What a value of a log stands for.
+fn text(value: &str) -> String {
+    if value == "-" || value == "(empty)" {
+        return String::new();
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let escaped = value_of_escape(rest);
+        bytes.push(escaped.map_or(*first, |(byte, _)| byte));
+        rest = escaped.map_or(behind, |(_, length)| &rest[length..]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The byte that an escape stands for, and the length of the escape.
+fn value_of_escape(text: &[u8]) -> Option<(u8, usize)> {
+    match text {
+        [b'\\', b'\\', ..] => Some((b'\\', 2)),
+        [b'\\', b'x', high, low, ..] => {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            Some(((digit(high)? * 16 + digit(low)?) as u8, 4))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{full_clone, generated};
+    use super::*;
+    use crate::folder::Folder;
+
+    #[test]
+    fn escapes_stand_for_bytes() {
+        assert_eq!(text("a\\\\b\\x2d\\x09\\xz"), "a\\b-\t\\xz");
+        assert_eq!(["-", "(empty)", "\\x2d"].map(text), ["", "", "-"]);
+    }
+
+    #[test]
+    fn a_message_more_less_or_other_is_noticed() {
+        let all = Conversations::new(&generated::frames(9, 1)).unwrap();
+        let logs = Logs::of(&full_clone::single(&all.packets)).unwrap();
+        let Both { requests, statuses } = logged(&logs);
+        for ours in [requests, statuses] {
+            assert_eq!(agreement(&ours, &ours).otherwise, Vec::<String>::new());
+            let client = ours.keys().next().unwrap();
+            let spoil: [fn(&mut Vec<String>); 3] = [
+                |said| drop(said.pop()),
+                |said| said.push("GET".to_owned()),
+                |said| said[0].push('x'),
+            ];
+            for spoil in spoil {
+                let mut theirs = ours.clone();
+                spoil(theirs.get_mut(client).unwrap());
+                assert_eq!(agreement(&ours, &theirs).otherwise, std::slice::from_ref(client));
+            }
+        }
+    }
+
+    #[test]
+    fn generated_requests_are_those_that_tshark_finds() {
+        let all = Conversations::new(&generated::frames(60, 2)).unwrap();
+        let logs = Logs::of(&full_clone::single(&all.packets)).unwrap();
+        let folder = Folder::new().unwrap();
+        let Some(found) = compare(&all, &logs, folder.path()).unwrap() else {
+            println!("data test skipped: experiment by tshark: it is not installed");
+            return;
+        };
+        println!("data test ran: experiment by tshark: {found:?}");
+        for said in [found.requests, found.statuses] {
+            assert!(said.otherwise.is_empty() && said.same >= 60, "{said:?}");
+        }
+    }
+}

@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check bench
+.PHONY: help build demo experiment test test-long check bench
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the router, the sidecar, the command line and the testbed, optimised
 	@testbed/install.sh
@@ -15,6 +15,11 @@ demo: ## Run the main job: four hosts, real traffic, 1 -> 4 -> 1 instances, noth
 	@testbed/install.sh --root
 	$(CARGO) build --release --workspace --bins
 	target/release/weir-testbed demo
+
+experiment: ## Move 489 HTTP flows between two intrusion detections, beside OpenNF's figures (root)
+	@testbed/install.sh --root
+	$(CARGO) build --release --workspace --bins
+	target/release/weir-testbed experiment
 
 test: ## Run every test, those that need root too, and print the totals (root)
 	@testbed/install.sh --root --python

@@ -12,6 +12,7 @@ PACKAGES=(
     gcc make libc6-dev clang pkg-config libelf-dev zlib1g-dev # build: the BPF program and libbpf
     iproute2 nftables procps                                  # run: namespaces, veth, filters
     iputils-ping traceroute iperf3 ethtool python3            # run: the traffic of the tests
+    tshark                                                    # run: beside the logs of the experiment
 )
 
 PYTHON_PACKAGES=(python3 python3-venv)

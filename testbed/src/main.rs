@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use weir_testbed::bench::forward::{self, Plan};
 use weir_testbed::demo::{self, Cancel, Options};
-use weir_testbed::session;
+use weir_testbed::{experiment, session};
 
 /// Experiments with a Weir router in network namespaces. Needs root.
 #[derive(Debug, Parser)]
@@ -39,6 +39,26 @@ enum Command {
         /// Where report.json and the logs go
         #[arg(long, value_name = "FOLDER", default_value = "target/demo")]
         folder: PathBuf,
+    },
+    /// Repeat OpenNF's experiment: 489 HTTP flows through one instance of an intrusion detection, and
+    /// through two between which they are moved. Exit status 0 when nothing was lost, reordered or
+    /// logged otherwise, 1 otherwise.
+    Experiment {
+        /// Where the report, its plots and the logs go
+        #[arg(long, value_name = "FOLDER", default_value = "target/experiment")]
+        report: PathBuf,
+        /// Moves, to the second instance and back in turn
+        #[arg(long, default_value_t = 20)]
+        moves: usize,
+        /// Packets a second
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+        /// Generate the flows though the capture is there
+        #[arg(long)]
+        generated: bool,
+        /// Where everything random comes from; another one each time when absent
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Measure Weir beside others, in one run and in turn
     #[command(subcommand)]
@@ -79,6 +99,11 @@ fn carry_out(command: Command) -> ExitCode {
             let seed = seed.unwrap_or_else(any_seed);
             (seed, run(&Options { flows, cycles, rate, seed, folder }))
         }
+        Command::Experiment { report, moves, rate, generated, seed } => {
+            let seed = seed.unwrap_or_else(any_seed);
+            let options = experiment::Options { rate, moves, generated, seed, folder: report };
+            (seed, repeat(&options))
+        }
         Command::Bench(Bench::Forward { rounds, packets, seed }) => {
             let seed = seed.unwrap_or_else(any_seed);
             (seed, compare(Plan { rounds, packets, seed }))
@@ -103,6 +128,15 @@ fn compare(plan: Plan) -> Result<bool> {
     let table = forward::run(plan)?;
     let _closed = write!(io::stdout(), "{table}");
     Ok(true)
+}
+
+/// Runs the experiment and tells its result; true when it is exact.
+fn repeat(options: &experiment::Options) -> Result<bool> {
+    let report = experiment::run(options, &Cancel::on_interrupt()?)?;
+    let path = options.folder.join("report.md");
+    let (summary, line) = (experiment::summary(&report), experiment::line(&report));
+    let _closed = writeln!(io::stdout(), "{summary}\nReport: {}\n{line}", path.display());
+    Ok(report.faults().is_empty())
 }
 
 /// Runs the demo and tells its result; true when it is clean.

@@ -1,7 +1,8 @@
 //! One run: a data plane with network functions between the clients' and the servers' host, and
 //! all packets through it, with moves or without.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use crate::command::ip;
 use crate::cost::Cost;
 use crate::dataplane::{Dataplane, Selection};
 use crate::demo::Cancel;
-use crate::folder::Folder;
 use crate::node::{Node, Shape};
 use crate::packet_socket::{PacketSocket, arriving};
 use crate::topology::{HOST_DEVICE, Topology, device};
@@ -87,7 +87,8 @@ pub(super) struct Plan {
     pub(super) moves: usize,
 }
 
-/// Replays the packets through one instance, or through two when there are to be moves.
+/// Replays the packets through one instance, or through two when there are to be moves. The folder
+/// `log` is left with the log of the data plane and, below `nf`, those of the instances.
 ///
 /// # Errors
 /// Without root, when the data plane does not come up or a move is refused, or when the user has
@@ -98,8 +99,8 @@ pub(super) fn run(
     log: &Path,
     cancel: &Cancel,
 ) -> Result<Outcome> {
-    let folder = Folder::new()?;
-    let shape = Shape { addresses, tables: tables(&folder), ..Shape::default() };
+    let logs = empty_folder(log)?;
+    let shape = Shape { addresses, tables: tables(&logs), ..Shape::default() };
     let topology = Topology::new(shape.queues)?;
     readdress(&topology)?;
     let node = Node::start(&topology, &shape, Some(log))?;
@@ -130,7 +131,7 @@ pub(super) fn run(
     let mut figures = Run { overload: balance.overload, ..figures(&played, cost) };
     figures.drops = transit_drops(&dataplane)?;
     node.stop()?;
-    let logs = Logs::read(&logs(&folder))?;
+    let logs = Logs::read(&logs)?;
     figures.entries = logs.len();
     Ok(Outcome { figures, moves, logs })
 }
@@ -184,12 +185,18 @@ fn host(sap: usize) -> String {
     format!("100.127.{sap}.2")
 }
 
-fn logs(folder: &Folder) -> std::path::PathBuf {
-    folder.path().join("nf")
+/// The folder for the logs of the instances, without those of an earlier run: they would go on.
+fn empty_folder(log: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(log)?;
+    let logs = fs::canonicalize(log)?.join("nf");
+    if logs.exists() {
+        fs::remove_dir_all(&logs)?;
+    }
+    Ok(logs)
 }
 
 /// What the instances run, and the routes to both ends.
-fn tables(folder: &Folder) -> String {
+fn tables(logs: &Path) -> String {
     let route = |prefix: &str, sap: usize| {
         let (via, port) = (host(sap), device(sap));
         format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\nport = \"{port}\"\n\n")
@@ -197,7 +204,7 @@ fn tables(folder: &Folder) -> String {
     let [clients, servers] = SAPS;
     format!(
         "[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\n\n{}{}",
-        logs(folder).display(),
+        logs.display(),
         route("10.0.0.0/8", clients),
         route("0.0.0.0/0", servers)
     )

@@ -188,8 +188,9 @@ fn logs(report: &Report) -> String {
             };
             format!(
                 "tshark finds the same requests, by method, host and target: {}; and the same \
-                 status codes of answers: {}. It knows other protocols by their port or form, and \
-                 does not read answers that are broken.",
+                 status codes of answers: {}. It knows other protocols by their port or form, \
+                 gives no status of most answers whose body is not whole, and reads broken heads \
+                 otherwise.",
                 told(&found.requests),
                 told(&found.statuses)
             )

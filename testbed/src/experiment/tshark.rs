@@ -25,7 +25,8 @@ pub struct Found {
     /// Requests: method, host and target of each. tshark reads some otherwise: it knows other
     /// protocols by their port or their form, and takes requests without a version.
     pub requests: Said,
-    /// Final answers: the status of each. Of broken ones tshark often gives none.
+    /// Final answers: the status of each. tshark gives none of most whose body is not whole, and
+    /// reads broken heads otherwise.
     pub statuses: Said,
 }
 

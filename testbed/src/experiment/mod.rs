@@ -48,7 +48,7 @@ const LIST: &str = "traces/http-489.flows.csv";
 /// Flows of the seed's experiment.
 const FLOWS: usize = 489;
 /// Times that the lengths of flows are drawn.
-const DRAWS: u64 = 21;
+const DRAWS: usize = 21;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -144,8 +144,9 @@ fn full_clone(all: &Conversations, single: &Logs) -> Result<FullClone> {
 }
 
 fn forwarding_only(flows: usize, seed: u64) -> Waited {
-    let draw = |number| forwarding_only::empty(flows, Lengths::long_tailed(), seed ^ number);
-    let draws: Vec<_> = (0..DRAWS).map(draw).collect();
+    let mut seeds = fastrand::Rng::with_seed(seed);
+    let mut draw = || forwarding_only::empty(flows, Lengths::long_tailed(), seeds.u64(..));
+    let draws: Vec<_> = (0..DRAWS).map(|_| draw()).collect();
     Waited {
         seconds: draws.iter().map(|draw| draw.seconds).collect(),
         left_late: draws.iter().map(|draw| draw.left_late).collect(),

@@ -225,8 +225,8 @@ fn baselines(report: &Report) -> String {
          the original all others. Each logs those of the other as they were: {}.\n\n\
          **Forwarding only.** New flows go elsewhere, and the instance stays until the last of its \
          {} flows has ended. Their lengths are drawn so that {:.0} % last longer than \
-         {LONG_SECONDS:.0} s, as OpenNF says of HTTP; {:.1} % of those drawn did. The last one ended after {:.0} s (median), \
-         which says little: that none lasts longer than a day is an assumption.\n\n\
+         {LONG_SECONDS:.0} s, as OpenNF says of HTTP; {:.1} % of those drawn did. The last one \
+         ended after {:.0} s (median), which says little: that none lasts longer than a day is an assumption.\n\n\
          ![forwarding only](forwarding-only.svg)\n",
         told(&report.clone.logs),
         report.flows,

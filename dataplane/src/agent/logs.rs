@@ -95,8 +95,10 @@ impl Files {
                     }
                 }
             };
-            let written = self.write(entry);
-            self.note(written);
+            // Into memory, mostly: only what was flushed says that the disk takes it.
+            if let Err(error) = self.write(entry) {
+                self.note(Err(error));
+            }
         }
         let flushed = self.flush();
         self.note(flushed);

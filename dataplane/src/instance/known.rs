@@ -6,7 +6,6 @@ use super::part::Part;
 use super::states::States;
 use super::table::OWN;
 use super::{Entry, FlowStates, FlowTable};
-use crate::nf::FlowState;
 
 impl FlowTable {
     /// Flows that network functions know.
@@ -14,19 +13,27 @@ impl FlowTable {
         self.parts.iter().flatten().map(|part| part.known()).sum::<usize>() + self.own.known()
     }
 
-    /// What network functions know of a flow: nothing of one that they have not seen, and none
-    /// when there is no room for it.
-    pub(crate) fn states(
+    /// Whether there is room for what network functions know of another flow.
+    pub(crate) fn has_room(&self, bucket: Bucket) -> bool {
+        let part = self.parts[bucket.index()].as_deref().unwrap_or(&self.own);
+        part.known() < part.capacity()
+    }
+
+    /// Keeps what network functions know of a flow; what there is no room for comes back.
+    pub(crate) fn keep(
         &mut self,
-        key: &FlowKey,
+        key: FlowKey,
         bucket: Bucket,
-        unknown: impl FnOnce() -> Box<[FlowState]>,
-    ) -> Option<&mut FlowStates> {
+        states: FlowStates,
+    ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
         let Self { parts, own, hasher, .. } = self;
-        let part = if part == OWN { own } else { parts[part].as_deref_mut()? };
-        part.states_or_new(hasher).get_or_insert(key, unknown)
+        let part = if part == OWN { Some(own) } else { parts[part].as_deref_mut() };
+        match part {
+            Some(part) => part.states_or_new(hasher).put(key, states),
+            None => Err(states),
+        }
     }
 
     /// What network functions know of a flow, if they know it.
@@ -66,28 +73,31 @@ impl FlowTable {
             if cursor.is_done() {
                 return;
             }
-            let Some(states) = self.states_at(cursor) else { continue };
-            let Some((key, known)) = states.at(cursor.place) else { continue };
+            let Some((states, place)) = self.next_states(cursor) else { continue };
+            let Some((key, known)) = states.at(place) else { continue };
             let key = *key;
             if over(known) {
                 states.remove(&key);
-            } else {
-                cursor.seen += 1;
             }
         }
     }
 
-    /// The states that the cursor is at, with their place; none when the part has no more.
-    pub(super) fn states_at(&mut self, cursor: &mut StatesCursor) -> Option<&mut States> {
-        let seen = cursor.seen;
-        let here = self.part_mut(cursor.part).filter(|part| seen < part.known());
-        match here.and_then(Part::states) {
-            Some(states) => {
-                cursor.place = states.len() - 1 - seen;
-                Some(states)
+    /// The next place of a walk and the states that it is in; none when the part has no more. The
+    /// walk is past it at once: it does not come back to one that makes a function panic.
+    pub(super) fn next_states(
+        &mut self,
+        cursor: &mut StatesCursor,
+    ) -> Option<(&mut States, usize)> {
+        let ahead = cursor.ahead.unwrap_or(usize::MAX);
+        let here = self.part_mut(cursor.part).and_then(Part::states);
+        let next = here.and_then(|states| Some((ahead.min(states.len()).checked_sub(1)?, states)));
+        match next {
+            Some((place, states)) => {
+                cursor.ahead = Some(place);
+                Some((states, place))
             }
             None => {
-                *cursor = StatesCursor { part: cursor.part + 1, ..StatesCursor::default() };
+                *cursor = StatesCursor { part: cursor.part + 1, ahead: None };
                 None
             }
         }
@@ -100,15 +110,16 @@ impl FlowTable {
     }
 }
 
-/// How far a walk over what network functions know has come. It goes from the last place of a part
-/// to the first, so that what is removed and what is added on the way makes it miss none.
+/// How far a walk over what network functions know has come.
+///
+/// It goes from the last place of a part to the first. What is removed gives its place to the last,
+/// which the walk has seen or which still lies ahead, and what is added comes behind it: so it
+/// misses none that stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StatesCursor {
     pub(super) part: usize,
-    /// Places of the part that have been seen, from its end.
-    pub(super) seen: usize,
-    /// The place that it is at.
-    pub(super) place: usize,
+    /// Places of the part that are still ahead: all, before the first.
+    pub(super) ahead: Option<usize>,
 }
 
 impl StatesCursor {

@@ -65,12 +65,20 @@ impl Instance {
             return Ok(());
         }
         let Self { flows, chain, counters, .. } = self;
-        let (key, bucket) = (&packet.meta.key, Bucket::of(packet.meta.hash));
-        let known = flows.states(key, bucket, || chain.unknown());
-        if known.is_none() {
-            counters.functions_full.add(1);
+        let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        if let Some(known) = flows.known_states(&key, bucket) {
+            return chain.process(&mut known.states, packet);
         }
-        chain.process(known.map(|known| &mut *known.states), packet)
+        if !flows.has_room(bucket) {
+            counters.functions_full.add(1);
+            return chain.process_without_room();
+        }
+        let (verdict, begun) = chain.process_first(packet);
+        if let Some(states) = begun {
+            let kept = flows.keep(key, bucket, FlowStates::new(states));
+            debug_assert!(kept.is_ok(), "there is room");
+        }
+        verdict
     }
 
     /// Ends what network functions know of flows, at most so many at a time; whether all that they

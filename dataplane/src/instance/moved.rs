@@ -26,21 +26,24 @@ impl MovedFlow {
 }
 
 impl FlowTable {
-    /// Takes in a flow, with the move that it comes by; whether there was room for all of it.
-    pub(crate) fn put_flow(&mut self, flow: MovedFlow, bucket: Bucket, by: MoveId) -> bool {
+    /// Takes in a flow, with the move that it comes by: whether there was room for its entries, and
+    /// what network functions know of it if there was none for that.
+    pub(crate) fn put_flow(
+        &mut self,
+        flow: MovedFlow,
+        bucket: Bucket,
+        by: MoveId,
+    ) -> (bool, Option<FlowStates>) {
         let mut has_room = true;
         for mut entry in flow.entries {
             entry.set_move(by);
             has_room &= self.insert(entry, bucket).is_some();
         }
-        if let Some(mut states) = flow.states {
+        let left = flow.states.and_then(|mut states| {
             states.set_move(by);
-            let part = if self.owns(bucket) { bucket.index() } else { OWN };
-            let Self { parts, own, hasher, .. } = self;
-            let part = if part == OWN { Some(own) } else { parts[part].as_deref_mut() };
-            has_room &= part.is_some_and(|part| part.states_or_new(hasher).put(flow.key, states));
-        }
-        has_room
+            self.keep(flow.key, bucket, states).err()
+        });
+        (has_room, left)
     }
 
     /// Whether anything of a flow came by a move.
@@ -145,15 +148,13 @@ impl FlowTable {
     ) {
         while *looks > 0 && *flows > 0 && !cursor.is_done() {
             *looks -= 1;
-            let Some(states) = self.states_at(cursor) else { continue };
-            let Some((key, _)) = states.at(cursor.place) else { continue };
+            let Some((states, place)) = self.next_states(cursor) else { continue };
+            let Some((key, _)) = states.at(place) else { continue };
             let key = *key;
             if wanted(&key).is_some() {
                 let states = states.remove(&key);
                 taken.push(MovedFlow { key, entries: ArrayVec::new(), states });
                 *flows -= 1;
-            } else {
-                cursor.seen += 1;
             }
         }
     }

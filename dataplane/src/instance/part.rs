@@ -110,8 +110,13 @@ impl Part {
 
     /// What network functions know of its flows; as many of them as it has entries at most.
     pub(super) fn states_or_new(&mut self, hasher: &FlowHasher) -> &mut States {
-        let most = self.entries.len();
+        let most = self.capacity();
         self.states.get_or_insert_with(|| Box::new(States::new(most, hasher.state())))
+    }
+
+    /// Flows that network functions may know, as many as there may be entries.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.len()
     }
 
     /// Flows that network functions know.

@@ -2,7 +2,6 @@
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
-use indexmap::map::Entry;
 use weir_state_transfer::{FlowKey, MoveId};
 
 use crate::nf::FlowState;
@@ -54,27 +53,14 @@ impl States {
         self.flows.get_mut(key)
     }
 
-    /// What is known of a flow; nothing if it has not been seen, and none when there is no room.
-    pub(super) fn get_or_insert(
-        &mut self,
-        key: FlowKey,
-        unknown: impl FnOnce() -> Box<[FlowState]>,
-    ) -> Option<&mut FlowStates> {
-        let is_full = self.flows.len() >= self.most;
-        match self.flows.entry(key) {
-            Entry::Occupied(known) => Some(known.into_mut()),
-            Entry::Vacant(_) if is_full => None,
-            Entry::Vacant(place) => Some(place.insert(FlowStates::new(unknown()))),
+    /// Keeps what is known of a flow; what there is no room for comes back.
+    pub(super) fn put(&mut self, key: FlowKey, states: FlowStates) -> Result<(), FlowStates> {
+        if self.flows.len() >= self.most && !self.flows.contains_key(&key) {
+            return Err(states);
         }
-    }
-
-    /// Takes in what is known of a flow; false when there is no room.
-    pub(super) fn put(&mut self, key: FlowKey, states: FlowStates) -> bool {
-        let has_room = self.flows.len() < self.most || self.flows.contains_key(&key);
-        if has_room {
-            self.flows.insert(key, states);
-        }
-        has_room
+        let before = self.flows.insert(key, states);
+        debug_assert!(before.is_none(), "what is known of a flow is in one place");
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, key: &FlowKey) -> Option<FlowStates> {

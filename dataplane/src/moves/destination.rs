@@ -167,7 +167,11 @@ impl DestinationEnd {
         let key = flow.key;
         let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
         self.report.flows += flow.entries.len() as u64;
-        let recorded = instance.flows.put_flow(flow, bucket, self.spec.id);
+        let (recorded, left) = instance.flows.put_flow(flow, bucket, self.spec.id);
+        if let Some(mut left) = left {
+            instance.chain.end(&mut left.states);
+            instance.counters.functions_full.add(1);
+        }
         if !recorded {
             forwarder.counters.flow_table_full.add(1);
         }

@@ -38,6 +38,8 @@ pub struct Chain {
     functions: Vec<Function>,
     replica: Option<Replica>,
     day: Timestamp,
+    /// What they know of a flow that has not been seen, for the next that comes.
+    blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
     inherited: VecDeque<Inherited>,
 }
@@ -131,7 +133,7 @@ impl Chain {
             FunctionConfig::Ids(config) => Function::Ids(Box::new(Ids::new(*config, replica))),
         };
         let functions = config.functions.iter().map(make).collect();
-        Self { functions, replica: Some(replica), day: config.day, inherited: VecDeque::new() }
+        Self { functions, replica: Some(replica), day: config.day, ..Self::default() }
     }
 
     /// Whether there are none: packets need not be shown.
@@ -149,23 +151,48 @@ impl Chain {
         self.functions.iter().map(unknown).collect()
     }
 
+    /// Shows a packet of a flow that is not known. What is known of it from here on comes back: of
+    /// a packet that begins nothing, as of one that is refused, nothing is kept or allocated.
+    pub(crate) fn process_first(
+        &mut self,
+        packet: Shown<'_>,
+    ) -> (Result<(), Refused>, Option<Box<[FlowState]>>) {
+        let mut states = std::mem::take(&mut self.blank);
+        if states.len() != self.functions.len() {
+            // The first, and after a panic.
+            states = self.unknown();
+        }
+        let verdict = self.process(&mut states, packet);
+        if states.iter().all(FlowState::is_unknown) {
+            self.blank = states;
+            return (verdict, None);
+        }
+        self.blank = self.unknown();
+        (verdict, Some(states))
+    }
+
+    /// What becomes of a packet whose flow there is no room for: a function that decides by what it
+    /// knows refuses it.
+    ///
+    /// # Errors
+    /// That there is such a function.
+    pub(crate) fn process_without_room(&self) -> Result<(), Refused> {
+        let decides = |function: &Function| matches!(function, Function::Firewall(_));
+        let full = Refused { reason: DropReason::FunctionFull, answer: None };
+        if self.functions.iter().any(decides) { Err(full) } else { Ok(()) }
+    }
+
     /// Shows a packet to each function until one refuses it. `states` is what they know of its
-    /// flow; without, there was no room for it: then a function that decides by it refuses.
+    /// flow.
     ///
     /// # Errors
     /// Which function has refused the packet.
     pub(crate) fn process(
         &mut self,
-        states: Option<&mut [FlowState]>,
+        states: &mut [FlowState],
         packet: Shown<'_>,
     ) -> Result<(), Refused> {
         let day = self.day;
-        let Some(states) = states else {
-            let decides = |function: &Function| matches!(function, Function::Firewall(_));
-            let refused = self.functions.iter().any(decides);
-            let full = Refused { reason: DropReason::FunctionFull, answer: None };
-            return if refused { Err(full) } else { Ok(()) };
-        };
         for (function, state) in self.functions.iter_mut().zip(states) {
             match (function, state) {
                 (Function::Firewall(firewall), FlowState::Firewall(connection)) => {

@@ -37,7 +37,8 @@ impl Records {
     ) {
         let Some(name) = instances.get(&id).map(|instance| instance.name.clone()) else { return };
         for record in records {
-            if self.waiting.len() < RECORDS_MAX {
+            // When the node stops there are as many at most as functions knew of flows.
+            if self.waiting.len() < RECORDS_MAX || self.ending.is_some() {
                 self.waiting.push_back((name.clone(), record));
             } else {
                 self.lost += 1;
@@ -90,11 +91,13 @@ impl Node {
         self.records.ending = Some(running);
     }
 
-    /// The network functions of an instance that begins.
-    pub(super) fn chain(&mut self, id: InstanceId) -> Chain {
+    /// The network functions of an instance that begins, and which life that is.
+    pub(super) fn chain(&mut self, id: InstanceId) -> (Chain, u64) {
         self.records.lives += 1;
-        let incarnation = self.identity.incarnation.wrapping_add(self.records.lives);
-        Chain::new(&self.limits.functions, Replica { instance: u32::from(id.0), incarnation })
+        // Each has room for numbers of its own behind it: functions count on from there.
+        let incarnation = self.identity.incarnation.wrapping_add(self.records.lives << 32);
+        let replica = Replica { instance: u32::from(id.0), incarnation };
+        (Chain::new(&self.limits.functions, replica), self.records.lives)
     }
 
     /// What the network functions of an instance that is gone knew of more than one flow goes to
@@ -102,7 +105,10 @@ impl Node {
     pub(super) fn inherit(&mut self, id: InstanceId, mut gone: Chain) {
         let records = gone.take_records(usize::MAX);
         self.records.take(&self.instances, id, records);
-        let heir = self.instances.iter().find(|(other, _)| **other != id);
+        let stays = |(other, record): &(&InstanceId, &InstanceRecord)| {
+            **other != id && !record.is_stopping()
+        };
+        let heir = self.instances.iter().filter(stays).min_by_key(|(_, record)| record.life);
         if let Some((heir, worker)) = heir.map(|(heir, record)| (*heir, record.worker))
             && !gone.is_empty()
         {

@@ -24,8 +24,17 @@ pub(super) struct InstanceRecord {
     pub(super) name: Arc<str>,
     pub(super) worker: WorkerId,
     pub(super) counters: Arc<InstanceCounters>,
+    /// Which of the instances that there have been it is.
+    pub(super) life: u64,
     state: api::InstanceState,
     capacity_ns: u64,
+}
+
+impl InstanceRecord {
+    /// Whether it is on its way out.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state == api::InstanceState::Stopping
+    }
 }
 
 impl Node {
@@ -51,7 +60,9 @@ impl Node {
         flows: FlowTable,
     ) {
         let counters = Arc::new(InstanceCounters::default());
+        let (chain, life) = self.chain(id);
         let record = InstanceRecord {
+            life,
             name: name.into(),
             worker,
             counters: counters.clone(),
@@ -59,7 +70,6 @@ impl Node {
             capacity_ns,
         };
         self.instances.insert(id, record);
-        let chain = self.chain(id);
         self.tell(worker, Command::AddInstance(id, Box::new(flows), chain, counters));
         let mut workers = self.steered.workers;
         workers[usize::from(id.0)] = worker;

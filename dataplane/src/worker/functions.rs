@@ -13,12 +13,19 @@ const ENDED: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Functions {
     ending: bool,
+    /// Flows are ended, or have been.
+    ended: bool,
 }
 
 impl Functions {
     /// Ends all that is known of flows, in pieces.
     pub(super) fn end_flows(&mut self) {
-        self.ending = true;
+        (self.ending, self.ended) = (true, true);
+    }
+
+    /// Whether flows are ended: then no packet is received any more, which would begin others.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// A bounded piece; whether there is more to do at once. Records wait at their functions, in

@@ -127,7 +127,7 @@ impl Worker {
         // With some left it may not know yet who owns a port: an answer would go astray.
         let is_told = !work.busy;
         work.busy |= !self.forwarder.rings.flush();
-        if is_told && !self.forwarder.rings.hold_up() {
+        if is_told && !self.forwarder.rings.hold_up() && !self.functions.has_ended() {
             work.packets += self.receive();
         }
         if is_told {

@@ -9,8 +9,9 @@ use std::path::Path;
 use weir_api::dataplane::v1::MovePhase;
 use weir_testbed::dataplane::Selection;
 use weir_testbed::folder::Folder;
-use weir_testbed::node::Shape;
+use weir_testbed::node::{Node, Shape};
 use weir_testbed::process::Process;
+use weir_testbed::topology::Topology;
 use weir_testbed::wait::LIMIT;
 
 use super::{Setup, let_flow};
@@ -52,9 +53,9 @@ fn the_firewall_lets_pass_what_its_rules_say_and_tells_the_rest() {
     let tables = "[[nf]]\nkind = \"firewall\"\n\
                   rules = [\"out: accept src=10.0.1.0/24\", \"no: reject any\"]\n";
     // The hosts behind the other ports may not begin anything, which the warm-up would.
-    let topology = weir_testbed::topology::Topology::new(2).unwrap();
+    let topology = Topology::new(2).unwrap();
     let shape = Shape { tables: tables.to_owned(), ..Shape::default() };
-    let node = weir_testbed::node::Node::start(&topology, &shape, None).unwrap();
+    let node = Node::start(&topology, &shape, None).unwrap();
     let dataplane = node.connect().unwrap();
     let [inside, outside] = [0, 1].map(|host| &topology.hosts[host].namespace);
     // Answers come back though no rule is about them.
@@ -128,12 +129,20 @@ fn each_flow_is_logged_once_with_all_its_packets_wherever_it_was() {
 
 #[test]
 #[ignore = "needs root"]
-fn requests_are_logged_once_while_their_connections_are_moved() {
+fn requests_pass_a_firewall_and_are_logged_once_while_their_connections_are_moved() {
     let logs = Folder::new().unwrap();
-    let setup = logging(&logs);
-    let first = setup.dataplane.instances().unwrap()[0].id;
-    let second = setup.dataplane.add_instance("second").unwrap().id;
-    let [client, server] = [0, 1].map(|host| &setup.topology.hosts[host].namespace);
+    // Answers pass only where the firewall knows their connection.
+    let tables = format!(
+        "[[nf]]\nkind = \"firewall\"\nrules = [\"out: accept src=10.0.1.0/24\"]\n\
+         [[nf]]\nkind = \"ids\"\nlogs = \"{}\"\n",
+        logs.path().display()
+    );
+    let topology = Topology::new(2).unwrap();
+    let node = Node::start(&topology, &Shape { tables, ..Shape::default() }, None).unwrap();
+    let dataplane = node.connect().unwrap();
+    let first = dataplane.instances().unwrap()[0].id;
+    let second = dataplane.add_instance("second").unwrap().id;
+    let [client, server] = [0, 1].map(|host| &topology.hosts[host].namespace);
     let served = Folder::new().unwrap();
     fs::write(served.path().join("page"), vec![b'x'; 200_000]).unwrap();
     let mut command = server.command("python3");
@@ -154,13 +163,13 @@ fn requests_are_logged_once_while_their_connections_are_moved() {
         }
         let ways = if moves % 2 == 0 { (first, second) } else { (second, first) };
         let selection = Selection::Filter("proto=tcp,dport=8080".to_owned());
-        let started = setup.dataplane.start_move(ways.0, ways.1, selection).unwrap();
-        let ended = setup.dataplane.finish_move(started.id).unwrap();
+        let started = dataplane.start_move(ways.0, ways.1, selection).unwrap();
+        let ended = dataplane.finish_move(started.id).unwrap();
         assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
         moves += 1;
     };
     assert!(status.success() && moves > 2, "{status} after {moves} moves");
-    setup.node.stop().unwrap();
+    node.stop().unwrap();
 
     let requests = lines(logs.path(), "http.log");
     let mut uris: Vec<_> = requests.iter().map(|line| line["uri"].clone()).collect();

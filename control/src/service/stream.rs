@@ -2,13 +2,15 @@
 
 use std::{pin::Pin, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::Answer;
+use crate::fault::Fault;
 
-/// Messages that wait for a slow reader; then the writer waits too.
+/// Messages that wait for a slow reader; then the writer waits too. One place more is for the last
+/// word.
 const BUFFERED: usize = 8;
 
 /// How long a reader may take nothing of a stream of the data plane, which holds one of few slots
@@ -28,29 +30,39 @@ where
     T: Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (sink, answers) = mpsc::channel(BUFFERED);
+    let (sink, answers) = mpsc::channel(BUFFERED + 1);
     tokio::spawn(write(sink));
     Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
 }
 
-/// Passes a stream of the data plane on, each message turned by `turn`.
+/// Passes a stream of the data plane on, each message turned by `turn`. A reader that is cut off is
+/// told so: it must not take what it has for all that there is.
 pub(super) async fn forward<S, T>(
     mut from: tonic::Streaming<S>,
     sink: Sink<T>,
     turn: impl Fn(S) -> T,
 ) {
+    let Ok(last) = sink.clone().reserve_owned().await else { return };
     loop {
-        let sent = match from.message().await {
+        match from.message().await {
             Ok(None) => return,
-            Ok(Some(message)) => sink.send_timeout(Ok(turn(message)), READER_LIMIT).await.is_ok(),
+            Ok(Some(message)) => match sink.send_timeout(Ok(turn(message)), READER_LIMIT).await {
+                Ok(()) => {}
+                Err(SendTimeoutError::Closed(_)) => return,
+                Err(SendTimeoutError::Timeout(_)) => {
+                    last.send(Err(too_slow().into()));
+                    return;
+                }
+            },
             Err(status) => {
-                // The stream ends with this error, or the reader has gone.
-                let _ = sink.send(Err(super::southbound(status).into())).await;
-                false
+                last.send(Err(super::southbound(status).into()));
+                return;
             }
-        };
-        if !sent {
-            return;
         }
     }
+}
+
+fn too_slow() -> Fault {
+    let message = format!("the listing is not whole: nothing of it was read for {READER_LIMIT:?}");
+    Fault::new(Code::Aborted, "READER_TOO_SLOW", message).fix("ask again, and read as it comes")
 }

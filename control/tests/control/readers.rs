@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tonic::Code;
 use weir_api::v1::{ListFlowsRequest, OperationState, flow_service_client::FlowServiceClient};
 
 use crate::support::node::{Node, block_on, limited};
@@ -33,6 +34,16 @@ fn readers_that_take_nothing_hold_up_nobody_and_are_cut_off() {
             }
         })
         .await;
-        drop(unread);
+        // What they have is not all that there is, and they are told so.
+        for mut stream in unread {
+            let status = loop {
+                match limited(stream.message()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("a listing that was cut off ended as if it were whole"),
+                    Err(status) => break status,
+                }
+            };
+            assert_eq!(status.code(), Code::Aborted, "{status:?}");
+        }
     });
 }

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More};
-use weir_state_transfer::{Nanos, PortId, StateFilter};
+use weir_state_transfer::{Nanos, StateFilter};
 
-use super::connection::{self, TimeoutError};
-use super::firewall::{self, Firewall, Reason, Verdict};
+use super::connection::TimeoutError;
+use super::firewall::{self, Firewall};
+use super::function::{FlowState, Function, Moment, Refused, Shown};
 use super::ids::{self, Ids, Record, Timestamp};
-use crate::icmp_error::Kind;
-use crate::packet::{DropReason, Meta};
+use crate::packet::DropReason;
 
 /// Functions that an instance has at most.
 pub const FUNCTIONS_MAX: usize = 8;
@@ -35,7 +35,7 @@ pub enum FunctionConfig {
 /// The network functions of one instance: all that they have but what they know of single flows.
 #[derive(Debug, Default)]
 pub struct Chain {
-    functions: Vec<Function>,
+    functions: Vec<Box<dyn Function>>,
     replica: Option<Replica>,
     day: Timestamp,
     /// What they know of a flow that has not been seen, for the next that comes.
@@ -52,38 +52,6 @@ struct Inherited {
     /// Functions that have nothing left.
     done: usize,
     cursor: Cursor,
-}
-
-#[derive(Debug)]
-enum Function {
-    Firewall(Box<Firewall>),
-    Ids(Box<Ids>),
-}
-
-/// What one function knows of a flow, in both directions.
-#[derive(Debug)]
-pub enum FlowState {
-    /// The connection as the firewall tracks it.
-    Firewall(Option<connection::Connection>),
-    /// The connection as the intrusion detection sees it.
-    Ids(Option<ids::Connection>),
-}
-
-/// A packet that functions are shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a> {
-    pub(crate) frame: &'a [u8],
-    pub(crate) meta: &'a Meta,
-    pub(crate) port: PortId,
-    pub(crate) now: Nanos,
-}
-
-/// A function has refused a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) reason: DropReason,
-    /// What its sender is told.
-    pub(crate) answer: Option<Kind>,
 }
 
 /// Why functions can not be set up as asked for.
@@ -107,12 +75,7 @@ impl ChainConfig {
         if functions.len() > FUNCTIONS_MAX {
             return Err(ChainError::TooMany(functions.len()));
         }
-        for function in &functions {
-            match function {
-                FunctionConfig::Firewall(config) => config.tracking.timeouts.check()?,
-                FunctionConfig::Ids(_) => {}
-            }
-        }
+        functions.iter().try_for_each(FunctionConfig::check)?;
         Ok(Self { functions, day })
     }
 
@@ -125,14 +88,8 @@ impl ChainConfig {
 impl Chain {
     /// The functions of an instance that counts as a replica.
     pub fn new(config: &ChainConfig, replica: Replica) -> Self {
-        let make = |function: &FunctionConfig| match function {
-            FunctionConfig::Firewall(config) => {
-                let firewall = Firewall::new(config.clone(), replica);
-                Function::Firewall(Box::new(firewall.expect("its time-outs have been checked")))
-            }
-            FunctionConfig::Ids(config) => Function::Ids(Box::new(Ids::new(*config, replica))),
-        };
-        let functions = config.functions.iter().map(make).collect();
+        let functions =
+            config.functions.iter().map(|function| function.function(replica)).collect();
         Self { functions, replica: Some(replica), day: config.day, ..Self::default() }
     }
 
@@ -144,11 +101,7 @@ impl Chain {
 
     /// What the functions know of a flow that has not been seen.
     pub(crate) fn unknown(&self) -> Box<[FlowState]> {
-        let unknown = |function: &Function| match function {
-            Function::Firewall(_) => FlowState::Firewall(None),
-            Function::Ids(_) => FlowState::Ids(None),
-        };
-        self.functions.iter().map(unknown).collect()
+        self.functions.iter().map(|function| function.unknown()).collect()
     }
 
     /// Shows a packet of a flow that is not known. What is known of it from here on comes back: of
@@ -177,9 +130,8 @@ impl Chain {
     /// # Errors
     /// That there is such a function.
     pub(crate) fn process_without_room(&self) -> Result<(), Refused> {
-        let decides = |function: &Function| matches!(function, Function::Firewall(_));
         let full = Refused { reason: DropReason::FunctionFull, answer: None };
-        if self.functions.iter().any(decides) { Err(full) } else { Ok(()) }
+        if self.functions.iter().any(|function| function.decides()) { Err(full) } else { Ok(()) }
     }
 
     /// Shows a packet to each function until one refuses it. `states` is what they know of its
@@ -192,36 +144,18 @@ impl Chain {
         states: &mut [FlowState],
         packet: Shown<'_>,
     ) -> Result<(), Refused> {
-        let day = self.day;
+        let now = self.moment(packet.now);
         for (function, state) in self.functions.iter_mut().zip(states) {
-            match (function, state) {
-                (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
-                    judge(firewall, connection, packet)?;
-                }
-                (Function::Ids(ids), FlowState::Ids(connection)) => {
-                    ids.packet(connection, packet.meta, packet.frame, at(day, packet.now));
-                }
-                (Function::Firewall(_) | Function::Ids(_), _) => {
-                    debug_assert!(false, "all instances of a node have the same functions");
-                }
-            }
+            function.packet(state, packet, now)?;
         }
         Ok(())
     }
 
     /// Ends what has been idle for too long in each function; whether nothing is left.
     pub(crate) fn expire(&mut self, states: &mut [FlowState], now: Nanos) -> bool {
-        let day = self.day;
+        let now = self.moment(now);
         for (function, state) in self.functions.iter_mut().zip(states.iter_mut()) {
-            match (function, state) {
-                (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
-                    firewall.end_if_over(connection, now);
-                }
-                (Function::Ids(ids), FlowState::Ids(connection)) => {
-                    ids.expire(connection, at(day, now));
-                }
-                (Function::Firewall(_) | Function::Ids(_), _) => {}
-            }
+            function.expire(state, now);
         }
         states.iter().all(FlowState::is_unknown)
     }
@@ -229,9 +163,7 @@ impl Chain {
     /// Ends what is known of a flow, as when the node stops, with the records of its end.
     pub(crate) fn end(&mut self, states: &mut [FlowState]) {
         for (function, state) in self.functions.iter_mut().zip(states) {
-            if let (Function::Ids(ids), FlowState::Ids(connection)) = (function, state) {
-                ids.end(connection);
-            }
+            function.end(state);
         }
     }
 
@@ -242,131 +174,79 @@ impl Chain {
         self.inherited.push_back(inherited);
     }
 
-    /// Takes over what is inherited, and looks for sources that may be forgotten: a bounded number
+    /// Takes over what is inherited, and looks for hosts that may be forgotten: a bounded number
     /// of them in each function.
-    pub(crate) fn sweep(&mut self, sources: usize, now: Nanos) {
-        self.take_over(sources, now);
-        for function in &mut self.functions {
-            match function {
-                Function::Firewall(firewall) => firewall.sweep_sources(sources, now),
-                Function::Ids(_) => {}
-            }
-        }
+    pub(crate) fn sweep(&mut self, hosts: usize, now: Nanos) {
+        let now = self.moment(now);
+        self.take_over(hosts, now);
+        self.functions.iter_mut().for_each(|function| function.sweep(hosts, now));
     }
 
     /// Whether there are records to be taken.
     pub(crate) fn has_records(&self) -> bool {
-        self.functions.iter().any(|function| match function {
-            Function::Ids(ids) => ids.waiting() > 0,
-            Function::Firewall(_) => false,
-        })
+        self.functions.iter().any(|function| function.waiting() > 0)
     }
 
     /// Takes the oldest records, so many at most.
     pub(crate) fn take_records(&mut self, most: usize) -> Vec<Record> {
         let mut records = Vec::new();
         for function in &mut self.functions {
-            match function {
-                Function::Ids(ids) => {
-                    let next = std::iter::from_fn(|| ids.next_record());
-                    records.extend(next.take(most - records.len()));
-                }
-                Function::Firewall(_) => {}
-            }
+            let next = std::iter::from_fn(|| function.next_record());
+            records.extend(next.take(most - records.len()));
         }
         records
     }
 
     /// What each function has counted, by its kind; instances that are gone are among it.
     pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, Vec<(String, u64)>)> + '_ {
-        self.functions.iter().map(|function| match function {
-            Function::Firewall(firewall) => ("firewall", firewall.counters()),
-            Function::Ids(ids) => ("ids", ids.counters()),
-        })
+        self.functions.iter().map(|function| (function.kind(), function.counters()))
     }
 
-    /// Takes over a piece of what an instance that is gone knew: its sources, function by function,
-    /// and then its totals.
-    fn take_over(&mut self, sources: usize, now: Nanos) {
+    /// Takes over a piece of what an instance that is gone knew: its hosts, function by function,
+    /// and then its totals. What there is no room for is as if it had been forgotten.
+    fn take_over(&mut self, hosts: usize, now: Moment) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
-            if here.join_sources(gone, cursor, sources, now) == More::No {
+            let filter = StateFilter::default();
+            let get = Get { filter: &filter, extent: Extent::Overlaps, max: hosts };
+            let mut chunks = Vec::new();
+            let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
+            chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
+            if more == More::No {
                 (*done, *cursor) = (*done + 1, Cursor::default());
             }
             return;
         }
         let Some(Inherited { mut gone, .. }) = self.inherited.pop_front() else { return };
         for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
-            here.join_totals(gone_function);
-            if let (Function::Firewall(here), Some(ended)) = (here, gone.replica) {
-                here.take_over(ended);
-            }
+            let totals = gone_function.get_all_flows();
+            totals.iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+            gone.replica.into_iter().for_each(|ended| here.take_over(ended));
         }
         self.inherited.append(&mut gone.inherited);
     }
-}
 
-impl Function {
-    /// Joins some of what another knows of sources. What there is no room for is as if it had been
-    /// forgotten.
-    fn join_sources(&mut self, gone: &Self, cursor: &mut Cursor, max: usize, now: Nanos) -> More {
-        let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, max };
-        let mut chunks = Vec::new();
-        match (self, gone) {
-            (Self::Firewall(here), Self::Firewall(gone)) => {
-                let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
-                more
-            }
-            (Self::Ids(here), Self::Ids(gone)) => {
-                let more = gone.get_multi_flow(&get, cursor, &mut chunks);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
-                more
-            }
-            (Self::Firewall(_) | Self::Ids(_), _) => More::No,
-        }
-    }
-
-    /// Joins what another has counted altogether.
-    fn join_totals(&mut self, gone: &Self) {
-        match (self, gone) {
-            (Self::Firewall(here), Self::Firewall(gone)) => {
-                gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
-            }
-            (Self::Ids(here), Self::Ids(gone)) => {
-                gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
-            }
-            (Self::Firewall(_) | Self::Ids(_), _) => {}
-        }
+    fn moment(&self, now: Nanos) -> Moment {
+        Moment { uptime: now, day: Timestamp(self.day.0.saturating_add(now.0)) }
     }
 }
 
-impl FlowState {
-    /// Whether nothing is known.
-    pub fn is_unknown(&self) -> bool {
+impl FunctionConfig {
+    fn check(&self) -> Result<(), ChainError> {
         match self {
-            Self::Firewall(connection) => connection.is_none(),
-            Self::Ids(connection) => connection.is_none(),
+            Self::Firewall(config) => Ok(config.tracking.timeouts.check()?),
+            Self::Ids(_) => Ok(()),
         }
     }
-}
 
-fn judge(
-    firewall: &mut Firewall,
-    connection: &mut Option<connection::Connection>,
-    packet: Shown<'_>,
-) -> Result<(), Refused> {
-    let Shown { frame, meta, port, now } = packet;
-    match firewall.judge(&connection::Packet::new(frame, meta, port), connection, now) {
-        Verdict::Accept => Ok(()),
-        Verdict::Drop(reason) => Err(Refused {
-            reason: DropReason::Firewall,
-            answer: (reason == Reason::RuleReject).then_some(Kind::Prohibited),
-        }),
+    /// The function of an instance that counts as a replica.
+    fn function(&self, replica: Replica) -> Box<dyn Function> {
+        match self {
+            Self::Firewall(config) => {
+                let firewall = Firewall::new(config.clone(), replica);
+                Box::new(firewall.expect("its time-outs have been checked"))
+            }
+            Self::Ids(config) => Box::new(Ids::new(*config, replica)),
+        }
     }
-}
-
-/// The time of day at a time of the packets.
-fn at(day: Timestamp, now: Nanos) -> Timestamp {
-    Timestamp(day.0.saturating_add(now.0))
 }

@@ -3,11 +3,13 @@
 mod chain;
 pub mod connection;
 pub mod firewall;
+mod function;
 pub mod ids;
 #[cfg(test)]
 mod laws;
 mod numbered;
 pub mod schema;
 
-pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
-pub(crate) use chain::{Refused, Shown};
+pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
+pub use function::FlowState;
+pub(crate) use function::{Refused, Shown};

@@ -7,6 +7,7 @@
 
 mod bucket;
 mod codec;
+mod function;
 mod limits;
 mod reason;
 mod rules;

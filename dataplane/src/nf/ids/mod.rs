@@ -9,6 +9,7 @@ mod codec;
 mod config;
 mod connection;
 mod digest;
+mod function;
 mod history;
 mod http;
 pub mod log;

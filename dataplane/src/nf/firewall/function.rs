@@ -1,0 +1,84 @@
+//! The firewall as a function of a chain.
+
+use weir_state_transfer::Chunk;
+use weir_state_transfer::merge::Replica;
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
+
+use super::{Firewall, Reason, Verdict};
+use crate::icmp_error::Kind;
+use crate::nf::connection::Packet;
+use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
+use crate::packet::DropReason;
+
+impl Function for Firewall {
+    fn kind(&self) -> &'static str {
+        "firewall"
+    }
+
+    fn unknown(&self) -> FlowState {
+        FlowState::Firewall(None)
+    }
+
+    fn packet(
+        &mut self,
+        state: &mut FlowState,
+        packet: Shown<'_>,
+        now: Moment,
+    ) -> Result<(), Refused> {
+        let FlowState::Firewall(connection) = state else {
+            state.is_of_another();
+            return Ok(());
+        };
+        let packet = Packet::new(packet.frame, packet.meta, packet.port);
+        match self.judge(&packet, connection, now.uptime) {
+            Verdict::Accept => Ok(()),
+            Verdict::Drop(reason) => Err(Refused {
+                reason: DropReason::Firewall,
+                answer: (reason == Reason::RuleReject).then_some(Kind::Prohibited),
+            }),
+        }
+    }
+
+    fn expire(&mut self, state: &mut FlowState, now: Moment) {
+        let FlowState::Firewall(connection) = state else { return state.is_of_another() };
+        self.end_if_over(connection, now.uptime);
+    }
+
+    fn sweep(&mut self, hosts: usize, now: Moment) {
+        self.sweep_sources(hosts, now.uptime);
+    }
+
+    fn decides(&self) -> bool {
+        true
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        Self::counters(self)
+    }
+
+    fn get_multi_flow(
+        &self,
+        get: &Get<'_>,
+        cursor: &mut Cursor,
+        out: &mut Vec<Chunk>,
+        now: Moment,
+    ) -> More {
+        Self::get_multi_flow(self, get, cursor, out, now.uptime)
+    }
+
+    fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError> {
+        Self::put_multi_flow(self, chunk, now.uptime)
+    }
+
+    fn get_all_flows(&self) -> Vec<Chunk> {
+        Self::get_all_flows(self)
+    }
+
+    fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        Self::put_all_flows(self, chunk)
+    }
+
+    fn take_over(&mut self, ended: Replica) {
+        Self::take_over(self, ended);
+    }
+}

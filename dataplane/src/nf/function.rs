@@ -1,0 +1,134 @@
+//! A network function as the chain of its instance sees it.
+
+use weir_state_transfer::merge::Replica;
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
+use weir_state_transfer::{Chunk, Nanos, PortId};
+
+use super::ids::{Record, Timestamp};
+use super::{connection, ids};
+use crate::icmp_error::Kind;
+use crate::packet::{DropReason, Meta};
+
+/// A network function of one instance: all that it has but what it knows of single flows.
+pub(super) trait Function: std::fmt::Debug + Send {
+    /// What it is called in the configuration.
+    fn kind(&self) -> &'static str;
+
+    /// What it knows of a flow that has not been seen.
+    fn unknown(&self) -> FlowState;
+
+    /// Takes in a packet. `state` is what it knows of the flow, and is to know from here on.
+    ///
+    /// # Errors
+    /// Why the packet is not to go on.
+    fn packet(
+        &mut self,
+        state: &mut FlowState,
+        packet: Shown<'_>,
+        now: Moment,
+    ) -> Result<(), Refused>;
+
+    /// Ends what has been idle for too long.
+    fn expire(&mut self, state: &mut FlowState, now: Moment);
+
+    /// Ends what it knows of a flow, with the records of its end.
+    fn end(&mut self, _state: &mut FlowState) {}
+
+    /// Looks for what it may forget among so many of the hosts that it knows.
+    fn sweep(&mut self, _hosts: usize, _now: Moment) {}
+
+    /// Whether it decides by what it knows of flows, and so refuses those that there is no room
+    /// for.
+    fn decides(&self) -> bool {
+        false
+    }
+
+    /// Records that wait to be taken.
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    /// Takes the oldest record.
+    fn next_record(&mut self) -> Option<Record> {
+        None
+    }
+
+    /// What it has counted, by name.
+    fn counters(&self) -> Vec<(String, u64)>;
+
+    /// What it knows of several flows.
+    fn get_multi_flow(
+        &self,
+        get: &Get<'_>,
+        cursor: &mut Cursor,
+        out: &mut Vec<Chunk>,
+        now: Moment,
+    ) -> More;
+
+    /// Joins what another instance knows of several flows.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError>;
+
+    /// What it knows of all flows.
+    fn get_all_flows(&self) -> Vec<Chunk>;
+
+    /// Joins what another instance knows of all flows.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
+
+    /// Takes over the counts of a replica that has ended for good, all of which were joined.
+    fn take_over(&mut self, _ended: Replica) {}
+}
+
+/// What one function knows of a flow, in both directions.
+#[derive(Debug)]
+pub enum FlowState {
+    /// The connection as the firewall tracks it.
+    Firewall(Option<connection::Connection>),
+    /// The connection as the intrusion detection sees it.
+    Ids(Option<ids::Connection>),
+}
+
+/// A packet that functions are shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    pub(crate) frame: &'a [u8],
+    pub(crate) meta: &'a Meta,
+    pub(crate) port: PortId,
+    pub(crate) now: Nanos,
+}
+
+/// A time, as the node counts it and as people do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) uptime: Nanos,
+    pub(super) day: Timestamp,
+}
+
+/// A function has refused a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: DropReason,
+    /// What its sender is told.
+    pub(crate) answer: Option<Kind>,
+}
+
+impl FlowState {
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Firewall(connection) => connection.is_none(),
+            Self::Ids(connection) => connection.is_none(),
+        }
+    }
+
+    /// Notes that a function was given the state of another: all instances of a node have the same
+    /// functions in the same order, so that there is none.
+    pub(super) fn is_of_another(&self) {
+        debug_assert!(false, "the state of another function: {self:?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::southbound::{Cursor, Get, More};
+use weir_state_transfer::southbound::{Cursor, Get, More, StateKind};
 use weir_state_transfer::{Nanos, StateFilter};
 
 use super::connection::TimeoutError;
@@ -35,7 +35,7 @@ pub enum FunctionConfig {
 /// The network functions of one instance: all that they have but what they know of single flows.
 #[derive(Debug, Default)]
 pub struct Chain {
-    functions: Vec<Box<dyn Function>>,
+    pub(super) functions: Vec<Box<dyn Function>>,
     replica: Option<Replica>,
     day: Timestamp,
     /// What they know of a flow that has not been seen, for the next that comes.
@@ -82,6 +82,15 @@ impl ChainConfig {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
+    }
+
+    /// The kinds of state that the functions have.
+    pub fn kinds(&self) -> Vec<StateKind> {
+        let kinds = |function: &FunctionConfig| match function {
+            FunctionConfig::Firewall(_) => Firewall::KINDS,
+            FunctionConfig::Ids(_) => Ids::KINDS,
+        };
+        self.functions.iter().flat_map(kinds).collect()
     }
 }
 
@@ -226,7 +235,7 @@ impl Chain {
         self.inherited.append(&mut gone.inherited);
     }
 
-    fn moment(&self, now: Nanos) -> Moment {
+    pub(super) fn moment(&self, now: Nanos) -> Moment {
         Moment { uptime: now, day: Timestamp(self.day.0.saturating_add(now.0)) }
     }
 }

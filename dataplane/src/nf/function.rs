@@ -1,8 +1,8 @@
 //! A network function as the chain of its instance sees it.
 
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
-use weir_state_transfer::{Chunk, Nanos, PortId};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::{Chunk, FlowId, Nanos, PortId};
 
 use super::ids::{Record, Timestamp};
 use super::{connection, ids};
@@ -13,6 +13,9 @@ use crate::packet::{DropReason, Meta};
 pub(super) trait Function: std::fmt::Debug + Send {
     /// What it is called in the configuration.
     fn kind(&self) -> &'static str;
+
+    /// The kinds of state that it has.
+    fn kinds(&self) -> &'static [StateKind];
 
     /// What it knows of a flow that has not been seen.
     fn unknown(&self) -> FlowState;
@@ -27,6 +30,9 @@ pub(super) trait Function: std::fmt::Debug + Send {
         packet: Shown<'_>,
         now: Moment,
     ) -> Result<(), Refused>;
+
+    /// Whether what it knows of a flow has been idle for too long, if it knows anything.
+    fn is_over(&self, state: &FlowState, now: Moment) -> bool;
 
     /// Ends what has been idle for too long.
     fn expire(&mut self, state: &mut FlowState, now: Moment);
@@ -56,6 +62,15 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// What it has counted, by name.
     fn counters(&self) -> Vec<(String, u64)>;
 
+    /// What it knows of a flow, as it is now, if it knows anything.
+    fn chunk_of(&self, state: &FlowState, now: Moment) -> Option<Chunk>;
+
+    /// What another instance knows of a flow.
+    ///
+    /// # Errors
+    /// Why the chunk is not that.
+    fn state_of(&self, chunk: &Chunk, now: Moment) -> Result<FlowState, PutError>;
+
     /// What it knows of several flows.
     fn get_multi_flow(
         &self,
@@ -70,6 +85,9 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError>;
+
+    /// Forgets what it knows of several flows; how many pieces of it there were.
+    fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize;
 
     /// What it knows of all flows.
     fn get_all_flows(&self) -> Vec<Chunk>;
@@ -123,6 +141,14 @@ impl FlowState {
         match self {
             Self::Firewall(connection) => connection.is_none(),
             Self::Ids(connection) => connection.is_none(),
+        }
+    }
+
+    /// Which flow it is about, if anything is known.
+    pub(super) fn id(&self) -> Option<FlowId> {
+        match self {
+            Self::Firewall(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
+            Self::Ids(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod ids;
 mod laws;
 mod numbered;
 pub mod schema;
+mod southbound;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
 pub use function::FlowState;

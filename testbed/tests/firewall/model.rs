@@ -71,8 +71,8 @@ impl Model {
                 (tracked, known)
             }
         };
-        let bytes = connection.encode(NOW);
-        let connection = Connection::decode(CONNECTION.schema, &bytes, NOW).unwrap();
+        let chunk = connection.to_chunk(NOW);
+        let connection = Connection::from_chunk(&chunk, NOW).unwrap();
         if !connection.is_over(NOW) {
             self.connections.insert(key, connection);
         }

@@ -20,7 +20,6 @@ use super::exchange::Exchange;
 use super::segment::{Kind, Offer, SCALE_MAX};
 use super::state::State;
 use super::tcp::{Last, Tcp};
-use super::timeout::TIMEOUT_MAX;
 use super::window::{End, Ends};
 use super::{Connection, Direction, Protocol};
 use crate::nf::schema::CONNECTION;
@@ -28,17 +27,17 @@ use crate::nf::schema::CONNECTION;
 /// Bytes of a connection at most.
 pub const BODY_MAX: usize = HEAD_MAX + TCP;
 
-const HEAD_MAX: usize = 1 + 2 + 2 * (1 + 16) + 2 * 2 + 8;
+const HEAD_MAX: usize = 1 + 2 + 2 * (1 + 16) + 2 * 2;
 const TCP: usize = 3 + 2 * 18 + 18;
 /// For no shift, and for no last segment.
 const NONE: u8 = 0xff;
 
 impl Connection {
-    /// The connection, as it is now, as bytes: at most [`BODY_MAX`] of them.
-    pub fn encode(&self, now: Nanos) -> Vec<u8> {
+    /// The connection as bytes, at most [`BODY_MAX`] of them. When it ends is not in them, as clocks
+    /// differ.
+    pub fn encode(&self) -> Vec<u8> {
         Writer::bytes_of(|out| {
             out.flow_key(&self.key);
-            out.duration(self.deadline.since(now).min(TIMEOUT_MAX));
             match &self.protocol {
                 Protocol::Tcp(tcp) => put_tcp(tcp, out),
                 Protocol::Echo(echo) => put_echo(echo, out),
@@ -47,27 +46,24 @@ impl Connection {
         })
     }
 
-    /// The connection that bytes of a schema are. Nothing is taken in of bytes that are none.
+    /// The connection that bytes of a schema are, which ends at `deadline` if no packet comes. Nothing
+    /// is taken in of bytes that are none.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode(schema: Schema, bytes: &[u8], now: Nanos) -> Result<Self, BodyError> {
-        decode_body(schema, CONNECTION.schema, bytes, |reader| take(reader, now))
+    pub fn decode(schema: Schema, bytes: &[u8], deadline: Nanos) -> Result<Self, BodyError> {
+        decode_body(schema, CONNECTION.schema, bytes, |reader| take(reader, deadline))
     }
 }
 
-fn take(reader: &mut Reader<'_>, now: Nanos) -> Result<Connection, WireError> {
+fn take(reader: &mut Reader<'_>, deadline: Nanos) -> Result<Connection, WireError> {
     let key = reader.flow_key()?;
-    let left = reader.duration()?;
-    if left > TIMEOUT_MAX {
-        return Err(bad("time left"));
-    }
     let protocol = match key.protocol() {
         protocol::TCP => Protocol::Tcp(take_tcp(reader)?),
         protocol::ICMP | protocol::ICMPV6 => Protocol::Echo(take_echo(reader)?),
         _ => Protocol::Exchange(Exchange { replied: reader.bool("mark of an answer")? }),
     };
-    Ok(Connection { key, deadline: now + left, protocol })
+    Ok(Connection { key, deadline, protocol })
 }
 
 fn put_echo(echo: &Echo, out: &mut Writer) {

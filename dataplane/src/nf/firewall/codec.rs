@@ -1,8 +1,7 @@
 //! What is known of sources, and the totals, as bytes in network order.
 //!
 //! ```text
-//! source: connections gauge | bucket: 0, or 1 | stamp | time since it was full 8 (ns)
-//!         | taken counter
+//! source: connections gauge | bucket: 0, or 1 | stamp | taken counter
 //! totals: accepted, begun, ended counter | reasons 1 | counter for each
 //!         | rules 4 | for each: length 4, name, counter
 //! ```
@@ -23,28 +22,27 @@ use crate::config::Name;
 use crate::nf::schema::{FIREWALL_SOURCE, FIREWALL_TOTALS};
 
 impl Source {
-    /// What is known of a source as bytes. How long ago its bucket was full travels, not when
-    /// that was.
-    pub fn encode(&self, now: Nanos) -> Vec<u8> {
+    /// What is known of a source as bytes. When its bucket was full is not in them, as clocks
+    /// differ.
+    pub fn encode(&self) -> Vec<u8> {
         Writer::bytes_of(|out| {
             self.open.put(out);
             let (full, taken) = self.bucket.parts();
-            out.option(full, |out, Full { stamp, time }| {
+            out.option(full, |out, Full { stamp, .. }| {
                 stamp.put(out);
-                out.duration(now.since(time));
                 taken.put(out);
             });
         })
     }
 
-    /// What bytes of a schema say of a source.
+    /// What bytes of a schema say of a source whose bucket was last full at `full`, if ever.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode(schema: Schema, bytes: &[u8], now: Nanos) -> Result<Self, BodyError> {
+    pub fn decode(schema: Schema, bytes: &[u8], full: Nanos) -> Result<Self, BodyError> {
         decode_body(schema, FIREWALL_SOURCE.schema, bytes, |reader| {
             let open = Gauge::take(reader)?;
-            let bucket = reader.option("bucket", |reader| take_bucket(reader, now))?;
+            let bucket = reader.option("bucket", |reader| take_bucket(reader, full))?;
             Ok(Self { open, bucket: bucket.unwrap_or_default() })
         })
     }
@@ -79,9 +77,8 @@ impl Totals {
 
 const REASONS: u8 = Reason::COUNT as u8;
 
-fn take_bucket(reader: &mut Reader<'_>, now: Nanos) -> Result<Bucket, WireError> {
+fn take_bucket(reader: &mut Reader<'_>, time: Nanos) -> Result<Bucket, WireError> {
     let stamp = Stamp::take(reader)?;
-    let time = now - reader.duration()?;
     Ok(Bucket::from_parts(Full { stamp, time }, Counter::take(reader)?))
 }
 

@@ -1,18 +1,22 @@
 //! The firewall as a function of a chain.
 
-use weir_state_transfer::Chunk;
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::{Chunk, FlowId};
 
 use super::{Firewall, Reason, Verdict};
 use crate::icmp_error::Kind;
-use crate::nf::connection::Packet;
+use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
 use crate::packet::DropReason;
 
 impl Function for Firewall {
     fn kind(&self) -> &'static str {
         "firewall"
+    }
+
+    fn kinds(&self) -> &'static [StateKind] {
+        &Self::KINDS
     }
 
     fn unknown(&self) -> FlowState {
@@ -39,6 +43,11 @@ impl Function for Firewall {
         }
     }
 
+    fn is_over(&self, state: &FlowState, now: Moment) -> bool {
+        let FlowState::Firewall(Some(known)) = state else { return true };
+        known.is_over(now.uptime)
+    }
+
     fn expire(&mut self, state: &mut FlowState, now: Moment) {
         let FlowState::Firewall(connection) = state else { return state.is_of_another() };
         self.end_if_over(connection, now.uptime);
@@ -56,6 +65,15 @@ impl Function for Firewall {
         Self::counters(self)
     }
 
+    fn chunk_of(&self, state: &FlowState, now: Moment) -> Option<Chunk> {
+        let FlowState::Firewall(Some(known)) = state else { return None };
+        Some(known.to_chunk(now.uptime))
+    }
+
+    fn state_of(&self, chunk: &Chunk, now: Moment) -> Result<FlowState, PutError> {
+        Ok(FlowState::Firewall(Some(Connection::from_chunk(chunk, now.uptime)?)))
+    }
+
     fn get_multi_flow(
         &self,
         get: &Get<'_>,
@@ -68,6 +86,10 @@ impl Function for Firewall {
 
     fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError> {
         Self::put_multi_flow(self, chunk, now.uptime)
+    }
+
+    fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        Self::del_multi_flow(self, ids)
     }
 
     fn get_all_flows(&self) -> Vec<Chunk> {

@@ -1,5 +1,7 @@
 //! What the southbound API takes: sources and totals as chunks, and back.
 
+use std::time::Duration;
+
 use weir_state_transfer::chunk::BODY_MAX;
 use weir_state_transfer::merge::{Join, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
@@ -9,6 +11,15 @@ use super::Firewall;
 use super::limits::{Origin, Source};
 use super::totals::Totals;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
+
+impl Source {
+    /// What is known of a source, as it is now, as a chunk.
+    pub fn to_chunk(&self, id: FlowId, now: Nanos) -> Chunk {
+        let full = self.bucket.parts().0;
+        let age = full.map_or(Duration::ZERO, |full| now.since(full.time));
+        Chunk { age, ..FIREWALL_SOURCE.chunk(id, self.encode()) }
+    }
+}
 
 /// As [`Southbound`](weir_state_transfer::southbound::Southbound) has them, for a caller that
 /// keeps the connections and has a clock.
@@ -26,7 +37,7 @@ impl Firewall {
         now: Nanos,
     ) -> More {
         self.sources.known().pick(get, cursor, Origin::flow_id, |id, known| {
-            out.push(FIREWALL_SOURCE.chunk(id, known.source.encode(now)));
+            out.push(known.source.to_chunk(id, now));
         })
     }
 
@@ -37,7 +48,7 @@ impl Firewall {
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         FIREWALL_SOURCE.check(chunk)?;
         let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let other = Source::decode(chunk.schema, &chunk.body, now)
+        let other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         let mut joined = self.source(&origin).cloned().unwrap_or_default();
         joined.join(&other);

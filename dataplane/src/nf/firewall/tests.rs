@@ -172,8 +172,8 @@ fn a_source_that_was_forgotten_does_not_hide_what_it_does_next_behind_an_old_cop
     let later = NOW + Duration::from_secs(31);
     instance.pass_time(later);
     let origin = Origin { service: Default::default(), address: HOST_A.into() };
-    let old = FIREWALL_SOURCE
-        .chunk(origin.flow_id(), instance.firewall.source(&origin).expect("known").encode(later));
+    let known = instance.firewall.source(&origin).expect("known");
+    let old = known.to_chunk(origin.flow_id(), later);
     instance.firewall.sweep_sources(10, later);
     assert_eq!(instance.firewall.sources().len(), 0);
     instance.judge(&udp(HOST_A, HOST_B, (9, 53)), later);
@@ -288,7 +288,7 @@ fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
         instance.judge(&udp(HOST_A, HOST_B, (port, 80)), NOW);
     }
     let (_, source) = instance.firewall.sources().next().expect("one");
-    let (of_source, of_totals) = (source.encode(NOW), instance.firewall.totals().encode());
+    let (of_source, of_totals) = (source.encode(), instance.firewall.totals().encode());
     let mut refused = 0;
     for _ in 0..40_000 {
         let (mut source, mut totals) = (of_source.clone(), of_totals.clone());

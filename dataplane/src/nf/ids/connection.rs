@@ -16,9 +16,6 @@ use super::side::{Both, Side};
 use super::tcp::{Findings, Tcp};
 use crate::nf::schema::IDS_CONNECTION;
 
-/// For how long no packet has come, at most: more than any time-out.
-const IDLE_MAX: Duration = Duration::from_hours(365 * 24);
-
 /// All that is known of a connection.
 ///
 /// It is processed alike wherever it is: what becomes of it follows from its own state and its
@@ -89,6 +86,11 @@ impl Connection {
     /// Its name in the logs.
     pub fn uid(&self) -> Uid {
         Uid::of(&self.key, self.start)
+    }
+
+    /// How long ago its last packet came.
+    pub(super) fn idle(&self, now: Timestamp) -> Duration {
+        now.since(self.active)
     }
 
     /// How long the connection still lives if no packet comes.
@@ -214,14 +216,13 @@ impl Connection {
 
 /// As bytes.
 impl Connection {
-    /// The connection, as it is now, as bytes: a few hundred kilobytes at most. How long no packet
-    /// has come travels, not when the last one came, as clocks differ.
-    pub fn encode(&self, now: Timestamp) -> Vec<u8> {
+    /// The connection as bytes: a few hundred kilobytes at most. When the last packet came, which is
+    /// no fact but a timer, is not in them, as clocks differ.
+    pub fn encode(&self) -> Vec<u8> {
         Writer::bytes_of(|out| {
             out.flow_key(&self.key);
             out.u64(self.start.0);
             out.u64(self.last.0);
-            out.duration(now.since(self.active).min(IDLE_MAX));
             for counts in [&self.packets, &self.ip_bytes, &self.bytes] {
                 Side::BOTH.into_iter().for_each(|side| out.u64(counts[side]));
             }
@@ -239,22 +240,19 @@ impl Connection {
         })
     }
 
-    /// The connection that bytes of a schema are. Nothing is taken in of bytes that are none.
+    /// The connection that bytes of a schema are, whose last packet came when it was `active`.
+    /// Nothing is taken in of bytes that are none.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn decode(schema: Schema, bytes: &[u8], now: Timestamp) -> Result<Self, BodyError> {
-        decode_body(schema, IDS_CONNECTION.schema, bytes, |reader| take(reader, now))
+    pub fn decode(schema: Schema, bytes: &[u8], active: Timestamp) -> Result<Self, BodyError> {
+        decode_body(schema, IDS_CONNECTION.schema, bytes, |reader| take(reader, active))
     }
 }
 
-fn take(reader: &mut Reader<'_>, now: Timestamp) -> Result<Connection, WireError> {
+fn take(reader: &mut Reader<'_>, active: Timestamp) -> Result<Connection, WireError> {
     let key = reader.flow_key()?;
     let (start, last) = (Timestamp(reader.u64()?), Timestamp(reader.u64()?));
-    let idle = reader.duration()?;
-    if idle > IDLE_MAX {
-        return Err(WireError::BadField { what: "idle time" });
-    }
     let mut counts = || Ok(Both { orig: reader.u64()?, resp: reader.u64()? });
     let (packets, ip_bytes, bytes) = (counts()?, counts()?, counts()?);
     let (history, notes) = (History::take(reader)?, Notes::take(reader)?);
@@ -265,6 +263,5 @@ fn take(reader: &mut Reader<'_>, now: Timestamp) -> Result<Connection, WireError
         4 => Kind::Other,
         _ => return Err(WireError::BadField { what: "kind of connection" }),
     };
-    let active = now.before(idle);
     Ok(Connection { key, start, last, active, packets, ip_bytes, bytes, history, notes, kind })
 }

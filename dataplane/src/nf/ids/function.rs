@@ -1,14 +1,18 @@
 //! The intrusion detection as a function of a chain.
 
-use weir_state_transfer::Chunk;
-use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::{Chunk, FlowId};
 
-use super::{Ids, Record};
+use super::{Connection, Ids, Record};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
 
 impl Function for Ids {
     fn kind(&self) -> &'static str {
         "ids"
+    }
+
+    fn kinds(&self) -> &'static [StateKind] {
+        &Self::KINDS
     }
 
     fn unknown(&self) -> FlowState {
@@ -27,6 +31,11 @@ impl Function for Ids {
         };
         Self::packet(self, connection, packet.meta, packet.frame, now.day);
         Ok(())
+    }
+
+    fn is_over(&self, state: &FlowState, now: Moment) -> bool {
+        let FlowState::Ids(Some(known)) = state else { return true };
+        known.time_left(&self.config().timeouts, now.day).is_zero()
     }
 
     fn expire(&mut self, state: &mut FlowState, now: Moment) {
@@ -51,6 +60,15 @@ impl Function for Ids {
         Self::counters(self)
     }
 
+    fn chunk_of(&self, state: &FlowState, now: Moment) -> Option<Chunk> {
+        let FlowState::Ids(Some(known)) = state else { return None };
+        Some(known.to_chunk(&self.config().timeouts, now.day))
+    }
+
+    fn state_of(&self, chunk: &Chunk, now: Moment) -> Result<FlowState, PutError> {
+        Ok(FlowState::Ids(Some(Connection::from_chunk(chunk, now.day)?)))
+    }
+
     fn get_multi_flow(
         &self,
         get: &Get<'_>,
@@ -63,6 +81,10 @@ impl Function for Ids {
 
     fn put_multi_flow(&mut self, chunk: &Chunk, _now: Moment) -> Result<(), PutError> {
         Self::put_multi_flow(self, chunk)
+    }
+
+    fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        Self::del_multi_flow(self, ids)
     }
 
     fn get_all_flows(&self) -> Vec<Chunk> {

@@ -12,8 +12,9 @@ use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 impl Connection {
     /// The connection, as it is now, as a chunk about the flow from who began it.
     pub fn to_chunk(&self, timeouts: &Timeouts, now: Timestamp) -> Chunk {
-        let chunk = IDS_CONNECTION.chunk(FlowId::flow(self.key()), self.encode(now));
-        Chunk { time_left: Some(self.time_left(timeouts, now)), ..chunk }
+        let chunk = IDS_CONNECTION.chunk(FlowId::flow(self.key()), self.encode());
+        let (age, time_left) = (self.idle(now), Some(self.time_left(timeouts, now)));
+        Chunk { age, time_left, ..chunk }
     }
 
     /// The connection that a chunk is.
@@ -22,7 +23,7 @@ impl Connection {
     /// Why it is none.
     pub fn from_chunk(chunk: &Chunk, now: Timestamp) -> Result<Self, PutError> {
         IDS_CONNECTION.check(chunk)?;
-        let connection = Self::decode(chunk.schema, &chunk.body, now)
+        let connection = Self::decode(chunk.schema, &chunk.body, now.before(chunk.age))
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         if chunk.id != FlowId::flow(connection.key()) {
             return Err(PutError::wrong_id(chunk));

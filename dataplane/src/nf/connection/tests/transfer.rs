@@ -26,12 +26,12 @@ impl Wanderer {
         self.ahead = !self.ahead;
         let there = if self.ahead { now + AHEAD } else { now };
         for connection in self.table.connections.values_mut() {
-            let bytes = connection.encode(here);
-            assert!(bytes.len() <= BODY_MAX);
+            let chunk = connection.to_chunk(here);
+            assert!(chunk.body.len() <= BODY_MAX);
             if !connection.is_over(here) {
-                assert_eq!(Connection::decode(SCHEMA, &bytes, here).as_ref(), Ok(&*connection));
+                assert_eq!(Connection::from_chunk(&chunk, here).as_ref(), Ok(&*connection));
             }
-            *connection = Connection::decode(SCHEMA, &bytes, there).expect("its own bytes");
+            *connection = Connection::from_chunk(&chunk, there).expect("its own chunk");
         }
         tracked
     }
@@ -145,14 +145,14 @@ fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
     let now = Nanos(u64::MAX / 2);
     for connection in connections() {
         for _ in 0..2_000 {
-            let mut bytes = connection.encode(connection.deadline - Duration::from_secs(1));
+            let mut bytes = connection.encode();
             for _ in 0..rng.u8(1..4) {
                 let place = rng.usize(..bytes.len());
                 bytes[place] = rng.u8(..);
             }
             match Connection::decode(SCHEMA, &bytes, now) {
                 Ok(mut decoded) => {
-                    assert_eq!(decoded.encode(now), bytes, "seed {seed}");
+                    assert_eq!(decoded.encode(), bytes, "seed {seed}");
                     // Whatever it says, it can be gone on with.
                     let frame = Tcp4 { seq: rng.u32(..), ack: rng.u32(..), ..TCP }.frame();
                     if decoded.key().protocol() == protocol::TCP {
@@ -175,7 +175,7 @@ fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
 #[test]
 fn what_is_cut_off_too_long_or_of_another_schema_is_named() {
     let connection = &connections()[0];
-    let bytes = connection.encode(Nanos(0));
+    let bytes = connection.encode();
     for length in 0..bytes.len() {
         let error = Connection::decode(SCHEMA, &bytes[..length], Nanos(0));
         assert_eq!(error, Err(WireError::Cut.into()), "{length} bytes");
@@ -193,7 +193,7 @@ fn what_is_left_of_the_time_travels_and_not_when_it_ends() {
     let mut table = Table::new(Settings::default());
     table.see(&Tcp4 { flags: "S", ..TCP }.frame(), Nanos(5));
     let connection = table.connections.values().next().expect("one");
-    let bytes = connection.encode(Nanos(5) + Duration::from_secs(100));
-    let there = Connection::decode(SCHEMA, &bytes, Nanos(0)).expect("its own bytes");
+    let chunk = connection.to_chunk(Nanos(5) + Duration::from_secs(100));
+    let there = Connection::from_chunk(&chunk, Nanos(0)).expect("its own chunk");
     assert_eq!(there.deadline(), Nanos(0) + Duration::from_secs(20));
 }

@@ -131,7 +131,7 @@ fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
     let source = |from| {
         let mut source = Source::default();
         source.open.up = many(from);
-        FIREWALL_SOURCE.chunk(chunks[0].id.clone(), source.encode(NOW))
+        source.to_chunk(chunks[0].id.clone(), NOW)
     };
     let totals = |from| {
         let totals = Totals { begun: many(from), ..Totals::default() };

@@ -55,11 +55,11 @@ fn conversations() -> Vec<Timed> {
 /// Encodes and decodes the connection of a flow.
 fn travel(connection: &mut Option<Connection>, now: Timestamp) -> usize {
     let Some(known) = connection else { return 0 };
-    let bytes = known.encode(now);
-    let arrived = Connection::decode(SCHEMA, &bytes, now).unwrap();
-    assert_eq!(arrived.encode(now), bytes);
+    let chunk = known.to_chunk(&Config::default().timeouts, now);
+    let arrived = Connection::from_chunk(&chunk, now).unwrap();
+    assert_eq!(arrived.encode(), chunk.body);
     *connection = Some(arrived);
-    bytes.len()
+    chunk.body.len()
 }
 
 /// The records when every connection travels after every packet of it, and its largest size.
@@ -140,7 +140,8 @@ fn time_goes_on_where_clocks_differ() {
     let left = connection.time_left(&timeouts, now);
     assert!(left > timeouts.tcp / 2 && left < timeouts.tcp);
     let there = Timestamp(START + 5000 * SECOND);
-    let arrived = Connection::decode(SCHEMA, &connection.encode(now), there).unwrap();
+    let chunk = connection.to_chunk(&timeouts, now);
+    let arrived = Connection::from_chunk(&chunk, there).unwrap();
     assert_eq!(arrived.time_left(&timeouts, there), left);
     // The record knows nothing of it.
     let records = |connection| {
@@ -173,13 +174,13 @@ fn full_connection() -> Connection {
 #[test]
 fn the_largest_connection_fits_in_a_chunk() {
     let now = Timestamp(START + SECOND);
-    let bytes = full_connection().encode(now);
+    let bytes = full_connection().encode();
     assert!(
         (300_000..weir_state_transfer::chunk::BODY_MAX).contains(&bytes.len()),
         "{}",
         bytes.len()
     );
-    assert_eq!(Connection::decode(SCHEMA, &bytes, now).unwrap().encode(now), bytes);
+    assert_eq!(Connection::decode(SCHEMA, &bytes, now).unwrap().encode(), bytes);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn bytes_that_are_cut_or_too_many_or_of_another_layout_are_refused() {
     node.take_all(&conversations());
     let now = Timestamp(START);
     for connection in node.connections.values().flatten() {
-        let bytes = connection.encode(now);
+        let bytes = connection.encode();
         let error = |schema, bytes: &[u8]| Connection::decode(schema, bytes, now).err();
         for length in 0..bytes.len() {
             assert_eq!(error(SCHEMA, &bytes[..length]), Some(WireError::Cut.into()));
@@ -214,7 +215,7 @@ fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
         let key = *rng.choice(node.connections.keys().collect::<Vec<_>>()).unwrap();
         let Some(connection) = node.connections[&key].as_ref() else { continue };
         let now = Timestamp(START + 1000 * SECOND);
-        let mut bytes = connection.encode(now);
+        let mut bytes = connection.encode();
         for _ in 0..rng.usize(1..4) {
             let place = rng.usize(..bytes.len());
             bytes[place] =
@@ -223,7 +224,7 @@ fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
         match Connection::decode(SCHEMA, &bytes, now) {
             Err(_) => refused += 1,
             Ok(hostile) => {
-                assert_eq!(hostile.encode(now), bytes, "one form only");
+                assert_eq!(hostile.encode(), bytes, "one form only");
                 taken += 1;
                 node.connections.insert(key, Some(hostile));
                 node.take_all(&frames);

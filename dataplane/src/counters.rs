@@ -140,6 +140,10 @@ pub struct InstanceCounters {
     pub functions_full: Counter,
     /// Buckets owned.
     pub buckets: Counter,
+    /// 1 while a subscription keeps packets, or some that it has kept are still to be processed.
+    pub keeping: Counter,
+    /// The subscription that keeps packets, or was the last to.
+    pub keeper: Counter,
     /// Nanoseconds of useful work.
     pub busy_ns: Counter,
 }

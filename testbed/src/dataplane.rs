@@ -19,8 +19,8 @@ use weir_api::dataplane::v1::{
     GetCountersResponse, GetNodeRequest, GetNodeResponse, GetSteeringRequest, GetSteeringResponse,
     Instance, InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest,
     ListNfsRequest, ListPortsRequest, ListRoutesRequest, ListWorkersRequest, Move, Nf,
-    PanicWorkerRequest, Port, RemoveWorkerRequest, Route, SetInstanceStateRequest,
-    StartMoveRequest, WatchMoveRequest, Worker, start_move_request,
+    PanicWorkerRequest, Port, RemoveInstanceRequest, RemoveWorkerRequest, Route,
+    SetInstanceStateRequest, StartMoveRequest, WatchMoveRequest, Worker, start_move_request,
 };
 
 use crate::rpc::{Rpc, change};
@@ -163,6 +163,23 @@ impl Dataplane {
         self.rpc
             .call(async |c| service!(InstanceServiceClient, c).set_instance_state(ask).await)?;
         Ok(ready)
+    }
+
+    /// Pauses an instance that owns nothing and removes it; waits until it is gone.
+    ///
+    /// # Errors
+    /// What the data plane answered, or that it is not gone in time.
+    pub fn remove_instance(&self, id: u32) -> Result<()> {
+        let state = InstanceState::Paused.into();
+        let ask = SetInstanceStateRequest { change: change(), id, state };
+        self.rpc
+            .call(async |c| service!(InstanceServiceClient, c).set_instance_state(ask).await)?;
+        let ask = RemoveInstanceRequest { change: change(), id };
+        self.rpc.call(async |c| service!(InstanceServiceClient, c).remove_instance(ask).await)?;
+        wait::until("the instance to be gone", wait::LIMIT, || {
+            let instances = self.instances().ok()?;
+            instances.iter().all(|instance| instance.id != id).then_some(())
+        })
     }
 
     /// Who owns what.

@@ -19,6 +19,7 @@ use weir_dataplane::route_table::{NextHop, RouteLimits, RouteTable};
 use weir_dataplane::steering::Steering;
 use weir_dataplane::worker::{PortFacts, Shared, Steered, Worker};
 use weir_frame::{Frame, FrameSize, HomeId, Homes, Pool, Region};
+use weir_state_transfer::southbound::EventLimits;
 use weir_state_transfer::{Nanos, PortId, SteeringHash, WorkerId};
 
 /// A node whose ports are in memory and whose workers take their turns when they are told to.
@@ -83,6 +84,7 @@ impl Default for Plan {
             step_timeout: Duration::from_secs(1),
             capacity_ns: 1_000_000_000,
             functions: ChainConfig::default(),
+            events: EventLimits::default(),
         };
         Self {
             workers: 2,

@@ -150,7 +150,12 @@ impl Node {
     /// # Errors
     /// When it does not answer.
     pub fn connect(&self) -> Result<Dataplane> {
-        Dataplane::connect(&self.folder.path().join("dataplane.sock"))
+        Dataplane::connect(&self.socket())
+    }
+
+    /// The socket of its data plane.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("dataplane.sock")
     }
 
     /// Its configuration file.

@@ -48,6 +48,14 @@ pub(crate) fn events(error: &EventsError) -> Status {
     let (code, reason, object) = match error {
         EventsError::Exists(id) => (Code::AlreadyExists, "ALREADY_EXISTS", format!("{id}")),
         EventsError::Unknown(id) => (Code::NotFound, "NOT_FOUND", format!("{id}")),
+        EventsError::Moving(id) => {
+            let details = details("BUSY", &[("object", &format!("moves/{id}"))]);
+            return Status::with_error_details(
+                Code::FailedPrecondition,
+                error.to_string(),
+                details,
+            );
+        }
         EventsError::TooMany(most) => return exhausted("subscriptions", *most),
     };
     let details = details(reason, &[("object", &format!("subscriptions/{object}"))]);

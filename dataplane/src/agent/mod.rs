@@ -7,6 +7,7 @@
 mod fault_service;
 mod flow_service;
 mod handle;
+mod instance_nf;
 mod instance_service;
 mod logs;
 mod move_service;
@@ -22,6 +23,7 @@ mod steering_service;
 mod worker_service;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,11 +46,14 @@ use weir_api::preface::KEEP_ALIVE;
 pub use logs::Logs;
 pub use weir_api::socket::{Socket, SocketError};
 
-use crate::driver::{Clock, Cores, Sleeper, Threads};
+use weir_nf_api::server::server;
+
+use crate::driver::{Clock, Cores, Sleeper, Threads, Waker};
 use crate::node::Node;
 use fault_service::FaultService;
 use flow_service::FlowService;
 use handle::{CALLS_MAX, NodeHandle};
+use instance_nf::InstanceNfs;
 use instance_service::InstanceService;
 use move_service::MoveService;
 use neighbour_service::NeighbourService;
@@ -105,7 +110,8 @@ impl Agent {
         let (calls, from_services) = mpsc::channel(CALLS_MAX);
         let (changes, to_services) = watch::channel(0);
         let handle = NodeHandle::new(calls, to_services);
-        let services = services(handle.clone(), self.cores, self.faults).await;
+        let services =
+            services(handle.clone(), self.threads.wakers(), self.cores, self.faults).await;
         let (connections, accepted) = mpsc::channel(1);
         let (leave, left) = oneshot::channel::<()>();
         let server = Server::builder()
@@ -179,7 +185,12 @@ async fn has_begun(node: &NodeHandle) -> Result<(), Status> {
 }
 
 /// All services with their limits.
-async fn services(node: NodeHandle, cores: Cores, faults: bool) -> tonic::service::Routes {
+async fn services(
+    node: NodeHandle,
+    wakers: Arc<[Waker]>,
+    cores: Cores,
+    faults: bool,
+) -> tonic::service::Routes {
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = RoutesBuilder::default();
     routes.add_service(health_service);
@@ -203,6 +214,9 @@ async fn services(node: NodeHandle, cores: Cores, faults: bool) -> tonic::servic
     add!(NeighbourServiceServer<_>, NeighbourService(node.clone()));
     add!(NfServiceServer<_>, NfService(node.clone()));
     add!(FlowServiceServer<_>, FlowService::new(node.clone()));
+    let instances = server(InstanceNfs::new(node.clone(), wakers));
+    set_serving(&health, &instances).await;
+    routes.add_service(instances);
     if faults {
         add!(FaultServiceServer<_>, FaultService(node));
     }

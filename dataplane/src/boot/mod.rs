@@ -224,6 +224,7 @@ fn limits(config: &Config, functions: ChainConfig) -> Limits {
         step_timeout: moves.step_timeout,
         capacity_ns: config.instance().capacity_ns,
         functions,
+        events: config.events(),
     }
 }
 

@@ -45,9 +45,10 @@ impl<'a> Document<'a> {
         let workers = self.read_workers(usize::from(process.workers_max), &machine.cores);
         let (moves, place) = forwarding::read_moves(self.table("moves", "[moves]"));
         let neighbour = forwarding::read_neighbour(self.table("neighbour", "[neighbour]"));
+        let events = forwarding::read_events(self.table("events", "[events]"));
         let memory = process::read_memory(self.table("memory", "[memory]"));
         let (ports, routes) = self.read_network(workers.len());
-        let quota = Quota::new(&process, &ports, &moves, &neighbour);
+        let quota = Quota::new(&process, &ports, (&moves, &events), &neighbour);
         check::mtu(&ports, memory.frame_size, self.findings);
         let frames = memory.frames.as_ref().map(Spanned::span);
         let memory = check::memory(memory, &quota, self.findings);
@@ -66,6 +67,7 @@ impl<'a> Document<'a> {
             flow_table: forwarding::read_flow_table(self.table("flow_table", "[flow_table]")),
             moves,
             neighbour,
+            events,
             icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),
             route_table: route_table.limits(),
             instance: forwarding::read_instance(self.table("instance", "[instance]"), name("r1")),

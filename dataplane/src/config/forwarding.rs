@@ -1,11 +1,12 @@
-//! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[neighbour]`, `[icmp]`,
-//! `[instance]`.
+//! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[neighbour]`, `[events]`,
+//! `[icmp]`, `[instance]`.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
+use weir_state_transfer::southbound::EventLimits;
 use weir_state_transfer::steering_hash::spreads;
 
 use super::Name;
@@ -150,6 +151,23 @@ pub(super) fn read_neighbour(mut section: Section<'_>) -> Neighbour {
         tries: section.or("tries", 3, value::count(1..=20)),
         reachable: section.or("reachable", 30 * SECOND, value::duration(SECOND..=DAY)),
         requests_per_second: section.or("requests_per_second", 100, value::count(1..=100_000)),
+    };
+    section.close();
+    read
+}
+
+/// `[events]`: subscriptions to the packets of an instance. Each packet that one keeps may take a
+/// frame, at every instance.
+pub(super) fn read_events(mut section: Section<'_>) -> EventLimits {
+    let EventLimits { subscriptions_max, buffer_max, queue_max } = EventLimits::default();
+    let read = EventLimits {
+        subscriptions_max: section.or(
+            "subscriptions_max",
+            subscriptions_max,
+            value::count(1..=256),
+        ),
+        buffer_max: section.or("buffer_max", buffer_max, value::count(1..=65_536)),
+        queue_max: section.or("queue_max", queue_max, value::count(1..=65_536)),
     };
     section.close();
     read

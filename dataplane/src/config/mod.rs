@@ -24,6 +24,7 @@ mod tests;
 mod value;
 
 use toml::de::DeTable;
+use weir_state_transfer::southbound::EventLimits;
 
 pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Steering};
 pub use machine::Machine;
@@ -55,6 +56,7 @@ pub struct Config {
     flow_table: FlowTable,
     moves: Moves,
     neighbour: Neighbour,
+    events: EventLimits,
     icmp: Icmp,
     route_table: RouteLimits,
     instance: Instance,
@@ -134,6 +136,11 @@ impl Config {
     /// Bounds of neighbour resolution.
     pub fn neighbour(&self) -> &Neighbour {
         &self.neighbour
+    }
+
+    /// Subscriptions to the packets of an instance.
+    pub fn events(&self) -> EventLimits {
+        self.events
     }
 
     /// Bounds of ICMP errors.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use weir_state_transfer::southbound::EventLimits;
+
 use super::forwarding::{Moves, Neighbour};
 use super::port::{Backend, Port, PortDraft};
 use super::process::Process;
@@ -24,7 +26,7 @@ impl Quota {
     pub(super) fn new(
         process: &Process,
         ports: &[PortDraft],
-        moves: &Moves,
+        (moves, events): (&Moves, &EventLimits),
         neighbour: &Neighbour,
     ) -> Self {
         let workers = u64::from(process.workers_max);
@@ -50,6 +52,11 @@ impl Quota {
         places.push((
             format!("held at both ends of {} moves (hold, park, moves_max)", moves.moves_max),
             u64::from(moves.moves_max) * ends,
+        ));
+        let instances = u64::from(process.instances_max);
+        places.push((
+            format!("kept for subscribers of {instances} instances (buffer_max, instances_max)"),
+            instances * events.buffer_max as u64,
         ));
         places.push((
             format!("packets that wait for neighbours, {workers} workers (park)"),

@@ -85,6 +85,11 @@ impl Threads {
         Ok(())
     }
 
+    /// What wakes each worker, by its number.
+    pub fn wakers(&self) -> Arc<[Waker]> {
+        Arc::clone(&self.context.wakers)
+    }
+
     /// Wakes a worker that was given a command.
     pub fn wake(&self, worker: WorkerId) {
         self.context.wake(worker);

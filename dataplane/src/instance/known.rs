@@ -7,6 +7,10 @@ use super::states::States;
 use super::table::OWN;
 use super::{Entry, FlowStates, FlowTable};
 
+/// The greatest version that is learnt from others: however long an instance lives, it counts on
+/// from there.
+const VERSION_MAX: u64 = u64::MAX >> 1;
+
 impl FlowTable {
     /// Flows that network functions know.
     pub fn known(&self) -> usize {
@@ -17,6 +21,29 @@ impl FlowTable {
     pub(crate) fn has_room(&self, bucket: Bucket) -> bool {
         let part = self.parts[bucket.index()].as_deref().unwrap_or(&self.own);
         part.known() < part.capacity()
+    }
+
+    /// Flows at most that network functions may know beside one of this bucket.
+    pub(super) fn room(&self, bucket: Bucket) -> usize {
+        self.parts[bucket.index()].as_deref().unwrap_or(&self.own).capacity()
+    }
+
+    /// Updates of what network functions know, here and wherever flows have come from: what
+    /// changes later has a greater version.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// One more update; its version.
+    #[inline]
+    pub(crate) fn update(&mut self) -> u64 {
+        self.version = self.version.saturating_add(1);
+        self.version
+    }
+
+    /// State of a version has come.
+    pub(crate) fn see_version(&mut self, version: u64) {
+        self.version = self.version.max(version.min(VERSION_MAX));
     }
 
     /// Keeps what network functions know of a flow; what there is no room for comes back.
@@ -47,6 +74,14 @@ impl FlowTable {
         self.part_mut(part)?.states()?.get_mut(&key)
     }
 
+    /// Forgets what network functions know of a flow; whether they knew anything.
+    pub(super) fn forget(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
+        let key = key.both_ways();
+        let part = self.part_of_states(&key, bucket);
+        let states = self.part_mut(part).and_then(Part::states);
+        states.is_some_and(|states| states.remove(&key).is_some())
+    }
+
     /// Gives a flow up: a packet of it has made a stage panic. What network functions knew of it
     /// may be half of what it should be, and is forgotten.
     pub(crate) fn poison(&mut self, key: FlowKey, bucket: Bucket, now: Nanos) {
@@ -55,10 +90,7 @@ impl FlowTable {
         if let Some(place) = place {
             self.entry_mut(place).poison();
         }
-        let part = self.part_of_states(&key.both_ways(), bucket);
-        if let Some(states) = self.part_mut(part).and_then(Part::states) {
-            states.remove(&key.both_ways());
-        }
+        self.forget(&key, bucket);
     }
 
     /// Shows what network functions know of flows, at most so many `places` further on. What `over`

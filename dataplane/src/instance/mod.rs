@@ -5,33 +5,42 @@ mod entry;
 mod known;
 mod moved;
 mod part;
+mod southbound;
 mod states;
+mod subscriptions;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use weir_state_transfer::{Bucket, InstanceId, Nanos};
+use weir_nf_api::server::Desk;
+use weir_state_transfer::southbound::{Arrival, EventLimits, StateKind};
+use weir_state_transfer::{Bucket, InstanceId, Nanos, PortId};
 
 pub use entry::Entry;
 pub(crate) use known::StatesCursor;
 pub use moved::MovedFlow;
 pub(crate) use moved::TakeCursor;
 pub use part::{Part, Slot};
+pub(crate) use southbound::AsFunction;
 pub use states::FlowStates;
+use subscriptions::Fields;
+pub(crate) use subscriptions::Subscriptions;
 pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::InstanceCounters;
 use crate::nf::{Chain, Refused, Shown};
+use crate::packet::Meta;
+use crate::worker::Packet;
 
 /// Sources that the network functions look at in one sweep.
 const SOURCES: usize = 16;
 
 /// A switch instance as its worker holds it.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) flows: FlowTable,
     pub(crate) chain: Chain,
@@ -42,6 +51,10 @@ pub(crate) struct Instance {
     hand: StatesCursor,
     /// How far the ending of flows has come.
     ended: StatesCursor,
+    kinds: Vec<StateKind>,
+    pub(crate) subscriptions: Subscriptions,
+    /// Where it is asked for its state, once somebody does.
+    pub(crate) desk: Option<Box<Desk>>,
 }
 
 impl Instance {
@@ -50,9 +63,35 @@ impl Instance {
         flows: FlowTable,
         chain: Chain,
         counters: Arc<InstanceCounters>,
+        limits: EventLimits,
     ) -> Self {
         let (hand, ended) = Default::default();
-        Self { id, flows, chain, counters, round: 0, hand, ended }
+        let (kinds, subscriptions) = (chain.kinds(), Subscriptions::new(limits));
+        let (round, desk) = (0, None);
+        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, desk }
+    }
+
+    /// Shows a packet to those who have subscribed; it comes back unless one of them keeps it.
+    #[cold]
+    pub(crate) fn arrive(&mut self, packet: Packet, now: Nanos) -> Arrival<Packet> {
+        self.subscriptions.arrive(packet, now)
+    }
+
+    /// A packet has been processed: those who have subscribed to it are told.
+    #[cold]
+    pub(crate) fn processed(&mut self, frame: &[u8], meta: &Meta, port: PortId, now: Nanos) {
+        let fields = Fields::of(frame, meta, port);
+        let version = self.flows.version();
+        self.subscriptions.processed(&fields, frame, version, now);
+    }
+
+    /// Publishes whether a subscription keeps packets, for who is to move flows.
+    pub(crate) fn publish_keeping(&self) {
+        let keeping = self.subscriptions.keeping();
+        if let Some(id) = keeping {
+            self.counters.keeper.set(id.0);
+        }
+        self.counters.keeping.set(u64::from(keeping.is_some() || self.subscriptions.kept() > 0));
     }
 
     /// Shows a packet to the network functions, if there are any.
@@ -66,7 +105,9 @@ impl Instance {
         }
         let Self { flows, chain, counters, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        let version = flows.update();
         if let Some(known) = flows.known_states(&key, bucket) {
+            known.touch(version);
             return chain.process(&mut known.states, packet);
         }
         if !flows.has_room(bucket) {
@@ -75,7 +116,7 @@ impl Instance {
         }
         let (verdict, begun) = chain.process_first(packet);
         if let Some(states) = begun {
-            let kept = flows.keep(key, bucket, FlowStates::new(states));
+            let kept = flows.keep(key, bucket, FlowStates::new(states, version));
             debug_assert!(kept.is_ok(), "there is room");
         }
         verdict
@@ -86,7 +127,9 @@ impl Instance {
     pub(crate) fn end_flows(&mut self, flows: usize) -> bool {
         let Self { flows: table, chain, ended, .. } = self;
         table.walk_states(ended, flows, |known| {
-            chain.end(&mut known.states);
+            if !known.is_copy() {
+                chain.end(&mut known.states);
+            }
             true
         });
         ended.is_done() && !chain.has_records()
@@ -101,7 +144,10 @@ impl Instance {
             if hand.is_done() {
                 *hand = StatesCursor::default();
             }
-            flows.walk_states(hand, sets, |known| chain.expire(&mut known.states, now));
+            flows.walk_states(hand, sets, |known| match known.is_copy() {
+                true => chain.is_over(&known.states, now),
+                false => chain.expire(&mut known.states, now),
+            });
             chain.sweep(SOURCES, now);
         }
     }

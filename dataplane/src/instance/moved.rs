@@ -41,6 +41,7 @@ impl FlowTable {
         }
         let left = flow.states.and_then(|mut states| {
             states.set_move(by);
+            self.see_version(states.version());
             self.keep(flow.key, bucket, states).err()
         });
         (has_room, left)

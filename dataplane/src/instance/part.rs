@@ -17,6 +17,8 @@ pub struct Part {
     len: usize,
     /// What network functions know of its flows, from the first that they know on.
     states: Option<Box<States>>,
+    /// The count of updates of the instance that gave it away.
+    pub(super) version: u64,
 }
 
 /// Where an entry lies in a part.
@@ -37,7 +39,7 @@ impl Part {
         let tags = FromZeros::new_box_zeroed_with_elems(sets).expect("memory for flow tags");
         let entries =
             FromZeros::new_box_zeroed_with_elems(sets * WAYS).expect("memory for flow entries");
-        Self { tags, entries, len: 0, states: None }
+        Self { tags, entries, len: 0, states: None, version: 0 }
     }
 
     /// Flows in the part.
@@ -112,6 +114,17 @@ impl Part {
     pub(super) fn states_or_new(&mut self, hasher: &FlowHasher) -> &mut States {
         let most = self.capacity();
         self.states.get_or_insert_with(|| Box::new(States::new(most, hasher.state())))
+    }
+
+    /// Forgets copies of what network functions know of flows of another part, which has come.
+    pub(super) fn forget_copies(&mut self, of: &mut Part) {
+        let (Some(here), Some(of)) = (self.states(), of.states()) else { return };
+        for place in 0..of.len() {
+            let Some((key, _)) = of.at(place) else { return };
+            if here.get_mut(key).is_some_and(|known| known.is_copy()) {
+                here.remove(key);
+            }
+        }
     }
 
     /// Flows that network functions may know, as many as there may be entries.

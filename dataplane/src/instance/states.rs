@@ -21,12 +21,46 @@ pub struct FlowStates {
     /// By function.
     pub states: Box<[FlowState]>,
     moved: MoveId,
+    /// The count of updates of its instance when it last changed.
+    version: u64,
+    /// It was put here and no packet of the flow has come since: another may own the flow.
+    is_copy: bool,
 }
 
 impl FlowStates {
     /// What is known of a flow that began here.
-    pub(crate) fn new(states: Box<[FlowState]>) -> Self {
-        Self { states, moved: MoveId(0) }
+    pub(crate) fn new(states: Box<[FlowState]>, version: u64) -> Self {
+        Self { states, moved: MoveId(0), version, is_copy: false }
+    }
+
+    /// What is put of a flow that has not been seen here, before anything is.
+    pub(crate) fn copy(unknown: Box<[FlowState]>) -> Self {
+        Self { states: unknown, moved: MoveId(0), version: 0, is_copy: true }
+    }
+
+    /// Takes in what one function knows elsewhere, unless what is known here is newer.
+    pub(crate) fn put(&mut self, function: usize, state: FlowState, version: u64) {
+        if version < self.version && !self.states[function].is_unknown() {
+            return;
+        }
+        self.states[function] = state;
+        self.version = self.version.max(version);
+    }
+
+    /// A packet of the flow is about to change it.
+    #[inline]
+    pub(crate) fn touch(&mut self, version: u64) {
+        (self.version, self.is_copy) = (version, false);
+    }
+
+    /// The count of updates of its instance when it last changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether it was put here and no packet of the flow has come since: its end makes no record.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// The move that the flow came by; none for a flow that began here.
@@ -59,7 +93,8 @@ impl States {
             return Err(states);
         }
         let before = self.flows.insert(key, states);
-        debug_assert!(before.is_none(), "what is known of a flow is in one place");
+        let is_free = before.is_none_or(|before| before.is_copy());
+        debug_assert!(is_free, "what is known of a flow is in one place");
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub struct FlowTable {
     pub(super) len: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
+    /// Updates of what network functions know.
+    pub(super) version: u64,
 }
 
 /// Where a flow's entry is.
@@ -41,7 +43,7 @@ impl FlowTable {
     /// A table that owns no bucket, with room for `own` flows that are moved to it one by one.
     pub fn new(own: usize, hasher: FlowHasher) -> Self {
         let parts = (0..BUCKETS).map(|_| None).collect();
-        Self { parts, own: Part::new(own), hasher, buckets: 0, len: 0, hand: (0, 0) }
+        Self { parts, own: Part::new(own), hasher, buckets: 0, len: 0, hand: (0, 0), version: 0 }
     }
 
     /// Flows in the table.
@@ -103,18 +105,21 @@ impl FlowTable {
     }
 
     /// Takes over a bucket with its flows.
-    pub fn put_bucket(&mut self, bucket: Bucket, part: Box<Part>) {
+    pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
+        self.own.forget_copies(&mut part);
         self.len += part.len();
         self.buckets += 1;
+        self.see_version(part.version);
         let old = self.parts[bucket.index()].replace(part);
         debug_assert!(old.is_none(), "a bucket has one owner");
     }
 
     /// Gives a bucket away with its flows.
     pub fn take_bucket(&mut self, bucket: Bucket) -> Option<Box<Part>> {
-        let part = self.parts[bucket.index()].take()?;
+        let mut part = self.parts[bucket.index()].take()?;
         self.len -= part.len();
         self.buckets -= 1;
+        part.version = self.version;
         Some(part)
     }
 

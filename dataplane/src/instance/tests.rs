@@ -75,7 +75,7 @@ impl Model {
             self.known.insert(key.both_ways());
             let key = key.both_ways();
             if table.known_states(&key, bucket(&key)).is_none() {
-                let states = FlowStates::new(unknown());
+                let states = FlowStates::new(unknown(), 0);
                 assert!(table.keep(key, bucket(&key), states).is_ok(), "room");
             }
         }
@@ -126,6 +126,23 @@ fn flows_are_taken_with_both_directions_and_what_functions_know_and_put_elsewher
 }
 
 #[test]
+fn a_copy_gives_way_to_what_comes_with_the_bucket_of_its_flow() {
+    let owned = |key: &FlowKey| bucket(key).index() < BUCKETS as usize - 1;
+    let key = (1..).map(|n| key(n).both_ways()).find(owned).expect("most are");
+    let bucket = bucket(&key);
+    let (mut owner, mut standby) = (table(), FlowTable::new(256, FlowHasher::with_seed(SEED)));
+    let live = FlowStates::new(unknown(), 9);
+    assert!(owner.keep(key, bucket, live).is_ok(), "room");
+    assert!(standby.keep(key, bucket, FlowStates::copy(unknown())).is_ok(), "room");
+    standby.put_bucket(bucket, owner.take_bucket(bucket).expect("it owns it"));
+    let known = standby.known_states(&key, bucket).expect("it came");
+    assert_eq!((known.version(), known.is_copy(), standby.known()), (9, false, 1));
+    // And what leaves again leaves nothing behind.
+    let part = standby.take_bucket(bucket).expect("it owns it");
+    assert_eq!((part.known(), standby.known()), (1, 0));
+}
+
+#[test]
 fn a_walk_shows_all_that_stay_whatever_comes_and_goes_on_the_way() {
     let mut rng = fastrand::Rng::with_seed(seed());
     for _ in 0..300 {
@@ -163,7 +180,8 @@ fn nothing_is_kept_of_flows_whose_packets_are_refused() {
     let functions = vec![FunctionConfig::Firewall(firewall::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("a function");
     let chain = Chain::new(&config, Replica { instance: 1, incarnation: 1 });
-    let mut instance = Instance::new(InstanceId(1), table(), chain, Arc::default());
+    let mut instance =
+        Instance::new(InstanceId(1), table(), chain, Arc::default(), EventLimits::default());
     for port in 1..1_000 {
         let frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
         let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };

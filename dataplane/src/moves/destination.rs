@@ -36,6 +36,10 @@ impl DestinationEnd {
         }
     }
 
+    pub(super) fn spec(&self) -> &MoveSpec {
+        &self.spec
+    }
+
     pub(super) fn id(&self) -> MoveId {
         self.spec.id
     }

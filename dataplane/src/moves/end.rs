@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
-use weir_state_transfer::{MoveId, Nanos};
+use weir_state_transfer::{InstanceId, MoveId, Nanos};
 
 use super::destination::DestinationEnd;
 use super::source::SourceEnd;
@@ -59,6 +59,15 @@ impl MoveEnd {
     }
 
     /// The move.
+    /// Whether it is the source or the destination that an instance is.
+    pub(super) fn is_of(&self, instance: InstanceId) -> bool {
+        match &self.0 {
+            End::Source(end) => end.spec().from == instance,
+            End::Destination(end) => end.spec().to == instance,
+        }
+    }
+
+    /// Which move it is an end of.
     pub(crate) fn id(&self) -> MoveId {
         match &self.0 {
             End::Source(end) => end.id(),

@@ -74,6 +74,12 @@ impl Moves {
         self.ends.iter().map(MoveEnd::held).sum()
     }
 
+    /// A move that an instance takes part in.
+    pub(crate) fn of(&self, instance: InstanceId) -> Option<MoveId> {
+        let mut ends = self.ends.iter();
+        ends.find(|end| end.is_of(instance)).map(MoveEnd::id)
+    }
+
     /// Takes an end of a move.
     pub(crate) fn prepare(&mut self, end: MoveEnd, forwarder: &mut Forwarder) {
         forwarder.tell(Event::Prepared(end.id()));

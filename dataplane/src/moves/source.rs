@@ -49,6 +49,10 @@ impl SourceEnd {
         }
     }
 
+    pub(super) fn spec(&self) -> &MoveSpec {
+        &self.spec
+    }
+
     pub(super) fn id(&self) -> MoveId {
         self.spec.id
     }

@@ -5,14 +5,29 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use weir_nf_api::server::Desk;
 use weir_state_transfer::merge::Replica;
+use weir_state_transfer::southbound::StateKind;
 use weir_state_transfer::{InstanceId, WorkerId};
 
-use super::Node;
 use super::instances::InstanceRecord;
+use super::{Node, NodeError};
 use crate::nf::Chain;
 use crate::nf::ids::Record;
 use crate::worker::{Command, NfReport};
+
+/// What an instance is for whoever asks for its state.
+#[derive(Clone, Debug)]
+pub struct InstanceAsNf {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The kinds of state that its network functions have.
+    pub kinds: Vec<StateKind>,
+    /// Which of the instances that there have been it is.
+    pub life: u64,
+    /// The worker that runs it, always the same one.
+    pub worker: WorkerId,
+}
 
 /// Records that wait for whoever keeps them, at most; further ones are counted, and lost.
 const RECORDS_MAX: usize = 65_536;
@@ -77,6 +92,32 @@ impl Node {
         for worker in workers {
             self.tell(worker, Command::ReportNfs(query));
         }
+    }
+
+    /// What an instance is as a network function, and which of the lives of its number it is in.
+    ///
+    /// # Errors
+    /// When there is no such instance.
+    pub fn describe_instance(&self, id: InstanceId) -> Result<InstanceAsNf, NodeError> {
+        let record = self.instances.get(&id).ok_or_else(|| NodeError::no("instance", id))?;
+        let (name, life, worker) = (record.name.clone(), record.life, record.worker);
+        Ok(InstanceAsNf { name, kinds: self.limits.functions.kinds(), life, worker })
+    }
+
+    /// Has an instance serve what is asked for of its state at a desk, if it is still in that life.
+    ///
+    /// # Errors
+    /// When there is no such instance any more.
+    pub fn serve_instance(
+        &mut self,
+        id: InstanceId,
+        life: u64,
+        desk: Desk,
+    ) -> Result<(), NodeError> {
+        let record = self.instances.get(&id).filter(|record| record.life == life);
+        let worker = record.ok_or_else(|| NodeError::no("instance", id))?.worker;
+        self.tell(worker, Command::Serve(id, Box::new(desk)));
+        Ok(())
     }
 
     /// Ends all that network functions know of flows, once.

@@ -8,8 +8,7 @@ use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 use super::{Node, NodeError};
 use crate::counters::InstanceCounters;
-use crate::instance::FlowTable;
-use crate::nf::Chain;
+use crate::instance::{FlowTable, Instance};
 use crate::worker::Command;
 
 /// The instance that owns every flow when the node starts.
@@ -70,7 +69,9 @@ impl Node {
             capacity_ns,
         };
         self.instances.insert(id, record);
-        self.tell(worker, Command::AddInstance(id, Box::new(flows), chain, counters));
+        let limits = self.limits.events;
+        let instance = Instance::new(id, flows, chain, counters, limits);
+        self.tell(worker, Command::AddInstance(Box::new(instance)));
         let mut workers = self.steered.workers;
         workers[usize::from(id.0)] = worker;
         self.publish_with(self.steered.steering.clone(), workers, &[]);
@@ -190,7 +191,8 @@ impl Node {
 
     /// An instance is gone. Its table is freed here, not on a packet thread, or kept: clearing the
     /// memory of a new one takes longer than anything else in a scale-out.
-    pub(super) fn instance_is_removed(&mut self, id: InstanceId, flows: FlowTable, chain: Chain) {
+    pub(super) fn instance_is_removed(&mut self, gone: Instance) {
+        let Instance { id, flows, chain, .. } = gone;
         self.inherit(id, chain);
         self.instances.remove(&id);
         if flows.is_empty() && flows.buckets() == 0 && self.spare_tables.len() < SPARE_TABLES {

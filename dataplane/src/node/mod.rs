@@ -22,9 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weir_state_transfer::southbound::EventLimits;
 use weir_state_transfer::{InstanceId, Nanos, PortId, WorkerId};
 
 pub use error::NodeError;
+pub use functions::InstanceAsNf;
 pub use instances::FIRST;
 pub use moves::instance_id;
 pub use ports::{Kernel, PortSetup};
@@ -68,6 +70,8 @@ pub struct Limits {
     pub capacity_ns: u64,
     /// The network functions that each instance runs.
     pub functions: ChainConfig,
+    /// Subscriptions to the packets of each instance, and what they keep.
+    pub events: EventLimits,
 }
 
 /// What identifies a process of the data plane.
@@ -217,7 +221,7 @@ impl Node {
     fn handle_event(&mut self, worker: WorkerId, event: Event, now: Nanos) {
         match event {
             Event::Ready(id) => self.instance_is_ready(id),
-            Event::Removed(id, flows, chain) => self.instance_is_removed(id, *flows, chain),
+            Event::Removed(instance) => self.instance_is_removed(*instance),
             Event::Records(id, records) => self.records.take(&self.instances, id, records),
             Event::Nfs(query, found) => self.nfs.answer(query, found),
             Event::FlowsEnded => self.records.flows_ended(worker),

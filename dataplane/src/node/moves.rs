@@ -70,6 +70,7 @@ impl Node {
         self.check_change(change.generation)?;
         self.active(request.from)?;
         self.active(request.to)?;
+        self.check_nobody_keeps(&request)?;
         self.check_nobody_leaves()?;
         self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
@@ -93,6 +94,23 @@ impl Node {
         self.requests.remember(&change.request_id, id.0);
         self.carry_on_moves(now);
         self.show_move(id)
+    }
+
+    /// What a subscription keeps can not be moved, nor may what is moved be kept.
+    fn check_nobody_keeps(&self, request: &Request) -> Result<(), NodeError> {
+        for id in [request.from, request.to] {
+            if let Some(keeper) = self.keeper(id) {
+                let reason = format!("keeps packets for subscription {keeper}: disable that first");
+                return Err(NodeError::precondition(format!("instance {id}"), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The subscription that an instance keeps packets for.
+    fn keeper(&self, id: InstanceId) -> Option<u64> {
+        let counters = &self.instances.get(&id)?.counters;
+        (counters.keeping.get() > 0).then(|| counters.keeper.get())
     }
 
     /// Network functions know flows in both directions: these do not part.
@@ -159,7 +177,12 @@ impl Node {
                 if record.prepared < 2 {
                     return;
                 }
-                MoveEvent::Prepared
+                let ends = [record.request.from, record.request.to];
+                match ends.iter().any(|id| self.keeper(*id).is_some()) {
+                    // Subscribed to since the move was accepted.
+                    true => MoveEvent::Unprepared("a subscription keeps packets"),
+                    false => MoveEvent::Prepared,
+                }
             }
             Event::Exporting(_) => {
                 record.shown.drained_ns = now.0;

@@ -46,6 +46,8 @@ pub enum DropReason {
     ParkFull,
     HoldFull,
     InstanceGone,
+    SubscriberDrop,
+    KeepFull,
     Firewall,
     FunctionFull,
     Poisoned,
@@ -296,6 +298,18 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "instance_gone",
         "the instance that owned the flow no longer exists: an error of this program, \
          please report it",
+    ),
+    (
+        DropReason::SubscriberDrop,
+        "subscriber_drop",
+        "whoever has subscribed to events of the instance with the action drop has the packet: \
+         disable the subscription to have packets processed again",
+    ),
+    (
+        DropReason::KeepFull,
+        "keep_full",
+        "a subscription to events of the instance keeps packets, and there is no room for \
+         more: disable it sooner, or raise buffer_max in [events]",
     ),
     (
         DropReason::Firewall,

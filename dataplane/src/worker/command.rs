@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weir_frame::Frame;
+use weir_nf_api::server::Desk;
 use weir_state_transfer::bucket::{Bucket, BucketSet};
 use weir_state_transfer::filter::{Filter, Selection};
 use weir_state_transfer::mark::Steerers;
@@ -10,8 +11,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
 use super::Fault;
 use super::mesh::{Inbox, Outbox};
-use crate::counters::InstanceCounters;
-use crate::instance::FlowTable;
+use crate::instance::Instance;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::nf::Chain;
@@ -27,9 +27,11 @@ pub enum Command {
     /// Steer by this from the next packet on, and send the markers.
     Steer(Arc<Steered>, Vec<Flip>),
     /// Take an instance. Answered with [`Event::Ready`].
-    AddInstance(InstanceId, Box<FlowTable>, Chain, Arc<InstanceCounters>),
-    /// Give an instance up. Answered with [`Event::Removed`], with its flow table.
+    AddInstance(Box<Instance>),
+    /// Give an instance up. Answered with [`Event::Removed`].
     RemoveInstance(InstanceId),
+    /// Serve what is asked for of an instance's state here.
+    Serve(InstanceId, Box<Desk>),
     /// Have the network functions of an instance take over what those of one that is gone knew.
     Inherit(InstanceId, Chain),
     /// End all that network functions know of flows, with the records of their ends. Answered with
@@ -181,8 +183,8 @@ pub struct NfReport {
 pub enum Event {
     /// The instance runs and may be given flows.
     Ready(InstanceId),
-    /// The instance is gone, with what its network functions know of more than one flow.
-    Removed(InstanceId, Box<FlowTable>, Chain),
+    /// The instance is gone, and handed back so that it is not freed on a packet thread.
+    Removed(Box<Instance>),
     /// Records that the network functions of an instance have made.
     Records(InstanceId, Vec<Record>),
     /// Network functions know of no flow any more.

@@ -138,6 +138,16 @@ impl Forwarder {
     /// without an entry, which is counted.
     #[inline]
     pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
+        if instance.subscriptions.is_idle() {
+            self.process(instance, packet);
+        } else if let Some(packet) = self.subscribed(instance, packet) {
+            self.process(instance, packet);
+        }
+    }
+
+    /// Forwards a packet of an instance that nobody who has subscribed keeps from it.
+    #[inline]
+    pub(super) fn process(&mut self, instance: &mut Instance, packet: Packet) {
         let Packet { mut frame, meta, port } = packet;
         let bucket = Bucket::of(meta.hash);
         instance.round += 1;
@@ -148,7 +158,11 @@ impl Forwarder {
             return;
         }
         let shown = Shown { frame: frame.data(), meta: &meta, port, now: self.now };
-        if let Err(Refused { reason, answer }) = instance.show(shown) {
+        let verdict = instance.show(shown);
+        if !instance.subscriptions.is_idle() {
+            instance.processed(frame.data(), &meta, port, self.now);
+        }
+        if let Err(Refused { reason, answer }) = verdict {
             self.answer_and_drop(frame, &meta, port, (reason, answer));
             return;
         }

@@ -132,7 +132,8 @@ impl Worker {
         gauges.away.set(self.forwarder.pool.away_len() as u64);
         gauges.rx.set(self.queues.iter().map(|queue| queue.lent() as u64).sum());
         gauges.tx.set(self.forwarder.egress.in_flight());
-        gauges.held.set(self.moves.held() as u64);
+        let kept: usize = self.instances.iter().map(|i| i.subscriptions.kept()).sum();
+        gauges.held.set((self.moves.held() + kept) as u64);
         gauges.parked.set(self.forwarder.parked_len() as u64);
         for instance in self.instances.iter() {
             instance.counters.buckets.set(instance.flows.buckets() as u64);

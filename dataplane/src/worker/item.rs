@@ -22,6 +22,12 @@ pub struct Packet {
     pub(crate) port: PortId,
 }
 
+impl AsRef<[u8]> for Packet {
+    fn as_ref(&self) -> &[u8] {
+        self.frame.data()
+    }
+}
+
 /// A packet that waits at one end of a move.
 #[derive(Debug)]
 pub struct Held {

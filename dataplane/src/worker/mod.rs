@@ -16,6 +16,7 @@ mod receive;
 mod recover;
 mod report;
 mod resolve;
+mod serve;
 mod splice;
 mod transmit;
 
@@ -136,6 +137,7 @@ impl Worker {
         work.busy |= self.step_moves(now);
         work.busy |= self.report_piece();
         work.busy |= self.functions.step(&mut self.instances, &mut self.forwarder);
+        work.busy |= self.serve(now);
         self.disconnect_leaving();
         self.housekeep(now);
         self.forwarder.flush();
@@ -176,7 +178,11 @@ impl Worker {
 
     /// Whether nothing waits in its rings: a driver looks once more before it sleeps.
     pub fn is_idle(&self) -> bool {
-        self.commands.is_empty() && self.forwarder.rings.is_idle() && self.burst.is_empty()
+        let asked = |instance: &Instance| instance.desk.as_ref().is_some_and(|d| !d.is_empty());
+        self.commands.is_empty()
+            && self.forwarder.rings.is_idle()
+            && self.burst.is_empty()
+            && !self.instances.iter().any(asked)
     }
 
     /// Whether there may be more.
@@ -195,14 +201,20 @@ impl Worker {
                 self.forwarder.rings.add_inbox(worker, inbox);
             }
             Command::Steer(steered, flips) => self.steer(steered, &flips),
-            Command::AddInstance(id, flows, chain, counters) => {
-                self.instances.add(Instance::new(id, *flows, chain, counters));
+            Command::AddInstance(instance) => {
+                let id = instance.id;
+                self.instances.add(*instance);
                 self.forwarder.tell(Event::Ready(id));
             }
             Command::RemoveInstance(id) => {
-                if let Some(instance) = self.instances.remove(id) {
-                    let Instance { flows, chain, .. } = instance;
-                    self.forwarder.tell(Event::Removed(id, Box::new(flows), chain));
+                if let Some(mut instance) = self.instances.remove(id) {
+                    self.forwarder.release_all(&mut instance);
+                    self.forwarder.tell(Event::Removed(Box::new(instance)));
+                }
+            }
+            Command::Serve(id, desk) => {
+                if let Some(instance) = self.instances.find(id) {
+                    instance.desk = Some(desk);
                 }
             }
             Command::Inherit(id, gone) => {

@@ -2,6 +2,7 @@
 
 use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
+use crate::id::MoveId;
 
 use super::SubscriptionId;
 
@@ -76,4 +77,7 @@ pub enum EventsError {
     /// There are as many as there may be.
     #[error("{0} subscriptions are the most: disable one first")]
     TooMany(usize),
+    /// A move is in the way, which takes along what such a subscription would keep.
+    #[error("move {0} takes part of the state: enable when it has ended")]
+    Moving(MoveId),
 }

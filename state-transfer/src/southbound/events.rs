@@ -50,6 +50,12 @@ pub struct EventLimits {
     pub queue_max: usize,
 }
 
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self { subscriptions_max: 16, buffer_max: 64, queue_max: 1_024 }
+    }
+}
+
 /// What is to be done with a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival<P> {
@@ -138,6 +144,11 @@ impl<P: AsRef<[u8]>> Events<P> {
     /// When there is none of that number.
     pub fn disable(&mut self, id: SubscriptionId) -> Result<(), EventsError> {
         self.subscriptions.remove(&id).map(drop).ok_or(EventsError::Unknown(id))
+    }
+
+    /// Ends all subscriptions, as [`Self::disable`] does one.
+    pub fn disable_all(&mut self) {
+        self.subscriptions.clear();
     }
 
     /// A packet has come. One that is dropped raises its events here.

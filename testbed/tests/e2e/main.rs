@@ -15,6 +15,7 @@ mod reachability;
 mod refusals;
 mod restart;
 mod sidecar_death;
+mod southbound;
 mod steering;
 mod worker_death;
 mod workers;

@@ -57,6 +57,7 @@ impl Shape {
             step_timeout: Duration::from_secs(1),
             capacity_ns: 1_000_000_000,
             functions: ChainConfig::default(),
+            events: EventLimits::default(),
         };
         let plan = Plan {
             workers,

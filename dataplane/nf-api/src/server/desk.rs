@@ -51,6 +51,11 @@ impl Desk {
         calls
     }
 
+    /// Whether no call waits.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Whether nobody can call any more: the server has ended.
     pub fn is_closed(&self) -> bool {
         self.calls.is_closed() && self.calls.is_empty()

@@ -21,7 +21,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport;
-use weir_api::nf::v1::network_function_service_server::NetworkFunctionServiceServer;
+use weir_api::nf::v1::network_function_service_server::{
+    NetworkFunctionService, NetworkFunctionServiceServer,
+};
 use weir_api::preface::KEEP_ALIVE;
 use weir_api::socket::Socket;
 
@@ -51,6 +53,13 @@ pub fn pair(description: Description, wake: impl Fn() + Send + Sync + 'static) -
     (Service::new(description, calls), desk)
 }
 
+/// A server of anything that answers these requests, with the limits of its messages.
+pub fn server<S: NetworkFunctionService>(service: S) -> NetworkFunctionServiceServer<S> {
+    NetworkFunctionServiceServer::new(service)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX)
+}
+
 /// Serves until `stop` comes, and then finishes what is asked, for 2 s at most. To be called within a
 /// tokio runtime, whose end cuts off what is left.
 ///
@@ -63,9 +72,7 @@ pub async fn serve(
 ) -> Result<(), transport::Error> {
     let (connections, accepted) = mpsc::channel(1);
     let (leave, left) = oneshot::channel::<()>();
-    let service = NetworkFunctionServiceServer::new(service)
-        .max_decoding_message_size(MESSAGE_MAX)
-        .max_encoding_message_size(MESSAGE_MAX);
+    let service = server(service);
     let server = transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)

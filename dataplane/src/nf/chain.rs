@@ -10,7 +10,8 @@ use weir_state_transfer::{Nanos, StateFilter};
 use super::connection::TimeoutError;
 use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Refused, Shown};
-use super::ids::{self, Ids, Record, Timestamp};
+use super::ids::{self, Ids, Record};
+use super::timestamp::Timestamp;
 use crate::packet::DropReason;
 
 /// Functions that an instance has at most.

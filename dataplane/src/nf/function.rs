@@ -4,8 +4,8 @@ use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos, PortId};
 
-use super::ids::{Record, Timestamp};
-use super::{connection, ids};
+use super::ids::Record;
+use super::{Timestamp, connection, ids};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
 

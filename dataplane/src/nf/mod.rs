@@ -7,10 +7,14 @@ mod function;
 pub mod ids;
 #[cfg(test)]
 mod laws;
+mod log;
 mod numbered;
 pub mod schema;
 mod southbound;
+mod timestamp;
+mod totals;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
 pub use function::FlowState;
 pub(crate) use function::{Refused, Shown};
+pub use timestamp::Timestamp;

@@ -11,9 +11,10 @@ use super::history::History;
 use super::http::Transaction;
 use super::note::{Note, Notes};
 use super::packet::{Packet, Segment, Transport};
-use super::record::{ConnId, ConnRecord, Timestamp, Uid};
+use super::record::{ConnId, ConnRecord, Uid};
 use super::side::{Both, Side};
 use super::tcp::{Findings, Tcp};
+use crate::nf::Timestamp;
 use crate::nf::schema::IDS_CONNECTION;
 
 /// All that is known of a connection.

@@ -1,13 +1,9 @@
 //! Records as lines of Zeek's logs: values with tabs in between, under a header that names them.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
-use weir_state_transfer::protocol;
-
 use super::digest::Digest;
 use super::note::Notes;
-use super::record::{ConnId, ConnRecord, HttpRecord, Record, ScanRecord, Timestamp};
+use super::record::{ConnId, ConnRecord, HttpRecord, Record, RequestHead, ScanRecord};
+use crate::nf::log::{Fields, Line, header, seconds, transport};
 
 /// A log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,9 +16,7 @@ pub enum Log {
     Scan,
 }
 
-/// Names and types of fields, as Zeek has them. Columns that Zeek does not have stand at the end.
-type Fields = &'static [(&'static str, &'static str)];
-
+// Columns that Zeek does not have stand at the end.
 const CONN: Fields = &[
     ("ts", "time"),
     ("uid", "string"),
@@ -110,16 +104,7 @@ impl Log {
 
     /// The lines that it begins with.
     pub fn header(self) -> String {
-        let column = |part: fn(&(&'static str, &'static str)) -> &'static str| {
-            self.fields().iter().map(part).collect::<Vec<_>>().join("\t")
-        };
-        format!(
-            "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n\
-             #path\t{}\n#fields\t{}\n#types\t{}\n",
-            self.path(),
-            column(|(name, _)| name),
-            column(|(_, kind)| kind),
-        )
+        header(self.path(), self.fields())
     }
 }
 
@@ -127,8 +112,8 @@ impl Log {
 pub fn line(record: &Record) -> String {
     let mut line = Line::default();
     match record {
-        Record::Conn(record) => line.conn(record),
-        Record::Http(record) => line.http(record),
+        Record::Conn(record) => put_conn(&mut line, record),
+        Record::Http(record) => put_http(&mut line, record),
         Record::Scan(ScanRecord { ts, source, distinct, attempts }) => {
             line.time(*ts);
             line.value(source);
@@ -136,136 +121,72 @@ pub fn line(record: &Record) -> String {
             line.value(attempts);
         }
     }
-    line.0.push('\n');
-    line.0
+    line.finish()
 }
 
-/// Values of a line.
-#[derive(Debug, Default)]
-struct Line(String);
-
-impl Line {
-    fn conn(&mut self, record: &ConnRecord) {
-        self.time(record.ts);
-        self.id(&record.id);
-        self.value(match record.protocol {
-            protocol::TCP => "tcp",
-            protocol::UDP => "udp",
-            protocol::ICMP | protocol::ICMPV6 => "icmp",
-            _ => "unknown_transport",
-        });
-        self.option(record.service);
-        // Of what has no duration Zeek tells no bytes.
-        let lasted = !record.duration.is_zero();
-        self.option(lasted.then(|| seconds(record.duration)));
-        self.option(lasted.then_some(record.bytes.orig));
-        self.option(lasted.then_some(record.bytes.resp));
-        self.value(record.state);
-        // Which networks are local is not known.
-        self.option(None::<&str>);
-        self.option(None::<&str>);
-        self.value(record.missed_bytes);
-        self.text(Some(&record.history).filter(|history| !history.is_empty()).map(Vec::as_slice));
-        self.value(record.packets.orig);
-        self.value(record.ip_bytes.orig);
-        self.value(record.packets.resp);
-        self.value(record.ip_bytes.resp);
-        self.option(None::<&str>);
-        self.value(record.protocol);
-        self.notes(record.notes);
-    }
-
-    fn http(&mut self, record: &HttpRecord) {
-        let (request, response) = (record.request.as_ref(), record.response.as_ref());
-        // Zeek gives the last response, be it informational.
-        let last = response.or(record.info.as_ref());
-        let field = |field: fn(&super::record::RequestHead) -> Option<&Vec<u8>>| {
-            request.and_then(field).map(Vec::as_slice)
-        };
-        self.time(record.ts);
-        self.id(&record.id);
-        self.value(record.trans_depth);
-        self.text(field(|request| Some(&request.method)));
-        self.text(field(|request| request.host.as_ref()));
-        self.text(field(|request| Some(&request.uri)));
-        self.text(field(|request| request.referrer.as_ref()));
-        self.option(last.map(|last| format!("1.{}", last.minor)));
-        self.text(field(|request| request.user_agent.as_ref()));
-        self.text(field(|request| request.origin.as_ref()));
-        self.value(record.body_len.orig);
-        self.value(record.body_len.resp);
-        self.option(last.map(|last| last.code));
-        self.text(last.map(|last| last.message.as_slice()));
-        self.option(record.info.as_ref().map(|info| info.code));
-        self.text(record.info.as_ref().map(|info| info.message.as_slice()));
-        self.notes(record.tags);
-        self.option(record.body_md5.orig.map(hexadecimal));
-        self.option(record.body_md5.resp.map(hexadecimal));
-    }
-
-    fn id(&mut self, id: &ConnId) {
-        self.value(id.uid);
-        self.value(id.orig.0);
-        self.value(id.orig.1);
-        self.value(id.resp.0);
-        self.value(id.resp.1);
-    }
-
-    /// A value that has no characters that mean something.
-    fn value(&mut self, value: impl std::fmt::Display) {
-        if !self.0.is_empty() {
-            self.0.push('\t');
-        }
-        // Writing to a string does not fail.
-        let _ = write!(self.0, "{value}");
-    }
-
-    fn option(&mut self, value: Option<impl std::fmt::Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.value("-"),
-        }
-    }
-
-    fn time(&mut self, ts: Timestamp) {
-        self.value(seconds(Duration::from_nanos(ts.0)));
-    }
-
-    /// Bytes of a stranger.
-    fn text(&mut self, bytes: Option<&[u8]>) {
-        match bytes {
-            None => self.value("-"),
-            Some(b"") => self.value("(empty)"),
-            // What would read as no value.
-            Some(b"-") => self.value("\\x2d"),
-            Some(b"(empty)") => self.value("\\x28empty)"),
-            Some(bytes) => self.value(escaped(bytes)),
-        }
-    }
-
-    fn notes(&mut self, notes: Notes) {
-        let names: Vec<_> = notes.iter().map(|note| note.name()).collect();
-        if names.is_empty() { self.value("(empty)") } else { self.value(names.join(",")) }
-    }
+fn put_conn(line: &mut Line, record: &ConnRecord) {
+    line.time(record.ts);
+    put_id(line, &record.id);
+    line.value(transport(record.protocol));
+    line.option(record.service);
+    // Of what has no duration Zeek tells no bytes.
+    let lasted = !record.duration.is_zero();
+    line.option(lasted.then(|| seconds(record.duration)));
+    line.option(lasted.then_some(record.bytes.orig));
+    line.option(lasted.then_some(record.bytes.resp));
+    line.value(record.state);
+    // Which networks are local is not known.
+    line.option(None::<&str>);
+    line.option(None::<&str>);
+    line.value(record.missed_bytes);
+    line.text(Some(&record.history).filter(|history| !history.is_empty()).map(Vec::as_slice));
+    line.value(record.packets.orig);
+    line.value(record.ip_bytes.orig);
+    line.value(record.packets.resp);
+    line.value(record.ip_bytes.resp);
+    line.option(None::<&str>);
+    line.value(record.protocol);
+    put_notes(line, record.notes);
 }
 
-/// Printable characters as they are, all else as `\x09`.
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            b' '..=b'~' => text.push(char::from(*byte)),
-            _ => {
-                let _ = write!(text, "\\x{byte:02x}");
-            }
-        }
-    }
-    text
+fn put_http(line: &mut Line, record: &HttpRecord) {
+    let (request, response) = (record.request.as_ref(), record.response.as_ref());
+    // Zeek gives the last response, be it informational.
+    let last = response.or(record.info.as_ref());
+    let field =
+        |field: fn(&RequestHead) -> Option<&Vec<u8>>| request.and_then(field).map(Vec::as_slice);
+    line.time(record.ts);
+    put_id(line, &record.id);
+    line.value(record.trans_depth);
+    line.text(field(|request| Some(&request.method)));
+    line.text(field(|request| request.host.as_ref()));
+    line.text(field(|request| Some(&request.uri)));
+    line.text(field(|request| request.referrer.as_ref()));
+    line.option(last.map(|last| format!("1.{}", last.minor)));
+    line.text(field(|request| request.user_agent.as_ref()));
+    line.text(field(|request| request.origin.as_ref()));
+    line.value(record.body_len.orig);
+    line.value(record.body_len.resp);
+    line.option(last.map(|last| last.code));
+    line.text(last.map(|last| last.message.as_slice()));
+    line.option(record.info.as_ref().map(|info| info.code));
+    line.text(record.info.as_ref().map(|info| info.message.as_slice()));
+    put_notes(line, record.tags);
+    line.option(record.body_md5.orig.map(hexadecimal));
+    line.option(record.body_md5.resp.map(hexadecimal));
 }
 
-fn seconds(time: Duration) -> String {
-    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
+fn put_id(line: &mut Line, id: &ConnId) {
+    line.value(id.uid);
+    line.value(id.orig.0);
+    line.value(id.orig.1);
+    line.value(id.resp.0);
+    line.value(id.resp.1);
+}
+
+fn put_notes(line: &mut Line, notes: Notes) {
+    let names: Vec<_> = notes.iter().map(|note| note.name()).collect();
+    if names.is_empty() { line.value("(empty)") } else { line.value(names.join(",")) }
 }
 
 fn hexadecimal(digest: Digest) -> String {

@@ -35,11 +35,12 @@ use http::Transaction;
 use packet::Packet;
 use scan::{Attempt, Full, Sources};
 
+pub use crate::nf::Timestamp;
 pub use config::{Config, ScanConfig, Timeouts};
 pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
-pub use record::{Record, ScanRecord, Timestamp};
+pub use record::{Record, ScanRecord};
 pub use scan::{Source, SourceId};
 pub use side::{Both, Side};
 pub use totals::Totals;

@@ -11,28 +11,7 @@ use zerocopy::IntoBytes;
 use super::digest::Digest;
 use super::note::Notes;
 use super::side::Both;
-
-/// A time of day: nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(pub u64);
-
-impl Timestamp {
-    /// The time that has passed since `earlier`, zero when it is later.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// So much time earlier.
-    pub(super) fn before(self, time: Duration) -> Self {
-        Self(self.0.saturating_sub(nanos(time)))
-    }
-}
-
-/// Nanoseconds of a time that is not for ever.
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
+use crate::nf::Timestamp;
 
 /// The name of a connection: the same whoever makes it, as it follows from the flow and its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,9 +9,10 @@ use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowId, ServiceId};
 
 use super::config::ScanConfig;
-use super::record::{ScanRecord, Timestamp, nanos};
+use super::record::ScanRecord;
 use crate::nf::numbered::Numbered;
 use crate::nf::schema::IDS_SOURCE;
+use crate::nf::timestamp::{Timestamp, nanos};
 
 /// Whose attempts are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,58 +1,10 @@
 //! Figures over all flows, by who has counted them.
 
-use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Join};
-use weir_state_transfer::wire::Writer;
-
 use crate::nf::schema::IDS_TOTALS;
-
-/// Declares the totals: each is counted, joined and carried alike.
-macro_rules! totals {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Figures over all flows.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Totals {
-            $($(#[$doc])* pub $name: Counter,)*
-        }
-
-        impl Join for Totals {
-            fn join(&mut self, other: &Self) {
-                $(self.$name.join(&other.$name);)*
-            }
-        }
-
-        impl Totals {
-            /// Each figure with its name.
-            pub(super) fn named(&self) -> Vec<(String, u64)> {
-                vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
-            }
-
-            /// Whether its counters are no larger than they may be.
-            pub(super) fn fits(&self) -> bool {
-                [$(&self.$name),*].into_iter().all(Counter::fits)
-            }
-
-            /// The totals as bytes.
-            pub fn encode(&self) -> Vec<u8> {
-                Writer::bytes_of(|out| {
-                    $(self.$name.put(out);)*
-                })
-            }
-
-            /// The totals that bytes of a schema are.
-            ///
-            /// # Errors
-            /// What is wrong with them.
-            pub fn decode(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
-                decode_body(schema, IDS_TOTALS.schema, bytes, |reader| {
-                    Ok(Self { $($name: Counter::take(reader)?,)* })
-                })
-            }
-        }
-    };
-}
+use crate::nf::totals::totals;
 
 totals! {
+    IDS_TOTALS;
     /// Packets.
     packets,
     /// Bytes from the IP header on.

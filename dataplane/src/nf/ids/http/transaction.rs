@@ -5,9 +5,10 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 use super::super::codec::take_count;
 use super::super::digest::Body;
 use super::super::note::Notes;
-use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead, Timestamp};
+use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead};
 use super::super::side::{Both, Side};
 use super::head::{FIELD_MAX, METHOD_MAX, URI_MAX};
+use crate::nf::Timestamp;
 
 /// A request and its response.
 #[derive(Clone, Debug, Default)]

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use weir_dataplane::agent::{Agent, Logs, Socket};
+use weir_dataplane::agent::{Agent, Directories, Logs, Socket};
 use weir_dataplane::boot::boot;
-use weir_dataplane::config::{Config, FILE_MAX, Machine};
+use weir_dataplane::config::{Config, FILE_MAX, Machine, Nf};
 use weir_dataplane::driver::{self, Clock, Cores, Threads, Waker};
 
 /// Moves packets between the ports of a configuration file until SIGTERM or SIGINT.
@@ -117,7 +117,7 @@ async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()>
     let (waker, events) = Waker::new()?;
     let workers_max = usize::from(config.process().workers_max);
     let threads = Threads::new(workers_max, poll, config.process().idle, clock, waker)?;
-    let logs = config.nfs().iter().find_map(|nf| nf.logs.clone()).map(logs).transpose()?;
+    let logs = logs(config)?;
     let agent = Agent { node, threads, events, clock, cores, faults: args.faults, logs };
     let stop = async {
         tokio::select! {
@@ -137,9 +137,16 @@ async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()>
     Ok(())
 }
 
-fn logs(directory: PathBuf) -> anyhow::Result<Logs> {
-    let shown = directory.display().to_string();
-    Logs::start(directory).with_context(|| format!("cannot write logs to {shown}"))
+/// The logs of the functions that have a directory for them, if there are any.
+fn logs(config: &Config) -> anyhow::Result<Option<Logs>> {
+    let of_function = |nf: &Nf| Some((nf.function.kind(), nf.logs.clone()?));
+    let directories: Directories = config.nfs().iter().filter_map(of_function).collect();
+    if directories.is_empty() {
+        return Ok(None);
+    }
+    let shown: Vec<_> = directories.values().map(|path| path.display().to_string()).collect();
+    let logs = Logs::start(directories);
+    logs.map(Some).with_context(|| format!("cannot write logs to {}", shown.join(" and ")))
 }
 
 impl From<Poll> for driver::Poll {

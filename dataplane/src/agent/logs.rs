@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::nf::ids::Record;
-use crate::nf::ids::log::{self, Log};
+use crate::nf::{Log, Record};
 use crate::node::Node;
 
 /// Records on their way to the thread at most; more wait at the node, within its bound.
@@ -19,7 +18,11 @@ const WAITING: usize = 1024;
 /// A record and the instance that made it.
 type Entry = (Arc<str>, Record);
 
-/// Writes `DIRECTORY/INSTANCE/conn.log` and the like. A file that is there already goes on.
+/// Directories for logs by the function that writes them, as the configuration calls it.
+pub type Directories = BTreeMap<&'static str, PathBuf>;
+
+/// Writes `DIRECTORY/INSTANCE/conn.log` and the like. A file that is there already goes on. Records
+/// of a function without a directory are not kept.
 #[derive(Debug)]
 pub struct Logs {
     entries: Option<SyncSender<Entry>>,
@@ -29,14 +32,14 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Starts the thread, once the directory is there.
+    /// Starts the thread, once the directories are there.
     ///
     /// # Errors
-    /// When the directory can not be made, or the system has no thread.
-    pub fn start(directory: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
+    /// When a directory can not be made, or the system has no thread.
+    pub fn start(directories: Directories) -> io::Result<Self> {
+        directories.values().try_for_each(fs::create_dir_all)?;
         let (entries, taken) = sync_channel(WAITING);
-        let write = move || Files::new(directory).write_all(&taken);
+        let write = move || Files::new(directories).write_all(&taken);
         let thread = thread::Builder::new().name("weir-logs".to_owned()).spawn(write)?;
         Ok(Self { entries: Some(entries), left: None, thread: Some(thread) })
     }
@@ -70,15 +73,15 @@ impl Drop for Logs {
 
 /// The files that are open.
 struct Files {
-    directory: PathBuf,
+    directories: Directories,
     files: BTreeMap<(Arc<str>, Log), BufWriter<File>>,
     /// Whether the last attempt failed: of many in a row the first is told.
     failing: bool,
 }
 
 impl Files {
-    fn new(directory: PathBuf) -> Self {
-        Self { directory, files: BTreeMap::new(), failing: false }
+    fn new(directories: Directories) -> Self {
+        Self { directories, files: BTreeMap::new(), failing: false }
     }
 
     fn write_all(mut self, entries: &Receiver<Entry>) {
@@ -105,15 +108,16 @@ impl Files {
     }
 
     fn write(&mut self, (instance, record): Entry) -> io::Result<()> {
-        let log = Log::of(&record);
+        let log = record.log();
+        let Some(directory) = self.directories.get(log.function()) else { return Ok(()) };
         let file = match self.files.entry((instance, log)) {
             std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => {
-                let file = open(&self.directory, &place.key().0, log)?;
+                let file = open(directory, &place.key().0, log)?;
                 place.insert(BufWriter::new(file))
             }
         };
-        file.write_all(log::line(&record).as_bytes())
+        file.write_all(record.line().as_bytes())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -125,8 +129,9 @@ impl Files {
             Ok(()) => self.failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    let directory = self.directory.display();
-                    tracing::warn!(%error, %directory, "records of network functions are lost");
+                    let directories = self.directories.values();
+                    let directories: Vec<_> = directories.map(|path| path.display()).collect();
+                    tracing::warn!(%error, ?directories, "records of network functions are lost");
                 }
                 // What could not be written must not be tried for ever.
                 self.files.clear();

@@ -43,7 +43,7 @@ use weir_api::dataplane::v1::{
 };
 use weir_api::preface::KEEP_ALIVE;
 
-pub use logs::Logs;
+pub use logs::{Directories, Logs};
 pub use weir_api::socket::{Socket, SocketError};
 
 use weir_nf_api::server::server;

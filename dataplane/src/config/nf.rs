@@ -11,14 +11,14 @@ use super::section::Section;
 use super::value::{self, Label};
 use crate::nf::connection::{Settings, Timeouts};
 use crate::nf::firewall::{self, Limits, RULES_MAX, Rate, Rule, RuleError, Rules};
-use crate::nf::{FunctionConfig, ids};
+use crate::nf::{FunctionConfig, assets, ids};
 
 /// One `[[nf]]`.
 #[derive(Clone, Debug)]
 pub struct Nf {
     /// How it is set up.
     pub function: FunctionConfig,
-    /// The directory for its logs; of the `ids` only.
+    /// The directory for its logs, if it has any.
     pub logs: Option<PathBuf>,
 }
 
@@ -26,39 +26,57 @@ pub struct Nf {
 enum Kind {
     Firewall,
     Ids,
+    Assets,
 }
+use Kind::{Assets, Firewall, Ids};
 
-const KINDS: &[(&str, Kind)] = &[("firewall", Kind::Firewall), ("ids", Kind::Ids)];
+const KINDS: &[(&str, Kind)] = &[("firewall", Firewall), ("ids", Ids), ("assets", Assets)];
 
-/// Keys of the one kind, which have no use in the other.
-const FIREWALL: [&str; 6] =
-    ["rules", "connections_max", "rate", "burst", "established_timeout", "pick_up"];
-const IDS: [&str; 4] = ["logs", "records_max", "scan_threshold", "scan_window"];
+/// Every key but `kind`, and the kinds that have a use for it.
+const KEYS: &[(&str, &[Kind])] = &[
+    ("rules", &[Firewall]),
+    ("connections_max", &[Firewall]),
+    ("rate", &[Firewall]),
+    ("burst", &[Firewall]),
+    ("established_timeout", &[Firewall]),
+    ("pick_up", &[Firewall]),
+    ("sources_max", &[Firewall, Ids]),
+    ("logs", &[Ids, Assets]),
+    ("records_max", &[Ids, Assets]),
+    ("scan_threshold", &[Ids]),
+    ("scan_window", &[Ids]),
+    ("hosts_max", &[Assets]),
+    ("forget", &[Assets]),
+];
 
 /// Reads one function; `None` when its kind is none.
 pub(super) fn read_nf(mut section: Section<'_>, findings: &Findings) -> Option<Nf> {
     let kind = section.required("kind", value::word(KINDS)).map(Spanned::into_inner);
     let nf = match kind {
-        Some(Kind::Firewall) => {
-            IDS.iter().for_each(|key| section.forbid(key, "this is a key of the ids"));
-            let function = FunctionConfig::Firewall(read_firewall(&mut section, findings));
-            Some(Nf { function, logs: None })
-        }
-        Some(Kind::Ids) => {
-            FIREWALL.iter().for_each(|key| section.forbid(key, "this is a key of the firewall"));
-            let function = FunctionConfig::Ids(read_ids(&mut section));
-            let logs = section.optional("logs", value::absolute_path).map(Spanned::into_inner);
-            Some(Nf { function, logs })
+        Some(kind) => {
+            for (key, kinds) in KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
+                section.forbid(key, &format!("this is a key of the {}", names(kinds)));
+            }
+            let function = match kind {
+                Firewall => FunctionConfig::Firewall(read_firewall(&mut section, findings)),
+                Ids => FunctionConfig::Ids(read_ids(&mut section)),
+                Assets => FunctionConfig::Assets(read_assets(&mut section)),
+            };
+            let logs = (kind != Firewall).then(|| section.optional("logs", value::absolute_path));
+            Some(Nf { function, logs: logs.flatten().map(Spanned::into_inner) })
         }
         None => {
-            section.know(&FIREWALL);
-            section.know(&IDS);
-            section.know(&["sources_max"]);
+            KEYS.iter().for_each(|(key, _)| section.know(&[key]));
             None
         }
     };
     section.close();
     nf
+}
+
+fn names(kinds: &[Kind]) -> String {
+    let names = KINDS.iter().filter(|(_, kind)| kinds.contains(kind)).map(|(name, _)| *name);
+    names.collect::<Vec<_>>().join(" and the ")
 }
 
 /// Refuses a second function of a kind: both would do the same.
@@ -127,11 +145,22 @@ fn read_ids(section: &mut Section<'_>) -> ids::Config {
     }
 }
 
+fn read_assets(section: &mut Section<'_>) -> assets::Config {
+    let defaults = assets::Config::default();
+    let forget = value::duration(Duration::from_mins(2)..=Duration::from_hours(365 * 24));
+    assets::Config {
+        records_max: section.or("records_max", defaults.records_max, value::count(1..=1 << 20)),
+        hosts_max: section.or("hosts_max", defaults.hosts_max, value::count(1..=SOURCES_MAX)),
+        forget: section.or("forget", defaults.forget, forget),
+        ..defaults
+    }
+}
+
 /// A rule, as in `web: accept dst=10.0.0.0/8,proto=tcp,dport=80`.
 fn rule(value: &DeValue<'_>) -> Result<Rule, Label> {
     let text = value.as_str().ok_or_else(|| RuleError::Form.to_string())?;
     text.parse().map_err(|error: RuleError| error.to_string())
 }
 
-/// Sources that a function keeps count of at most.
+/// Sources or hosts that a function keeps count of at most.
 const SOURCES_MAX: usize = 1 << 20;

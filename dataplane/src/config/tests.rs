@@ -101,22 +101,30 @@ fn functions_of_the_example() -> String {
 fn functions_of_the_example_have_the_defaults() {
     let text = functions_of_the_example();
     let config = accept(&text);
-    let [firewall, ids] = config.nfs() else { panic!("two functions") };
+    let [firewall, ids, assets] = config.nfs() else { panic!("three functions") };
     assert_eq!(ids.logs.as_deref(), Some(Path::new("/var/log/weir")));
+    assert_eq!(assets.logs, ids.logs);
     let defaults = "[[nf]]\nkind = 'firewall'\n\
                     rules = ['web: accept dst=10.0.2.0/24,proto=tcp,dport=80', 'rest: reject any']\n\
-                    connections_max = 1000\nrate = 100\n[[nf]]\nkind = 'ids'\n";
+                    connections_max = 1000\nrate = 100\n[[nf]]\nkind = 'ids'\n\
+                    [[nf]]\nkind = 'assets'\n";
     let shown = |nfs: &[Nf]| nfs.iter().map(|nf| format!("{:?}", nf.function)).collect::<Vec<_>>();
-    assert_eq!(shown(accept(defaults).nfs()), shown(&[firewall.clone(), ids.clone()]));
+    assert_eq!(
+        shown(accept(defaults).nfs()),
+        shown(&[firewall.clone(), ids.clone(), assets.clone()])
+    );
     assert!(accept("").nfs().is_empty());
 }
 
 #[test]
 fn what_is_wrong_with_a_function_is_said_where_it_stands() {
-    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"firewall\" or \"ids\""]);
+    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"ids\" or \"assets\""]);
     refuse_one("[[nf]]\n", 1, &["missing key kind"]);
     refuse_one("[[nf]]\nkind = 'ids'\nrules = []\n", 3, &["key of the firewall"]);
-    refuse_one("[[nf]]\nkind = 'firewall'\nlogs = '/x'\n", 3, &["key of the ids"]);
+    refuse_one("[[nf]]\nkind = 'firewall'\nlogs = '/x'\n", 3, &["key of the ids and the assets"]);
+    refuse_one("[[nf]]\nkind = 'assets'\nscan_window = '9s'\n", 3, &["key of the ids"]);
+    refuse_one("[[nf]]\nkind = 'ids'\nhosts_max = 9\n", 3, &["key of the assets"]);
+    refuse_one("[[nf]]\nkind = 'assets'\nforget = '1s'\n", 3, &["forget"]);
     refuse_one(
         "[[nf]]\nkind = 'firewall'\nrules = ['a: pass any']\n",
         3,

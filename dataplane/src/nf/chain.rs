@@ -7,11 +7,12 @@ use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More, StateKind};
 use weir_state_transfer::{Nanos, StateFilter};
 
+use super::assets::{self, Assets};
 use super::connection::TimeoutError;
 use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Refused, Shown};
-use super::ids::{self, Ids, Record};
-use super::timestamp::Timestamp;
+use super::ids::{self, Ids};
+use super::{Record, Timestamp};
 use crate::packet::DropReason;
 
 /// Functions that an instance has at most.
@@ -31,6 +32,8 @@ pub enum FunctionConfig {
     Firewall(firewall::Config),
     /// Logs of connections and of HTTP, scans of sources.
     Ids(ids::Config),
+    /// Which hosts there are, and what they run.
+    Assets(assets::Config),
 }
 
 /// The network functions of one instance: all that they have but what they know of single flows.
@@ -90,6 +93,7 @@ impl ChainConfig {
         let kinds = |function: &FunctionConfig| match function {
             FunctionConfig::Firewall(_) => Firewall::KINDS,
             FunctionConfig::Ids(_) => Ids::KINDS,
+            FunctionConfig::Assets(_) => Assets::KINDS,
         };
         self.functions.iter().flat_map(kinds).collect()
     }
@@ -242,10 +246,19 @@ impl Chain {
 }
 
 impl FunctionConfig {
+    /// What the function is called in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Firewall(_) => "firewall",
+            Self::Ids(_) => "ids",
+            Self::Assets(_) => "assets",
+        }
+    }
+
     fn check(&self) -> Result<(), ChainError> {
         match self {
             Self::Firewall(config) => Ok(config.tracking.timeouts.check()?),
-            Self::Ids(_) => Ok(()),
+            Self::Ids(_) | Self::Assets(_) => Ok(()),
         }
     }
 
@@ -257,6 +270,7 @@ impl FunctionConfig {
                 Box::new(firewall.expect("its time-outs have been checked"))
             }
             Self::Ids(config) => Box::new(Ids::new(*config, replica)),
+            Self::Assets(config) => Box::new(Assets::new(*config, replica)),
         }
     }
 }

@@ -4,8 +4,7 @@ use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos, PortId};
 
-use super::ids::Record;
-use super::{Timestamp, connection, ids};
+use super::{Record, Timestamp, assets, connection, ids};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
 
@@ -109,6 +108,8 @@ pub enum FlowState {
     Firewall(Option<connection::Connection>),
     /// The connection as the intrusion detection sees it.
     Ids(Option<ids::Connection>),
+    /// The flow as the asset detection sees it.
+    Assets(Option<assets::Connection>),
 }
 
 /// A packet that functions are shown.
@@ -141,6 +142,7 @@ impl FlowState {
         match self {
             Self::Firewall(connection) => connection.is_none(),
             Self::Ids(connection) => connection.is_none(),
+            Self::Assets(connection) => connection.is_none(),
         }
     }
 
@@ -149,6 +151,7 @@ impl FlowState {
         match self {
             Self::Firewall(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
             Self::Ids(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
+            Self::Assets(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
         }
     }
 

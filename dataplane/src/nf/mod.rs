@@ -1,5 +1,6 @@
 //! Network functions: what an instance does with packets besides routing them.
 
+pub mod assets;
 mod chain;
 pub mod connection;
 pub mod firewall;
@@ -9,7 +10,9 @@ pub mod ids;
 mod laws;
 mod log;
 mod numbered;
+mod record;
 pub mod schema;
+mod side;
 mod southbound;
 mod timestamp;
 mod totals;
@@ -17,4 +20,6 @@ mod totals;
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
 pub use function::FlowState;
 pub(crate) use function::{Refused, Shown};
+pub use record::{Log, Record};
+pub use side::{Both, Side};
 pub use timestamp::Timestamp;

@@ -39,6 +39,12 @@ kinds! {
     IDS_SOURCE = 0x0202, 1, MultiFlow, "intrusion detection source";
     /// The figures over all flows: [`Totals`](super::ids::Totals).
     IDS_TOTALS = 0x0203, 1, AllFlows, "intrusion detection totals";
+    /// A flow whose ends are looked at: [`Connection`](super::assets::Connection).
+    ASSETS_CONNECTION = 0x0401, 1, PerFlow, "asset detection connection";
+    /// What is known of a host: [`Host`](super::assets::Host).
+    ASSETS_HOST = 0x0402, 1, MultiFlow, "asset detection host";
+    /// The figures over all flows: [`Totals`](super::assets::Totals).
+    ASSETS_TOTALS = 0x0403, 1, AllFlows, "asset detection totals";
 }
 
 #[cfg(test)]

@@ -21,6 +21,16 @@ macro_rules! totals {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
             }
 
+            /// Takes over what a replica has counted that has ended for good; see
+            /// [`Counter::take_over`](weir_state_transfer::merge::Counter::take_over).
+            pub fn take_over(
+                &mut self,
+                ended: weir_state_transfer::merge::Replica,
+                heir: weir_state_transfer::merge::Replica,
+            ) {
+                $(self.$name.take_over(ended, heir);)*
+            }
+
             /// Whether its counters are no larger than they may be.
             pub(super) fn fits(&self) -> bool {
                 [$(&self.$name),*].into_iter().all(weir_state_transfer::merge::Counter::fits)

@@ -12,8 +12,7 @@ use weir_state_transfer::{InstanceId, WorkerId};
 
 use super::instances::InstanceRecord;
 use super::{Node, NodeError};
-use crate::nf::Chain;
-use crate::nf::ids::Record;
+use crate::nf::{Chain, Record};
 use crate::worker::{Command, NfReport};
 
 /// What an instance is for whoever asks for its state.

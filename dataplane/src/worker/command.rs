@@ -14,8 +14,7 @@ use super::mesh::{Inbox, Outbox};
 use crate::instance::Instance;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
-use crate::nf::Chain;
-use crate::nf::ids::Record;
+use crate::nf::{Chain, Record};
 use crate::port::{RxQueue, TxQueue};
 use crate::steering::Steering;
 

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use weir_api::dataplane::v1 as api;
-use weir_dataplane::nf::ChainConfig;
 use weir_dataplane::nf::ids::record::{ConnId, Uid};
-use weir_dataplane::nf::ids::{Record, Timestamp, log};
+use weir_dataplane::nf::{ChainConfig, Record, Timestamp, ids};
 use weir_dataplane::node::Limits;
 use weir_dataplane::route_table::NextHop;
 use weir_dataplane::worker::FlowQuery;
@@ -204,24 +203,25 @@ fn difference<T: PartialEq + std::fmt::Debug>(
 }
 
 /// A record as a line, but for when it was made: that is up to the order of the rounds. What is
-/// known of sources is not the same in many instances until it is copied.
-fn timeless(mut record: Record) -> Option<String> {
+/// known of sources and hosts is not the same in many instances until it is copied.
+fn timeless(record: Record) -> Option<String> {
+    let Record::Ids(mut record) = record else { return None };
     let host = Ipv4Addr::UNSPECIFIED;
     let key = FlowKey::v4(host, host, (0, 0), 0, ServiceId(0));
     let nameless = |id: &mut ConnId| id.uid = Uid::of(&key, Timestamp(0));
     match &mut record {
-        Record::Conn(record) => {
+        ids::Record::Conn(record) => {
             nameless(&mut record.id);
             // One that lasts no time has no bytes in Zeek's logs.
             (record.ts, record.duration) = (Timestamp(0), Duration::from_secs(1));
         }
-        Record::Http(record) => {
+        ids::Record::Http(record) => {
             nameless(&mut record.id);
             record.ts = Timestamp(0);
         }
-        Record::Scan(_) => return None,
+        ids::Record::Scan(_) => return None,
     }
-    Some(log::line(&record))
+    Some(ids::log::line(&record))
 }
 
 /// The packets of a flow come in by one queue, in both directions, as a network card would have it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 
 use weir_api::dataplane::v1 as api;
-use weir_dataplane::nf::ids::Record;
+use weir_dataplane::nf::{Record, ids};
 use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{FlowQuery, FlowRecord};
 use weir_state_transfer::mark::Request;
@@ -235,7 +235,7 @@ impl World {
         }
         let mut logged = BTreeMap::new();
         for (_, record) in &self.node.records {
-            let Record::Conn(record) = record else { continue };
+            let Record::Ids(ids::Record::Conn(record)) = record else { continue };
             let (orig, resp) = (record.id.orig, record.id.resp);
             let ports = (orig.1, resp.1);
             let key = FlowKey::new(orig.0, resp.0, ports, record.protocol, ServiceId(0));

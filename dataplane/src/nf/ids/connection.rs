@@ -12,10 +12,10 @@ use super::http::Transaction;
 use super::note::{Note, Notes};
 use super::packet::{Packet, Segment, Transport};
 use super::record::{ConnId, ConnRecord, Uid};
-use super::side::{Both, Side};
 use super::tcp::{Findings, Tcp};
 use crate::nf::Timestamp;
 use crate::nf::schema::IDS_CONNECTION;
+use crate::nf::side::{Both, Side};
 
 /// All that is known of a connection.
 ///

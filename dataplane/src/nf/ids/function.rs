@@ -3,7 +3,8 @@
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
-use super::{Connection, Ids, Record};
+use super::{Connection, Ids};
+use crate::nf::Record;
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
 
 impl Function for Ids {
@@ -53,7 +54,7 @@ impl Function for Ids {
     }
 
     fn next_record(&mut self) -> Option<Record> {
-        Self::next_record(self)
+        Self::next_record(self).map(Record::Ids)
     }
 
     fn counters(&self) -> Vec<(String, u64)> {

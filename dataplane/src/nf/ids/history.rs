@@ -3,7 +3,7 @@
 use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use super::packet::Segment;
-use super::side::{Both, Side};
+use crate::nf::side::{Both, Side};
 
 /// Letters at most; what happens later is not in the history.
 const LETTERS_MAX: usize = 64;

@@ -18,7 +18,6 @@ mod packet;
 mod reassembly;
 pub mod record;
 mod scan;
-mod side;
 mod southbound;
 mod tcp;
 #[cfg(test)]
@@ -35,14 +34,13 @@ use http::Transaction;
 use packet::Packet;
 use scan::{Attempt, Full, Sources};
 
-pub use crate::nf::Timestamp;
+pub use crate::nf::{Both, Side, Timestamp};
 pub use config::{Config, ScanConfig, Timeouts};
 pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord};
 pub use scan::{Source, SourceId};
-pub use side::{Both, Side};
 pub use totals::Totals;
 
 /// An instance of the intrusion detection: all but the connections.

@@ -10,8 +10,8 @@ use zerocopy::IntoBytes;
 
 use super::digest::Digest;
 use super::note::Notes;
-use super::side::Both;
 use crate::nf::Timestamp;
+use crate::nf::side::Both;
 
 /// The name of a connection: the same whoever makes it, as it follows from the flow and its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

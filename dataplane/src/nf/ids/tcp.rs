@@ -7,8 +7,8 @@ use super::http::{Http, Transaction};
 use super::note::Notes;
 use super::packet::Segment;
 use super::reassembly::{Piece, Reassembly};
-use super::side::{Both, Side};
 use crate::nf::Timestamp;
+use crate::nf::side::{Both, Side};
 
 /// What an end has done, in the terms of Zeek's connection states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use super::super::codec::COUNT_MAX;
-use super::super::side::Side;
 use super::chunked::Chunked;
 use super::head::{self, HEAD_MAX};
+use crate::nf::side::Side;
 
 /// One direction of a connection that may be HTTP.
 #[derive(Clone, Debug, Default)]

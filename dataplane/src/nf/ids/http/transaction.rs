@@ -6,9 +6,9 @@ use super::super::codec::take_count;
 use super::super::digest::Body;
 use super::super::note::Notes;
 use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead};
-use super::super::side::{Both, Side};
 use super::head::{FIELD_MAX, METHOD_MAX, URI_MAX};
 use crate::nf::Timestamp;
+use crate::nf::side::{Both, Side};
 
 /// A request and its response.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,303 @@
+//! Asset detection: which hosts there are, what they offer and ask for, and what they probably run.
+//!
+//! The successor of PRADS in the evaluation of OpenNF (section 7): it only looks. Stacks are told
+//! by the fingerprints of their SYNs and SYN+ACKs, services and clients by the first bytes that
+//! they send. Packets and their times come in, records go out; there is no I/O, no clock and no
+//! chance in it. A [`Connection`] is all that is known of a flow. It is kept by the caller, and
+//! travels as bytes. What is known of a [`Host`] is joined with what others know of it.
+
+mod config;
+mod connection;
+mod fingerprint;
+mod function;
+mod host;
+mod hosts;
+mod lowest;
+mod name;
+mod packet;
+pub mod record;
+mod seen;
+mod service;
+mod southbound;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+use std::collections::VecDeque;
+
+use weir_state_transfer::merge::Replica;
+
+use super::Timestamp;
+use crate::packet::{Flags, Meta};
+use connection::Note;
+use fingerprint::initial_ttl;
+use hosts::Hosts;
+use lowest::Learned;
+use packet::{Packet, Segment, Transport, is_host};
+use service::Role;
+
+pub use config::{Config, Timeouts};
+pub use connection::{Connection, LOOKED_MAX};
+pub use fingerprint::{Fingerprint, Kind, Layout, Quirk, Quirks, SignatureError, Signatures};
+pub use host::{
+    CLIENTS_MAX, Client, FINGERPRINTS_MAX, Host, HostId, NAMES_MAX, Port, SERVICES_MAX, Service,
+    System,
+};
+pub use lowest::Lowest;
+pub use name::{NAME_MAX, Name};
+pub use record::{Asset, Record};
+pub use seen::Seen;
+pub use totals::Totals;
+
+/// An instance of the asset detection: all but what is known of flows.
+#[derive(Debug)]
+pub struct Assets {
+    config: Config,
+    replica: Replica,
+    signatures: Signatures,
+    totals: Totals,
+    hosts: Hosts,
+    records: VecDeque<Record>,
+}
+
+/// Of which host something is learned, and when.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    host: HostId,
+    now: Timestamp,
+    distance: u8,
+    /// When the flow has noted the host before: then somebody has told of it.
+    noted: Option<Timestamp>,
+}
+
+impl Assets {
+    /// An instance that counts as that replica.
+    pub fn new(config: Config, replica: Replica) -> Self {
+        Self {
+            config,
+            replica,
+            signatures: Signatures::built_in(),
+            totals: Totals::default(),
+            hosts: Hosts::new(&config),
+            records: VecDeque::new(),
+        }
+    }
+
+    /// Processes a packet of the flow whose connection is `connection`, if there is one already.
+    ///
+    /// Both directions of a flow share a connection. Nothing is learned from ICMP errors, whose
+    /// flow is that of another packet, nor from packets without the address of a host.
+    pub fn packet(
+        &mut self,
+        connection: &mut Option<Connection>,
+        meta: &Meta,
+        frame: &[u8],
+        now: Timestamp,
+    ) {
+        self.totals.packets.add(self.replica, 1);
+        if meta.flags.has(Flags::ARP) || meta.flags.has(Flags::KEY_OF_QUOTED) {
+            return;
+        }
+        let Some(packet) = Packet::read(meta, frame).filter(|packet| is_host(packet.key.src()))
+        else {
+            return;
+        };
+        self.expire(connection, now);
+        let known = connection.get_or_insert_with(|| Connection::begin(packet.key, now));
+        known.packet(&packet, now);
+        let (host, ttl) = (packet.key.src(), packet.ip.ttl());
+        let sighting = Sighting {
+            host: HostId { service: packet.key.service(), address: host },
+            now,
+            distance: initial_ttl(ttl) - ttl,
+            noted: known.last_noted(&packet),
+        };
+        if !self.note(known, &packet, &sighting) {
+            return;
+        }
+        match &packet.transport {
+            Transport::Tcp(segment) => {
+                if segment.syn() {
+                    self.learn_stack(&sighting, &packet, segment);
+                }
+                if segment.syn() && segment.has_ack() {
+                    self.learn_service(&sighting, &packet, None);
+                }
+                self.look(known, &sighting, &packet, segment.payload);
+            }
+            Transport::Udp(payload) => self.look(known, &sighting, &packet, payload),
+            Transport::Opaque => {}
+        }
+    }
+
+    /// Forgets a flow that has been idle for too long; whether it did.
+    pub fn expire(&self, connection: &mut Option<Connection>, now: Timestamp) -> bool {
+        let timeouts = &self.config.timeouts;
+        connection.take_if(|known| known.time_left(timeouts, now).is_zero()).is_some()
+    }
+
+    /// Forgets those of the next `count` hosts that were not seen for long enough.
+    pub fn sweep(&mut self, count: usize, now: Timestamp) {
+        let forgotten = self.hosts.sweep(count, now);
+        self.totals.forgotten.add(self.replica, forgotten as u64);
+    }
+
+    /// Takes the oldest record.
+    pub fn next_record(&mut self) -> Option<Record> {
+        self.records.pop_front()
+    }
+
+    /// Records that wait to be taken.
+    pub fn waiting(&self) -> usize {
+        self.records.len()
+    }
+
+    /// What it has counted, by name.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.totals.named();
+        counters.push(("hosts".to_owned(), self.hosts.known().len() as u64));
+        counters
+    }
+
+    /// The figures over all flows.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The hosts that are known.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = (&HostId, &Host)> {
+        self.hosts.known().iter()
+    }
+
+    /// What is known of a host.
+    pub fn host(&self, id: &HostId) -> Option<&Host> {
+        self.hosts.known().get(id)
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The stacks that are known.
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
+    /// Notes that a host was there, if it was not noted of late; whether it is known.
+    fn note(&mut self, known: &mut Connection, packet: &Packet<'_>, sighting: &Sighting) -> bool {
+        let note = known.note(packet, sighting.now);
+        if note == Note::Enough && self.hosts.has(&sighting.host) {
+            return true;
+        }
+        let is_new = !self.hosts.has(&sighting.host);
+        if !self.hosts.has_room(&sighting.host) {
+            let forgotten = self.hosts.make_room(sighting.now);
+            self.totals.forgotten.add(self.replica, forgotten as u64);
+        }
+        // A host that came along with its flow was there before.
+        let first = sighting.noted.unwrap_or(sighting.now);
+        let place = self.hosts.place(sighting.host, || Host::new(first, sighting.distance));
+        let Some(host) = place else {
+            self.totals.hosts_full.add(self.replica, 1);
+            return false;
+        };
+        host.see(sighting.now, sighting.distance);
+        known.noted(packet, sighting.now);
+        if is_new && note == Note::First {
+            self.totals.learned_hosts.add(self.replica, 1);
+            self.log(sighting, Asset::Host);
+        }
+        true
+    }
+
+    fn learn_stack(&mut self, sighting: &Sighting, packet: &Packet<'_>, segment: &Segment<'_>) {
+        let fingerprint = Fingerprint::of(packet, segment);
+        self.totals.handshakes.add(self.replica, 1);
+        if self.signatures.system(&fingerprint).is_none() {
+            self.totals.unmatched.add(self.replica, 1);
+        }
+        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
+        if host.has_fingerprint(&fingerprint) {
+            host.learn_fingerprint(&fingerprint, sighting.now);
+            return;
+        }
+        let before = host.system(&self.signatures);
+        let learned = host.learn_fingerprint(&fingerprint, sighting.now);
+        let after = host.system(&self.signatures);
+        self.count_left_out(learned);
+        let Some(System { name, fingerprint }) = after else { return };
+        if before.is_none_or(|before| before.name != name) {
+            self.totals.learned_systems.add(self.replica, 1);
+            self.log(sighting, Asset::System { name, fingerprint: Box::new(fingerprint) });
+        }
+    }
+
+    fn look(
+        &mut self,
+        known: &mut Connection,
+        sighting: &Sighting,
+        packet: &Packet<'_>,
+        payload: &[u8],
+    ) {
+        let (looked, found) = known.look(packet, payload);
+        if !looked {
+            return;
+        }
+        self.totals.looked_at.add(self.replica, 1);
+        let of_udp = matches!(packet.transport, Transport::Udp(_));
+        match found {
+            Some((role, name)) => {
+                self.totals.recognised.add(self.replica, 1);
+                match role {
+                    Role::Server => self.learn_service(sighting, packet, Some(name)),
+                    Role::Client => self.learn_client(sighting, packet, name),
+                }
+            }
+            // A service is there, whatever it is.
+            None if of_udp && known.is_answer(packet) => {
+                self.learn_service(sighting, packet, None);
+            }
+            None => {}
+        }
+    }
+
+    fn learn_service(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Option<Name>) {
+        let (protocol, port) = (packet.key.protocol(), packet.key.src_port());
+        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
+        let place = Port { number: port, protocol };
+        let (learned, named) = host.learn_service(place, name.as_ref(), sighting.now);
+        self.count_left_out(learned);
+        named.into_iter().for_each(|named| self.count_left_out(named));
+        if learned.is_new() || named.is_some_and(Learned::is_new) {
+            self.totals.learned_services.add(self.replica, 1);
+            self.log(sighting, Asset::Service { protocol, port, name });
+        }
+    }
+
+    fn learn_client(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Name) {
+        let (protocol, port) = (packet.key.protocol(), packet.key.dst_port());
+        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
+        let client = Client { protocol, name };
+        let learned = host.learn_client(&client, sighting.now);
+        self.count_left_out(learned);
+        if learned.is_new() {
+            self.totals.learned_clients.add(self.replica, 1);
+            self.log(sighting, Asset::Client { protocol, port, name: client.name });
+        }
+    }
+
+    fn count_left_out(&mut self, learned: Learned) {
+        self.totals.left_out.add(self.replica, learned.leaves_out().into());
+    }
+
+    fn log(&mut self, sighting: &Sighting, asset: Asset) {
+        let Sighting { host, now, distance, .. } = *sighting;
+        if self.records.len() < self.config.records_max {
+            let host = host.address;
+            self.records.push_back(Record { ts: now, host, asset, distance });
+        } else {
+            self.totals.lost_records.add(self.replica, 1);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the southbound API takes: flows, hosts and totals as chunks, and back.
+
+use weir_state_transfer::merge::{Join, REPLICAS_MAX};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::{Chunk, FlowId};
+
+use super::config::Timeouts;
+use super::{Assets, Connection, Host, HostId, Totals};
+use crate::nf::Timestamp;
+use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
+
+impl Connection {
+    /// The flow, as it is now, as a chunk about the flow from who was seen first.
+    pub fn to_chunk(&self, timeouts: &Timeouts, now: Timestamp) -> Chunk {
+        let chunk = ASSETS_CONNECTION.chunk(FlowId::flow(self.key()), self.encode());
+        let (age, time_left) = (self.idle(now), Some(self.time_left(timeouts, now)));
+        Chunk { age, time_left, ..chunk }
+    }
+
+    /// The flow that a chunk is.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn from_chunk(chunk: &Chunk, now: Timestamp) -> Result<Self, PutError> {
+        ASSETS_CONNECTION.check(chunk)?;
+        let connection = Self::decode(chunk.schema, &chunk.body, now.before(chunk.age))
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if chunk.id != FlowId::flow(connection.key()) {
+            return Err(PutError::wrong_id(chunk));
+        }
+        Ok(connection)
+    }
+}
+
+/// As [`Southbound`](weir_state_transfer::southbound::Southbound) has them, for a caller that
+/// keeps the connections and has a clock.
+impl Assets {
+    /// The kinds of state that there are. Those of single flows are [`Connection`]s.
+    pub const KINDS: [StateKind; 3] = [ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS];
+
+    /// What is known of the hosts that a filter picks. When each was seen are facts by the time of
+    /// day, which all instances have; what is left until it is forgotten is told beside them.
+    pub fn get_multi_flow(
+        &self,
+        get: &Get<'_>,
+        cursor: &mut Cursor,
+        out: &mut Vec<Chunk>,
+        now: Timestamp,
+    ) -> More {
+        self.hosts.known().pick(get, cursor, HostId::flow_id, |id, host| {
+            let idle = now.since(host.seen().last());
+            let time_left = Some(self.config.forget.saturating_sub(idle));
+            out.push(Chunk { time_left, ..ASSETS_HOST.chunk(id, host.encode()) });
+        })
+    }
+
+    /// Joins what another instance knows of a host with what is known here. No record is made of
+    /// it: whoever has learned it has told it.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        ASSETS_HOST.check(chunk)?;
+        let id = HostId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let other = Host::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if !self.hosts.join(id, &other) {
+            return Err(PutError::full(chunk, "hosts", self.config.hosts_max));
+        }
+        Ok(())
+    }
+
+    /// Forgets hosts, without a word; how many were known.
+    pub fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        let hosts = ids.iter().filter_map(HostId::of_id);
+        hosts.filter_map(|id| self.hosts.remove(&id)).count()
+    }
+
+    /// The totals: one chunk, in which they fit.
+    pub fn get_all_flows(&self) -> Vec<Chunk> {
+        vec![ASSETS_TOTALS.chunk(FlowId::default(), self.totals.encode())]
+    }
+
+    /// Joins the totals of another instance with those here.
+    ///
+    /// # Errors
+    /// Why they are not taken in; nothing has changed then.
+    pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        ASSETS_TOTALS.check(chunk)?;
+        let other = Totals::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        let mut joined = self.totals.clone();
+        joined.join(&other);
+        if !joined.fits() {
+            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
+        }
+        self.totals = joined;
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! Flows, hosts and totals as chunks: what is taken in, what is refused, and that copies of several
+//! instances become the same.
+
+use weir_state_transfer::merge::{Counter, Join, REPLICAS_MAX};
+use weir_state_transfer::southbound::PutError;
+use weir_state_transfer::{Chunk, FlowId};
+
+use super::*;
+use crate::nf::laws::{all_chunks, check_convergence, check_put, rng};
+use crate::nf::schema::{ASSETS_HOST, ASSETS_TOTALS};
+
+const NOW: Timestamp = Timestamp(START + 100 * SECOND);
+
+/// An instance that has seen hosts of two networks, with more services than are kept.
+fn busy(instance: u32, rng: &mut fastrand::Rng) -> Assets {
+    let mut node = Node::new(instance);
+    let mut talk = Talk::default();
+    for _ in 0..120 {
+        let source = [10, 0, rng.u8(1..3), rng.u8(1..4)];
+        let ends = ((source, rng.u16(1..60)), (SERVER, 999));
+        match rng.u8(..4) {
+            0 => talk.tcp(ends, SYN, b""),
+            1 => talk.tcp(ends, SYN | ACK, b""),
+            2 => talk.tcp(ends, ACK, GET),
+            _ => {
+                let server = rng.u8(..9);
+                let said = format!("HTTP/1.1 200 OK\r\nServer: {server}\r\n\r\n");
+                talk.tcp(ends, ACK, said.as_bytes());
+            }
+        }
+    }
+    rng.shuffle(&mut talk.frames);
+    node.take_all(&talk.frames);
+    node.assets
+}
+
+fn hosts_of(assets: &Assets) -> Vec<Chunk> {
+    all_chunks("any", 3, |get, cursor, out| assets.get_multi_flow(get, cursor, out, NOW))
+}
+
+/// All that can be seen of it from outside, records apart.
+fn seen(assets: &Assets) -> Vec<Chunk> {
+    let mut all = hosts_of(assets);
+    all.extend(assets.get_all_flows());
+    all
+}
+
+fn fresh() -> Assets {
+    Node::new(9).assets
+}
+
+fn wrong_ids() -> [FlowId; 2] {
+    let flow = FlowKey::v4(CLIENT.into(), SERVER.into(), (1, 2), 17, ServiceId(0));
+    [FlowId::flow(&flow), FlowId::new(host(CLIENT).flow_id().ends, None, None)]
+}
+
+#[test]
+fn a_host_is_taken_in_whole_or_not_at_all() {
+    let chunk = hosts_of(&busy(1, &mut rng())).swap_remove(0);
+    let idle = NOW.0 - (START + 120 * MILLISECOND);
+    let left = chunk.time_left.unwrap().as_nanos();
+    assert!((1..=24 * 3_600 * u128::from(SECOND) - u128::from(idle)).contains(&left), "{left}");
+    let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();
+    check_put(&chunk, &ids, fresh, Assets::put_multi_flow, seen);
+}
+
+#[test]
+fn totals_are_taken_in_whole_or_not_at_all() {
+    let [chunk] = &busy(1, &mut rng()).get_all_flows()[..] else { panic!("one chunk") };
+    let ids = [&wrong_ids()[..], &[host(CLIENT).flow_id()]].concat();
+    check_put(chunk, &ids, fresh, Assets::put_all_flows, seen);
+}
+
+#[test]
+fn a_connection_is_taken_in_whole_or_not_at_all() {
+    let timeouts = Timeouts { tcp: std::time::Duration::from_hours(9), ..Timeouts::default() };
+    let mut talk = Talk::default();
+    talk.tcp(((CLIENT, 1000), (SERVER, 80)), SYN, b"");
+    talk.tcp(((CLIENT, 1000), (SERVER, 80)), ACK, GET);
+    let mut node = Node::new(1);
+    node.take_all(&talk.frames);
+    let connection = node.connections.into_values().flatten().next().unwrap();
+    let chunk = connection.to_chunk(&timeouts, NOW);
+    assert_eq!(chunk.time_left, Some(connection.time_left(&timeouts, NOW)));
+    let reversed = FlowId::flow(&connection.key().reversed());
+    let ids = [reversed, FlowId::default(), host(CLIENT).flow_id()];
+    let put = |place: &mut Option<Connection>, chunk: &Chunk| {
+        *place = Some(Connection::from_chunk(chunk, NOW)?);
+        Ok(())
+    };
+    let seen =
+        |place: &Option<Connection>| place.iter().map(|c| c.to_chunk(&timeouts, NOW)).collect();
+    check_put(&chunk, &ids, || None, put, seen);
+}
+
+#[test]
+fn instances_that_copy_to_each_other_end_with_the_same_and_tell_nothing() {
+    let seed = rng().u64(..);
+    let make = || {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        [1, 2, 3].map(|instance| busy(instance, &mut rng))
+    };
+    let copy = |from: &Assets, to: &mut Assets, rng: &mut fastrand::Rng| {
+        let waiting = to.waiting();
+        for chunk in hosts_of(from).iter().filter(|_| rng.bool()) {
+            to.put_multi_flow(chunk).unwrap();
+        }
+        for chunk in from.get_all_flows().iter().filter(|_| rng.bool()) {
+            to.put_all_flows(chunk).unwrap();
+        }
+        assert_eq!(to.waiting(), waiting);
+    };
+    let end = check_convergence(make, copy, seen);
+    let packets = make().map(|one| one.totals().packets.value());
+    assert_eq!(end.totals().packets.value(), packets.iter().sum());
+    let full = |host: &Host| host.services().len() == SERVICES_MAX;
+    assert!(end.hosts().any(|(_, host)| full(host)), "the bound is met");
+}
+
+#[test]
+fn joining_hosts_is_idempotent_commutative_and_associative() {
+    let mut rng = rng();
+    let all: Vec<Host> = (1..5)
+        .filter_map(|instance| {
+            busy(instance, &mut rng).hosts().next().map(|(_, host)| host.clone())
+        })
+        .collect();
+    let join = |one: &Host, two: &Host| {
+        let mut joined = one.clone();
+        joined.join(two);
+        joined
+    };
+    for a in &all {
+        assert_eq!(join(a, a), *a);
+        for b in &all {
+            assert_eq!(join(a, b), join(b, a));
+            for c in &all {
+                assert_eq!(join(&join(a, b), c), join(a, &join(b, c)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
+    let mut assets = busy(1, &mut rng());
+    let all = hosts_of(&assets);
+    // What a host does not have, a port, is not compared.
+    let picked = all_chunks("dst=10.0.2.0/24,dport=80", 1, |get, cursor, out| {
+        assets.get_multi_flow(get, cursor, out, NOW)
+    });
+    let is_picked = |chunk: &&Chunk| chunk.id.to_string().starts_with("host=10.0.2.");
+    assert_eq!(picked, all.iter().filter(is_picked).cloned().collect::<Vec<_>>());
+    assert!(!picked.is_empty() && picked.len() < all.len());
+    let waiting = assets.waiting();
+    let mut gone: Vec<_> = picked.iter().map(|chunk| chunk.id.clone()).collect();
+    gone.extend(wrong_ids());
+    assert_eq!(assets.del_multi_flow(&gone), picked.len());
+    assert_eq!(assets.del_multi_flow(&gone), 0, "they are forgotten");
+    assert_eq!(assets.waiting(), waiting, "without a word");
+    let left: Vec<_> = all.iter().filter(|chunk| !is_picked(chunk)).cloned().collect();
+    assert_eq!(hosts_of(&assets), left);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
+    let mut assets = Node::with(Config { hosts_max: 2, ..Config::default() }, 1).assets;
+    let chunks = hosts_of(&busy(2, &mut rng()));
+    for chunk in &chunks[..2] {
+        assets.put_multi_flow(chunk).unwrap();
+    }
+    let before = seen(&assets);
+    let full = PutError::full(&chunks[2], "hosts", 2);
+    assert_eq!(assets.put_multi_flow(&chunks[2]), Err(full));
+    assets.put_multi_flow(&chunks[1]).unwrap();
+    assert_eq!(seen(&assets), before);
+
+    let many = |from: usize| {
+        let replica = |n: usize| Replica { instance: n as u32, incarnation: 3 };
+        Counter::from_parts((from..from + REPLICAS_MAX).map(|n| (replica(n), 1)), [])
+    };
+    let totals = |from| {
+        let totals = Totals { packets: many(from), ..Totals::default() };
+        ASSETS_TOTALS.chunk(FlowId::default(), totals.encode())
+    };
+    let mut assets = fresh();
+    assets.put_all_flows(&totals(0)).unwrap();
+    let before = seen(&assets);
+    let full = PutError::full(&totals(1), "replicas", REPLICAS_MAX);
+    assert_eq!(assets.put_all_flows(&totals(1)), Err(full));
+    assert_eq!(seen(&assets), before);
+}
+
+/// Lists that are out of order or too long, and fields that can not be, in bytes that have the
+/// right length.
+#[test]
+fn hosts_that_can_not_be_are_refused() {
+    let mut node = Node::new(1);
+    let mut talk = Talk::default();
+    [1, 2].into_iter().for_each(|port| talk.tcp(((SERVER, port), (CLIENT, 9)), SYN | ACK, b""));
+    node.take_all(&talk.frames);
+    let bytes = node.host(SERVER).encode();
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bad = bytes.clone();
+        change(&mut bad);
+        Host::decode(ASSETS_HOST.schema, &bad).is_err()
+    };
+    assert!(!refused(&|_| {}));
+    // Seen for the last time before the first.
+    assert!(refused(&|bad| bad[8..16].fill(0)));
+    // From behind: clients 4, second service 23, first service 23 with its port in front.
+    let second = bytes.len() - 4 - 23;
+    let first = second - 23;
+    assert_eq!((bytes[first + 1], bytes[second + 1]), (1, 2));
+    assert!(refused(&|bad| bad[second + 1] = 1), "the same port again");
+    assert!(refused(&|bad| bad[second + 2] = 99), "another protocol");
+    assert!(refused(&|bad| bad[first - 1] = SERVICES_MAX as u8 + 1));
+}

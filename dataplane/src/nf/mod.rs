@@ -2,6 +2,7 @@
 
 mod chain;
 pub mod connection;
+mod figures;
 pub mod firewall;
 pub mod ids;
 #[cfg(test)]

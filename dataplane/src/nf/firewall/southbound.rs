@@ -8,6 +8,7 @@ use weir_state_transfer::{Chunk, FlowId, Nanos};
 use super::Firewall;
 use super::limits::{Origin, Source};
 use super::totals::Totals;
+use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
 
 /// As [`Southbound`](weir_state_transfer::southbound::Southbound) has them, for a caller that
@@ -69,16 +70,7 @@ impl Firewall {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        FIREWALL_TOTALS.check(chunk)?;
-        let other = Totals::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        let mut joined = self.totals.clone();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        self.totals = joined;
-        Ok(())
+        self.totals.put(chunk)
     }
 }
 

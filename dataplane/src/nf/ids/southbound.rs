@@ -6,7 +6,8 @@ use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
-use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp, Totals};
+use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp};
+use crate::nf::figures::Figures as _;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 
 impl Connection {
@@ -86,15 +87,6 @@ impl Ids {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        IDS_TOTALS.check(chunk)?;
-        let other = Totals::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        let mut joined = self.totals.clone();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        self.totals = joined;
-        Ok(())
+        self.totals.put(chunk)
     }
 }

@@ -2,8 +2,10 @@
 
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Join};
+use weir_state_transfer::southbound::StateKind;
 use weir_state_transfer::wire::Writer;
 
+use crate::nf::figures::Figures;
 use crate::nf::schema::IDS_TOTALS;
 
 /// Declares the totals: each is counted, joined and carried alike.
@@ -21,15 +23,22 @@ macro_rules! totals {
             }
         }
 
+        impl Figures for Totals {
+            const KIND: StateKind = IDS_TOTALS;
+
+            fn read(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
+                Self::decode(schema, bytes)
+            }
+
+            fn fits(&self) -> bool {
+                [$(&self.$name),*].into_iter().all(Counter::fits)
+            }
+        }
+
         impl Totals {
             /// Each figure with its name.
             pub(super) fn named(&self) -> Vec<(String, u64)> {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
-            }
-
-            /// Whether its counters are no larger than they may be.
-            pub(super) fn fits(&self) -> bool {
-                [$(&self.$name),*].into_iter().all(Counter::fits)
             }
 
             /// The totals as bytes.

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More};
 use weir_state_transfer::{Nanos, PortId, StateFilter};
 
 use super::connection::{self, TimeoutError};
 use super::firewall::{self, Firewall, Reason, Verdict};
 use super::ids::{self, Ids, Record, Timestamp};
+use super::life::life;
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
 
@@ -289,52 +290,59 @@ impl Chain {
     /// and then its totals.
     fn take_over(&mut self, sources: usize, now: Nanos) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
+        let ended = gone.replica;
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
-            if here.join_sources(gone, cursor, sources, now) == More::No {
+            let from = (gone, ended.map(life));
+            if here.join_sources(from, cursor, sources, now) == More::No {
                 (*done, *cursor) = (*done + 1, Cursor::default());
             }
             return;
         }
         let Some(Inherited { mut gone, .. }) = self.inherited.pop_front() else { return };
         for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
-            here.join_totals(gone_function);
-            if let (Function::Firewall(here), Some(ended)) = (here, gone.replica) {
-                here.take_over(ended);
-            }
+            here.join_totals(gone_function, gone.replica.map(life));
         }
         self.inherited.append(&mut gone.inherited);
     }
 }
 
 impl Function {
-    /// Joins some of what another knows of sources. What there is no room for is as if it had been
-    /// forgotten.
-    fn join_sources(&mut self, gone: &Self, cursor: &mut Cursor, max: usize, now: Nanos) -> More {
+    /// Joins some of what another, whose life has ended, knows of sources, and takes over what it
+    /// has counted. What there is no room for is as if it had been forgotten.
+    fn join_sources(
+        &mut self,
+        (gone, ended): (&Self, Option<Life>),
+        cursor: &mut Cursor,
+        max: usize,
+        now: Nanos,
+    ) -> More {
         let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, max };
         let mut chunks = Vec::new();
         match (self, gone) {
             (Self::Firewall(here), Self::Firewall(gone)) => {
                 let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
+                chunks.iter().for_each(|chunk| drop(here.inherit(chunk, ended, now)));
                 more
             }
             (Self::Ids(here), Self::Ids(gone)) => {
                 let more = gone.get_multi_flow(&get, cursor, &mut chunks);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
+                chunks.iter().for_each(|chunk| drop(here.inherit(chunk, ended)));
                 more
             }
             (Self::Firewall(_) | Self::Ids(_), _) => More::No,
         }
     }
 
-    /// Joins what another has counted altogether.
-    fn join_totals(&mut self, gone: &Self) {
+    /// Joins what another has counted altogether, and takes it over.
+    fn join_totals(&mut self, gone: &Self, ended: Option<Life>) {
         match (self, gone) {
             (Self::Firewall(here), Self::Firewall(gone)) => {
                 gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+                ended.into_iter().for_each(|ended| here.take_over(ended));
             }
             (Self::Ids(here), Self::Ids(gone)) => {
                 gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+                ended.into_iter().for_each(|ended| here.take_over(ended));
             }
             (Self::Firewall(_) | Self::Ids(_), _) => {}
         }
@@ -370,3 +378,6 @@ fn judge(
 fn at(day: Timestamp, now: Nanos) -> Timestamp {
     Timestamp(day.0.saturating_add(now.0))
 }
+
+#[cfg(test)]
+mod lives;

@@ -7,8 +7,10 @@ pub mod firewall;
 pub mod ids;
 #[cfg(test)]
 mod laws;
+mod life;
 mod numbered;
 pub mod schema;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};
+pub use life::REPLICAS_OF_A_LIFE;

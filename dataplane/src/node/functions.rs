@@ -10,7 +10,7 @@ use weir_state_transfer::{InstanceId, WorkerId};
 
 use super::Node;
 use super::instances::InstanceRecord;
-use crate::nf::Chain;
+use crate::nf::{Chain, REPLICAS_OF_A_LIFE};
 use crate::nf::ids::Record;
 use crate::worker::{Command, NfReport};
 
@@ -24,8 +24,30 @@ pub(super) struct Records {
     lost: u64,
     /// Workers that still end flows, once all are to be ended.
     ending: Option<BTreeSet<WorkerId>>,
-    /// Instances that there have been: each counts as another replica.
-    lives: u64,
+    lives: Numbers,
+}
+
+/// The numbers of lives: each instance that there is counts as another replica.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// Of all instances that there have been.
+    all: u64,
+    /// Of those that have had a number: what they count as is numbered without a gap, so that those
+    /// that have ended take no more room for being many.
+    of_instance: BTreeMap<InstanceId, u64>,
+}
+
+impl Numbers {
+    /// The next life of an instance, by the number of the process: what it counts as, and which of
+    /// all lives it is.
+    fn next(&mut self, id: InstanceId, process: u64) -> (Replica, u64) {
+        self.all += 1;
+        let life = self.of_instance.entry(id).or_default();
+        *life += 1;
+        // Half of the numbers are left for lives to come.
+        let incarnation = (process >> 1).saturating_add(life.saturating_mul(REPLICAS_OF_A_LIFE));
+        (Replica { instance: u32::from(id.0), incarnation }, self.all)
+    }
 }
 
 impl Records {
@@ -93,11 +115,8 @@ impl Node {
 
     /// The network functions of an instance that begins, and which life that is.
     pub(super) fn chain(&mut self, id: InstanceId) -> (Chain, u64) {
-        self.records.lives += 1;
-        // Each has room for numbers of its own behind it: functions count on from there.
-        let incarnation = self.identity.incarnation.wrapping_add(self.records.lives << 32);
-        let replica = Replica { instance: u32::from(id.0), incarnation };
-        (Chain::new(&self.limits.functions, replica), self.records.lives)
+        let (replica, life) = self.records.lives.next(id, self.identity.incarnation);
+        (Chain::new(&self.limits.functions, replica), life)
     }
 
     /// What the network functions of an instance that is gone knew of more than one flow goes to

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_state_transfer::chunk::{BodyError, Schema};
-use weir_state_transfer::merge::{Counter, Join, Replica};
+use weir_state_transfer::merge::{Counter, Join, Life, Lives, Replica};
 use weir_state_transfer::southbound::StateKind;
 
 use super::reason::{Reason, Verdict};
@@ -43,11 +43,16 @@ impl Totals {
         self.rules.get(rule).map_or(0, Counter::value)
     }
 
-    /// Takes over what a replica has counted that has ended for good; see [`Counter::take_over`].
-    pub fn take_over(&mut self, ended: Replica, heir: Replica) {
+    /// Takes over what a life that has ended has counted; see [`Counter::take_over`].
+    pub fn take_over(&mut self, ended: Life, heir: Replica) {
         for counter in self.counters_mut() {
             counter.take_over(ended, heir);
         }
+    }
+
+    /// Lives whose counts have been taken over.
+    pub(super) fn retired(&self) -> &Lives {
+        self.accepted.retired()
     }
 
     pub(super) fn count(&mut self, replica: Replica, verdict: Verdict) {

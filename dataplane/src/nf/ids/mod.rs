@@ -26,7 +26,7 @@ mod totals;
 
 use std::collections::VecDeque;
 
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::protocol;
 
 use crate::packet::{Flags, Meta};
@@ -159,6 +159,11 @@ impl Ids {
     /// The figures over all flows.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Takes over the counts of a life that has ended, all of which were joined.
+    pub fn take_over(&mut self, ended: Life) {
+        self.totals.take_over(ended, self.replica);
     }
 
     /// The sources that are watched.

@@ -1,7 +1,7 @@
 //! Figures over all flows, by who has counted them.
 
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Join};
+use weir_state_transfer::merge::{Counter, Join, Life, Lives, Replica};
 use weir_state_transfer::southbound::StateKind;
 use weir_state_transfer::wire::Writer;
 
@@ -36,6 +36,11 @@ macro_rules! totals {
         }
 
         impl Totals {
+            /// Takes over what a life that has ended has counted; see [`Counter::take_over`].
+            pub fn take_over(&mut self, ended: Life, heir: Replica) {
+                $(self.$name.take_over(ended, heir);)*
+            }
+
             /// Each figure with its name.
             pub(super) fn named(&self) -> Vec<(String, u64)> {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
@@ -82,4 +87,11 @@ totals! {
     unwatched,
     /// Records that there was no room for.
     lost_records,
+}
+
+impl Totals {
+    /// Lives whose counts have been taken over.
+    pub(super) fn retired(&self) -> &Lives {
+        self.packets.retired()
+    }
 }

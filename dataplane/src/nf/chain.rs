@@ -1,5 +1,8 @@
 //! The network functions of an instance, in the order in which packets pass them.
 
+mod faults;
+mod memory;
+
 use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
@@ -13,6 +16,9 @@ use super::ids::{self, Ids, Record, Timestamp};
 use super::life::life;
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
+pub(crate) use faults::During;
+use faults::Faults;
+pub(crate) use memory::kept;
 
 /// Functions that an instance has at most.
 pub const FUNCTIONS_MAX: usize = 8;
@@ -39,6 +45,7 @@ pub struct Chain {
     functions: Vec<Function>,
     replica: Option<Replica>,
     day: Timestamp,
+    faults: Faults,
     /// What they know of a flow that has not been seen, for the next that comes.
     blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
@@ -93,7 +100,7 @@ pub enum ChainError {
     /// There are too many.
     #[error("there are {0} network functions, and {FUNCTIONS_MAX} are the most")]
     TooMany(usize),
-    /// A time-out of the firewall is not in its bounds.
+    /// A time-out is not in its bounds.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
 }
@@ -111,7 +118,7 @@ impl ChainConfig {
         for function in &functions {
             match function {
                 FunctionConfig::Firewall(config) => config.tracking.timeouts.check()?,
-                FunctionConfig::Ids(_) => {}
+                FunctionConfig::Ids(config) => config.timeouts.check()?,
             }
         }
         Ok(Self { functions, day })
@@ -193,36 +200,45 @@ impl Chain {
         states: &mut [FlowState],
         packet: Shown<'_>,
     ) -> Result<(), Refused> {
-        let day = self.day;
-        for (function, state) in self.functions.iter_mut().zip(states) {
-            match (function, state) {
+        let Self { functions, faults, day, .. } = self;
+        let last = functions.len().saturating_sub(1);
+        for (n, (function, state)) in functions.iter_mut().zip(states).enumerate() {
+            faults.begin(n);
+            let verdict = match (function, state) {
                 (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
-                    judge(firewall, connection, packet)?;
+                    judge(firewall, connection, packet)
                 }
                 (Function::Ids(ids), FlowState::Ids(connection)) => {
-                    ids.packet(connection, packet.meta, packet.frame, at(day, packet.now));
+                    ids.packet(connection, packet.meta, packet.frame, at(*day, packet.now));
+                    Ok(())
                 }
                 (Function::Firewall(_) | Function::Ids(_), _) => {
                     debug_assert!(false, "all instances of a node have the same functions");
+                    Ok(())
                 }
-            }
+            };
+            faults.end(During::Packet, n == last || verdict.is_err());
+            verdict?;
         }
         Ok(())
     }
 
     /// Ends what has been idle for too long in each function; whether nothing is left.
     pub(crate) fn expire(&mut self, states: &mut [FlowState], now: Nanos) -> bool {
-        let day = self.day;
-        for (function, state) in self.functions.iter_mut().zip(states.iter_mut()) {
+        let Self { functions, faults, day, .. } = self;
+        let last = functions.len().saturating_sub(1);
+        for (n, (function, state)) in functions.iter_mut().zip(states.iter_mut()).enumerate() {
+            faults.begin(n);
             match (function, state) {
                 (Function::Firewall(firewall), FlowState::Firewall(connection)) => {
                     firewall.end_if_over(connection, now);
                 }
                 (Function::Ids(ids), FlowState::Ids(connection)) => {
-                    ids.expire(connection, at(day, now));
+                    ids.expire(connection, at(*day, now));
                 }
                 (Function::Firewall(_) | Function::Ids(_), _) => {}
             }
+            faults.end(During::Sweep, n == last);
         }
         states.iter().all(FlowState::is_unknown)
     }
@@ -280,9 +296,13 @@ impl Chain {
 
     /// What each function has counted, by its kind; instances that are gone are among it.
     pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, Vec<(String, u64)>)> + '_ {
-        self.functions.iter().map(|function| match function {
-            Function::Firewall(firewall) => ("firewall", firewall.counters()),
-            Function::Ids(ids) => ("ids", ids.counters()),
+        self.functions.iter().enumerate().map(|(n, function)| {
+            let mut counters = match function {
+                Function::Firewall(firewall) => firewall.counters(),
+                Function::Ids(ids) => ids.counters(),
+            };
+            counters.push(("panics".to_owned(), self.faults.panics(n)));
+            (function.kind(), counters)
         })
     }
 
@@ -302,11 +322,20 @@ impl Chain {
         for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
             here.join_totals(gone_function, gone.replica.map(life));
         }
+        self.faults.take_over(&gone.faults);
         self.inherited.append(&mut gone.inherited);
     }
 }
 
 impl Function {
+    /// What it is called.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Firewall(_) => "firewall",
+            Self::Ids(_) => "ids",
+        }
+    }
+
     /// Joins some of what another, whose life has ended, knows of sources, and takes over what it
     /// has counted. What there is no room for is as if it had been forgotten.
     fn join_sources(

@@ -12,5 +12,5 @@ mod numbered;
 pub mod schema;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
-pub(crate) use chain::{Refused, Shown};
+pub(crate) use chain::{During, Refused, Shown, kept};
 pub use life::REPLICAS_OF_A_LIFE;

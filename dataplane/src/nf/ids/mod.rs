@@ -36,6 +36,7 @@ use scan::{Attempt, Full, Sources};
 
 pub use config::{Config, ScanConfig, Timeouts};
 pub use connection::Connection;
+pub(crate) use connection::CONNECTION_BYTES;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord, Timestamp};
@@ -132,6 +133,16 @@ impl Ids {
             self.failed(&Attempt { source, to: record.id.resp, at: start });
         }
         self.log(Record::Conn(Box::new(record)));
+    }
+
+    /// Gives up what is kept of the streams of a connection: it goes on without. What it had found
+    /// out is recorded.
+    pub fn give_up(&mut self, connection: &mut Connection) {
+        self.totals.without_memory.add(self.replica, 1);
+        connection.give_up(&mut self.done);
+        if !self.done.is_empty() {
+            self.log_transactions(connection.id());
+        }
     }
 
     /// Takes the records that there are.

@@ -85,6 +85,8 @@ totals! {
     failed,
     /// Failed connections whose source there was no room to watch.
     unwatched,
+    /// Connections whose streams were given up, as there was no memory for them.
+    without_memory,
     /// Records that there was no room for.
     lost_records,
 }

@@ -1,5 +1,7 @@
 //! The flow table with what network functions know, beside a naive model.
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -37,9 +39,10 @@ fn unknown() -> Box<[FlowState]> {
 }
 
 fn table() -> FlowTable {
-    let mut table = FlowTable::new(256, FlowHasher::with_seed(SEED));
+    let hasher = FlowHasher::with_seed(SEED);
+    let mut table = FlowTable::with_states(256, hasher.clone());
     for n in 0..BUCKETS - 1 {
-        table.put_bucket(Bucket::of(n), Box::new(Part::new(256)));
+        table.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher)));
     }
     table
 }

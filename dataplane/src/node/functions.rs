@@ -91,13 +91,17 @@ impl Node {
         self.records.lost
     }
 
-    /// Asks all workers what the network functions of their instances have counted. Answers come
-    /// through `to`, which is dropped at the end.
-    pub fn report_nfs(&mut self, to: Sender<Vec<NfReport>>) {
-        let workers: Vec<_> = self.running().collect();
-        let query = self.nfs.ask(to, workers.len());
-        for worker in workers {
-            self.tell(worker, Command::ReportNfs(query));
+    /// The instances that there are, in order.
+    pub fn instance_ids(&self) -> Vec<InstanceId> {
+        self.instances.keys().copied().collect()
+    }
+
+    /// Asks what the network functions of an instance have counted. The answer comes through `to`,
+    /// which is dropped at the end.
+    pub fn report_nfs(&mut self, id: InstanceId, to: Sender<Vec<NfReport>>) {
+        if let Some(worker) = self.instances.get(&id).map(|instance| instance.worker) {
+            let query = self.nfs.ask(to, 1);
+            self.tell(worker, Command::ReportNfs(query, id));
         }
     }
 

@@ -65,5 +65,5 @@ pub(super) fn report(instance: &Instance) -> Vec<NfReport> {
         let of_all = shown.iter().map(|(name, value)| ((*name).to_owned(), *value));
         NfReport { instance: id, kind, counters: of_all.chain(counters).collect() }
     };
-    instances.iter().flat_map(reports).collect()
+    instance.chain.counters().map(report).collect()
 }

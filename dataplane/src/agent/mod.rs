@@ -8,6 +8,7 @@ mod fault_service;
 mod flow_service;
 mod handle;
 mod instance_service;
+mod log_files;
 mod logs;
 mod move_service;
 mod neighbour_service;

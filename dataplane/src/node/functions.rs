@@ -22,6 +22,8 @@ const RECORDS_MAX: usize = 65_536;
 pub(super) struct Records {
     waiting: VecDeque<(Arc<str>, Record)>,
     lost: u64,
+    /// Of these, those of the instances that there are.
+    lost_of: BTreeMap<InstanceId, u64>,
     /// Workers that still end flows, once all are to be ended.
     ending: Option<BTreeSet<WorkerId>>,
     lives: Numbers,
@@ -63,9 +65,23 @@ impl Records {
             if self.waiting.len() < RECORDS_MAX || self.ending.is_some() {
                 self.waiting.push_back((name.clone(), record));
             } else {
-                self.lost += 1;
+                self.lose(id, 1);
             }
         }
+    }
+
+    fn lose(&mut self, id: InstanceId, records: u64) {
+        self.lost += records;
+        *self.lost_of.entry(id).or_default() += records;
+    }
+
+    /// Adds to what functions have counted what became of their records.
+    pub(super) fn complete(&self, mut found: Vec<NfReport>) -> Vec<NfReport> {
+        for report in found.iter_mut().filter(|report| report.kind == "ids") {
+            let lost = self.lost_of.get(&report.instance).copied().unwrap_or_default();
+            report.counters.push(("unwritten_records".to_owned(), lost));
+        }
+        found
     }
 
     pub(super) fn flows_ended(&mut self, worker: WorkerId) {
@@ -86,7 +102,16 @@ impl Node {
         self.records.waiting.pop_front()
     }
 
-    /// Records that were lost because nobody took them.
+    /// Records of an instance were lost on their way to its logs.
+    pub fn lose_records(&mut self, instance: &str, records: u64) {
+        let found = self.instances.iter().find(|(_, record)| &*record.name == instance);
+        match found {
+            Some((id, _)) => self.records.lose(*id, records),
+            None => self.records.lost += records,
+        }
+    }
+
+    /// Records that were lost because nobody took them, or the disk did not.
     pub fn lost_records(&self) -> u64 {
         self.records.lost
     }
@@ -132,10 +157,32 @@ impl Node {
             **other != id && !record.is_stopping()
         };
         let heir = self.instances.iter().filter(stays).min_by_key(|(_, record)| record.life);
+        let lost = self.records.lost_of.remove(&id).unwrap_or_default();
         if let Some((heir, worker)) = heir.map(|(heir, record)| (*heir, record.worker))
             && !gone.is_empty()
         {
+            *self.records.lost_of.entry(heir).or_default() += lost;
             self.tell(worker, Command::Inherit(heir, gone));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lives_count_as_the_same_and_those_of_an_instance_follow_each_other() {
+        for process in [0, 5, u64::MAX, fastrand::u64(..)] {
+            let (mut numbers, mut begins) = (Numbers::default(), BTreeMap::new());
+            for n in 1..=5_000 {
+                let id = InstanceId(fastrand::u8(1..=250));
+                let (Replica { instance, incarnation }, life) = numbers.next(id, process);
+                assert_eq!((instance, life), (u32::from(id.0), n));
+                if let Some(before) = begins.insert(id, incarnation) {
+                    assert_eq!(before + REPLICAS_OF_A_LIFE, incarnation, "{process}");
+                }
+            }
         }
     }
 }

@@ -147,6 +147,7 @@ impl Forwarder {
             self.drop_frame(frame, DropReason::Poisoned);
             return;
         }
+        self.fault_of_functions(instance);
         let shown = Shown { frame: frame.data(), meta: &meta, port, now: self.now };
         if let Err(Refused { reason, answer }) = instance.show(shown) {
             self.answer_and_drop(frame, &meta, port, (reason, answer));

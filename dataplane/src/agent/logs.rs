@@ -89,7 +89,9 @@ impl Drop for Logs {
         drop(self.entries.take());
         if self.ended.recv_timeout(self.farewell) == Err(RecvTimeoutError::Timeout) {
             let limit = self.farewell;
-            tracing::error!("logs are not written to their end: the disk did not take them within {limit:?}");
+            tracing::error!(
+                "logs are not written to their end: the disk did not take them within {limit:?}"
+            );
             return;
         }
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {

@@ -10,8 +10,8 @@ use weir_state_transfer::{InstanceId, WorkerId};
 
 use super::Node;
 use super::instances::InstanceRecord;
-use crate::nf::{Chain, REPLICAS_OF_A_LIFE};
 use crate::nf::ids::Record;
+use crate::nf::{Chain, REPLICAS_OF_A_LIFE};
 use crate::worker::{Command, NfReport};
 
 /// Records that wait for whoever keeps them, at most; further ones are counted, and lost.

@@ -88,8 +88,7 @@ impl Counter {
         let lives = reader.list("lives that have ended", LIVES_MAX, take_life)?;
         let mut retired = Lives::default();
         retired.extend(lives.iter().copied());
-        let in_order =
-            parts.is_sorted_by(|one, other| one.0 < other.0) && retired.iter().eq(lives);
+        let in_order = parts.is_sorted_by(|one, other| one.0 < other.0) && retired.iter().eq(lives);
         if !in_order || parts.iter().any(|(replica, _)| retired.has(*replica)) {
             return Err(WireError::BadField { what: "counter" });
         }

@@ -35,9 +35,8 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
 /// A line for each counter.
 fn rows(nf: &Nf, names: &Names) -> String {
     let name = names.show(nf.instance);
-    let line = |counter: &NfCounter| {
-        row([&name, &nf.kind, &counter.name, &counter.value.to_string()])
-    };
+    let line =
+        |counter: &NfCounter| row([&name, &nf.kind, &counter.name, &counter.value.to_string()]);
     nf.counters.iter().map(line).collect()
 }
 

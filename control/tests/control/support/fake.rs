@@ -383,10 +383,7 @@ impl api::neighbour_service_server::NeighbourService for Shared {
 impl api::nf_service_server::NfService for Shared {
     type ListNfsStream = Answers<api::ListNfsResponse>;
 
-    async fn list_nfs(
-        &self,
-        _: Request<api::ListNfsRequest>,
-    ) -> Answer<Self::ListNfsStream> {
+    async fn list_nfs(&self, _: Request<api::ListNfsRequest>) -> Answer<Self::ListNfsStream> {
         let counters = vec![api::NfCounter { name: "accepted".to_owned(), value: 12 }];
         let messages = (1..=2).map(move |instance| {
             let counters = counters.clone();

@@ -126,9 +126,11 @@ fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_m
                     move_as_bytes(here, there, &key.both_ways(), ids::Timestamp(now.0));
                 }
                 20..24 => here.flows.poison(key, bucket, now),
-                24..26 => while !here.end_flows(7) {
-                    here.chain.take_records(1_000);
-                },
+                24..26 => {
+                    while !here.end_flows(7) {
+                        here.chain.take_records(1_000);
+                    }
+                }
                 26..80 => here.sweep(rng.usize(1..300), now - Duration::from_secs(60), now),
                 _ => {
                     // Where the flow is, or where it would begin.

@@ -99,9 +99,7 @@ fn chunks(chain: &Chain, now: Nanos) -> Vec<(usize, Chunk)> {
         };
         let cursor = &mut Cursor::default();
         let more = match function {
-            Function::Firewall(firewall) => {
-                firewall.get_multi_flow(&get, cursor, &mut chunks, now)
-            }
+            Function::Firewall(firewall) => firewall.get_multi_flow(&get, cursor, &mut chunks, now),
             Function::Ids(ids) => ids.get_multi_flow(&get, cursor, &mut chunks),
         };
         assert_eq!(more, More::No);

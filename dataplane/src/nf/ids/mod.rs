@@ -35,8 +35,8 @@ use packet::Packet;
 use scan::{Attempt, Full, Sources};
 
 pub use config::{Config, ScanConfig, Timeouts};
-pub use connection::Connection;
 pub(crate) use connection::CONNECTION_BYTES;
+pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord, Timestamp};

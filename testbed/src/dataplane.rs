@@ -257,7 +257,15 @@ impl Dataplane {
     /// What the data plane answered.
     pub fn nfs(&self) -> Result<Vec<Nf>, Status> {
         let ask = ListNfsRequest {};
-        Ok(self.rpc.call(async |c| service!(NfServiceClient, c).list_nfs(ask).await)?.nfs)
+        let mut nfs = Vec::new();
+        self.rpc.follow(
+            async |c| service!(NfServiceClient, c).list_nfs(ask).await,
+            |part| {
+                nfs.extend(part.nfs);
+                true
+            },
+        )?;
+        Ok(nfs)
     }
 
     /// All routes.

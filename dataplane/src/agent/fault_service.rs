@@ -33,6 +33,8 @@ fn stage(named: i32) -> Result<FaultStage, Status> {
         Ok(api::FaultStage::Received) => Ok(FaultStage::Received),
         Ok(api::FaultStage::Taken) => Ok(FaultStage::Taken),
         Ok(api::FaultStage::Delivered) => Ok(FaultStage::Delivered),
+        Ok(api::FaultStage::Function) => Ok(FaultStage::Function),
+        Ok(api::FaultStage::Sweep) => Ok(FaultStage::Sweep),
         Ok(api::FaultStage::Local) => Ok(FaultStage::Local),
         Ok(api::FaultStage::Resolved) => Ok(FaultStage::Resolved),
         Ok(api::FaultStage::Transmitted) => Ok(FaultStage::Transmitted),

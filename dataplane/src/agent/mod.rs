@@ -9,6 +9,7 @@ mod flow_service;
 mod handle;
 mod instance_nf;
 mod instance_service;
+mod log_files;
 mod logs;
 mod move_service;
 mod neighbour_service;

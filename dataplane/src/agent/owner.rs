@@ -100,7 +100,10 @@ impl Owner {
         let lost = self.node.lost_records();
         // Each time that they have doubled, so that a flood of records makes no flood of lines.
         if lost > 2 * self.lost_told {
-            tracing::warn!(lost, "records of network functions are lost: the disk is too slow");
+            tracing::warn!(
+                lost,
+                "records of network functions are lost: the disk is full or too slow"
+            );
             self.lost_told = lost;
         }
         Ok(eventful)

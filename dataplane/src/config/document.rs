@@ -53,8 +53,12 @@ impl<'a> Document<'a> {
         let frames = memory.frames.as_ref().map(Spanned::span);
         let memory = check::memory(memory, &quota, self.findings);
         let place = frames.filter(|_| memory.frames > quota.frames()).unwrap_or(place);
+        let flow_table = forwarding::read_flow_table(self.table("flow_table", "[flow_table]"));
+        let (nfs, place_of_nfs) = self.read_nfs();
         if u64::from(memory.frames) >= quota.total() {
-            footprint::check((&memory, &quota), (&moves, place), machine, self.findings);
+            let states = footprint::States::new(&nfs, &flow_table, process.instances_max);
+            let (frames, moves) = ((&memory, &quota), (&moves, place));
+            footprint::check(frames, moves, (states, place_of_nfs), machine, self.findings);
         }
         let route_table = route_table::read_route_table(self.table("route_table", "[route_table]"));
         route_table.check(&ports, &routes, self.findings);
@@ -64,14 +68,14 @@ impl<'a> Document<'a> {
             workers,
             memory,
             steering: forwarding::read_steering(self.table("steering", "[steering]")),
-            flow_table: forwarding::read_flow_table(self.table("flow_table", "[flow_table]")),
+            flow_table,
             moves,
             neighbour,
             events,
             icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),
             route_table: route_table.limits(),
             instance: forwarding::read_instance(self.table("instance", "[instance]"), name("r1")),
-            nfs: self.read_nfs(),
+            nfs,
             ports: ports.into_iter().map(|draft| draft.port).collect(),
             routes: routes.into_iter().map(Spanned::into_inner).collect(),
         };
@@ -93,7 +97,8 @@ impl<'a> Document<'a> {
         workers.into_iter().map(Spanned::into_inner).collect()
     }
 
-    fn read_nfs(&mut self) -> Vec<Nf> {
+    /// The functions, and where the first of them stands.
+    fn read_nfs(&mut self) -> (Vec<Nf>, Range<usize>) {
         let findings = self.findings;
         let sections = self.tables("nf", "[[nf]]", FUNCTIONS_MAX);
         let read = |section: Section<'a>| {
@@ -102,7 +107,8 @@ impl<'a> Document<'a> {
         };
         let nfs: Vec<_> = sections.into_iter().filter_map(read).collect();
         nf::check(&nfs, findings);
-        nfs.into_iter().map(Spanned::into_inner).collect()
+        let place = nfs.first().map_or(0..0, Spanned::span);
+        (nfs.into_iter().map(Spanned::into_inner).collect(), place)
     }
 
     fn read_network(&mut self, workers: usize) -> (Vec<PortDraft>, Vec<Spanned<Route>>) {

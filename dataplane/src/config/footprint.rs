@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 
-use super::forwarding::Moves;
+use weir_state_transfer::bucket::BUCKETS;
+
+use super::Nf;
+use super::forwarding::{FlowTable, Moves};
 use super::machine::Machine;
 use super::process::Memory;
 use super::quota::Quota;
 use super::report::{Finding, Findings};
+use crate::instance::Part;
 use crate::moves::Group;
 use crate::worker::Held;
 
@@ -15,33 +19,81 @@ use crate::worker::Held;
 /// queues of the source. Rounded up for what stands beside them.
 const HELD_BYTES: u64 = (3 * size_of::<Held>() + 2 * size_of::<Group>() + 64) as u64;
 
+/// What network functions may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct States {
+    /// The tables of what they know of flows, and what they keep of streams.
+    bounds: u64,
+    /// What they know of flows, as many as the tables have room for.
+    flows: u64,
+}
+
+impl States {
+    /// What functions take in so many instances.
+    pub(super) fn new(nfs: &[Nf], table: &FlowTable, instances: u8) -> Self {
+        if nfs.is_empty() {
+            return Self::default();
+        }
+        let (instances, buckets) = (u64::from(instances), BUCKETS as u64);
+        let own = usize::try_from(table.own_flows).unwrap_or(usize::MAX);
+        let bucket = usize::try_from(table.flows_per_bucket).unwrap_or(usize::MAX);
+        let tables = buckets * Part::bytes_of_states(bucket) as u64
+            + instances * Part::bytes_of_states(own) as u64;
+        // There is one function of a kind, and one kind that keeps streams.
+        let kept = nfs.iter().map(|nf| nf.function.memory_max() as u64).max().unwrap_or(0);
+        let flow: usize = nfs.iter().map(|nf| nf.function.bytes_of_flow()).sum();
+        let flows = buckets * u64::from(table.flows_per_bucket.next_power_of_two())
+            + instances * u64::from(table.own_flows.next_power_of_two());
+        Self {
+            bounds: tables.saturating_add(instances.saturating_mul(kept)),
+            flows: flows * flow as u64,
+        }
+    }
+}
+
 /// Refuses bounds that need more memory than the machine has, and warns when it is not free:
-/// frames are taken at the start, the ends of moves as moves come. `place` is where what can be
-/// lowered stands.
+/// frames are taken at the start, the ends of moves as moves come, and what network functions know
+/// as instances and flows do. `place` is where what can be lowered stands.
 pub(super) fn check(
     (memory, quota): (&Memory, &Quota),
     (moves, place): (&Moves, Range<usize>),
+    (states, place_of_states): (States, Range<usize>),
     machine: &Machine,
     findings: &Findings,
 ) {
     let frames = u64::from(memory.frames) * memory.frame_size.bytes() as u64;
     let ends = u64::from(moves.moves_max) * u64::from(moves.hold) * HELD_BYTES;
-    let (asked, has, free) = (frames + ends, machine.memory, machine.available);
-    let (finding, what_to_do) = if let Some(has) = has.filter(|has| asked > *has) {
+    let asked = (frames + ends).saturating_add(states.bounds);
+    let used = asked.saturating_add(states.flows);
+    let most_of_states = states.bounds > frames + ends;
+    let place = if most_of_states { place_of_states } else { place };
+    let (finding, what_to_do) = if let Some(has) = machine.memory.filter(|has| asked > *has) {
         let title = format!("{} of memory are asked for, the machine has {}", mib(asked), mib(has));
         (Finding::error(place, title, "too much"), "lower")
-    } else if let Some(free) = free.filter(|free| asked > *free) {
-        let title = format!("{} of memory may be used, {} are free", mib(asked), mib(free));
+    } else if let Some(free) = machine.available.filter(|free| used > *free) {
+        let title = format!("{} of memory may be used, {} are free", mib(used), mib(free));
         (Finding::warning(place, title, "much"), "free memory, or lower")
     } else {
         return;
     };
-    let bounds = match memory.frames > quota.frames() {
-        true => "frames in [memory]",
-        false => "hold or moves_max in [moves], or rings",
+    let bounds = if most_of_states {
+        "memory_max in [[nf]], own_flows in [flow_table] or instances_max in [dataplane]"
+    } else if memory.frames > quota.frames() {
+        "frames in [memory]"
+    } else {
+        "hold or moves_max in [moves], or rings"
+    };
+    let of_functions = match states.bounds {
+        0 => String::new(),
+        bounds => format!(
+            "{} for the tables and streams of network functions and up to {} for what they know \
+             of flows, ",
+            mib(bounds),
+            mib(states.flows)
+        ),
     };
     let help = format!(
-        "{what_to_do} {bounds}: {} are for {} frames, {} for the \
+        "{what_to_do} {bounds}: {} are for {} frames, {of_functions}{} for the \
          ends of {} moves beside their frames; frames that can be in use:\n{quota}",
         mib(frames),
         memory.frames,

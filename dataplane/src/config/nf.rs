@@ -1,5 +1,6 @@
 //! `[[nf]]`: the network functions that every instance runs, in the order of the file.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use toml::de::DeValue;
 use super::report::{Finding, Findings};
 use super::section::Section;
 use super::value::{self, Label};
-use crate::nf::connection::{Settings, Timeouts};
+use crate::nf::connection::{Settings, TIMEOUT_MAX, Timeouts};
 use crate::nf::firewall::{self, Limits, RULES_MAX, Rate, Rule, RuleError, Rules};
 use crate::nf::{FunctionConfig, assets, ids};
 
@@ -43,8 +44,15 @@ const KEYS: &[(&str, &[Kind])] = &[
     ("sources_max", &[Firewall, Ids]),
     ("logs", &[Ids, Assets]),
     ("records_max", &[Ids, Assets]),
+    ("memory_max", &[Ids]),
     ("scan_threshold", &[Ids]),
     ("scan_window", &[Ids]),
+    ("attempt_timeout", &[Ids]),
+    ("tcp_timeout", &[Ids]),
+    ("closed_timeout", &[Ids]),
+    ("reset_timeout", &[Ids]),
+    ("udp_timeout", &[Ids]),
+    ("other_timeout", &[Ids]),
     ("hosts_max", &[Assets]),
     ("forget", &[Assets]),
 ];
@@ -122,7 +130,7 @@ fn read_firewall(section: &mut Section<'_>, findings: &Findings) -> firewall::Co
     let established = section.or(
         "established_timeout",
         timeouts.tcp.established,
-        value::duration(Duration::from_secs(1)..=Duration::from_hours(30 * 24)),
+        value::duration(SECOND..=TIMEOUT_MAX),
     );
     timeouts.tcp.established = established;
     let words = &[("on", true), ("off", false)];
@@ -133,15 +141,32 @@ fn read_firewall(section: &mut Section<'_>, findings: &Findings) -> firewall::Co
 fn read_ids(section: &mut Section<'_>) -> ids::Config {
     let defaults = ids::Config::default();
     let scan = defaults.scan;
-    let window = value::duration(Duration::from_secs(1)..=Duration::from_hours(24));
+    let window = value::duration(SECOND..=Duration::from_hours(24));
+    let memory = section.optional("memory_max", value::size(MEMORY_MAX));
+    let memory = memory.and_then(|memory| usize::try_from(memory.into_inner()).ok());
     ids::Config {
+        timeouts: read_ids_timeouts(section),
+        memory_max: memory.unwrap_or(defaults.memory_max),
         records_max: section.or("records_max", defaults.records_max, value::count(1..=1 << 20)),
         scan: ids::ScanConfig {
             threshold: section.or("scan_threshold", scan.threshold, value::count(1..=65_536)),
             window: section.or("scan_window", scan.window, window),
             sources_max: section.or("sources_max", scan.sources_max, value::count(1..=SOURCES_MAX)),
         },
-        ..defaults
+    }
+}
+
+fn read_ids_timeouts(section: &mut Section<'_>) -> ids::Timeouts {
+    let ids::Timeouts { attempt, tcp, closed, reset, udp, other } = ids::Timeouts::default();
+    let mut timeout =
+        |key, default| section.or(key, default, value::duration(SECOND..=TIMEOUT_MAX));
+    ids::Timeouts {
+        attempt: timeout("attempt_timeout", attempt),
+        tcp: timeout("tcp_timeout", tcp),
+        closed: timeout("closed_timeout", closed),
+        reset: timeout("reset_timeout", reset),
+        udp: timeout("udp_timeout", udp),
+        other: timeout("other_timeout", other),
     }
 }
 
@@ -162,5 +187,8 @@ fn rule(value: &DeValue<'_>) -> Result<Rule, Label> {
     text.parse().map_err(|error: RuleError| error.to_string())
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+/// Bytes that the ids of an instance may be allowed to keep of streams.
+const MEMORY_MAX: RangeInclusive<u64> = 64 << 10..=64 << 30;
 /// Sources or hosts that a function keeps count of at most.
 const SOURCES_MAX: usize = 1 << 20;

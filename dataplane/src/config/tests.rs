@@ -1,6 +1,8 @@
 //! The configuration as its reader meets it: defaults, every kind of error with its place, bad
 //! files by the hundred.
 
+mod functions;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -175,7 +175,10 @@ fn supervise(
                 tracing::error!(worker = %worker.id(), "{PANICS_MAX} panics in a row: giving up");
                 std::process::abort();
             }
-            worker.recover();
+            if let Some((instance, function)) = worker.recover() {
+                let worker = worker.id();
+                tracing::error!(%worker, %instance, function, "a network function has panicked");
+            }
             Work { packets: 0, busy: true }
         }
     }

@@ -19,13 +19,17 @@ impl FlowTable {
 
     /// Whether there is room for what network functions know of another flow.
     pub(crate) fn has_room(&self, bucket: Bucket) -> bool {
-        let part = self.parts[bucket.index()].as_deref().unwrap_or(&self.own);
-        part.known() < part.capacity()
+        self.parts[bucket.index()].as_deref().unwrap_or(&self.own).has_room()
+    }
+
+    /// Bytes that network functions keep of the streams of all flows.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
     }
 
     /// Flows at most that network functions may know beside one of this bucket.
     pub(super) fn room(&self, bucket: Bucket) -> usize {
-        self.parts[bucket.index()].as_deref().unwrap_or(&self.own).capacity()
+        self.parts[bucket.index()].as_deref().unwrap_or(&self.own).room()
     }
 
     /// Updates of what network functions know, here and wherever flows have come from: what
@@ -55,31 +59,57 @@ impl FlowTable {
     ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        let Self { parts, own, hasher, .. } = self;
-        let part = if part == OWN { Some(own) } else { parts[part].as_deref_mut() };
-        match part {
-            Some(part) => part.states_or_new(hasher).put(key, states),
-            None => Err(states),
-        }
+        let mut left = Some(states);
+        self.in_states(part, |here| {
+            left = left.take().and_then(|states| here.put(key, states).err());
+        });
+        left.map_or(Ok(()), Err)
+    }
+
+    /// Whether network functions know a flow.
+    pub(super) fn knows(&self, key: &FlowKey, bucket: Bucket) -> bool {
+        self.known_states(key, bucket).is_some()
     }
 
     /// What network functions know of a flow, if they know it.
-    pub(crate) fn known_states(
+    pub(crate) fn known_states(&self, key: &FlowKey, bucket: Bucket) -> Option<&FlowStates> {
+        let key = key.both_ways();
+        let part = self.part_of_states(&key, bucket);
+        self.part(part)?.states()?.get(&key)
+    }
+
+    /// Changes what network functions know of a flow, if they know it.
+    pub(crate) fn change_states<R>(
         &mut self,
         key: &FlowKey,
         bucket: Bucket,
-    ) -> Option<&mut FlowStates> {
+        change: impl FnOnce(&mut FlowStates) -> R,
+    ) -> Option<R> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        self.part_mut(part)?.states()?.get_mut(&key)
+        self.in_states(part, |states| states.change(&key, change))?
+    }
+
+    /// Does something with what network functions know of the flows of a part. What they keep is
+    /// counted as it changes, whatever comes and goes; after a panic it is as it was.
+    pub(super) fn in_states<R>(
+        &mut self,
+        part: usize,
+        work: impl FnOnce(&mut States) -> R,
+    ) -> Option<R> {
+        let states = self.part_mut(part)?.states_mut()?;
+        let before = states.kept();
+        let answer = work(states);
+        let after = states.kept();
+        self.kept = self.kept - before + after;
+        Some(answer)
     }
 
     /// Forgets what network functions know of a flow; whether they knew anything.
     pub(super) fn forget(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        let states = self.part_mut(part).and_then(Part::states);
-        states.is_some_and(|states| states.remove(&key).is_some())
+        self.in_states(part, |states| states.remove(&key).is_some()).unwrap_or(false)
     }
 
     /// Gives a flow up: a packet of it has made a stage panic. What network functions knew of it
@@ -105,39 +135,38 @@ impl FlowTable {
             if cursor.is_done() {
                 return;
             }
-            let Some((states, place)) = self.next_states(cursor) else { continue };
-            let Some((key, known)) = states.at(place) else { continue };
-            let key = *key;
-            if over(known) {
-                states.remove(&key);
-            }
+            let Some(place) = self.next_place(cursor) else { continue };
+            self.in_states(cursor.part, |states| {
+                let Some(key) = states.at(place).copied() else { return };
+                if states.change(&key, &mut over) == Some(true) {
+                    states.remove(&key);
+                }
+            });
         }
     }
 
-    /// The next place of a walk and the states that it is in; none when the part has no more. The
-    /// walk is past it at once: it does not come back to one that makes a function panic.
-    pub(super) fn next_states(
-        &mut self,
-        cursor: &mut StatesCursor,
-    ) -> Option<(&mut States, usize)> {
+    /// What is known of the flow at a place of a walk.
+    pub(super) fn states_at(&self, cursor: &StatesCursor, place: usize) -> Option<&FlowStates> {
+        let states = self.part(cursor.part)?.states()?;
+        states.get(states.at(place)?)
+    }
+
+    /// The next place of a walk, in the part that it is in; none when the part has no more. The walk
+    /// is past it at once: it does not come back to one that makes a function panic.
+    pub(super) fn next_place(&self, cursor: &mut StatesCursor) -> Option<usize> {
         let ahead = cursor.ahead.unwrap_or(usize::MAX);
-        let here = self.part_mut(cursor.part).and_then(Part::states);
-        let next = here.and_then(|states| Some((ahead.min(states.len()).checked_sub(1)?, states)));
-        match next {
-            Some((place, states)) => {
-                cursor.ahead = Some(place);
-                Some((states, place))
-            }
-            None => {
-                *cursor = StatesCursor { part: cursor.part + 1, ahead: None };
-                None
-            }
-        }
+        let states = self.part(cursor.part).and_then(Part::states);
+        let next = states.and_then(|states| ahead.min(states.len()).checked_sub(1));
+        *cursor = match next {
+            Some(place) => StatesCursor { ahead: Some(place), ..*cursor },
+            None => StatesCursor { part: cursor.part + 1, ahead: None },
+        };
+        next
     }
 
     /// The part that has what network functions know of a flow, or that would have it.
-    pub(super) fn part_of_states(&mut self, key: &FlowKey, bucket: Bucket) -> usize {
-        let in_own = self.own.states().is_some_and(|own| own.get_mut(key).is_some());
+    pub(super) fn part_of_states(&self, key: &FlowKey, bucket: Bucket) -> usize {
+        let in_own = self.own.states().is_some_and(|own| own.get(key).is_some());
         if in_own || !self.owns(bucket) { OWN } else { bucket.index() }
     }
 }

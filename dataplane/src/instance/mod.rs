@@ -105,17 +105,24 @@ impl Instance {
         }
         let Self { flows, chain, counters, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
-        let version = flows.update();
-        if let Some(known) = flows.known_states(&key, bucket) {
+        let (version, kept) = (flows.update(), flows.kept());
+        let shown = flows.change_states(&key, bucket, |known| {
             known.touch(version);
-            return chain.process(&mut known.states, packet);
+            let before = known.kept();
+            let verdict = chain.process(&mut known.states, packet);
+            chain.fit(&mut known.states, before, kept - before);
+            verdict
+        });
+        if let Some(verdict) = shown {
+            return verdict;
         }
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
             return chain.process_without_room();
         }
         let (verdict, begun) = chain.process_first(packet);
-        if let Some(states) = begun {
+        if let Some(mut states) = begun {
+            chain.fit(&mut states, 0, kept);
             let kept = flows.keep(key, bucket, FlowStates::new(states, version));
             debug_assert!(kept.is_ok(), "there is room");
         }
@@ -144,9 +151,18 @@ impl Instance {
             if hand.is_done() {
                 *hand = StatesCursor::default();
             }
-            flows.walk_states(hand, sets, |known| match known.is_copy() {
-                true => chain.is_over(&known.states, now),
-                false => chain.expire(&mut known.states, now),
+            // More than there is memory for may have come by moves.
+            let mut excess = chain.excess(flows.kept());
+            flows.walk_states(hand, sets, |known| {
+                if known.is_copy() {
+                    return chain.is_over(&known.states, now);
+                }
+                let over = chain.expire(&mut known.states, now);
+                if !over && excess > 0 && known.kept() > 0 {
+                    excess = excess.saturating_sub(known.kept());
+                    chain.give_up(&mut known.states);
+                }
+                over
             });
             chain.sweep(SOURCES, now);
         }

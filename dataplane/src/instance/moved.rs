@@ -82,8 +82,7 @@ impl FlowTable {
     ) -> MovedFlow {
         let mut flow = self.take_direction(flow, &key.reversed(), bucket, wanted);
         let part = self.part_of_states(&flow.key, bucket);
-        let states = self.part_mut(part).and_then(Part::states);
-        flow.states = states.and_then(|states| states.remove(&flow.key));
+        flow.states = self.in_states(part, |states| states.remove(&flow.key)).flatten();
         flow
     }
 
@@ -149,11 +148,11 @@ impl FlowTable {
     ) {
         while *looks > 0 && *flows > 0 && !cursor.is_done() {
             *looks -= 1;
-            let Some((states, place)) = self.next_states(cursor) else { continue };
-            let Some((key, _)) = states.at(place) else { continue };
-            let key = *key;
+            let Some(place) = self.next_place(cursor) else { continue };
+            let states = self.part(cursor.part).and_then(Part::states);
+            let Some(key) = states.and_then(|states| states.at(place)).copied() else { continue };
             if wanted(&key).is_some() {
-                let states = states.remove(&key);
+                let states = self.in_states(cursor.part, |states| states.remove(&key)).flatten();
                 taken.push(MovedFlow { key, entries: ArrayVec::new(), states });
                 *flows -= 1;
             }

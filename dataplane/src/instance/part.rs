@@ -15,7 +15,7 @@ pub struct Part {
     tags: Box<[[u16; WAYS]]>,
     entries: Box<[Entry]>,
     len: usize,
-    /// What network functions know of its flows, from the first that they know on.
+    /// What network functions know of its flows, where there are any.
     states: Option<Box<States>>,
     /// The count of updates of the instance that gave it away.
     pub(super) version: u64,
@@ -40,6 +40,19 @@ impl Part {
         let entries =
             FromZeros::new_box_zeroed_with_elems(sets * WAYS).expect("memory for flow entries");
         Self { tags, entries, len: 0, states: None, version: 0 }
+    }
+
+    /// A part that has room too for what network functions know of its flows, of as many as there
+    /// may be entries.
+    pub fn with_states(flows: usize, hasher: &FlowHasher) -> Self {
+        let part = Self::new(flows);
+        let states = States::new(part.entries.len(), hasher.state());
+        Self { states: Some(Box::new(states)), ..part }
+    }
+
+    /// Bytes that the table of what network functions know takes in a part for so many flows.
+    pub(crate) fn bytes_of_states(flows: usize) -> usize {
+        States::bytes(flows.div_ceil(WAYS).next_power_of_two() * WAYS)
     }
 
     /// Flows in the part.
@@ -105,31 +118,29 @@ impl Part {
         self.tags[slot.0 / WAYS][slot.0 % WAYS] != 0
     }
 
-    /// What network functions know of its flows, if they know any.
-    pub(super) fn states(&mut self) -> Option<&mut States> {
+    /// What network functions know of its flows, where there are any.
+    pub(super) fn states(&self) -> Option<&States> {
+        self.states.as_deref()
+    }
+
+    /// What network functions know of its flows, where there are any.
+    pub(super) fn states_mut(&mut self) -> Option<&mut States> {
         self.states.as_deref_mut()
     }
 
-    /// What network functions know of its flows; as many of them as it has entries at most.
-    pub(super) fn states_or_new(&mut self, hasher: &FlowHasher) -> &mut States {
-        let most = self.capacity();
-        self.states.get_or_insert_with(|| Box::new(States::new(most, hasher.state())))
+    /// Whether there is room for what network functions know of another flow.
+    pub(super) fn has_room(&self) -> bool {
+        self.states().is_some_and(|states| states.len() < states.most())
     }
 
-    /// Forgets copies of what network functions know of flows of another part, which has come.
-    pub(super) fn forget_copies(&mut self, of: &mut Part) {
-        let (Some(here), Some(of)) = (self.states(), of.states()) else { return };
-        for place in 0..of.len() {
-            let Some((key, _)) = of.at(place) else { return };
-            if here.get_mut(key).is_some_and(|known| known.is_copy()) {
-                here.remove(key);
-            }
-        }
+    /// Flows that network functions may know.
+    pub(super) fn room(&self) -> usize {
+        self.states().map_or(0, States::most)
     }
 
-    /// Flows that network functions may know, as many as there may be entries.
-    pub(crate) fn capacity(&self) -> usize {
-        self.entries.len()
+    /// Bytes that network functions keep of the streams of its flows.
+    pub(super) fn kept(&self) -> usize {
+        self.states().map_or(0, States::kept)
     }
 
     /// Flows that network functions know.

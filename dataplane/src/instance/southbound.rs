@@ -39,11 +39,11 @@ impl Southbound for AsFunction<'_> {
         while !at.walk.is_done() && looked_at < LOOKED_AT && out.len() < most {
             looked_at += 1;
             let before = at.walk;
-            let Some((states, place)) = flows.next_states(&mut at.walk) else {
+            let Some(place) = flows.next_place(&mut at.walk) else {
                 at.function = 0;
                 continue;
             };
-            let Some((_, known)) = states.at(place) else { continue };
+            let Some(known) = flows.states_at(&at.walk, place) else { continue };
             let functions = known.states.len();
             while at.function < functions && out.len() < most {
                 let chunk = chain.get_flow(at.function, &known.states, get, self.now);
@@ -63,14 +63,14 @@ impl Southbound for AsFunction<'_> {
         let key = chunk.id.key().ok_or_else(|| PutError::wrong_id(&chunk))?;
         let bucket = Bucket::of(self.hash.hash(&key));
         flows.see_version(chunk.version);
-        if let Some(known) = flows.known_states(&key, bucket) {
-            known.put(place, state, chunk.version);
-            return Ok(());
+        if !flows.knows(&key, bucket) {
+            let mut states = chain.unknown();
+            states[place] = state;
+            let kept = flows.keep(key, bucket, FlowStates::copy(states, chunk.version));
+            return kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)));
         }
-        let mut states = FlowStates::copy(chain.unknown());
-        states.put(place, state, chunk.version);
-        let kept = flows.keep(key, bucket, states);
-        kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)))
+        flows.change_states(&key, bucket, |known| known.put(place, state, chunk.version));
+        Ok(())
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {

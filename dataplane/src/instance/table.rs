@@ -23,6 +23,8 @@ pub struct FlowTable {
     buckets: usize,
     /// Flows in the parts and in `own`.
     pub(super) len: usize,
+    /// Bytes that network functions keep of the streams of flows in the parts and in `own`.
+    pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
     /// Updates of what network functions know.
@@ -43,7 +45,15 @@ impl FlowTable {
     /// A table that owns no bucket, with room for `own` flows that are moved to it one by one.
     pub fn new(own: usize, hasher: FlowHasher) -> Self {
         let parts = (0..BUCKETS).map(|_| None).collect();
-        Self { parts, own: Part::new(own), hasher, buckets: 0, len: 0, hand: (0, 0), version: 0 }
+        let own = Part::new(own);
+        Self { parts, own, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), version: 0 }
+    }
+
+    /// A table that has room too for what network functions know of the flows that are moved to it
+    /// one by one. What they know of the others is in the parts: see [`Part::with_states`].
+    pub fn with_states(own: usize, hasher: FlowHasher) -> Self {
+        let own = Part::with_states(own, &hasher);
+        Self { own, ..Self::new(0, hasher) }
     }
 
     /// Flows in the table.
@@ -105,9 +115,10 @@ impl FlowTable {
     }
 
     /// Takes over a bucket with its flows.
-    pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
-        self.own.forget_copies(&mut part);
+    pub fn put_bucket(&mut self, bucket: Bucket, part: Box<Part>) {
+        self.in_states(OWN, |own| own.forget_copies(&part));
         self.len += part.len();
+        self.kept += part.kept();
         self.buckets += 1;
         self.see_version(part.version);
         let old = self.parts[bucket.index()].replace(part);
@@ -118,6 +129,7 @@ impl FlowTable {
     pub fn take_bucket(&mut self, bucket: Bucket) -> Option<Box<Part>> {
         let mut part = self.parts[bucket.index()].take()?;
         self.len -= part.len();
+        self.kept -= part.kept();
         self.buckets -= 1;
         part.version = self.version;
         Some(part)
@@ -173,6 +185,10 @@ impl FlowTable {
             (cursor.part, cursor.set) = (cursor.part + 1, 0);
         }
         None
+    }
+
+    pub(super) fn part(&self, part: usize) -> Option<&Part> {
+        if part == OWN { Some(&self.own) } else { self.parts[part].as_deref() }
     }
 
     pub(super) fn part_mut(&mut self, part: usize) -> Option<&mut Part> {

@@ -1,5 +1,7 @@
 //! The flow table with what network functions know, beside a naive model.
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -37,9 +39,10 @@ fn unknown() -> Box<[FlowState]> {
 }
 
 fn table() -> FlowTable {
-    let mut table = FlowTable::new(256, FlowHasher::with_seed(SEED));
+    let hasher = FlowHasher::with_seed(SEED);
+    let mut table = FlowTable::with_states(256, hasher.clone());
     for n in 0..BUCKETS - 1 {
-        table.put_bucket(Bucket::of(n), Box::new(Part::new(256)));
+        table.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher)));
     }
     table
 }
@@ -130,10 +133,11 @@ fn a_copy_gives_way_to_what_comes_with_the_bucket_of_its_flow() {
     let owned = |key: &FlowKey| bucket(key).index() < BUCKETS as usize - 1;
     let key = (1..).map(|n| key(n).both_ways()).find(owned).expect("most are");
     let bucket = bucket(&key);
-    let (mut owner, mut standby) = (table(), FlowTable::new(256, FlowHasher::with_seed(SEED)));
+    let standby = FlowTable::with_states(256, FlowHasher::with_seed(SEED));
+    let (mut owner, mut standby) = (table(), standby);
     let live = FlowStates::new(unknown(), 9);
     assert!(owner.keep(key, bucket, live).is_ok(), "room");
-    assert!(standby.keep(key, bucket, FlowStates::copy(unknown())).is_ok(), "room");
+    assert!(standby.keep(key, bucket, FlowStates::copy(unknown(), 1)).is_ok(), "room");
     standby.put_bucket(bucket, owner.take_bucket(bucket).expect("it owns it"));
     let known = standby.known_states(&key, bucket).expect("it came");
     assert_eq!((known.version(), known.is_copy(), standby.known()), (9, false, 1));

@@ -1,5 +1,8 @@
 //! The network functions of an instance, in the order in which packets pass them.
 
+mod faults;
+mod memory;
+
 use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
@@ -12,8 +15,12 @@ use super::connection::TimeoutError;
 use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Refused, Shown};
 use super::ids::{self, Ids};
+use super::life::life;
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
+pub(crate) use faults::During;
+use faults::Faults;
+pub(crate) use memory::kept;
 
 /// Functions that an instance has at most.
 pub const FUNCTIONS_MAX: usize = 8;
@@ -42,6 +49,7 @@ pub struct Chain {
     pub(super) functions: Vec<Box<dyn Function>>,
     replica: Option<Replica>,
     day: Timestamp,
+    faults: Faults,
     /// What they know of a flow that has not been seen, for the next that comes.
     blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
@@ -64,7 +72,7 @@ pub enum ChainError {
     /// There are too many.
     #[error("there are {0} network functions, and {FUNCTIONS_MAX} are the most")]
     TooMany(usize),
-    /// A time-out of the firewall is not in its bounds.
+    /// A time-out is not in its bounds.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
 }
@@ -159,8 +167,13 @@ impl Chain {
         packet: Shown<'_>,
     ) -> Result<(), Refused> {
         let now = self.moment(packet.now);
-        for (function, state) in self.functions.iter_mut().zip(states) {
-            function.packet(state, packet, now)?;
+        let Self { functions, faults, .. } = self;
+        let last = functions.len().saturating_sub(1);
+        for (n, (function, state)) in functions.iter_mut().zip(states).enumerate() {
+            faults.begin(n);
+            let verdict = function.packet(state, packet, now);
+            faults.end(During::Packet, n == last || verdict.is_err());
+            verdict?;
         }
         Ok(())
     }
@@ -168,8 +181,12 @@ impl Chain {
     /// Ends what has been idle for too long in each function; whether nothing is left.
     pub(crate) fn expire(&mut self, states: &mut [FlowState], now: Nanos) -> bool {
         let now = self.moment(now);
-        for (function, state) in self.functions.iter_mut().zip(states.iter_mut()) {
+        let Self { functions, faults, .. } = self;
+        let last = functions.len().saturating_sub(1);
+        for (n, (function, state)) in functions.iter_mut().zip(states.iter_mut()).enumerate() {
+            faults.begin(n);
             function.expire(state, now);
+            faults.end(During::Sweep, n == last);
         }
         states.iter().all(FlowState::is_unknown)
     }
@@ -213,19 +230,24 @@ impl Chain {
 
     /// What each function has counted, by its kind; instances that are gone are among it.
     pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, Vec<(String, u64)>)> + '_ {
-        self.functions.iter().map(|function| (function.kind(), function.counters()))
+        self.functions.iter().enumerate().map(|(n, function)| {
+            let mut counters = function.counters();
+            counters.push(("panics".to_owned(), self.faults.panics(n)));
+            (function.kind(), counters)
+        })
     }
 
     /// Takes over a piece of what an instance that is gone knew: its hosts, function by function,
     /// and then its totals. What there is no room for is as if it had been forgotten.
     fn take_over(&mut self, hosts: usize, now: Moment) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
+        let ended = gone.replica;
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
             let filter = StateFilter::default();
             let get = Get { filter: &filter, extent: Extent::Overlaps, max: hosts };
-            let mut chunks = Vec::new();
+            let (mut chunks, ended) = (Vec::new(), ended.map(life));
             let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-            chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
+            chunks.iter().for_each(|chunk| drop(here.inherit(chunk, ended, now)));
             if more == More::No {
                 (*done, *cursor) = (*done + 1, Cursor::default());
             }
@@ -235,8 +257,9 @@ impl Chain {
         for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
             let totals = gone_function.get_all_flows();
             totals.iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
-            gone.replica.into_iter().for_each(|ended| here.take_over(ended));
+            gone.replica.into_iter().for_each(|ended| here.take_over(life(ended)));
         }
+        self.faults.take_over(&gone.faults);
         self.inherited.append(&mut gone.inherited);
     }
 
@@ -258,7 +281,8 @@ impl FunctionConfig {
     fn check(&self) -> Result<(), ChainError> {
         match self {
             Self::Firewall(config) => Ok(config.tracking.timeouts.check()?),
-            Self::Ids(_) | Self::Assets(_) => Ok(()),
+            Self::Ids(config) => Ok(config.timeouts.check()?),
+            Self::Assets(_) => Ok(()),
         }
     }
 
@@ -274,3 +298,6 @@ impl FunctionConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod lives;

@@ -1,6 +1,6 @@
 //! A network function as the chain of its instance sees it.
 
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::Life;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos, PortId};
 
@@ -97,8 +97,29 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Why it is not taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
 
-    /// Takes over the counts of a replica that has ended for good, all of which were joined.
-    fn take_over(&mut self, _ended: Replica) {}
+    /// Joins what an instance knew of several flows whose life has ended, and takes it over.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    fn inherit(
+        &mut self,
+        chunk: &Chunk,
+        _ended: Option<Life>,
+        now: Moment,
+    ) -> Result<(), PutError> {
+        self.put_multi_flow(chunk, now)
+    }
+
+    /// Takes over the counts of a life that has ended, all of which were joined.
+    fn take_over(&mut self, _ended: Life) {}
+
+    /// By how many bytes what is kept of the streams of all flows is more than it may be.
+    fn excess(&self, _kept: usize) -> usize {
+        0
+    }
+
+    /// Gives up what is kept of the streams of a flow; it goes on without.
+    fn give_up(&mut self, _state: &mut FlowState) {}
 }
 
 /// What one function knows of a flow, in both directions.

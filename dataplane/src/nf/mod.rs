@@ -3,11 +3,13 @@
 pub mod assets;
 mod chain;
 pub mod connection;
+mod figures;
 pub mod firewall;
 mod function;
 pub mod ids;
 #[cfg(test)]
 mod laws;
+mod life;
 mod log;
 mod numbered;
 mod record;
@@ -18,8 +20,10 @@ mod timestamp;
 mod totals;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
+pub(crate) use chain::{During, kept};
 pub use function::FlowState;
 pub(crate) use function::{Refused, Shown};
+pub use life::REPLICAS_OF_A_LIFE;
 pub use record::{Log, Record};
 pub use side::{Both, Side};
 pub use timestamp::Timestamp;

@@ -30,15 +30,15 @@ kinds! {
     /// A connection that is tracked: [`Connection`](super::connection::Connection).
     CONNECTION = 0x0101, 1, PerFlow, "connection";
     /// What a source has begun: [`Source`](super::firewall::Source).
-    FIREWALL_SOURCE = 0x0102, 1, MultiFlow, "firewall source";
+    FIREWALL_SOURCE = 0x0102, 2, MultiFlow, "firewall source";
     /// What a firewall has done altogether: [`Totals`](super::firewall::Totals).
-    FIREWALL_TOTALS = 0x0103, 1, AllFlows, "firewall totals";
+    FIREWALL_TOTALS = 0x0103, 2, AllFlows, "firewall totals";
     /// A connection that is looked into: [`Connection`](super::ids::Connection).
     IDS_CONNECTION = 0x0201, 1, PerFlow, "intrusion detection connection";
     /// What a source has tried: [`Source`](super::ids::Source).
-    IDS_SOURCE = 0x0202, 1, MultiFlow, "intrusion detection source";
+    IDS_SOURCE = 0x0202, 2, MultiFlow, "intrusion detection source";
     /// The figures over all flows: [`Totals`](super::ids::Totals).
-    IDS_TOTALS = 0x0203, 1, AllFlows, "intrusion detection totals";
+    IDS_TOTALS = 0x0203, 2, AllFlows, "intrusion detection totals";
     /// A flow whose ends are looked at: [`Connection`](super::assets::Connection).
     ASSETS_CONNECTION = 0x0401, 1, PerFlow, "asset detection connection";
     /// What is known of a host: [`Host`](super::assets::Host).

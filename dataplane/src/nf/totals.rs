@@ -15,25 +15,35 @@ macro_rules! totals {
             }
         }
 
+        impl $crate::nf::figures::Figures for Totals {
+            const KIND: weir_state_transfer::southbound::StateKind = $state;
+
+            fn read(
+                schema: weir_state_transfer::chunk::Schema,
+                bytes: &[u8],
+            ) -> Result<Self, weir_state_transfer::chunk::BodyError> {
+                Self::decode(schema, bytes)
+            }
+
+            fn fits(&self) -> bool {
+                [$(&self.$name),*].into_iter().all(weir_state_transfer::merge::Counter::fits)
+            }
+        }
+
         impl Totals {
             /// Each figure with its name.
             pub(super) fn named(&self) -> Vec<(String, u64)> {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
             }
 
-            /// Takes over what a replica has counted that has ended for good; see
+            /// Takes over what a life that has ended has counted; see
             /// [`Counter::take_over`](weir_state_transfer::merge::Counter::take_over).
             pub fn take_over(
                 &mut self,
-                ended: weir_state_transfer::merge::Replica,
+                ended: weir_state_transfer::merge::Life,
                 heir: weir_state_transfer::merge::Replica,
             ) {
                 $(self.$name.take_over(ended, heir);)*
-            }
-
-            /// Whether its counters are no larger than they may be.
-            pub(super) fn fits(&self) -> bool {
-                [$(&self.$name),*].into_iter().all(weir_state_transfer::merge::Counter::fits)
             }
 
             /// The totals as bytes.

@@ -12,7 +12,7 @@ use weir_state_transfer::{InstanceId, WorkerId};
 
 use super::instances::InstanceRecord;
 use super::{Node, NodeError};
-use crate::nf::{Chain, Record};
+use crate::nf::{Chain, REPLICAS_OF_A_LIFE, Record};
 use crate::worker::{Command, NfReport};
 
 /// What an instance is for whoever asks for its state.
@@ -36,10 +36,34 @@ const RECORDS_MAX: usize = 65_536;
 pub(super) struct Records {
     waiting: VecDeque<(Arc<str>, Record)>,
     lost: u64,
+    /// Of these, those of the instances that there are.
+    lost_of: BTreeMap<InstanceId, u64>,
     /// Workers that still end flows, once all are to be ended.
     ending: Option<BTreeSet<WorkerId>>,
-    /// Instances that there have been: each counts as another replica.
-    lives: u64,
+    lives: Numbers,
+}
+
+/// The numbers of lives: each instance that there is counts as another replica.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// Of all instances that there have been.
+    all: u64,
+    /// Of those that have had a number: what they count as is numbered without a gap, so that those
+    /// that have ended take no more room for being many.
+    of_instance: BTreeMap<InstanceId, u64>,
+}
+
+impl Numbers {
+    /// The next life of an instance, by the number of the process: what it counts as, and which of
+    /// all lives it is.
+    fn next(&mut self, id: InstanceId, process: u64) -> (Replica, u64) {
+        self.all += 1;
+        let life = self.of_instance.entry(id).or_default();
+        *life += 1;
+        // Half of the numbers are left for lives to come.
+        let incarnation = (process >> 1).saturating_add(life.saturating_mul(REPLICAS_OF_A_LIFE));
+        (Replica { instance: u32::from(id.0), incarnation }, self.all)
+    }
 }
 
 impl Records {
@@ -55,9 +79,23 @@ impl Records {
             if self.waiting.len() < RECORDS_MAX || self.ending.is_some() {
                 self.waiting.push_back((name.clone(), record));
             } else {
-                self.lost += 1;
+                self.lose(id, 1);
             }
         }
+    }
+
+    fn lose(&mut self, id: InstanceId, records: u64) {
+        self.lost += records;
+        *self.lost_of.entry(id).or_default() += records;
+    }
+
+    /// Adds to what functions have counted what became of their records.
+    pub(super) fn complete(&self, mut found: Vec<NfReport>) -> Vec<NfReport> {
+        for report in found.iter_mut().filter(|report| report.kind == "ids") {
+            let lost = self.lost_of.get(&report.instance).copied().unwrap_or_default();
+            report.counters.push(("unwritten_records".to_owned(), lost));
+        }
+        found
     }
 
     pub(super) fn flows_ended(&mut self, worker: WorkerId) {
@@ -78,18 +116,31 @@ impl Node {
         self.records.waiting.pop_front()
     }
 
-    /// Records that were lost because nobody took them.
+    /// Records of an instance were lost on their way to its logs.
+    pub fn lose_records(&mut self, instance: &str, records: u64) {
+        let found = self.instances.iter().find(|(_, record)| &*record.name == instance);
+        match found {
+            Some((id, _)) => self.records.lose(*id, records),
+            None => self.records.lost += records,
+        }
+    }
+
+    /// Records that were lost because nobody took them, or the disk did not.
     pub fn lost_records(&self) -> u64 {
         self.records.lost
     }
 
-    /// Asks all workers what the network functions of their instances have counted. Answers come
-    /// through `to`, which is dropped at the end.
-    pub fn report_nfs(&mut self, to: Sender<Vec<NfReport>>) {
-        let workers: Vec<_> = self.running().collect();
-        let query = self.nfs.ask(to, workers.len());
-        for worker in workers {
-            self.tell(worker, Command::ReportNfs(query));
+    /// The instances that there are, in order.
+    pub fn instance_ids(&self) -> Vec<InstanceId> {
+        self.instances.keys().copied().collect()
+    }
+
+    /// Asks what the network functions of an instance have counted. The answer comes through `to`,
+    /// which is dropped at the end.
+    pub fn report_nfs(&mut self, id: InstanceId, to: Sender<Vec<NfReport>>) {
+        if let Some(worker) = self.instances.get(&id).map(|instance| instance.worker) {
+            let query = self.nfs.ask(to, 1);
+            self.tell(worker, Command::ReportNfs(query, id));
         }
     }
 
@@ -133,11 +184,8 @@ impl Node {
 
     /// The network functions of an instance that begins, and which life that is.
     pub(super) fn chain(&mut self, id: InstanceId) -> (Chain, u64) {
-        self.records.lives += 1;
-        // Each has room for numbers of its own behind it: functions count on from there.
-        let incarnation = self.identity.incarnation.wrapping_add(self.records.lives << 32);
-        let replica = Replica { instance: u32::from(id.0), incarnation };
-        (Chain::new(&self.limits.functions, replica), self.records.lives)
+        let (replica, life) = self.records.lives.next(id, self.identity.incarnation);
+        (Chain::new(&self.limits.functions, replica), life)
     }
 
     /// What the network functions of an instance that is gone knew of more than one flow goes to
@@ -149,10 +197,32 @@ impl Node {
             **other != id && !record.is_stopping()
         };
         let heir = self.instances.iter().filter(stays).min_by_key(|(_, record)| record.life);
+        let lost = self.records.lost_of.remove(&id).unwrap_or_default();
         if let Some((heir, worker)) = heir.map(|(heir, record)| (*heir, record.worker))
             && !gone.is_empty()
         {
+            *self.records.lost_of.entry(heir).or_default() += lost;
             self.tell(worker, Command::Inherit(heir, gone));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lives_count_as_the_same_and_those_of_an_instance_follow_each_other() {
+        for process in [0, 5, u64::MAX, fastrand::u64(..)] {
+            let (mut numbers, mut begins) = (Numbers::default(), BTreeMap::new());
+            for n in 1..=5_000 {
+                let id = InstanceId(fastrand::u8(1..=250));
+                let (Replica { instance, incarnation }, life) = numbers.next(id, process);
+                assert_eq!((instance, life), (u32::from(id.0), n));
+                if let Some(before) = begins.insert(id, incarnation) {
+                    assert_eq!(before + REPLICAS_OF_A_LIFE, incarnation, "{process}");
+                }
+            }
         }
     }
 }

@@ -223,7 +223,7 @@ impl Node {
             Event::Ready(id) => self.instance_is_ready(id),
             Event::Removed(instance) => self.instance_is_removed(*instance),
             Event::Records(id, records) => self.records.take(&self.instances, id, records),
-            Event::Nfs(query, found) => self.nfs.answer(query, found),
+            Event::Nfs(query, found) => self.nfs.answer(query, self.records.complete(found)),
             Event::FlowsEnded => self.records.flows_ended(worker),
             Event::Steers(generation, _before) => self.worker_steers(worker, generation),
             Event::GaveUp(given) => self.worker_gave_up(worker, *given),
@@ -270,11 +270,19 @@ impl Node {
     }
 
     fn flow_table(&mut self) -> FlowTable {
-        let make = || FlowTable::new(self.limits.own_flows, self.hasher.clone());
+        let Limits { own_flows, functions, .. } = &self.limits;
+        let make = || match functions.is_empty() {
+            true => FlowTable::new(*own_flows, self.hasher.clone()),
+            false => FlowTable::with_states(*own_flows, self.hasher.clone()),
+        };
         self.spare_tables.pop().unwrap_or_else(make)
     }
 
     fn part(&self) -> Box<Part> {
-        Box::new(Part::new(self.limits.flows_per_bucket))
+        let Limits { flows_per_bucket, functions, .. } = &self.limits;
+        Box::new(match functions.is_empty() {
+            true => Part::new(*flows_per_bucket),
+            false => Part::with_states(*flows_per_bucket, &self.hasher),
+        })
     }
 }

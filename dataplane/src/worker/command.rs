@@ -68,8 +68,9 @@ pub enum Command {
     Retire,
     /// Report flows. Answered with [`Event::Flows`] pieces.
     ReportFlows(FlowQuery),
-    /// Report what the network functions have counted. Answered with [`Event::Nfs`].
-    ReportNfs(u64),
+    /// Report what the network functions of an instance have counted. Answered with
+    /// [`Event::Nfs`].
+    ReportNfs(u64, InstanceId),
     /// Report the neighbours of the ports that the worker owns.
     ReportNeighbours(u64),
     /// Panic, at once or on the way of a packet.
@@ -209,7 +210,7 @@ pub enum Event {
     Retired(Box<Retired>),
     /// A piece of a flow report; the last one of a worker is empty.
     Flows(u64, Vec<FlowRecord>),
-    /// What the network functions of the instances have counted.
+    /// What the network functions of an instance have counted; nothing when it is not there.
     Nfs(u64, Vec<NfReport>),
     /// The neighbours of the ports that the worker owns.
     Neighbours(u64, Vec<NeighbourRecord>),

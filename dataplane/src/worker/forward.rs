@@ -157,6 +157,7 @@ impl Forwarder {
             self.drop_frame(frame, DropReason::Poisoned);
             return;
         }
+        self.fault_of_functions(instance);
         let shown = Shown { frame: frame.data(), meta: &meta, port, now: self.now };
         let verdict = instance.show(shown);
         if !instance.subscriptions.is_idle() {

@@ -52,18 +52,18 @@ impl Functions {
     }
 }
 
-/// What the network functions of all instances have counted.
-pub(super) fn report(instances: &Instances) -> Vec<NfReport> {
-    let reports = |instance: &Instance| {
-        let id = instance.id;
-        let known = instance.flows.known() as u64;
-        let full = instance.counters.functions_full.get();
-        let of_all = [("flows", known), ("flows_without_room", full)];
-        let report = move |(kind, counters): (&'static str, Vec<(String, u64)>)| {
-            let of_all = of_all.iter().map(|(name, value)| ((*name).to_owned(), *value));
-            NfReport { instance: id, kind, counters: of_all.chain(counters).collect() }
-        };
-        instance.chain.counters().map(report).collect::<Vec<_>>()
+/// What the network functions of an instance have counted.
+pub(super) fn report(instance: &Instance) -> Vec<NfReport> {
+    let id = instance.id;
+    let known = instance.flows.known() as u64;
+    let full = instance.counters.functions_full.get();
+    let kept = instance.flows.kept() as u64;
+    let of_all = [("flows", known), ("flows_without_room", full), ("kept_bytes", kept)];
+    let report = |(kind, counters): (&'static str, Vec<(String, u64)>)| {
+        // A firewall keeps nothing of streams.
+        let shown = if kind == "ids" { &of_all[..] } else { &of_all[..2] };
+        let of_all = shown.iter().map(|(name, value)| ((*name).to_owned(), *value));
+        NfReport { instance: id, kind, counters: of_all.chain(counters).collect() }
     };
-    instances.iter().flat_map(reports).collect()
+    instance.chain.counters().map(report).collect()
 }

@@ -90,6 +90,7 @@ impl Worker {
         self.housekeeping.last = now;
         let before = now - self.housekeeping.flow_timeout;
         for instance in self.instances.iter_mut() {
+            self.forwarder.fault_of_sweep(instance);
             instance.sweep(SWEEP, before, now);
         }
         self.forwarder.poll_neighbours(now);

@@ -238,8 +238,9 @@ impl Worker {
             Command::ForgetWorker(worker) => self.forget_worker(worker),
             Command::Retire => self.retiring = true,
             Command::ReportFlows(query) => self.reports.start(query),
-            Command::ReportNfs(query) => {
-                let reports = functions::report(&self.instances);
+            Command::ReportNfs(query, id) => {
+                let reports = self.instances.find(id).map(|instance| functions::report(instance));
+                let reports = reports.unwrap_or_default();
                 self.forwarder.tell(Event::Nfs(query, reports));
             }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),

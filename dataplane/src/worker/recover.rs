@@ -3,6 +3,8 @@
 use weir_state_transfer::{Bucket, FlowKey, InstanceId};
 
 use super::{Forwarder, Item, Worker};
+use crate::instance::Instance;
+use crate::nf::During;
 use crate::packet::{DropReason, Meta};
 
 /// What a panic would lose: the packet that has left a queue, a ring or a park and has not come to
@@ -37,6 +39,12 @@ pub enum FaultStage {
     Delivered,
     /// Given to its instance; its flow has an entry.
     Forwarding,
+    /// Shown to the network functions of its instance, the last of which has done its work. Where
+    /// there are none, no packet comes here.
+    Function,
+    /// Not on the way of a packet: a flow that network functions know, and that a sweep has looked at.
+    /// Flows are counted instead of packets.
+    Sweep,
     /// For the router itself, not answered.
     Local,
     /// Let go because its next hop was resolved, or was not.
@@ -47,12 +55,13 @@ pub enum FaultStage {
 }
 
 impl FaultStage {
-    /// Every stage.
-    pub const ALL: [Self; 7] = [
+    /// Every stage of a packet's way.
+    pub const ALL: [Self; 8] = [
         Self::Received,
         Self::Taken,
         Self::Delivered,
         Self::Forwarding,
+        Self::Function,
         Self::Local,
         Self::Resolved,
         Self::Transmitted,
@@ -81,8 +90,9 @@ impl InHand {
 
 impl Worker {
     /// Goes on after a panic in [`Worker::poll`]: counts the packet in hand, gives up its flow, and
-    /// lets go what waited with it.
-    pub fn recover(&mut self) {
+    /// lets go what waited with it. Says which network function it was, and of which instance, if it
+    /// was one.
+    pub fn recover(&mut self) -> Option<(InstanceId, &'static str)> {
         let InHand { packet, flow } = std::mem::take(&mut self.forwarder.in_hand);
         if packet {
             self.forwarder.counters.drops.count(DropReason::WorkerPanic);
@@ -96,6 +106,8 @@ impl Worker {
             self.forwarder.hand_out(self.id(), Item::Resolved(resolution));
         }
         self.forwarder.counters.restarts.add(1);
+        let panicked = |instance: &mut Instance| Some((instance.id, instance.chain.panicked()?));
+        self.instances.iter_mut().find_map(panicked)
     }
 }
 
@@ -105,6 +117,37 @@ impl Forwarder {
         self.fault = Some(fault);
         if fault.packets == 0 {
             self.strike(fault.stage);
+        }
+    }
+
+    /// Passes a fault that functions are to have with a packet on to those of its instance.
+    #[inline]
+    pub(super) fn fault_of_functions(&mut self, instance: &mut Instance) {
+        if self.fault.is_some() && !instance.chain.is_empty() {
+            self.pass_fault_on(instance);
+        }
+    }
+
+    #[cold]
+    fn pass_fault_on(&mut self, instance: &mut Instance) {
+        let Some(fault) = self.fault.as_mut() else { return };
+        if fault.stage == FaultStage::Function {
+            fault.packets = fault.packets.saturating_sub(1);
+            if fault.packets == 0 {
+                self.fault = None;
+                instance.chain.ask_for_fault(During::Packet, 1);
+            }
+        }
+    }
+
+    /// Passes a fault of a sweep on to the functions of an instance that know flows.
+    pub(super) fn fault_of_sweep(&mut self, instance: &mut Instance) {
+        let of_sweep = self.fault.filter(|fault| fault.stage == FaultStage::Sweep);
+        if let Some(fault) = of_sweep
+            && instance.flows.known() > 0
+        {
+            self.fault = None;
+            instance.chain.ask_for_fault(During::Sweep, fault.packets);
         }
     }
 

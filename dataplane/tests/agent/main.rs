@@ -56,6 +56,36 @@ async fn an_instance_becomes_ready_by_itself_and_gets_the_buckets_that_are_moved
 }
 
 #[tokio::test]
+async fn what_functions_have_counted_comes_instance_by_instance() {
+    let rules: Vec<_> = (0..1024).map(|n| format!("'{n:032}: accept dport={n}'")).collect();
+    let rules = rules.join(", ");
+    let served = Served::start(&format!(
+        "[[nf]]\nkind = 'firewall'\nrules = [{rules}]\n[[nf]]\nkind = 'ids'\nmemory_max = '1MiB'\n"
+    ));
+    let mut expected = vec![1];
+    for n in 0..5 {
+        expected.push(served.create(&format!("i{n}"), &format!("create {n}")).await);
+    }
+    expected.sort_unstable();
+    let mut stream =
+        served.nfs().await.list_nfs(api::ListNfsRequest {}).await.unwrap().into_inner();
+    let mut listed = Vec::new();
+    while let Some(message) = stream.next().await {
+        let nfs = message.unwrap().nfs;
+        let kinds: Vec<_> = nfs.iter().map(|nf| (nf.instance, nf.kind.as_str())).collect();
+        assert_eq!(kinds, [(nfs[0].instance, "firewall"), (nfs[0].instance, "ids")]);
+        let rules = nfs[0].counters.iter().filter(|counter| counter.name.starts_with("rule."));
+        assert_eq!(rules.count(), 1024);
+        for name in ["kept_bytes", "without_memory", "unwritten_records", "panics"] {
+            assert!(nfs[1].counters.iter().any(|counter| counter.name == name), "{name}");
+        }
+        listed.push(nfs[0].instance);
+    }
+    assert_eq!(listed, expected);
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn repeating_a_request_is_answered_as_before_and_changes_nothing() {
     let served = Served::start("");
     let first = served.create("r2", "same").await;

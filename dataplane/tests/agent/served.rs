@@ -12,9 +12,9 @@ use weir_api::dataplane::v1 as api;
 use weir_api::dataplane::v1::{
     fault_service_client::FaultServiceClient, flow_service_client::FlowServiceClient,
     instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
-    neighbour_service_client::NeighbourServiceClient, node_service_client::NodeServiceClient,
-    route_service_client::RouteServiceClient, steering_service_client::SteeringServiceClient,
-    worker_service_client::WorkerServiceClient,
+    neighbour_service_client::NeighbourServiceClient, nf_service_client::NfServiceClient,
+    node_service_client::NodeServiceClient, route_service_client::RouteServiceClient,
+    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
 };
 use weir_dataplane::agent::{Agent, Socket};
 use weir_dataplane::boot::boot;
@@ -65,6 +65,7 @@ impl Served {
     client!(routes, RouteServiceClient);
     client!(neighbours, NeighbourServiceClient);
     client!(flows, FlowServiceClient);
+    client!(nfs, NfServiceClient);
     client!(faults, FaultServiceClient);
 
     pub(crate) fn start(more: &str) -> Self {

@@ -1,21 +1,21 @@
 //! Counts: what each replica has counted, apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Join, Replica};
+use super::{Join, Life, Lives, Replica};
 
 /// A count that only grows. Each replica counts its own part; a copy with more of a part is newer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
     parts: BTreeMap<Replica, u64>,
-    /// Replicas whose parts others have taken over: they count no more.
-    retired: BTreeSet<Replica>,
+    /// Lives whose parts others have taken over: they count no more.
+    retired: Lives,
 }
 
 impl Counter {
     /// A replica counts so many more.
     pub fn add(&mut self, replica: Replica, count: u64) {
-        debug_assert!(!self.retired.contains(&replica), "it has been taken over");
+        debug_assert!(!self.retired.has(replica), "it has been taken over");
         let part = self.parts.entry(replica).or_default();
         *part = part.saturating_add(count);
     }
@@ -25,15 +25,28 @@ impl Counter {
         self.parts.values().fold(0, |sum, part| sum.saturating_add(*part))
     }
 
-    /// Takes over the part of a replica that has ended for good, so that parts do not pile up.
+    /// Takes over the parts of a life that has ended for good, so that parts do not pile up.
     ///
-    /// One replica may do so, once, with a copy that has all that the other has counted: the
-    /// move that has emptied it.
-    pub fn take_over(&mut self, ended: Replica, heir: Replica) {
-        if ended != heir && self.retired.insert(ended) {
-            let part = self.parts.remove(&ended).unwrap_or_default();
+    /// One replica may do so, once, with a copy that has all that the life has counted: the move
+    /// that has emptied it. Nothing happens the second time. From then on copies from that life,
+    /// however late and however often they come, bring nothing.
+    pub fn take_over(&mut self, ended: Life, heir: Replica) {
+        if ended.has(heir) || self.retired.covers(ended) {
+            return;
+        }
+        let parts = self.parts.range(ended.first()..=ended.end());
+        let part = parts.fold(0_u64, |sum, (_, part)| sum.saturating_add(*part));
+        self.retired.add(ended);
+        self.forget_retired();
+        if part > 0 {
             self.add(heir, part);
         }
+    }
+
+    /// Leaves out what lives have counted that others have taken over.
+    pub fn retire(&mut self, lives: &Lives) {
+        self.retired.join(lives);
+        self.forget_retired();
     }
 
     /// What each replica has counted, in their order.
@@ -41,17 +54,13 @@ impl Counter {
         self.parts.iter().map(|(replica, part)| (*replica, *part))
     }
 
-    /// Replicas whose parts others have taken over, in their order.
-    pub fn retired(&self) -> impl ExactSizeIterator<Item = Replica> + '_ {
-        self.retired.iter().copied()
+    /// Lives whose parts others have taken over.
+    pub fn retired(&self) -> &Lives {
+        &self.retired
     }
 
     /// The counter with these parts.
-    pub fn from_parts(
-        parts: impl IntoIterator<Item = (Replica, u64)>,
-        retired: impl IntoIterator<Item = Replica>,
-    ) -> Self {
-        let retired = retired.into_iter().collect();
+    pub fn from_parts(parts: impl IntoIterator<Item = (Replica, u64)>, retired: Lives) -> Self {
         let mut counter = Self { parts: parts.into_iter().collect(), retired };
         counter.forget_retired();
         counter
@@ -59,7 +68,7 @@ impl Counter {
 
     fn forget_retired(&mut self) {
         let Self { parts, retired } = self;
-        parts.retain(|replica, _| !retired.contains(replica));
+        parts.retain(|replica, _| !retired.has(*replica));
     }
 }
 
@@ -69,8 +78,7 @@ impl Join for Counter {
             let part = self.parts.entry(*replica).or_default();
             *part = (*part).max(*count);
         }
-        self.retired.extend(&other.retired);
-        self.forget_retired();
+        self.retire(&other.retired);
     }
 }
 
@@ -88,6 +96,18 @@ impl Gauge {
     /// beginning.
     pub fn value(&self) -> i128 {
         i128::from(self.up.value()) - i128::from(self.down.value())
+    }
+
+    /// Takes over the parts of a life that has ended; see [`Counter::take_over`].
+    pub fn take_over(&mut self, ended: Life, heir: Replica) {
+        self.up.take_over(ended, heir);
+        self.down.take_over(ended, heir);
+    }
+
+    /// Leaves out what lives have counted that others have taken over.
+    pub fn retire(&mut self, lives: &Lives) {
+        self.up.retire(lives);
+        self.down.retire(lives);
     }
 }
 

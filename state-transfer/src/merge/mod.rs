@@ -10,16 +10,18 @@ mod codec;
 mod counter;
 mod distinct;
 mod extreme;
+mod lives;
 mod register;
 mod set;
 #[cfg(test)]
 mod tests;
 
 pub use clock::{Clock, Stamp};
-pub use codec::REPLICAS_MAX;
+pub use codec::{LIVES_MAX, REPLICAS_MAX};
 pub use counter::{Average, Counter, Gauge};
 pub use distinct::{Distinct, REGISTERS};
 pub use extreme::{First, Last};
+pub use lives::{Life, Lives};
 pub use register::Register;
 pub use set::{Set, Touched};
 
@@ -35,6 +37,6 @@ pub trait Join {
 pub struct Replica {
     /// The instance.
     pub instance: u32,
-    /// Drawn at random when it starts.
+    /// Drawn at random when it starts; the lives of one process may be numbered from there.
     pub incarnation: u64,
 }

@@ -42,7 +42,8 @@ fn holds<T: Join + Clone + Debug + PartialEq>(draw: impl Fn(&mut Rng) -> T) {
 fn counter(rng: &mut Rng) -> Counter {
     let parts = (0..REPLICAS).map(|n| (replica(n), rng.u64(..4)));
     let parts: Vec<_> = parts.filter(|(_, count)| *count > 0).collect();
-    let retired: Vec<_> = (0..REPLICAS).filter(|_| rng.u8(..8) == 0).map(replica).collect();
+    let mut retired = Lives::default();
+    retired.extend((0..REPLICAS).filter(|_| rng.u8(..8) == 0).map(replica).map(Life::of_one));
     Counter::from_parts(parts, retired)
 }
 
@@ -161,13 +162,76 @@ fn what_a_replica_counted_stays_when_another_takes_it_over_and_old_copies_come_l
     counter.add(heir, 10);
     counter.join(&old);
     for _ in 0..2 {
-        counter.take_over(ended, heir);
+        counter.take_over(Life::of_one(ended), heir);
     }
     assert_eq!((counter.value(), counter.parts().len()), (18, 1));
     counter.join(&late);
     assert_eq!(counter.value(), 18, "a copy from before adds nothing");
     let back = joined(&late, &counter);
     assert_eq!(back, counter);
+}
+
+/// Instances come and go, one is the heir of those that go, and copies from before come late.
+#[test]
+fn thousands_of_lives_take_no_more_room_than_those_at_one_time() {
+    const SPAN: u64 = 1 << 32;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let life = |instance: u32, n: u64| Life::new(instance, n * SPAN, n * SPAN + (SPAN - 1));
+    let mut alive: Vec<(u32, u64, Counter)> = vec![(0, 1, Counter::default())];
+    let mut lives = BTreeMap::from([(0, 1)]);
+    let (mut truth, mut old) = (0, Vec::new());
+    for _ in 0..5_000 {
+        // One more, under a number that is free.
+        let free = (0..8).find(|id| alive.iter().all(|(taken, ..)| taken != id));
+        let id = free.expect("few are alive");
+        let n = lives.entry(id).or_default();
+        *n += 1;
+        alive.push((id, *n, Counter::default()));
+        for (id, n, counter) in &mut alive {
+            let count = rng.u64(..9);
+            // A life counts as several replicas.
+            let incarnation = *n * SPAN + rng.u64(..3);
+            counter.add(Replica { instance: *id, incarnation }, count);
+            truth += count;
+        }
+        old.push(alive[rng.usize(..alive.len())].2.clone());
+        while alive.len() > rng.usize(1..6) {
+            let gone = alive.swap_remove(rng.usize(..alive.len()));
+            let heir = rng.usize(..alive.len());
+            let (id, n, counter) = &mut alive[heir];
+            counter.join(&gone.2);
+            let ended = life(gone.0, gone.1).expect("in order");
+            let heir = Replica { instance: *id, incarnation: *n * SPAN };
+            counter.take_over(ended, heir);
+            let once = counter.clone();
+            counter.take_over(ended, heir);
+            counter.join(&gone.2);
+            assert_eq!(*counter, once, "twice is as once, seed {seed}");
+        }
+        for (.., counter) in &alive {
+            // Under each number at most one life of three replicas, and gaps where one is alive.
+            assert!(counter.parts().len() <= 3 * 8, "{counter:?}, seed {seed}");
+            assert!(counter.retired().iter().len() <= 2 * 8, "{counter:?}, seed {seed}");
+        }
+    }
+    while alive.len() > 1 {
+        let gone = alive.pop().expect("one");
+        let (id, n, counter) = &mut alive[0];
+        counter.join(&gone.2);
+        let heir = Replica { instance: *id, incarnation: *n * SPAN };
+        counter.take_over(life(gone.0, gone.1).expect("in order"), heir);
+    }
+    let (id, n, mut last) = alive.pop().expect("one");
+    assert_eq!(last.value(), truth, "seed {seed}");
+    assert!(last.retired().iter().len() <= 9 && last.fits(), "{last:?}");
+    let own = |replica: &Replica| life(id, n).expect("in order").has(*replica);
+    assert!(last.parts().all(|(replica, _)| own(&replica)), "{last:?}, seed {seed}");
+    for late in old {
+        last.join(&late);
+        assert_eq!(last.value(), truth, "a copy from before adds nothing, seed {seed}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Once;
 
 use etherparse::PacketBuilder;
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, ids};
 use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::{PortId, WorkerId};
 use weir_testbed::memory_node::{FAULT, MemoryNode, Plan, host, host_mac, port_mac};
@@ -21,8 +22,8 @@ const OUT: PortId = PortId(1);
 /// A host at the way out that nobody has heard of.
 const UNKNOWN: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 77);
 
-/// The node for a stage: with one queue a port, the worker transmits for the other too.
-fn node(stage: FaultStage) -> MemoryNode {
+/// Lets no fault that was asked for be told of.
+pub(super) fn mute() {
     static MUTED: Once = Once::new();
     MUTED.call_once(|| {
         let before = std::panic::take_hook();
@@ -32,8 +33,18 @@ fn node(stage: FaultStage) -> MemoryNode {
             }
         }));
     });
+}
+
+/// The node for a stage: with one queue a port, the worker transmits for the other too.
+fn node(stage: FaultStage) -> MemoryNode {
+    mute();
     let queues = if stage == FaultStage::Transmitted { 1 } else { 2 };
-    MemoryNode::new(&Plan { queues, ..Plan::default() }, 1)
+    let mut plan = Plan { queues, ..Plan::default() };
+    if stage == FaultStage::Function {
+        let functions = vec![FunctionConfig::Ids(ids::Config::default())];
+        plan.limits.functions = ChainConfig::new(functions, ids::Timestamp(0)).unwrap();
+    }
+    MemoryNode::new(&plan, 1)
 }
 
 fn ask(stepped: &mut MemoryNode, stage: FaultStage, packets: u64) {
@@ -117,6 +128,8 @@ fn a_flow_is_given_up_from_its_entry_on() {
     for (stage, known, poisoned) in [
         (FaultStage::Forwarding, false, true),
         (FaultStage::Forwarding, true, true),
+        (FaultStage::Function, false, true),
+        (FaultStage::Function, true, true),
         (FaultStage::Received, true, false),
         (FaultStage::Delivered, false, false),
     ] {

@@ -1,13 +1,16 @@
 //! `weir nf`.
 
 use clap::Subcommand;
-use weir_api::v1::{ListNfsRequest, nf_service_client::NfServiceClient};
+use weir_api::{
+    dataplane::v1::{Nf, NfCounter},
+    v1::{ListNfsRequest, nf_service_client::NfServiceClient},
+};
 
 use super::{
     client::{Client, service},
     failure::Failure,
     instance::Names,
-    output::{columns, show},
+    output::Listing,
 };
 
 #[derive(Debug, Subcommand)]
@@ -20,15 +23,23 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
     let Verb::List = verb;
     let names = Names::read(client).await;
     let mut service = service!(NfServiceClient, client);
-    let listed = service.list_nfs(client.request(ListNfsRequest {}));
-    show(client.format, &client.call(listed).await?, |listed| {
-        let rows = listed.nfs.iter().flat_map(|nf| {
-            let name = names.show(nf.instance);
-            nf.counters.iter().map(move |counter| {
-                let (kind, value) = (nf.kind.clone(), counter.value.to_string());
-                vec![name.clone(), kind, counter.name.clone(), value]
-            })
-        });
-        columns(&["INSTANCE", "NF", "COUNTER", "VALUE"], rows.collect())
-    })
+    let mut stream = client.call(service.list_nfs(client.request(ListNfsRequest {}))).await?;
+    let header = ["INSTANCE", "NF", "COUNTER", "VALUE"];
+    let mut listing = Listing::begin(client.format, "nfs", &row(header))?;
+    while let Some(part) = client.next(&mut stream).await? {
+        listing.part(&part, |part| part.nfs.iter().map(|nf| rows(nf, &names)).collect())?;
+    }
+    listing.end()
+}
+
+/// A line for each counter.
+fn rows(nf: &Nf, names: &Names) -> String {
+    let name = names.show(nf.instance);
+    let line =
+        |counter: &NfCounter| row([&name, &nf.kind, &counter.name, &counter.value.to_string()]);
+    nf.counters.iter().map(line).collect()
+}
+
+fn row([instance, nf, counter, value]: [&str; 4]) -> String {
+    format!("{instance:<16} {nf:<10} {counter:<32} {value:>20}\n")
 }

@@ -381,10 +381,16 @@ impl api::neighbour_service_server::NeighbourService for Shared {
 
 #[tonic::async_trait]
 impl api::nf_service_server::NfService for Shared {
-    async fn list_nfs(&self, _: Request<api::ListNfsRequest>) -> Answer<api::ListNfsResponse> {
+    type ListNfsStream = Answers<api::ListNfsResponse>;
+
+    async fn list_nfs(&self, _: Request<api::ListNfsRequest>) -> Answer<Self::ListNfsStream> {
         let counters = vec![api::NfCounter { name: "accepted".to_owned(), value: 12 }];
-        let nf = api::Nf { instance: 1, kind: "firewall".to_owned(), counters };
-        ok(api::ListNfsResponse { nfs: vec![nf] })
+        let messages = (1..=2).map(move |instance| {
+            let counters = counters.clone();
+            let nf = api::Nf { instance, kind: "firewall".to_owned(), counters };
+            Ok(api::ListNfsResponse { nfs: vec![nf] })
+        });
+        ok(Box::pin(tokio_stream::iter(messages)))
     }
 }
 

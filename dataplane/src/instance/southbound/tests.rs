@@ -33,9 +33,12 @@ fn instance(number: u8, owns: bool) -> Instance {
         vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions");
     let chain = Chain::new(&config, Replica { instance: number.into(), incarnation: 1 });
-    let mut flows = FlowTable::new(1_024, FlowHasher::with_seed(7));
+    let mut flows = FlowTable::with_states(1_024, FlowHasher::with_seed(7));
     for bucket in (0..BUCKETS as u32).filter(|_| owns) {
-        flows.put_bucket(Bucket::of(bucket), Box::new(Part::new(64)));
+        flows.put_bucket(
+            Bucket::of(bucket),
+            Box::new(Part::with_states(64, &FlowHasher::with_seed(7))),
+        );
     }
     Instance::new(InstanceId(number), flows, chain, Arc::default(), EventLimits::default())
 }
@@ -179,7 +182,7 @@ fn a_chunk_of_no_function_here_or_about_no_flow_is_refused_and_changes_nothing()
 fn what_there_is_no_room_for_is_refused_and_packets_are_not_kept_during_a_move() {
     let mut owner = instance(1, true);
     let mut standby = instance(2, false);
-    standby.flows = FlowTable::new(8, FlowHasher::with_seed(7));
+    standby.flows = FlowTable::with_states(8, FlowHasher::with_seed(7));
     (1..20).for_each(|port| packet(&mut owner, port, Nanos(0)));
     let chunks = all(&mut owner, "any", Nanos(1));
     let hash = hash();

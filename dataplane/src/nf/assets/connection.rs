@@ -9,6 +9,7 @@ use weir_state_transfer::{FlowKey, protocol};
 use super::Name;
 use super::config::Timeouts;
 use super::lowest::Kept;
+use super::name::NAME_MAX;
 use super::packet::{Packet, Segment, Transport};
 use super::service::{self, Found, Payload, Role};
 use crate::nf::schema::ASSETS_CONNECTION;
@@ -18,6 +19,9 @@ use crate::nf::{Both, Side, Timestamp};
 pub const LOOKED_MAX: u16 = 4096;
 /// A host that goes on sending is noted once in so long.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
+
+/// Bytes that a flow takes at most beside its [`Connection`]: the name of what was asked for.
+pub(crate) const CONNECTION_BYTES: usize = NAME_MAX;
 
 /// All that is known of a flow. What becomes of it follows from its own state and its packets
 /// alone, wherever it is.

@@ -1,6 +1,6 @@
 //! The asset detection as a function of a chain.
 
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::Life;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -96,7 +96,7 @@ impl Function for Assets {
         Self::put_all_flows(self, chunk)
     }
 
-    fn take_over(&mut self, ended: Replica) {
+    fn take_over(&mut self, ended: Life) {
         self.totals.take_over(ended, self.replica);
     }
 }

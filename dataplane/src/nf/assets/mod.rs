@@ -37,6 +37,7 @@ use packet::{Packet, Segment, Transport, is_host};
 use service::Role;
 
 pub use config::{Config, Timeouts};
+pub(crate) use connection::CONNECTION_BYTES;
 pub use connection::{Connection, LOOKED_MAX};
 pub use fingerprint::{Fingerprint, Kind, Layout, Quirk, Quirks, SignatureError, Signatures};
 pub use host::{

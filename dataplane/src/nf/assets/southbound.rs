@@ -1,12 +1,12 @@
 //! What the southbound API takes: flows, hosts and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::config::Timeouts;
-use super::{Assets, Connection, Host, HostId, Totals};
+use super::{Assets, Connection, Host, HostId};
 use crate::nf::Timestamp;
+use crate::nf::figures::Figures as _;
 use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
 
 impl Connection {
@@ -86,15 +86,6 @@ impl Assets {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        ASSETS_TOTALS.check(chunk)?;
-        let other = Totals::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        let mut joined = self.totals.clone();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        self.totals = joined;
-        Ok(())
+        self.totals.put(chunk)
     }
 }

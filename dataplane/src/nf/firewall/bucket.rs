@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use weir_state_transfer::Nanos;
-use weir_state_transfer::merge::{Clock, Counter, Join, Replica, Stamp};
+use weir_state_transfer::merge::{Clock, Counter, Join, Life, Lives, Replica, Stamp};
 
 const SECOND: i128 = 1_000_000_000;
 
@@ -59,6 +59,16 @@ impl Bucket {
     /// Whether it holds all that it can.
     pub(super) fn is_full(&self, rate: Rate, now: Nanos) -> bool {
         self.full.is_none() || self.level(rate, now) >= i128::from(rate.burst) * SECOND
+    }
+
+    /// Takes over what a life that has ended has taken.
+    pub(super) fn take_over(&mut self, ended: Life, heir: Replica) {
+        self.taken.take_over(ended, heir);
+    }
+
+    /// Leaves out what lives have taken that others have taken over.
+    pub(super) fn retire(&mut self, lives: &Lives) {
+        self.taken.retire(lives);
     }
 
     pub(super) fn stamp(&self) -> Option<Stamp> {

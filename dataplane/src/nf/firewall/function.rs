@@ -1,6 +1,6 @@
 //! The firewall as a function of a chain.
 
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::Life;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -100,7 +100,11 @@ impl Function for Firewall {
         Self::put_all_flows(self, chunk)
     }
 
-    fn take_over(&mut self, ended: Replica) {
+    fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>, now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, ended, now.uptime)
+    }
+
+    fn take_over(&mut self, ended: Life) {
         Self::take_over(self, ended);
     }
 }

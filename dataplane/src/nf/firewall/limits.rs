@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Clock, Gauge, Join, Replica};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica};
 use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
+use crate::nf::life::life;
 use crate::nf::numbered::Numbered;
 
 /// Sources that are looked at for ones to forget when there is no room for another.
@@ -49,6 +50,8 @@ pub(super) struct Sources {
     clock: Clock,
     /// Under this replica sources count that are new.
     replica: Replica,
+    /// Its last replica is of this incarnation.
+    last: u64,
     /// The number of the source behind which the search for ones to forget goes on.
     hand: u64,
 }
@@ -93,7 +96,8 @@ impl Origin {
 impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
         let clock = Clock::new(replica);
-        Self { limits, known: Numbered::default(), clock, replica, hand: 0 }
+        let last = life(replica).last();
+        Self { limits, known: Numbered::default(), clock, replica, last, hand: 0 }
     }
 
     /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
@@ -139,6 +143,15 @@ impl Sources {
         }
         Self::entry(&mut self.known, self.replica, origin).source.join(other);
         true
+    }
+
+    /// Takes over what a life that has ended has counted of a source.
+    pub(super) fn take_over(&mut self, origin: Origin, ended: Life) {
+        if self.known.contains(&origin) {
+            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+            source.open.take_over(ended, *replica);
+            source.bucket.take_over(ended, *replica);
+        }
     }
 
     pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
@@ -193,7 +206,7 @@ impl Sources {
 
     /// New sources count under a replica that none has counted under which was forgotten.
     fn count_anew(&mut self) {
-        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
+        self.replica.incarnation = self.last.min(self.replica.incarnation.saturating_add(1));
     }
 
     fn entry(known: &mut Numbered<Origin, Known>, replica: Replica, origin: Origin) -> &mut Known {
@@ -205,6 +218,12 @@ impl Source {
     /// Whether its counters are no larger than they may be.
     pub(super) fn fits(&self) -> bool {
         self.open.fits() && self.bucket.parts().1.fits()
+    }
+
+    /// Leaves out what lives have counted that others have taken over.
+    pub(super) fn retire(&mut self, lives: &Lives) {
+        self.open.retire(lives);
+        self.bucket.retire(lives);
     }
 
     /// Whether it has nothing open and may begin as many connections as one that is new.

@@ -17,7 +17,7 @@ mod tests;
 mod totals;
 
 use weir_state_transfer::Nanos;
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::{Life, Replica};
 
 pub use bucket::{Bucket, Rate};
 pub use limits::{Limits, Origin, Source};
@@ -55,7 +55,8 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// A firewall that counts as a replica.
+    /// A firewall that counts as a replica, and as those behind it for sources that were forgotten:
+    /// [`REPLICAS_OF_A_LIFE`](crate::nf::REPLICAS_OF_A_LIFE) in all.
     ///
     /// # Errors
     /// When a time-out is not in its bounds.
@@ -130,8 +131,8 @@ impl Firewall {
         &self.totals
     }
 
-    /// Takes over the counts of a replica that has ended for good, all of which were joined.
-    pub fn take_over(&mut self, ended: Replica) {
+    /// Takes over the counts of a life that has ended, all of which were joined.
+    pub fn take_over(&mut self, ended: Life) {
         self.totals.take_over(ended, self.replica);
     }
 

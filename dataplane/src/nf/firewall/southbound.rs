@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Join, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
 use super::limits::{Origin, Source};
 use super::totals::Totals;
+use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
 
 impl Source {
@@ -41,15 +42,17 @@ impl Firewall {
         })
     }
 
-    /// Joins what another instance knows of a source with what is known here.
+    /// Joins what another instance knows of a source with what is known here. What a life has
+    /// counted that has been taken over here is left out, as it is among what was known here.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         FIREWALL_SOURCE.check(chunk)?;
         let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
+        let mut other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
+        other.retire(self.totals.retired());
         let mut joined = self.source(&origin).cloned().unwrap_or_default();
         joined.join(&other);
         if !joined.fits() {
@@ -57,6 +60,23 @@ impl Firewall {
         }
         if !self.sources.join(origin, &other) {
             return Err(PutError::full(chunk, "sources", self.sources.max()));
+        }
+        Ok(())
+    }
+
+    /// Joins what an instance knew of a source whose life has ended, and takes it over.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub(crate) fn inherit(
+        &mut self,
+        chunk: &Chunk,
+        ended: Option<Life>,
+        now: Nanos,
+    ) -> Result<(), PutError> {
+        self.put_multi_flow(chunk, now)?;
+        if let Some((origin, ended)) = Origin::of_id(&chunk.id).zip(ended) {
+            self.sources.take_over(origin, ended);
         }
         Ok(())
     }
@@ -80,16 +100,7 @@ impl Firewall {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        FIREWALL_TOTALS.check(chunk)?;
-        let other = Totals::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        let mut joined = self.totals.clone();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        self.totals = joined;
-        Ok(())
+        self.totals.put(chunk)
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use weir_state_transfer::merge::{Counter, Join, Replica};
+use weir_state_transfer::chunk::{BodyError, Schema};
+use weir_state_transfer::merge::{Counter, Join, Life, Lives, Replica};
+use weir_state_transfer::southbound::StateKind;
 
 use super::reason::{Reason, Verdict};
 use super::rules::{Rule, Rules};
 use crate::config::Name;
+use crate::nf::figures::Figures;
+use crate::nf::schema::FIREWALL_TOTALS;
 
 /// Counts of packets and connections, of all instances that have told each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,11 +43,16 @@ impl Totals {
         self.rules.get(rule).map_or(0, Counter::value)
     }
 
-    /// Takes over what a replica has counted that has ended for good; see [`Counter::take_over`].
-    pub fn take_over(&mut self, ended: Replica, heir: Replica) {
+    /// Takes over what a life that has ended has counted; see [`Counter::take_over`].
+    pub fn take_over(&mut self, ended: Life, heir: Replica) {
         for counter in self.counters_mut() {
             counter.take_over(ended, heir);
         }
+    }
+
+    /// Lives whose counts have been taken over.
+    pub(super) fn retired(&self) -> &Lives {
+        self.accepted.retired()
     }
 
     pub(super) fn count(&mut self, replica: Replica, verdict: Verdict) {
@@ -60,16 +69,23 @@ impl Totals {
         }
     }
 
-    /// Whether its counters are no larger than they may be.
-    pub(super) fn fits(&self) -> bool {
-        let Self { accepted, begun, ended, dropped, rules } = self;
-        let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
-        counters.into_iter().all(Counter::fits)
-    }
-
     fn counters_mut(&mut self) -> impl Iterator<Item = &mut Counter> {
         let Self { accepted, begun, ended, dropped, rules } = self;
         [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values_mut())
+    }
+}
+
+impl Figures for Totals {
+    const KIND: StateKind = FIREWALL_TOTALS;
+
+    fn read(schema: Schema, bytes: &[u8]) -> Result<Self, BodyError> {
+        Self::decode(schema, bytes)
+    }
+
+    fn fits(&self) -> bool {
+        let Self { accepted, begun, ended, dropped, rules } = self;
+        let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
+        counters.into_iter().all(Counter::fits)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::nf::connection::{TIMEOUT_MAX, TimeoutError};
+
 /// Its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -9,6 +11,9 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What is a scan.
     pub scan: ScanConfig,
+    /// Bytes that are kept of all streams together, at most. A connection that would need more goes
+    /// on without reassembly; its HTTP is not looked into any more.
+    pub memory_max: usize,
     /// Records that wait to be fetched at most; further ones are counted, and lost.
     pub records_max: usize,
 }
@@ -43,7 +48,35 @@ pub struct ScanConfig {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeouts: Timeouts::default(), scan: ScanConfig::default(), records_max: 65_536 }
+        Self {
+            timeouts: Timeouts::default(),
+            scan: ScanConfig::default(),
+            memory_max: 32 << 20,
+            records_max: 65_536,
+        }
+    }
+}
+
+impl Timeouts {
+    /// Whether each is in its bounds.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), TimeoutError> {
+        let Self { attempt, tcp, closed, reset, udp, other } = *self;
+        let all = [
+            ("attempt", attempt),
+            ("tcp", tcp),
+            ("closed", closed),
+            ("reset", reset),
+            ("udp", udp),
+            ("other", other),
+        ];
+        let bounds = Duration::from_millis(1)..=TIMEOUT_MAX;
+        match all.into_iter().find(|(_, value)| !bounds.contains(value)) {
+            Some((name, value)) => Err(TimeoutError { name, value }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -17,6 +17,9 @@ use crate::nf::Timestamp;
 use crate::nf::schema::IDS_CONNECTION;
 use crate::nf::side::{Both, Side};
 
+/// Bytes that a connection takes beside its place and what is kept of its streams, at most.
+pub(crate) const CONNECTION_BYTES: usize = size_of::<Tcp>();
+
 /// All that is known of a connection.
 ///
 /// It is processed alike wherever it is: what becomes of it follows from its own state and its
@@ -151,6 +154,19 @@ impl Connection {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Bytes that are kept of its streams.
+    pub(crate) fn kept(&self) -> usize {
+        if let Kind::Tcp(tcp) = &self.kind { tcp.kept() } else { 0 }
+    }
+
+    /// Keeps nothing of its streams any more: what is counted goes on.
+    pub(super) fn give_up(&mut self, done: &mut Vec<Transaction>) {
+        let Self { kind, history, notes, last, .. } = self;
+        if let Kind::Tcp(tcp) = kind {
+            tcp.give_up(&mut Findings { now: *last, history, notes, done });
         }
     }
 

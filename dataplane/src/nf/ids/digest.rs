@@ -28,6 +28,9 @@ enum State {
 }
 
 impl Body {
+    /// Bytes that the digest takes while the body comes.
+    pub(super) const RUNNING: usize = size_of::<Md5>();
+
     /// The bytes that the body has, those that were missed included.
     pub(super) fn length(&self) -> u64 {
         self.length

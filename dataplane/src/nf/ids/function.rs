@@ -1,5 +1,6 @@
 //! The intrusion detection as a function of a chain.
 
+use weir_state_transfer::merge::Life;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -94,5 +95,28 @@ impl Function for Ids {
 
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
         Self::put_all_flows(self, chunk)
+    }
+
+    fn inherit(
+        &mut self,
+        chunk: &Chunk,
+        ended: Option<Life>,
+        _now: Moment,
+    ) -> Result<(), PutError> {
+        Self::inherit(self, chunk, ended)
+    }
+
+    fn take_over(&mut self, ended: Life) {
+        Self::take_over(self, ended);
+    }
+
+    fn excess(&self, kept: usize) -> usize {
+        kept.saturating_sub(self.config().memory_max)
+    }
+
+    fn give_up(&mut self, state: &mut FlowState) {
+        if let FlowState::Ids(Some(connection)) = state {
+            Self::give_up(self, connection);
+        }
     }
 }

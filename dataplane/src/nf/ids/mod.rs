@@ -26,7 +26,7 @@ mod totals;
 
 use std::collections::VecDeque;
 
-use weir_state_transfer::merge::Replica;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::protocol;
 
 use crate::packet::{Flags, Meta};
@@ -36,6 +36,7 @@ use scan::{Attempt, Full, Sources};
 
 pub use crate::nf::{Both, Side, Timestamp};
 pub use config::{Config, ScanConfig, Timeouts};
+pub(crate) use connection::CONNECTION_BYTES;
 pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
@@ -134,6 +135,16 @@ impl Ids {
         self.log(Record::Conn(Box::new(record)));
     }
 
+    /// Gives up what is kept of the streams of a connection: it goes on without. What it had found
+    /// out is recorded.
+    pub fn give_up(&mut self, connection: &mut Connection) {
+        self.totals.without_memory.add(self.replica, 1);
+        connection.give_up(&mut self.done);
+        if !self.done.is_empty() {
+            self.log_transactions(connection.id());
+        }
+    }
+
     /// Takes the records that there are.
     pub fn drain(&mut self) -> impl Iterator<Item = Record> + '_ {
         self.records.drain(..)
@@ -159,6 +170,11 @@ impl Ids {
     /// The figures over all flows.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Takes over the counts of a life that has ended, all of which were joined.
+    pub fn take_over(&mut self, ended: Life) {
+        self.totals.take_over(ended, self.replica);
     }
 
     /// The sources that are watched.

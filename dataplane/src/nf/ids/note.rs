@@ -70,6 +70,9 @@ notes! {
     Incomplete = "incomplete",
     /// The connection went on with another protocol.
     Upgraded = "upgraded",
+    /// There was no memory for what is kept of the streams: what was out of order is given up, and
+    /// no more of it is looked into.
+    MemoryLimit = "memory_limit",
 }
 
 /// A set of notes.

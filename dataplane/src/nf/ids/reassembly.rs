@@ -11,6 +11,8 @@ use super::note::{Note, Notes};
 pub(super) const BUFFERED_MAX: usize = 64 << 10;
 /// Segments out of order that are kept at most.
 pub(super) const SEGMENTS_MAX: usize = 64;
+/// Bytes that a segment out of order takes besides its own.
+const SEGMENT: usize = 64;
 /// How far ahead of what is expected a sequence number is believed to be, in bytes.
 const WINDOW_MAX: u64 = 16 << 20;
 
@@ -69,6 +71,11 @@ impl Reassembly {
         self.missed
     }
 
+    /// Bytes that are kept of what came out of order.
+    pub(super) fn kept(&self) -> usize {
+        self.buffered + self.segments.len() * SEGMENT
+    }
+
     /// Whether no byte has come yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.seen == 0 && self.fin.is_none()
@@ -79,7 +86,7 @@ impl Reassembly {
         end <= self.next.saturating_add(WINDOW_MAX) && end <= COUNT_MAX
     }
 
-    /// Takes a segment in.
+    /// Takes a segment in. Where there is no memory, as the notes say, nothing is kept.
     pub(super) fn push(
         &mut self,
         offset: u64,
@@ -107,6 +114,9 @@ impl Reassembly {
         } else {
             told.repeated |= self.keep(offset, data, notes);
             self.drain(deliver);
+            if notes.has(Note::MemoryLimit) {
+                told.gap |= self.give_up(deliver);
+            }
             while self.buffered > BUFFERED_MAX || self.segments.len() > SEGMENTS_MAX {
                 notes.add(Note::ReassemblyLimit);
                 told.gap = true;
@@ -147,11 +157,18 @@ impl Reassembly {
         }
     }
 
-    /// Nothing will come any more: delivers what there is.
-    pub(super) fn close(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+    /// Gives up what is missing before all that came out of order; whether something is.
+    pub(super) fn give_up(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) -> bool {
+        let missing = !self.segments.is_empty();
         while !self.segments.is_empty() {
             self.skip_to(u64::MAX, deliver);
         }
+        missing
+    }
+
+    /// Nothing will come any more: delivers what there is.
+    pub(super) fn close(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+        self.give_up(deliver);
         self.deliver_end(deliver);
     }
 

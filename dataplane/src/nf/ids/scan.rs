@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Distinct, Join, Replica};
+use weir_state_transfer::merge::{Counter, Distinct, Join, Life, Lives, Replica};
 use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowId, ServiceId};
 
@@ -77,6 +77,11 @@ impl Source {
     /// Whether its window is one of this length: of those of another the numbers mean other times.
     pub(super) fn is_of(&self, config: &ScanConfig) -> bool {
         self.window == window(self.last, config)
+    }
+
+    /// Leaves out what lives have counted that others have taken over.
+    pub(super) fn retire(&mut self, lives: &Lives) {
+        self.attempts.retire(lives);
     }
 
     /// Whether its counter is no larger than it may be.
@@ -167,6 +172,14 @@ impl Sources {
         let source = self.place(id, other.window, config)?;
         source.join(other);
         Ok(source.tell(id.address, config))
+    }
+
+    /// Takes over what a life that has ended has counted of a source.
+    pub(super) fn take_over(&mut self, id: SourceId, ended: Life, heir: Replica) {
+        if self.sources.contains(&id) {
+            let source = self.sources.entry(id, Source::default);
+            source.attempts.take_over(ended, heir);
+        }
     }
 
     pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {

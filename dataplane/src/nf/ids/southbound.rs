@@ -1,12 +1,13 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
-use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp, Totals};
+use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp};
+use crate::nf::figures::Figures as _;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 
 impl Connection {
@@ -46,15 +47,17 @@ impl Ids {
     }
 
     /// Joins what another instance knows of a source with what is known here. It may be that only
-    /// both together are a scan, which is then recorded here.
+    /// both together are a scan, which is then recorded here. What a life has counted that has been
+    /// taken over here is left out, as it is among what was known here.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
         IDS_SOURCE.check(chunk)?;
         let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let other = Source::decode(chunk.schema, &chunk.body)
+        let mut other = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
+        other.retire(self.totals.retired());
         let config = &self.config.scan;
         if !other.is_of(config) {
             let why = WireError::BadField { what: "window" };
@@ -68,6 +71,18 @@ impl Ids {
         let scan = self.sources.join(id, &other, config);
         let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
         scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
+        Ok(())
+    }
+
+    /// Joins what an instance knew of a source whose life has ended, and takes it over.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
+        self.put_multi_flow(chunk)?;
+        if let Some((id, ended)) = SourceId::of_id(&chunk.id).zip(ended) {
+            self.sources.take_over(id, ended, self.replica);
+        }
         Ok(())
     }
 
@@ -87,15 +102,6 @@ impl Ids {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        IDS_TOTALS.check(chunk)?;
-        let other = Totals::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        let mut joined = self.totals.clone();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        self.totals = joined;
-        Ok(())
+        self.totals.put(chunk)
     }
 }

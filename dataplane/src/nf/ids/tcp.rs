@@ -4,7 +4,7 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use super::history::History;
 use super::http::{Http, Transaction};
-use super::note::Notes;
+use super::note::{Note, Notes};
 use super::packet::Segment;
 use super::reassembly::{Piece, Reassembly};
 use crate::nf::Timestamp;
@@ -109,6 +109,24 @@ impl Tcp {
             ends[side].stream.close(&mut |piece| http.read(side, piece, to.now, to.done));
         }
         self.http.close(to.done);
+    }
+
+    /// Bytes that are kept of both streams, and of what is read in them.
+    pub(super) fn kept(&self) -> usize {
+        Side::BOTH.iter().fold(self.http.kept(), |sum, side| sum + self.ends[*side].stream.kept())
+    }
+
+    /// Keeps nothing of the streams any more.
+    pub(super) fn give_up(&mut self, to: &mut Findings<'_>) {
+        let Self { ends, http } = self;
+        to.notes.add(Note::MemoryLimit);
+        http.give_up(to.done);
+        for side in Side::BOTH {
+            // Nobody reads it.
+            if ends[side].stream.give_up(&mut |_| {}) {
+                to.history.gap(side);
+            }
+        }
     }
 
     /// Bytes that an end has sent, by its sequence numbers.

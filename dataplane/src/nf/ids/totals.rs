@@ -1,5 +1,7 @@
 //! Figures over all flows, by who has counted them.
 
+use weir_state_transfer::merge::Lives;
+
 use crate::nf::schema::IDS_TOTALS;
 use crate::nf::totals::totals;
 
@@ -23,6 +25,15 @@ totals! {
     failed,
     /// Failed connections whose source there was no room to watch.
     unwatched,
+    /// Connections whose streams were given up, as there was no memory for them.
+    without_memory,
     /// Records that there was no room for.
     lost_records,
+}
+
+impl Totals {
+    /// Lives whose counts have been taken over.
+    pub(super) fn retired(&self) -> &Lives {
+        self.packets.retired()
+    }
 }

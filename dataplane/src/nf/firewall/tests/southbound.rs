@@ -2,7 +2,7 @@
 //! of two firewalls become the same.
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Counter, REPLICAS_MAX};
+use weir_state_transfer::merge::{Counter, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::PutError;
 
 use super::*;
@@ -126,7 +126,7 @@ fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
     // As many replicas as fit, and then one more.
     let many = |from: usize| {
         let replicas = (from..from + REPLICAS_MAX).map(|n| (replica(n as u32), 1));
-        Counter::from_parts(replicas, [])
+        Counter::from_parts(replicas, Lives::default())
     };
     let source = |from| {
         let mut source = Source::default();

@@ -32,6 +32,8 @@ pub(super) struct Http {
     parsers: Both<Parser>,
     /// In the order of the requests.
     pending: VecDeque<Transaction>,
+    /// Bytes that they take.
+    kept: usize,
     /// How many transactions there have been.
     depth: u64,
     notes: Notes,
@@ -46,6 +48,21 @@ impl Http {
     /// What is remarkable about the connection.
     pub(super) fn notes(&self) -> Notes {
         self.notes
+    }
+
+    /// Bytes that are kept of heads, and of transactions that are not complete.
+    pub(super) fn kept(&self) -> usize {
+        Side::BOTH.iter().fold(self.kept, |sum, side| sum + self.parsers[*side].kept())
+    }
+
+    /// There is no memory for it: looks at nothing that follows.
+    pub(super) fn give_up(&mut self, done: &mut Vec<Transaction>) {
+        for side in Side::BOTH {
+            if self.parsers[side].expect != Expect::Off {
+                self.fail(side, Note::MemoryLimit);
+            }
+        }
+        self.emit(done);
     }
 
     /// Reads what an end has sent next. Transactions that are complete with it go to `done`.
@@ -164,16 +181,20 @@ impl Http {
             let tags = Notes::from_iter([Note::NoRequest]);
             self.begin(Transaction { ts: now, done, tags, ..Transaction::default() });
         }
-        let transaction = self.current(Side::Resp)?;
+        let Self { pending, kept, .. } = self;
+        let transaction = pending.iter_mut().find(|one| !one.done.resp)?;
         transaction.tags.add_all(tags);
+        *kept -= transaction.kept();
         let code = response.code;
         if (100..200).contains(&code) && code != 101 {
             transaction.info = Some(response);
+            *kept += transaction.kept();
             return Some(());
         }
         let is_connect = transaction.is_method(b"CONNECT");
         let bodiless = transaction.is_method(b"HEAD") || code == 204 || code == 304;
         transaction.response = Some(response);
+        *kept += transaction.kept();
         if code == 101 || (is_connect && (200..300).contains(&code)) {
             transaction.tags.add(Note::Upgraded);
             self.complete(Side::Resp);
@@ -189,6 +210,7 @@ impl Http {
 
     fn begin(&mut self, transaction: Transaction) {
         self.depth += 1;
+        self.kept += transaction.kept();
         self.pending.push_back(Transaction { depth: self.depth, ..transaction });
     }
 
@@ -283,6 +305,7 @@ impl Http {
         let complete =
             |one: &mut Transaction| Side::BOTH.into_iter().all(|side| one.done[side] || off[side]);
         while let Some(transaction) = self.pending.pop_front_if(complete) {
+            self.kept -= transaction.kept();
             done.push(transaction);
         }
     }
@@ -298,7 +321,9 @@ impl Http {
         let parsers = Both { orig: Parser::take(reader)?, resp: Parser::take(reader)? };
         let depth = take_count(reader, "number of a transaction")?;
         let notes = Notes::take(reader)?;
-        let pending = reader.list("transactions", PENDING_MAX + 1, Transaction::take)?.into();
-        Ok(Self { parsers, pending, depth, notes })
+        let pending: VecDeque<Transaction> =
+            reader.list("transactions", PENDING_MAX + 1, Transaction::take)?.into();
+        let kept = pending.iter().map(Transaction::kept).sum();
+        Ok(Self { parsers, pending, kept, depth, notes })
     }
 }

@@ -72,6 +72,11 @@ impl Parser {
         }
     }
 
+    /// Bytes that are kept of a head.
+    pub(super) fn kept(&self) -> usize {
+        self.head.len()
+    }
+
     /// Looks at nothing that follows.
     pub(super) fn turn_off(&mut self) {
         self.expect = Expect::Off;

@@ -10,6 +10,9 @@ use super::head::{FIELD_MAX, METHOD_MAX, URI_MAX};
 use crate::nf::Timestamp;
 use crate::nf::side::{Both, Side};
 
+/// Bytes that one takes besides what is kept of its heads: it, and the digests of its bodies.
+const TRANSACTION: usize = size_of::<Transaction>() + 2 * Body::RUNNING;
+
 /// A request and its response.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Transaction {
@@ -40,6 +43,19 @@ impl Transaction {
             body_md5: Both { orig: orig.digest(), resp: resp.digest() },
             tags,
         }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn kept(&self) -> usize {
+        let of_request = |request: &RequestHead| {
+            let RequestHead { method, uri, host, referrer, user_agent, origin } = request;
+            let fields = [host, referrer, user_agent, origin].into_iter().flatten();
+            fields.fold(method.len() + uri.len(), |sum, field| sum + field.len())
+        };
+        let responses = [&self.response, &self.info].into_iter().flatten();
+        TRANSACTION
+            + self.request.as_ref().map_or(0, of_request)
+            + responses.map(|response| response.message.len()).sum::<usize>()
     }
 
     /// A message is complete.

@@ -4,6 +4,7 @@ mod captures;
 mod connections;
 mod http;
 mod logs;
+mod memory;
 mod scans;
 mod southbound;
 mod transfer;

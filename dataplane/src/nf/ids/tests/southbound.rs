@@ -1,7 +1,7 @@
 //! Connections, sources and totals as chunks: what is taken in, what is refused, and that copies
 //! of several instances become the same.
 
-use weir_state_transfer::merge::{Counter, REPLICAS_MAX};
+use weir_state_transfer::merge::{Counter, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::PutError;
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -132,7 +132,7 @@ fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
 
     let many = |from: usize| {
         let replica = |n: usize| Replica { instance: n as u32, incarnation: 3 };
-        Counter::from_parts((from..from + REPLICAS_MAX).map(|n| (replica(n), 1)), [])
+        Counter::from_parts((from..from + REPLICAS_MAX).map(|n| (replica(n), 1)), Lives::default())
     };
     let totals = |from| {
         let totals = Totals { packets: many(from), ..Totals::default() };

@@ -10,7 +10,7 @@ use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId};
 
 use super::*;
 use crate::nf::firewall::{self, Limits, Rules};
-use crate::nf::{Chain, ChainConfig, FlowState, FunctionConfig, Shown, ids};
+use crate::nf::{Chain, ChainConfig, FlowState, FunctionConfig, Shown, assets, ids};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 use crate::packet::{Parsed, parse};
 
@@ -203,9 +203,12 @@ fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
     // Sources are kept count of where there are limits.
     let limits = Limits { connections_max: Some(10), ..Limits::default() };
     let firewall = firewall::Config { rules, limits, ..firewall::Config::default() };
-    let functions =
-        vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids::Config::default())];
-    let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions");
+    let functions = vec![
+        FunctionConfig::Firewall(firewall),
+        FunctionConfig::Ids(ids::Config::default()),
+        FunctionConfig::Assets(assets::Config::default()),
+    ];
+    let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("three functions");
     let chain = |instance| Chain::new(&config, Replica { instance, incarnation: 1 });
     let (mut here, mut gone) = (chain(1), chain(2));
     for (chain, packets) in [(&mut here, 3), (&mut gone, 4)] {
@@ -227,6 +230,7 @@ fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
         .collect();
     let counted = ["firewall.accepted", "firewall.begun", "firewall.rule.all", "ids.packets"];
     assert_eq!(counted.map(|name| counters[name]), [7, 2, 2, 7]);
-    // The one source of both is one.
-    assert_eq!(counters["firewall.sources"], 1);
+    // The one source of both is one, and so is the one host: each has told of it.
+    assert_eq!((counters["firewall.sources"], counters["assets.hosts"]), (1, 1));
+    assert_eq!((counters["assets.packets"], counters["assets.learned_hosts"]), (7, 2));
 }

@@ -15,7 +15,7 @@ mod source;
 
 use std::time::Duration;
 
-use weir_dataplane::nf::{ChainConfig, FunctionConfig, ids};
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids};
 
 use naive::Expected;
 use replay::{Outcome, Replay};
@@ -50,7 +50,7 @@ fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
     moved
 }
 
-/// Logs of connections that do not end by themselves.
+/// Logs of connections that do not end by themselves, and of hosts.
 fn functions() -> ChainConfig {
     let hour = Duration::from_hours(1);
     let timeouts = ids::Timeouts {
@@ -62,7 +62,8 @@ fn functions() -> ChainConfig {
         other: hour,
     };
     let ids = ids::Config { timeouts, ..ids::Config::default() };
-    ChainConfig::new(vec![FunctionConfig::Ids(ids)], ids::Timestamp(0)).unwrap()
+    let assets = FunctionConfig::Assets(assets::Config::default());
+    ChainConfig::new(vec![FunctionConfig::Ids(ids), assets], Timestamp(0)).unwrap()
 }
 
 /// What the moves of all cycles did together.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::nf::assets::Asset;
 use weir_dataplane::nf::ids::record::{ConnId, Uid};
 use weir_dataplane::nf::{ChainConfig, Record, Timestamp, ids};
 use weir_dataplane::node::Limits;
@@ -89,6 +90,8 @@ impl<'a> Replay<'a> {
         let records = self.stepped.records.drain(..).map(|(_, record)| record);
         self.outcome.logged = records.filter_map(timeless).collect();
         self.outcome.logged.sort();
+        // Each instance tells which hosts it sees.
+        self.outcome.logged.dedup_by(|one, other| one == other && one.starts_with(HOST));
         self.outcome.answers.sort();
         self.outcome
     }
@@ -202,10 +205,18 @@ fn difference<T: PartialEq + std::fmt::Debug>(
     Some(format!("{what} of {flow:?}: {:?} and {:?}", one.get(flow), other.get(flow)))
 }
 
-/// A record as a line, but for when it was made: that is up to the order of the rounds. What is
-/// known of sources and hosts is not the same in many instances until it is copied.
+/// What lines about hosts begin with.
+const HOST: &str = "host ";
+
+/// A record as a line, but for when it was made: that is up to the order of the rounds. What else
+/// is known of sources and hosts is not the same in many instances until it is copied.
 fn timeless(record: Record) -> Option<String> {
-    let Record::Ids(mut record) = record else { return None };
+    let mut record = match record {
+        Record::Ids(record) => record,
+        Record::Asset(record) => {
+            return (record.asset == Asset::Host).then(|| format!("{HOST}{}", record.host));
+        }
+    };
     let host = Ipv4Addr::UNSPECIFIED;
     let key = FlowKey::v4(host, host, (0, 0), 0, ServiceId(0));
     let nameless = |id: &mut ConnId| id.uid = Uid::of(&key, Timestamp(0));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use weir_dataplane::neighbour::OwnerLimits;
 use weir_dataplane::nf::firewall::{self, Rules};
-use weir_dataplane::nf::{ChainConfig, FunctionConfig, ids};
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids};
 use weir_dataplane::node::Limits;
 
 use crate::memory_node::Plan;
@@ -109,15 +109,17 @@ impl Shape {
     }
 }
 
-/// A firewall that lets everything pass, and logs of connections that do not end by themselves.
+/// A firewall that lets everything pass, logs of connections that do not end by themselves, and of
+/// hosts.
 fn functions() -> ChainConfig {
     let rule = "all: accept any".parse().expect("a rule");
     let rules = Rules::new(vec![rule]).expect("one rule");
     let firewall = firewall::Config { rules, ..firewall::Config::default() };
     let timeouts = ids::Timeouts { udp: Duration::from_hours(1), ..ids::Timeouts::default() };
     let ids = ids::Config { timeouts, ..ids::Config::default() };
-    let functions = vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids)];
-    ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions")
+    let assets = FunctionConfig::Assets(assets::Config::default());
+    let functions = vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids), assets];
+    ChainConfig::new(functions, Timestamp(0)).expect("three functions")
 }
 
 /// A host fails, or is asked for again, within the time of a schedule.

@@ -9,7 +9,7 @@ use super::super::log_files::Storage;
 use super::*;
 use crate::nf::ids::log::Log::Scan;
 use crate::nf::ids::{self, ScanRecord};
-use crate::nf::{Log, Timestamp};
+use crate::nf::{Log, Timestamp, assets};
 
 const SCANS: Log = Log::Ids(Scan);
 
@@ -227,4 +227,45 @@ fn what_the_thread_loses_is_told_and_what_it_has_is_written_at_the_end() {
     assert_eq!(losses.take(), BTreeMap::from([(Arc::from("one"), 15)]));
     drop(logs);
     assert_eq!(written(&disk), [100, 101, 102, 103, 104]);
+}
+
+/// A folder that is removed with all that is in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("weir-logs-{}-{}", std::process::id(), fastrand::u64(..));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn each_function_has_a_directory_of_its_own_or_none() {
+    let folder = Folder::new();
+    let (ts, host) = (Timestamp(1), std::net::IpAddr::from([10, 0, 0, 1]));
+    let asset = assets::Record { ts, host, asset: assets::Asset::Host, distance: 0 };
+    let scan = ids::ScanRecord { ts, source: host, distinct: 9, attempts: 9 };
+    let write = |directories: Directories| {
+        let (to, entries) = channel();
+        for record in [Record::Ids(ids::Record::Scan(scan)), Record::Asset(asset.clone())] {
+            to.send(("a".into(), record)).expect("it is taken");
+        }
+        drop(to);
+        Files::new(OnDisk(directories), Losses::default()).write_all(&entries);
+    };
+    let [one, two] = ["one", "two"].map(|name| folder.0.join(name));
+    write([("ids", one.clone()), ("assets", two.clone())].into());
+    write([("assets", one.clone())].into());
+    let lines = |path: PathBuf| fs::read_to_string(path).map(|text| text.lines().count()).ok();
+    let header = 6;
+    assert_eq!(lines(one.join("a/scan.log")), Some(header + 1));
+    assert_eq!(lines(one.join("a/assets.log")), Some(header + 1));
+    assert_eq!(lines(two.join("a/assets.log")), Some(header + 1));
+    assert_eq!(lines(two.join("a/scan.log")), None);
 }

@@ -116,7 +116,8 @@ fn every_quirk_is_told() {
     const TCP: usize = 34;
     let plain = Syn::new(64, 1000, &LINUX[..16]);
     let quirks = |syn: &Syn, change: fn(&mut [u8])| read(&syn.frame(), change).quirks.to_string();
-    let cases: [(fn(&mut [u8]), &str); 11] = [
+    type Change = fn(&mut [u8]);
+    let cases: [(Change, &str); 11] = [
         (|frame| frame[20] = 0, "id-"),
         (|frame| frame[20] = 0x80, "id-,0+"),
         (|frame| frame[15] |= 1, "id-,ecn"),
@@ -260,9 +261,9 @@ fn random_bytes_for_headers_never_panic() {
             let mut rng = fastrand::Rng::with_seed(seed);
             // All behind the Ethernet header but the version and the length of the TCP header.
             let tcp = frame.len() - if frame[14] >> 4 == 4 { 40 } else { 60 };
-            for place in 15..frame.len() {
+            for (place, byte) in frame.iter_mut().enumerate().skip(15) {
                 if place != tcp + 12 && rng.bool() {
-                    frame[place] = rng.u8(..);
+                    *byte = rng.u8(..);
                 }
             }
         });

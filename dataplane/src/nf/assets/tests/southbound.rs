@@ -15,8 +15,8 @@ const NOW: Timestamp = Timestamp(START + 100 * SECOND);
 fn busy(instance: u32, rng: &mut fastrand::Rng) -> Assets {
     let mut node = Node::new(instance);
     let mut talk = Talk::default();
-    for _ in 0..120 {
-        let source = [10, 0, rng.u8(1..3), rng.u8(1..4)];
+    for _ in 0..300 {
+        let source = [10, 0, rng.u8(1..3), rng.u8(1..3)];
         let ends = ((source, rng.u16(1..60)), (SERVER, 999));
         match rng.u8(..4) {
             0 => talk.tcp(ends, SYN, b""),
@@ -57,7 +57,7 @@ fn wrong_ids() -> [FlowId; 2] {
 #[test]
 fn a_host_is_taken_in_whole_or_not_at_all() {
     let chunk = hosts_of(&busy(1, &mut rng())).swap_remove(0);
-    let idle = NOW.0 - (START + 120 * MILLISECOND);
+    let idle = NOW.0 - (START + 300 * MILLISECOND);
     let left = chunk.time_left.unwrap().as_nanos();
     assert!((1..=24 * 3_600 * u128::from(SECOND) - u128::from(idle)).contains(&left), "{left}");
     let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();

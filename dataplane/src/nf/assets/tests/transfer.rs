@@ -89,7 +89,17 @@ fn a_flow_that_is_moved_alone_tells_nothing_twice_and_copies_end_with_all() {
         let records = [&one.records[..], &two.records].concat();
         assert_eq!(records, single.records, "moved after {at} packets");
         copy_hosts(&one, &mut two, now);
-        assert_eq!(hosts_of(&two), hosts_of(&single), "moved after {at} packets");
+        // Each of the two has noted the host once a minute: the last time is that of the later.
+        let but_last = |node: &Node| {
+            let hosts = hosts_of(node).into_iter();
+            let but_last = hosts.map(|(id, host)| {
+                let mut bytes = host.encode();
+                bytes.drain(8..16);
+                (id, host.seen().first(), bytes)
+            });
+            but_last.collect::<Vec<_>>()
+        };
+        assert_eq!(but_last(&two), but_last(&single), "moved after {at} packets");
     }
 }
 

@@ -151,8 +151,9 @@ impl Host {
         self.distance = self.distance.min(distance);
     }
 
-    pub(super) fn has_fingerprint(&self, fingerprint: &Fingerprint) -> bool {
-        self.fingerprints.has(fingerprint)
+    /// Whether a fingerprint is not known, and would be kept.
+    pub(super) fn is_news(&self, fingerprint: &Fingerprint) -> bool {
+        self.fingerprints.is_news(fingerprint)
     }
 
     pub(super) fn learn_fingerprint(&mut self, found: &Fingerprint, at: Timestamp) -> Learned {

@@ -39,11 +39,6 @@ impl Hosts {
         self.known.contains(id)
     }
 
-    /// What is known of a host.
-    pub(super) fn known_mut(&mut self, id: &HostId) -> Option<&mut Host> {
-        self.known.get_mut(id)
-    }
-
     /// The place of a host, which is new if it is not known. None when there is no room.
     pub(super) fn place(&mut self, id: HostId, make: impl FnOnce() -> Host) -> Option<&mut Host> {
         self.has_room(&id).then(|| self.known.entry(id, make))

@@ -66,8 +66,10 @@ impl<K: Ord + Clone, V: Join + Clone, const MAX: usize> Lowest<K, V, MAX> {
         }
     }
 
-    pub(super) fn has(&self, key: &K) -> bool {
-        self.0.contains_key(key)
+    /// Whether a key is not known, and would be kept.
+    pub(super) fn is_news(&self, key: &K) -> bool {
+        let has_room = self.0.len() < MAX || self.0.last_key_value().is_some_and(|(k, _)| k > key);
+        has_room && !self.0.contains_key(key)
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {

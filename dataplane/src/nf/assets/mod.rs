@@ -185,25 +185,19 @@ impl Assets {
         &self.signatures
     }
 
-    /// Notes that a host was there, if it was not noted of late; whether it is known.
+    /// Notes that a host was there, if it was not noted of late; whether it may be learned of.
     fn note(&mut self, known: &mut Connection, packet: &Packet<'_>, sighting: &Sighting) -> bool {
         let note = known.note(packet, sighting.now);
-        if note == Note::Enough && self.hosts.has(&sighting.host) {
+        if note == Note::Enough {
             return true;
         }
         let is_new = !self.hosts.has(&sighting.host);
-        if !self.hosts.has_room(&sighting.host) {
-            let forgotten = self.hosts.make_room(sighting.now);
-            self.totals.forgotten.add(self.replica, forgotten as u64);
-        }
-        // A host that came along with its flow was there before.
-        let first = sighting.noted.unwrap_or(sighting.now);
-        let place = self.hosts.place(sighting.host, || Host::new(first, sighting.distance));
-        let Some(host) = place else {
-            self.totals.hosts_full.add(self.replica, 1);
+        if !self.make_room(sighting) {
             return false;
-        };
-        host.see(sighting.now, sighting.distance);
+        }
+        if let Some(host) = self.hosts.place(sighting.host, || sighting.to_host()) {
+            host.see(sighting.now, sighting.distance);
+        }
         known.noted(packet, sighting.now);
         if is_new && note == Note::First {
             self.totals.learned_hosts.add(self.replica, 1);
@@ -212,16 +206,29 @@ impl Assets {
         true
     }
 
+    /// Makes room for a host that is not known; whether there is.
+    fn make_room(&mut self, sighting: &Sighting) -> bool {
+        if !self.hosts.has_room(&sighting.host) {
+            let forgotten = self.hosts.make_room(sighting.now);
+            self.totals.forgotten.add(self.replica, forgotten as u64);
+        }
+        let has_room = self.hosts.has_room(&sighting.host);
+        self.totals.hosts_full.add(self.replica, (!has_room).into());
+        has_room
+    }
+
     fn learn_stack(&mut self, sighting: &Sighting, packet: &Packet<'_>, segment: &Segment<'_>) {
         let fingerprint = Fingerprint::of(packet, segment);
         self.totals.handshakes.add(self.replica, 1);
         if self.signatures.system(&fingerprint).is_none() {
             self.totals.unmatched.add(self.replica, 1);
         }
-        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
-        if host.has_fingerprint(&fingerprint) {
-            host.learn_fingerprint(&fingerprint, sighting.now);
-            return;
+        self.make_room(sighting);
+        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let Some(host) = place else { return };
+        if !host.is_news(&fingerprint) {
+            let learned = host.learn_fingerprint(&fingerprint, sighting.now);
+            return self.count_left_out(learned);
         }
         let before = host.system(&self.signatures);
         let learned = host.learn_fingerprint(&fingerprint, sighting.now);
@@ -265,9 +272,11 @@ impl Assets {
 
     fn learn_service(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Option<Name>) {
         let (protocol, port) = (packet.key.protocol(), packet.key.src_port());
-        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
-        let place = Port { number: port, protocol };
-        let (learned, named) = host.learn_service(place, name.as_ref(), sighting.now);
+        self.make_room(sighting);
+        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let Some(host) = place else { return };
+        let (learned, named) =
+            host.learn_service(Port { number: port, protocol }, name.as_ref(), sighting.now);
         self.count_left_out(learned);
         named.into_iter().for_each(|named| self.count_left_out(named));
         if learned.is_new() || named.is_some_and(Learned::is_new) {
@@ -278,7 +287,9 @@ impl Assets {
 
     fn learn_client(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Name) {
         let (protocol, port) = (packet.key.protocol(), packet.key.dst_port());
-        let Some(host) = self.hosts.known_mut(&sighting.host) else { return };
+        self.make_room(sighting);
+        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let Some(host) = place else { return };
         let client = Client { protocol, name };
         let learned = host.learn_client(&client, sighting.now);
         self.count_left_out(learned);
@@ -300,5 +311,14 @@ impl Assets {
         } else {
             self.totals.lost_records.add(self.replica, 1);
         }
+    }
+}
+
+impl Sighting {
+    /// The host, if it is not known. One that came along with its flow was there before.
+    fn to_host(self) -> Host {
+        let mut host = Host::new(self.noted.unwrap_or(self.now), self.distance);
+        host.see(self.now, self.distance);
+        host
     }
 }

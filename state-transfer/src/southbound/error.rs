@@ -3,7 +3,7 @@
 use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
 
-use super::SubscriptionId;
+use super::{Action, SubscriptionId};
 
 /// Why state is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,22 @@ pub enum PutError {
         /// How much there may be.
         most: usize,
     },
+    /// Another flow has what this one would need.
+    #[error("the state of {id} clashes with that of another flow: {with}")]
+    Clash {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// The other flow, and what both have.
+        with: String,
+    },
+    /// The state is well-formed, and this network function can not have it.
+    #[error("the state of {id} can not be taken in here: {what}")]
+    Unsupported {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// The part that can not be taken in, by name.
+        what: String,
+    },
 }
 
 impl PutError {
@@ -62,6 +78,16 @@ impl PutError {
     pub fn full(chunk: &Chunk, what: &'static str, most: usize) -> Self {
         Self::Full { id: Box::new(chunk.id.clone()), what, most }
     }
+
+    /// Another flow has what that of a chunk would need.
+    pub fn clash(chunk: &Chunk, with: String) -> Self {
+        Self::Clash { id: Box::new(chunk.id.clone()), with }
+    }
+
+    /// A part of what is in a chunk can not be taken in.
+    pub fn unsupported(chunk: &Chunk, what: String) -> Self {
+        Self::Unsupported { id: Box::new(chunk.id.clone()), what }
+    }
 }
 
 /// Why events are not enabled or disabled.
@@ -76,4 +102,7 @@ pub enum EventsError {
     /// There are as many as there may be.
     #[error("{0} subscriptions are the most: disable one first")]
     TooMany(usize),
+    /// The network function can not do that with packets, whoever asks.
+    #[error("this network function has no packets to {0}")]
+    NotOffered(Action),
 }

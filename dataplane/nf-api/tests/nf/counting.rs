@@ -276,6 +276,10 @@ impl Southbound for Counting {
             Fault::EventsOfAll => StateFilter::default(),
             _ => filter,
         };
+        let refuses = matches!(self.fault, Fault::RefusesDrop | Fault::RefusesDropAsSaid);
+        if refuses && action == Action::Drop {
+            return Err(EventsError::NotOffered(action));
+        }
         if self.fault == Fault::Duplicates {
             let _replaced = self.events.disable(id);
         }

@@ -1,7 +1,6 @@
 //! An agent in a network namespace, and what a controller does with it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use weir_nf_api::client::{Client, Put, Query};
@@ -28,10 +27,7 @@ impl Agent {
         let folder = Folder::new().unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let process = spawn(namespace, &folder);
-        let client = {
-            let _within = runtime.enter();
-            Client::unix(&socket(&folder), Duration::from_secs(30)).unwrap()
-        };
+        let client = client(&runtime, &folder);
         Self { process, client, runtime, folder }
     }
 
@@ -39,6 +35,7 @@ impl Agent {
     pub(crate) fn kill_and_start(&mut self, namespace: &Namespace) {
         self.process.kill().unwrap();
         self.process = spawn(namespace, &self.folder);
+        self.client = client(&self.runtime, &self.folder);
     }
 
     /// Puts chunks over and over again, and kills it (SIGKILL) once `is_time`, in the middle of that.
@@ -73,7 +70,7 @@ impl Agent {
     pub(crate) fn get(&self, filter: &str) -> Vec<Chunk> {
         let query = Query::new(filter.parse::<StateFilter>().unwrap());
         let all = async {
-            let mut chunks = self.client.get_per_flow(&query).await?;
+            let chunks = self.client.get_per_flow(&query).await?;
             chunks.all(CHUNKS_MAX).await
         };
         let mut chunks = self.runtime.block_on(all).unwrap();
@@ -84,6 +81,13 @@ impl Agent {
     pub(crate) fn all_flows(&self) -> Vec<Chunk> {
         let all = async { self.client.get_all_flows(0).await?.all(CHUNKS_MAX).await };
         self.runtime.block_on(all).unwrap()
+    }
+
+    pub(crate) fn put_all_flows(&self, chunks: &[Chunk]) {
+        let encoded: Vec<_> = chunks.iter().map(|chunk| chunk.encode().unwrap()).collect();
+        let stream = tokio_stream::iter(encoded);
+        let put = self.runtime.block_on(self.client.put_all_flows(stream)).unwrap();
+        assert_eq!((put.refusal, put.taken), (None, chunks.len() as u64));
     }
 
     /// What comes of a put, which may be refused.
@@ -105,7 +109,7 @@ impl Agent {
         self.runtime.block_on(self.client.del_per_flow(&ids)).unwrap()
     }
 
-    /// Whether a get and a subscription are answered with an error of this reason.
+    /// The reason with which a subscription to packets is refused.
     pub(crate) fn refuses_packets(&self) -> Option<String> {
         use weir_state_transfer::southbound::{Action, SubscriptionId};
         let any = StateFilter::default();
@@ -119,6 +123,11 @@ pub(crate) fn lasting(chunks: &[Chunk]) -> Vec<(FlowId, Scope, u64, Vec<u8>)> {
     let lasting =
         |chunk: &Chunk| (chunk.id.clone(), chunk.scope, chunk.version, chunk.body.clone());
     chunks.iter().map(lasting).collect()
+}
+
+fn client(runtime: &Runtime, folder: &Folder) -> Client {
+    let _within = runtime.enter();
+    Client::unix(&socket(folder), LIMIT).unwrap()
 }
 
 fn socket(folder: &Folder) -> PathBuf {

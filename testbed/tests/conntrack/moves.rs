@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use weir_testbed::wait::Deadline;
+use weir_testbed::wait::{Deadline, LIMIT, until};
 
 use crate::agent::{Agent, lasting};
 use crate::conversations::Conversations;
@@ -25,16 +25,23 @@ fn targets() -> Vec<SocketAddr> {
 /// Moves all connections of TCP from a kernel to the other, with no packet of them on its way.
 fn move_all(network: &Network, agents: &[Agent; 2], from: usize) {
     let to = 1 - from;
-    let start = Deadline::after(Duration::from_secs(3_600));
+    let limit = Duration::from_secs(3_600);
+    let start = Deadline::after(limit);
+    let mut steps = Vec::new();
+    let mut step = |name: &str| steps.push(format!("{name} {:?}", limit - start.left()));
     network.relay.tell(Order::Hold);
+    step("held and drained after");
     let chunks = agents[from].get("proto=tcp");
     assert_eq!(chunks.len(), CONNECTIONS);
+    step("got after");
     agents[to].put_all(&chunks);
+    step("put after");
     assert_eq!(lasting(&agents[to].get("proto=tcp")), lasting(&chunks));
+    step("compared after");
     assert_eq!(agents[from].del(&chunks), CONNECTIONS as u64);
     let counts = network.relay.tell(Order::Steer(to));
-    let time = Duration::from_secs(3_600) - start.left();
-    println!("{} connections moved in {time:?}, {} frames held", chunks.len(), counts.held);
+    step("steered after");
+    println!("{} connections, {} frames held: {}", chunks.len(), counts.held, steps.join(", "));
     assert!(counts.held > 0, "the connections were not busy");
 }
 
@@ -84,17 +91,15 @@ fn busy_connections_go_to_another_kernel_and_back_without_a_lost_packet() {
 
 /// Frames that the devices of the switch have received, the relay has; and no device has dropped one.
 fn assert_nothing_lost(network: &Network) {
-    let [a, b] = &network.kernels;
-    for namespace in [&network.client, &network.server, a, b, &network.switch] {
+    for namespace in network.namespaces() {
         assert_eq!(devices(namespace).0, 0, "frames dropped in {}", namespace.name());
     }
-    weir_testbed::wait::until("the relay to have all frames", weir_testbed::wait::LIMIT, || {
-        let counts = network.relay.tell(Order::Tell);
-        println!("{counts:?}, devices received {}", devices(&network.switch).1);
-        (counts.received == devices(&network.switch).1 && counts.sent + 6 >= counts.received)
-            .then_some(())
+    let missed = || network.missed();
+    until("the relay to have all frames", LIMIT, || {
+        (missed() == network.missed_at_start).then_some(())
     })
     .unwrap();
+    println!("{:?}", network.relay.tell(Order::Tell));
 }
 
 /// The control of the test above: without what the kernel knew, connections do not go on.

@@ -9,7 +9,8 @@ use weir_testbed::command::{ip, run};
 use weir_testbed::namespace::Namespace;
 use weir_testbed::veth::{End, Veth};
 
-use crate::relay::{Ports, Relay};
+use crate::figures::devices;
+use crate::relay::{Order, Ports, Relay};
 
 pub(crate) const CLIENT: [&str; 2] = ["10.1.0.2", "fd01::2"];
 pub(crate) const SERVER: [&str; 2] = ["203.0.113.2", "fd02::2"];
@@ -29,7 +30,12 @@ add rule inet weir in iifname inner tcp dport 8080 dnat ip to 203.0.113.2:5001; 
 add counter inet weir strangers; \
 add chain inet weir pass { type filter hook forward priority 0; }; \
 add rule inet weir pass ct state invalid counter name strangers drop; \
-add rule inet weir pass ct mark 77 counter; \
+add rule inet weir pass tcp dport 5001 ct mark set 77; \
+add ct helper inet weir ftp { type \"ftp\" protocol tcp; }; \
+add rule inet weir pass tcp dport 21 ct helper set \"ftp\"; \
+add chain inet weir early { type filter hook prerouting priority -300; }; \
+add rule inet weir early udp dport 53 ct zone set 5; \
+add rule inet weir early udp sport 53 ct zone set 5; \
 add chain inet weir own { type filter hook input priority 0; }; \
 add rule inet weir own ct state invalid counter name strangers";
 
@@ -40,7 +46,9 @@ pub(crate) struct Network {
     pub(crate) server: Namespace,
     pub(crate) kernels: [Namespace; 2],
     _cables: Vec<Veth>,
-    pub(crate) switch: Namespace,
+    switch: Namespace,
+    /// Frames that came before the relay did.
+    pub(crate) missed_at_start: u64,
 }
 
 impl Network {
@@ -76,7 +84,24 @@ impl Network {
         }
         let ports = Ports { hosts: ["client", "server"], kernels: KERNEL_PORTS };
         let relay = Relay::start(&switch, &ports);
-        Self { relay, client, server, kernels: [a, b], _cables: cables, switch }
+        let kernels = [a, b];
+        let mut network =
+            Self { relay, client, server, kernels, _cables: cables, switch, missed_at_start: 0 };
+        // The fewest: what is on its way to the relay is not missed.
+        network.missed_at_start = (0..50).map(|_| network.missed()).min().unwrap();
+        network
+    }
+
+    /// Frames that the devices of the switch have received, and the relay has not.
+    pub(crate) fn missed(&self) -> u64 {
+        let received = self.relay.tell(Order::Tell).received;
+        devices(&self.switch).1.saturating_sub(received)
+    }
+
+    /// Every namespace there is.
+    pub(crate) fn namespaces(&self) -> [&Namespace; 5] {
+        let [a, b] = &self.kernels;
+        [&self.client, &self.server, a, b, &self.switch]
     }
 }
 

@@ -158,7 +158,9 @@ impl Switch {
                 (self.steered, self.last) = (Some(kernel), kernel);
                 let _nobody_waits = done.send(self.counts);
             }
-            Order::Tell => drop(done.send(self.counts)),
+            Order::Tell => {
+                let _nobody_waits = done.send(self.counts);
+            }
         }
     }
 
@@ -188,7 +190,7 @@ impl Switch {
         self.counts.received += total as u64;
         assert!(self.held.len() < FRAMES_MAX, "more is held than may be");
         if let Some((done, _)) = self.holding.take_if(|(_, answered)| *answered == [true; 2]) {
-            drop(done.send(self.counts));
+            let _nobody_waits = done.send(self.counts);
         }
         total
     }

@@ -113,7 +113,7 @@ impl Entry {
             Some("it is offloaded to a flow table".to_owned())
         } else if is_split {
             Some("a zone for one direction".to_owned())
-        } else if info.is_some_and(|info| info.get(cta::DCCP).is_some()) {
+        } else if info.as_ref().is_some_and(|info| info.get(cta::DCCP).is_some()) {
             Some("the state of DCCP".to_owned())
         } else {
             None
@@ -126,7 +126,7 @@ impl Entry {
             status: bits & STATUS_OWN,
             mark: all.u32(cta::MARK)?.unwrap_or_default(),
             timeout: all.u32(cta::TIMEOUT)?,
-            protocol_state: ProtocolState::parse(info)?,
+            protocol_state: ProtocolState::parse(info.as_ref())?,
             counters: both(&all, cta::COUNTERS, |counters| {
                 let number = |kind| Ok(counters.u64(kind)?.unwrap_or_default());
                 Ok(Counters { packets: number(1)?, bytes: number(2)? })

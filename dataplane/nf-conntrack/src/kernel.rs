@@ -135,3 +135,6 @@ impl Listing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

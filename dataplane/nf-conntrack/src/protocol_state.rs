@@ -38,7 +38,7 @@ pub(crate) enum ProtocolState {
 
 impl ProtocolState {
     /// Of an attribute; what it is about when it is of a protocol that is not known here.
-    pub(crate) fn parse(info: Option<Attributes<'_>>) -> Result<Self, Error> {
+    pub(crate) fn parse(info: Option<&Attributes<'_>>) -> Result<Self, Error> {
         let Some(info) = info else { return Ok(Self::None) };
         if let Some(tcp) = info.nested(INFO_TCP)? {
             let [scales, flags] = [TCP_SCALE, TCP_FLAGS].map(|kinds| {

@@ -307,6 +307,10 @@ impl Southbound for Counting {
     fn give_back(&mut self, event: Event) {
         self.events.give_back(event);
     }
+
+    fn take_failure(&mut self) -> Option<String> {
+        (self.fault == Fault::Fails).then(|| "what it counts with is gone".to_owned())
+    }
 }
 
 fn fields(key: &FlowKey) -> PacketFields<'_> {

@@ -34,6 +34,7 @@ pub(crate) enum Fault {
     Duplicates,
     UnknownIsFine,
     RefusesDrop,
+    Fails,
     // No fault: it refuses as it says.
     RefusesDropAsSaid,
     // Of what serves it.

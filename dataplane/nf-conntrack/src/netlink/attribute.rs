@@ -12,7 +12,7 @@ const TYPE: u16 = 0x3fff;
 const TYPES: usize = 32;
 
 /// The attributes of one level. Of two of one type the last counts; unknown ones are passed over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Attributes<'a>([Option<&'a [u8]>; TYPES]);
 
 impl<'a> Attributes<'a> {

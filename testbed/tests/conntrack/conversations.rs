@@ -48,14 +48,14 @@ impl Conversations {
             let listener = &listeners[usize::from(address.is_ipv6())];
             let near = client.enter(|| connect(*address)).unwrap().unwrap();
             let far = listener.accept().unwrap().0;
-            all.talk(near, far);
+            all.talk(&near, &far);
         }
         all
     }
 
     /// Both ends write to each other, and check what they read.
-    fn talk(&mut self, near: TcpStream, far: TcpStream) {
-        for (from, to) in [(&near, &far), (&far, &near)] {
+    fn talk(&mut self, near: &TcpStream, far: &TcpStream) {
+        for (from, to) in [(near, far), (far, near)] {
             let content = Content::new(self.seed.wrapping_add(self.progress.len() as u64));
             let progress = Arc::<AtomicU64>::default();
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

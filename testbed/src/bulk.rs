@@ -213,18 +213,20 @@ fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
 
 /// A stream of bytes that both ends can make, however it is cut into pieces.
 #[derive(Clone, Debug)]
-struct Content {
+pub struct Content {
     random: fastrand::Rng,
     word: [u8; 8],
     used: usize,
 }
 
 impl Content {
-    fn new(seed: u64) -> Self {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> Self {
         Self { random: fastrand::Rng::with_seed(seed), word: [0; 8], used: 8 }
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) {
+    /// Writes what comes next of it.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             if self.used == self.word.len() {
                 self.word = self.random.u64(..).to_le_bytes();

@@ -3,7 +3,7 @@
 use weir_api::nf::v1 as api;
 use weir_state_transfer::chunk::{Schema, Scope};
 use weir_state_transfer::flow_id::Extra;
-use weir_state_transfer::southbound::StateKind;
+use weir_state_transfer::southbound::{Action, StateKind};
 
 use crate::convert;
 
@@ -11,6 +11,8 @@ use crate::convert;
 const KINDS_MAX: usize = 64;
 /// Filter fields of its own at most.
 const FIELDS_MAX: usize = 16;
+/// Actions that are refused at most.
+const ACTIONS_MAX: usize = 3;
 /// Bytes of a name or version at most.
 const TEXT_MAX: usize = 64;
 
@@ -27,6 +29,10 @@ pub struct Description {
     pub fields: Vec<String>,
     /// Whether all its state shares one count of updates.
     pub common_versions: bool,
+    /// What it can not do with packets: subscriptions with these actions are refused.
+    pub refused_actions: Vec<Action>,
+    /// Whether filters are compared with other names of a flow than the id of its state too.
+    pub other_names: bool,
 }
 
 /// A kind of state.
@@ -79,13 +85,20 @@ impl Description {
             kinds: self.kinds.iter().map(kind).collect(),
             fields: self.fields.clone(),
             common_versions: self.common_versions,
+            refused_actions: self
+                .refused_actions
+                .iter()
+                .map(|action| convert::action_to(*action).into())
+                .collect(),
+            other_names: self.other_names,
         }
     }
 
     /// The description of an answer, if it is within its bounds and says nothing twice.
     pub(crate) fn of_message(message: api::DescribeResponse) -> Result<Self, Malformed> {
         let bad = |what: String| Err(Malformed(what));
-        let api::DescribeResponse { name, version, kinds, fields, common_versions } = message;
+        let refused: Vec<_> = message.refused_actions().map(convert::action_of).collect();
+        let api::DescribeResponse { name, version, kinds, fields, common_versions, .. } = message;
         if name.is_empty() || name.len() > TEXT_MAX || version.len() > TEXT_MAX {
             return bad("its name must have 1 to 64 bytes, its version 64 at most".to_owned());
         }
@@ -108,7 +121,20 @@ impl Description {
             }
             known.push(kind);
         }
-        Ok(Self { name, version, kinds: known, fields, common_versions })
+        let refused_actions = refused.into_iter().collect::<Option<Vec<_>>>();
+        let Some(refused_actions) = refused_actions.filter(|all| all.len() <= ACTIONS_MAX) else {
+            return bad("an action that it refuses is none, or there are too many".to_owned());
+        };
+        let other_names = message.other_names;
+        Ok(Self {
+            name,
+            version,
+            kinds: known,
+            fields,
+            common_versions,
+            refused_actions,
+            other_names,
+        })
     }
 }
 
@@ -143,6 +169,8 @@ mod tests {
             kinds: vec![kind(Scope::PerFlow, 7), kind(Scope::MultiFlow, 8)],
             fields: vec!["http.host".to_owned()],
             common_versions: true,
+            refused_actions: vec![Action::Drop],
+            other_names: true,
         }
     }
 
@@ -154,7 +182,7 @@ mod tests {
     #[test]
     fn a_description_that_can_not_be_is_refused() {
         type Spoil = fn(&mut api::DescribeResponse);
-        let cases: [(Spoil, &str); 8] = [
+        let cases: [(Spoil, &str); 10] = [
             (|answer| answer.name.clear(), "its name must"),
             (|answer| answer.version = "x".repeat(65), "its version 64"),
             (|answer| answer.kinds[0].scope = 0, "\"state 7\" has no scope"),
@@ -163,6 +191,8 @@ mod tests {
             (|answer| answer.kinds[1].name.clear(), "the name of 8.1"),
             (|answer| answer.fields[0] = "host".to_owned(), "\"host\" can not be"),
             (|answer| answer.fields = vec!["a.b".to_owned(); 17], "16 filter fields"),
+            (|answer| answer.refused_actions[0] = 0, "an action that it refuses is none"),
+            (|answer| answer.refused_actions = vec![1; 4], "there are too many"),
         ];
         for (spoil, why) in cases {
             let mut answer = sample().to_message();

@@ -43,6 +43,11 @@ pub(crate) fn stopping() -> Status {
     Status::with_error_details(Code::Unavailable, message, details("STOPPING", &[]))
 }
 
+/// The answer when what the network function relies on fails.
+pub(crate) fn failed(why: &str) -> Status {
+    Status::with_error_details(Code::Internal, why.to_owned(), details("FAILED", &[]))
+}
+
 /// The answer to a subscription that is refused.
 pub(crate) fn events(error: &EventsError) -> Status {
     let (code, reason, object) = match error {
@@ -57,6 +62,10 @@ pub(crate) fn events(error: &EventsError) -> Status {
             );
         }
         EventsError::TooMany(most) => return exhausted("subscriptions", *most),
+        EventsError::NotOffered(action) => {
+            let details = details("NOT_OFFERED", &[("object", &action.to_string())]);
+            return Status::with_error_details(Code::Unimplemented, error.to_string(), details);
+        }
     };
     let details = details(reason, &[("object", &format!("subscriptions/{object}"))]);
     Status::with_error_details(code, error.to_string(), details)

@@ -4,7 +4,7 @@ use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
 use crate::id::MoveId;
 
-use super::SubscriptionId;
+use super::{Action, SubscriptionId};
 
 /// Why state is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,22 @@ pub enum PutError {
         /// How much there may be.
         most: usize,
     },
+    /// Another flow has what this one would need.
+    #[error("the state of {id} clashes with that of another flow: {with}")]
+    Clash {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// The other flow, and what both have.
+        with: String,
+    },
+    /// The state is well-formed, and this network function can not have it.
+    #[error("the state of {id} can not be taken in here: {what}")]
+    Unsupported {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// The part that can not be taken in, by name.
+        what: String,
+    },
 }
 
 impl PutError {
@@ -62,6 +78,16 @@ impl PutError {
     /// There is no room for what is in a chunk.
     pub fn full(chunk: &Chunk, what: &'static str, most: usize) -> Self {
         Self::Full { id: Box::new(chunk.id.clone()), what, most }
+    }
+
+    /// Another flow has what that of a chunk would need.
+    pub fn clash(chunk: &Chunk, with: String) -> Self {
+        Self::Clash { id: Box::new(chunk.id.clone()), with }
+    }
+
+    /// A part of what is in a chunk can not be taken in.
+    pub fn unsupported(chunk: &Chunk, what: String) -> Self {
+        Self::Unsupported { id: Box::new(chunk.id.clone()), what }
     }
 }
 
@@ -80,4 +106,7 @@ pub enum EventsError {
     /// A move is in the way, which takes along what such a subscription would keep.
     #[error("move {0} takes part of the state: enable when it has ended")]
     Moving(MoveId),
+    /// The network function can not do that with packets, whoever asks.
+    #[error("this network function has no packets to {0}")]
+    NotOffered(Action),
 }

@@ -30,6 +30,16 @@ pub enum Action {
     Drop,
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Buffer => "buffer",
+            Self::Drop => "drop",
+        })
+    }
+}
+
 /// What a packet is exempt from. Marks stand beside a packet and never in its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {

@@ -124,7 +124,8 @@ pub trait Southbound {
     /// has `snap` bytes of its packet at most.
     ///
     /// # Errors
-    /// When there are too many subscriptions, or one of that number.
+    /// When there are too many subscriptions, or one of that number, or the action is none that
+    /// it can offer.
     fn enable_events(
         &mut self,
         id: SubscriptionId,
@@ -144,6 +145,12 @@ pub trait Southbound {
 
     /// A subscriber has dealt with an event: see [`Events::give_back`].
     fn give_back(&mut self, event: Event);
+
+    /// Why the last call was not carried out, told once: what that call gave is no answer then.
+    /// Only a function whose state is elsewhere, such as in a kernel, can fail so.
+    fn take_failure(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// What a get asks for.

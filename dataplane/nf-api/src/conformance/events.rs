@@ -19,6 +19,20 @@ const SNAP: u32 = 20;
 /// Events in which a gap has to show.
 const GAP_WITHIN: usize = 100_000;
 
+/// It refuses the actions that it says it refuses, and no others.
+pub(super) async fn actions(subject: &Subject) -> Verdict {
+    for action in [Action::Process, Action::Buffer, Action::Drop] {
+        let answer = subscribe(subject, 0, "proto=253", action, 0).await;
+        if subject.offers(action) {
+            end(subject, 0, answer?).await?;
+        } else {
+            let what = format!("a subscription to {action} packets");
+            refused(answer.map(drop), &what, "NOT_OFFERED")?;
+        }
+    }
+    Ok(())
+}
+
 /// A subscription begins with the word that it is in force.
 pub(super) async fn enable(subject: &Subject) -> Verdict {
     let notes = subscribe(subject, 0, "any", Action::Process, 0).await?;

@@ -43,7 +43,10 @@ pub(super) async fn filter(subject: &Subject, scope: Scope) -> Verdict {
             let query = Query { extent, ..Query::new(filter.clone()) };
             let given = keys(subject.get(scope, &query).await?.iter());
             let picked = keys(all.iter().filter(|chunk| filter.picks(&chunk.id, extent)));
-            if let Some((id, _)) = given.difference(&picked).next() {
+            let other_names = subject.description.other_names;
+            if let Some((id, _)) = given.difference(&picked).next()
+                && !other_names
+            {
                 return fail(format!("for {filter} ({extent:?}) it gives the state of {id}"));
             }
             if let Some((id, _)) = picked.difference(&given).next() {
@@ -52,6 +55,14 @@ pub(super) async fn filter(subject: &Subject, scope: Scope) -> Verdict {
         }
     }
     quiet.end().await
+}
+
+/// It gives nothing of a scope that it says it has no state of.
+pub(super) async fn nothing(subject: &Subject, scope: Scope) -> Verdict {
+    match subject.all(scope).await?.first() {
+        None => Ok(()),
+        Some(chunk) => fail(format!("it gives {scope} state of {}, and describes none", chunk.id)),
+    }
 }
 
 /// It gives what is of a version above the one that is asked for.

@@ -4,6 +4,10 @@
 //! deletes it and restores it. It leaves the function as it was, where the function keeps the rules.
 //! While it compares state it has all packets dropped, by a subscription of its own; rules about
 //! packets need traffic that changes the state, and are skipped without.
+//!
+//! What a function says that it has not is not asked for: rules of a scope of which it describes no
+//! kind of state, and rules that need an action which it refuses. One that refuses to drop has to
+//! be judged while no packets come, as nothing keeps them off, and its joins are not judged.
 
 mod events;
 mod get;
@@ -17,6 +21,7 @@ use std::fmt;
 use std::time::Duration;
 
 use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::southbound::Action;
 
 use crate::client::{CallError, Client};
 use subject::Subject;
@@ -102,22 +107,33 @@ pub async fn run(client: &Client, options: &Options, tell: impl FnMut(&Line)) ->
     judge.rule("request-filter", request::filter(&subject)).await;
     judge.rule("request-ids", request::ids(&subject)).await;
     judge.rule("request-events", request::events(&subject)).await;
-    judge.rule("events-enable", events::enable(&subject)).await;
-    judge.rule("events-duplicate", events::duplicate(&subject)).await;
+    judge.rule("events-actions", events::actions(&subject)).await;
     judge.rule("events-unknown", events::unknown(&subject)).await;
-    judge.rule("events-disable", events::disable(&subject)).await;
-    judge.rule("events-cancel", events::cancel(&subject)).await;
-    judge.rule("events-match", events::matching(&subject)).await;
-    judge.rule("events-all", events::all(&subject)).await;
-    judge.rule("events-drop", events::dropping(&subject)).await;
-    judge.rule("events-buffer", events::buffering(&subject)).await;
-    judge.rule("events-gap", events::gap(&subject)).await;
+    if subject.offers(Action::Process) {
+        judge.rule("events-enable", events::enable(&subject)).await;
+        judge.rule("events-duplicate", events::duplicate(&subject)).await;
+        judge.rule("events-disable", events::disable(&subject)).await;
+        judge.rule("events-match", events::matching(&subject)).await;
+        judge.rule("events-all", events::all(&subject)).await;
+        judge.rule("events-gap", events::gap(&subject)).await;
+    }
+    if subject.offers(Action::Drop) {
+        judge.rule("events-drop", events::dropping(&subject)).await;
+    }
+    if subject.offers(Action::Buffer) {
+        judge.rule("events-cancel", events::cancel(&subject)).await;
+        judge.rule("events-buffer", events::buffering(&subject)).await;
+    }
     judge.lines
 }
 
 /// The rules of state of one scope.
 async fn state<F: FnMut(&Line)>(judge: &mut Judge<'_, F>, subject: &Subject, scope: Scope) {
     let name = |rule: &str| format!("{scope}-{rule}");
+    if !subject.has(scope) {
+        judge.rule(&name("absent"), get::nothing(subject, scope)).await;
+        return;
+    }
     judge.rule(&name("get-kinds"), get::kinds(subject, scope)).await;
     judge.rule(&name("get-since"), get::since(subject, scope)).await;
     judge.rule(&name("put-idempotent"), put::idempotent(subject, scope)).await;
@@ -127,7 +143,7 @@ async fn state<F: FnMut(&Line)>(judge: &mut Judge<'_, F>, subject: &Subject, sco
         judge.rule(&name("del"), put::del(subject, scope)).await;
         judge.rule(&name("put-restores"), put::restores(subject, scope)).await;
     }
-    if scope != Scope::PerFlow {
+    if scope != Scope::PerFlow && subject.offers(Action::Drop) {
         judge.rule(&name("join"), merge::join(subject, scope)).await;
     }
     for case in refuse::CASES {

@@ -46,6 +46,16 @@ impl Subject {
         Ok(())
     }
 
+    /// Whether it says that it has state of a scope.
+    pub(super) fn has(&self, scope: Scope) -> bool {
+        self.description.kinds.iter().any(|kind| kind.scope == scope)
+    }
+
+    /// Whether it does not say that it refuses subscriptions with an action.
+    pub(super) fn offers(&self, action: Action) -> bool {
+        !self.description.refused_actions.contains(&action)
+    }
+
     /// A subscription that rules may use.
     pub(super) fn subscription(number: u64) -> SubscriptionId {
         SubscriptionId(QUIET.0 + 1 + number)
@@ -70,10 +80,8 @@ impl Subject {
 
     /// All state of a scope, of which there must be some.
     pub(super) async fn some(&self, scope: Scope) -> Result<Vec<Chunk>, Stop> {
-        let has = self.description.kinds.iter().any(|kind| kind.scope == scope);
         match self.all(scope).await? {
             chunks if !chunks.is_empty() => Ok(chunks),
-            _ if !has => skip(format!("it has no {scope} state")),
             _ => skip(format!("there is no {scope} state: send it packets first")),
         }
     }

@@ -22,6 +22,8 @@ const NOTES_MAX: usize = 64;
 
 /// Work for the thread of the network function.
 type Call = Box<dyn FnOnce(&mut dyn Southbound, &mut Subscribers) + Send>;
+/// What comes of it, or why it was not done.
+type Done<T> = Result<T, String>;
 
 pub(super) fn pair(wake: impl Fn() + Send + Sync + 'static) -> (Handle, Desk) {
     let (to, calls) = mpsc::channel(CALLS_MAX);
@@ -76,15 +78,17 @@ impl Handle {
     ///
     /// # Errors
     /// UNAVAILABLE when its thread has ended, DEADLINE_EXCEEDED when it does not serve in time. What
-    /// was asked may still be done then.
+    /// was asked may still be done then. INTERNAL when what the function relies on has failed.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut dyn Southbound, &mut Subscribers) -> T + Send + 'static,
     ) -> Result<T, Status> {
-        let (answer, answered) = oneshot::channel();
-        // A caller that has gone away does not want its answer.
+        let (answer, answered) = oneshot::channel::<Done<T>>();
         let call = move |function: &mut dyn Southbound, subscribers: &mut Subscribers| {
-            drop(answer.send(call(function, subscribers)));
+            let given = call(function, subscribers);
+            let done = function.take_failure().map_or(Ok(given), Err);
+            // A caller that has gone away does not want its answer.
+            drop(answer.send(done));
         };
         let answer = async {
             self.calls.send(Box::new(call)).await.ok()?;
@@ -92,7 +96,8 @@ impl Handle {
             answered.await.ok()
         };
         let answer = tokio::time::timeout(self.limit, answer).await;
-        answer.map_err(|_| status::busy(self.limit))?.ok_or_else(status::stopping)
+        let answer = answer.map_err(|_| status::busy(self.limit))?;
+        answer.ok_or_else(status::stopping)?.map_err(|why| status::failed(&why))
     }
 }
 

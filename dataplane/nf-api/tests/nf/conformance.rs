@@ -55,7 +55,7 @@ async fn a_function_that_keeps_the_rules_passes_all_of_them() {
     let lines = judged(&running, "", Duration::from_secs(20)).await;
     let passed = lines.iter().filter(|line| line.outcome == Outcome::Pass).count();
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
-    assert_eq!((passed, others), (65, Vec::new()));
+    assert_eq!((passed, others), (66, Vec::new()));
     let shown = |rule: &str| BROKEN.iter().any(|(_, broken)| *broken == rule);
     let refusals = "-refuses-";
     for line in lines.iter().filter(|line| !line.rule.contains(refusals)) {
@@ -70,6 +70,16 @@ async fn rules_about_packets_are_skipped_where_none_come() {
         let lines = judged(&running, rule, Duration::from_millis(100)).await;
         assert!(matches!(lines[0].outcome, Outcome::Skip(_)), "{lines:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_function_says_that_it_has_not_is_not_asked_for() {
+    let running = running(Fault::RefusesDropAsSaid, Traffic::None);
+    let lines = judged(&running, "", Duration::from_millis(100)).await;
+    let has = |rule: &str| lines.iter().any(|line| line.rule == rule);
+    assert!(has("events-buffer") && !has("events-drop") && !has("all-flows-join"));
+    let actions = lines.iter().find(|line| line.rule == "events-actions").expect("it is judged");
+    assert_eq!(actions.outcome, Outcome::Pass);
 }
 
 /// Each fault, and a rule that it breaks.
@@ -106,6 +116,8 @@ const BROKEN: &[(Fault, &str)] = &[
     (Fault::ReasonOfRequests, "request-filter"),
     (Fault::ReasonOfRequests, "request-ids"),
     (Fault::ReasonOfRequests, "request-events"),
+    (Fault::RefusesDrop, "events-actions"),
+    (Fault::HidesKinds, "multi-flow-absent"),
     (Fault::NotInForce, "events-enable"),
     (Fault::Duplicates, "events-duplicate"),
     (Fault::UnknownIsFine, "events-unknown"),

@@ -276,6 +276,10 @@ impl Southbound for Counting {
             Fault::EventsOfAll => StateFilter::default(),
             _ => filter,
         };
+        let refuses = matches!(self.fault, Fault::RefusesDrop | Fault::RefusesDropAsSaid);
+        if refuses && action == Action::Drop {
+            return Err(EventsError::NotOffered(action));
+        }
         if self.fault == Fault::Duplicates {
             let _replaced = self.events.disable(id);
         }
@@ -302,6 +306,10 @@ impl Southbound for Counting {
 
     fn give_back(&mut self, event: Event) {
         self.events.give_back(event);
+    }
+
+    fn take_failure(&mut self) -> Option<String> {
+        (self.fault == Fault::Fails).then(|| "what it counts with is gone".to_owned())
     }
 }
 

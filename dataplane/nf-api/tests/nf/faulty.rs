@@ -33,10 +33,15 @@ pub(crate) enum Fault {
     OneIsTold,
     Duplicates,
     UnknownIsFine,
+    RefusesDrop,
+    Fails,
+    // No fault: it refuses as it says.
+    RefusesDropAsSaid,
     // Of what serves it.
     DescribesAnother,
     Nameless,
     OtherKinds,
+    HidesKinds,
     SinceIgnored,
     ReasonIsFull,
     RefusalForgotten,
@@ -110,6 +115,8 @@ impl NetworkFunctionService for Faulty {
             Fault::DescribesAnother => told.name = format!("nf {}", fastrand::u64(..)),
             Fault::Nameless => told.name.clear(),
             Fault::OtherKinds => told.kinds.iter_mut().for_each(|kind| kind.schema += 100),
+            Fault::HidesKinds => told.kinds.retain(|kind| kind.scope != 2),
+            Fault::RefusesDropAsSaid => told.refused_actions.push(api::Action::Drop.into()),
             _ => {}
         }
         Ok(answer)

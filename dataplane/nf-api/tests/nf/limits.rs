@@ -10,9 +10,10 @@ use weir_nf_api::client::{CallError, Client, Query};
 use weir_nf_api::server;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
-use weir_state_transfer::{FlowKey, ServiceId};
+use weir_state_transfer::{FlowId, FlowKey, ServiceId};
 
 use crate::counting::{Counting, Packet};
+use crate::faulty::Fault;
 use crate::running::{LONG, Place, Running, Traffic, ends};
 
 /// How long a peer may take here.
@@ -32,6 +33,27 @@ fn flows(count: u32) -> Counting {
         function.packet(Packet { key, bytes: vec![0; 60] }, Default::default());
     }
     function
+}
+
+/// A listing that is not whole, and what was put or deleted in part, is no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_function_could_not_carry_out_is_told_as_failed() {
+    let mut function = flows(3);
+    function.fault = Fault::Fails;
+    let running = Running::plain(function, Traffic::None);
+    let client = running.client();
+    let all = async { client.get_per_flow(&any()).await?.all(100).await.map(drop) };
+    let put = client.put_per_flow(tokio_stream::iter(vec![vec![0; 100]]));
+    let (all, put) = (all.await, put.await.map(drop));
+    let del = client.del_per_flow(&[FlowId::default()]).await.map(drop);
+    for answer in [all, put, del] {
+        let error = answer.expect_err("it has failed");
+        assert!(
+            matches!(&error, CallError::Refused { code: Code::Internal, reason, message }
+                if reason == "FAILED" && message.contains("is gone")),
+            "{error:?}"
+        );
+    }
 }
 
 /// Each call to a peer, all of which have to end.

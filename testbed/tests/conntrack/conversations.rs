@@ -1,0 +1,135 @@
+//! TCP connections that are busy in both directions, every byte of which is checked.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Socket, Type};
+use weir_testbed::bulk::Content;
+use weir_testbed::namespace::Namespace;
+use weir_testbed::wait::{LIMIT, pause, until};
+
+/// Bytes that are written at once, and how long a writer waits between two times: so much that every
+/// connection has packets on their way at any time, and so little that all fit in the queues.
+const PIECE: usize = 1_000;
+const BETWEEN: Duration = Duration::from_millis(8);
+/// Bounds what one direction of a connection has in flight.
+const SOCKET_BUFFER: usize = 8 << 10;
+/// The port of the server.
+const PORT: u16 = 5_001;
+
+/// Connections from a client to a server.
+pub(crate) struct Conversations {
+    stop: Arc<AtomicBool>,
+    ends: Vec<JoinHandle<Result<u64>>>,
+    /// Bytes that have arrived as they were sent, by connection and direction.
+    progress: Vec<Arc<AtomicU64>>,
+    seed: u64,
+}
+
+impl Conversations {
+    /// Opens one to each of the addresses, and starts to talk.
+    pub(crate) fn start(
+        client: &Namespace,
+        server: &Namespace,
+        to: &[SocketAddr],
+        seed: u64,
+    ) -> Self {
+        let listeners = ["203.0.113.2", "fd02::2"].map(|address| {
+            let address = SocketAddr::new(address.parse().unwrap(), PORT);
+            server.enter(|| TcpListener::bind(address)).unwrap().unwrap()
+        });
+        let mut all = Self { stop: Arc::default(), ends: Vec::new(), progress: Vec::new(), seed };
+        for address in to {
+            let listener = &listeners[usize::from(address.is_ipv6())];
+            let near = client.enter(|| connect(*address)).unwrap().unwrap();
+            let far = listener.accept().unwrap().0;
+            all.talk(&near, &far);
+        }
+        all
+    }
+
+    /// Both ends write to each other, and check what they read.
+    fn talk(&mut self, near: &TcpStream, far: &TcpStream) {
+        for (from, to) in [(near, far), (far, near)] {
+            let content = Content::new(self.seed.wrapping_add(self.progress.len() as u64));
+            let progress = Arc::<AtomicU64>::default();
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let (stop, expected, read) =
+                (Arc::clone(&self.stop), content.clone(), Arc::clone(&progress));
+            self.ends.push(thread::spawn(move || write(from, content, &stop)));
+            self.ends.push(thread::spawn(move || check(to, expected, &read)));
+            self.progress.push(progress);
+        }
+    }
+
+    /// Waits until every direction of every connection has had so many bytes more.
+    pub(crate) fn let_flow(&self, bytes: u64) -> Result<()> {
+        let now = || self.progress.iter().map(|count| count.load(Ordering::Relaxed));
+        let before: Vec<u64> = now().collect();
+        until("every connection to go on", LIMIT, || {
+            now().zip(&before).all(|(now, before)| now >= before + bytes).then_some(())
+        })
+    }
+
+    /// Ends all of them in order; the bytes that arrived, all of which were as they were sent.
+    pub(crate) fn finish(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut sent, mut received) = (0, 0);
+        for (number, end) in self.ends.into_iter().enumerate() {
+            let bytes =
+                end.join().unwrap().with_context(|| format!("connection {}", number / 4))?;
+            *(if number % 2 == 0 { &mut sent } else { &mut received }) += bytes;
+        }
+        anyhow::ensure!(sent == received, "{sent} bytes were sent and {received} arrived");
+        Ok(received)
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.connect_timeout(&address.into(), LIMIT)?;
+    let stream: TcpStream = socket.into();
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn write(mut to: TcpStream, mut content: Content, stop: &AtomicBool) -> Result<u64> {
+    to.set_write_timeout(Some(LIMIT))?;
+    let mut piece = [0; PIECE];
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        content.fill(&mut piece);
+        to.write_all(&piece).context("writing")?;
+        sent += PIECE as u64;
+        pause(&mut [], BETWEEN)?;
+    }
+    to.shutdown(Shutdown::Write)?;
+    Ok(sent)
+}
+
+fn check(mut from: TcpStream, mut expected: Content, progress: &AtomicU64) -> Result<u64> {
+    from.set_read_timeout(Some(LIMIT))?;
+    let (mut piece, mut wanted) = ([0; 4 * PIECE], [0; 4 * PIECE]);
+    let mut received = 0;
+    loop {
+        let length = match from.read(&mut piece) {
+            Ok(0) => return Ok(received),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("reading"),
+        };
+        expected.fill(&mut wanted[..length]);
+        if piece[..length] != wanted[..length] {
+            bail!("the content differs within {length} bytes of {received}");
+        }
+        received += length as u64;
+        progress.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,103 @@
+//! What the kernels themselves count: independent of the agents.
+
+use weir_testbed::namespace::Namespace;
+
+/// Figures of a kernel that passes packets on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// Entries of TCP.
+    pub(crate) entries: usize,
+    /// What the entries have counted.
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    /// Packets that belonged to no connection.
+    pub(crate) strangers: u64,
+    /// Resets that it sent by itself.
+    pub(crate) resets: u64,
+}
+
+/// Figures of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// Segments that were sent again.
+    pub(crate) retransmits: u64,
+    pub(crate) resets_sent: u64,
+    /// Connections that ended by a reset.
+    pub(crate) resets_received: u64,
+}
+
+impl Kernel {
+    pub(crate) fn of(namespace: &Namespace) -> Self {
+        let lines = entries(namespace);
+        let tcp = lines.iter().filter(|line| line.split_whitespace().nth(2) == Some("tcp"));
+        let tcp: Vec<_> = tcp.collect();
+        let sum = |name: &str| tcp.iter().flat_map(|line| numbers(line, name)).sum();
+        let counter = namespace.run("nft list counter inet weir strangers").unwrap();
+        let words: Vec<_> = counter.split_whitespace().collect();
+        let place = words.iter().position(|word| *word == "packets").unwrap();
+        Self {
+            entries: tcp.len(),
+            packets: sum("packets="),
+            bytes: sum("bytes="),
+            strangers: words[place + 1].parse().unwrap(),
+            resets: of_tcp(namespace, "OutRsts"),
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn of(namespace: &Namespace) -> Self {
+        Self {
+            retransmits: of_tcp(namespace, "RetransSegs"),
+            resets_sent: of_tcp(namespace, "OutRsts"),
+            resets_received: of_tcp(namespace, "EstabResets"),
+        }
+    }
+}
+
+/// The kernel's own listing of its connection tracking.
+pub(crate) fn entries(namespace: &Namespace) -> Vec<String> {
+    let text = read(namespace, "/proc/thread-self/net/nf_conntrack");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Frames that devices of a namespace have dropped, and all that they have received.
+pub(crate) fn devices(namespace: &Namespace) -> (u64, u64) {
+    let text = read(namespace, "/proc/thread-self/net/dev");
+    let (mut dropped, mut received) = (0, 0);
+    for line in text.lines().filter_map(|line| line.split_once(':')) {
+        let counts: Vec<u64> =
+            line.1.split_whitespace().map(|count| count.parse().unwrap()).collect();
+        received += counts[1];
+        dropped += counts[2] + counts[3] + counts[10] + counts[11];
+    }
+    (dropped, received)
+}
+
+/// A line of the kernel's listing without what time and packets change, and without how often it is
+/// in use.
+pub(crate) fn lasting(line: &str) -> String {
+    let words = line.split_whitespace().enumerate();
+    let changes = |(place, word): &(usize, &str)| {
+        *place == 4 || ["packets=", "bytes=", "use="].iter().any(|name| word.starts_with(name))
+    };
+    let words: Vec<_> = words.filter(|word| !changes(word)).map(|(_, word)| word).collect();
+    words.join(" ")
+}
+
+fn of_tcp(namespace: &Namespace, name: &str) -> u64 {
+    let text = read(namespace, "/proc/thread-self/net/snmp");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = lines.next().zip(lines.next()).unwrap();
+    let mut counters = names.split(' ').zip(values.split(' '));
+    counters.find(|(known, _)| *known == name).unwrap().1.parse().unwrap()
+}
+
+fn numbers(line: &str, name: &str) -> Vec<u64> {
+    let words = line.split_whitespace().filter_map(|word| word.strip_prefix(name));
+    words.map(|number| number.parse().unwrap()).collect()
+}
+
+fn read(namespace: &Namespace, path: &str) -> String {
+    namespace.enter(|| std::fs::read_to_string(path)).unwrap().unwrap()
+}

@@ -1,0 +1,153 @@
+//! A process that dies in the midst of something leaves the others consistent.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use weir_nf_cache::Figure;
+use weir_state_transfer::chunk::Scope;
+
+use crate::client::LONG;
+use crate::origin::Origin;
+use crate::running::{Peer, Place, Running};
+
+/// A proxy in a process of its own. It is killed at the end, if not before.
+struct Process {
+    child: Child,
+    place: Place,
+    address: std::net::SocketAddr,
+}
+
+impl Process {
+    fn start(instance: u32) -> Self {
+        let place = Place::new();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-nf-cache"))
+            .args(["--listen", "127.0.0.1:0", "--instance", &instance.to_string(), "--southbound"])
+            .arg(place.socket())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("ready ").expect("it is ready");
+        Self { child, address: address.parse().expect("an address"), place }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+#[test]
+fn a_source_that_is_killed_in_the_midst_of_a_copy_leaves_whole_objects() {
+    let origin = Origin::plain();
+    let path = |number: usize| format!("/{number}/200000");
+    for after in [1, 7, 20] {
+        let mut source = Process::start(1);
+        let mut client = crate::client::Client::connect(source.address);
+        (0..40).for_each(|number| drop(client.get(&origin.url(&path(number)))));
+        let (from, destination) = (Peer::of(&source.place), Running::plain(2));
+        let to = destination.peer();
+        let copied = from.wait(async {
+            let query = weir_nf_api::client::Query::new(Default::default());
+            let mut got = from.api.get_multi_flow(&query).await.expect("a get");
+            let mut copied = 0;
+            let ended = loop {
+                match got.next_encoded().await {
+                    Ok(Some(chunks)) => {
+                        let put = to.api.put_multi_flow(tokio_stream::iter(chunks)).await;
+                        copied += put.expect("a put").taken as usize;
+                        if copied >= after {
+                            source.kill();
+                        }
+                    }
+                    Ok(None) => break false,
+                    Err(_) => break true,
+                }
+            };
+            assert!(ended, "who copies is told that it is not all");
+            copied
+        });
+        assert!((after..40).contains(&copied), "{copied}");
+        let asked = origin.count();
+        let mut client = destination.client();
+        let answers: Vec<_> =
+            (0..40).map(|number| (number, client.get(&origin.url(&path(number))))).collect();
+        for (number, answer) in &answers {
+            assert_eq!(
+                (answer.body.len(), answer.text().starts_with(&path(*number))),
+                (200_000, true)
+            );
+        }
+        let hits = answers.iter().filter(|(_, answer)| answer.how() == "hit").count();
+        assert_eq!((hits, origin.count() - asked), (copied, 40 - copied));
+    }
+}
+
+/// Not a test of its own: it is the process that puts, of the one below.
+#[test]
+#[ignore = "is run by another test, in a process of its own"]
+fn a_peer_that_puts_again_and_again() {
+    let from = std::env::var("WEIR_CACHE_PUT_FROM").expect("where to get from");
+    let to = std::env::var("WEIR_CACHE_PUT_TO").expect("where to put");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let api = |path: String| {
+            weir_nf_api::client::Client::unix(path.as_ref(), LONG).expect("an address")
+        };
+        let (from, to) = (api(from), api(to));
+        let query = weir_nf_api::client::Query::new(Default::default());
+        let chunks = from.get_multi_flow(&query).await.expect("a get").all(1_000).await;
+        let bytes: Vec<_> =
+            chunks.expect("all").iter().map(|chunk| chunk.encode().expect("bytes")).collect();
+        loop {
+            to.put_multi_flow(tokio_stream::iter(bytes.clone())).await.expect("a put");
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_is_killed_in_the_midst_of_a_put_leaves_whole_objects() {
+    let origin = Origin::plain();
+    let (source, destination) = (Running::plain(1), Running::plain(2));
+    let path = |number: usize| format!("/{number}/300000");
+    let mut client = source.client();
+    (0..40).for_each(|number| drop(client.get(&origin.url(&path(number)))));
+    let mut peer = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "death::a_peer_that_puts_again_and_again", "--ignored"])
+        .env("WEIR_CACHE_PUT_FROM", source.place.socket())
+        .env("WEIR_CACHE_PUT_TO", destination.place.socket())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let to = destination.peer();
+    let begun = Instant::now();
+    while to.get(Scope::MultiFlow, "any").len() < 3 {
+        assert!(begun.elapsed() < LONG, "nothing is put");
+    }
+    peer.kill().expect("it runs");
+    peer.wait().expect("it ends");
+    let chunks = to.get(Scope::MultiFlow, "any");
+    let (all, count) = (source.peer().get(Scope::MultiFlow, "any"), origin.count());
+    for chunk in &chunks {
+        let same = all.iter().find(|other| other.id == chunk.id).expect("it was put");
+        assert_eq!(same.body, chunk.body);
+    }
+    // The rest can be put by somebody else.
+    to.put_all(Scope::MultiFlow, &all);
+    let mut client = destination.client();
+    for number in 0..40 {
+        let answer = client.get(&origin.url(&path(number)));
+        assert_eq!((answer.how(), answer.body.len()), ("hit", 300_000));
+    }
+    assert_eq!((origin.count(), to.figure(Figure::Misses)), (count, 0));
+}

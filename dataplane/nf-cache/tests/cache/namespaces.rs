@@ -1,0 +1,1 @@
+//! Connections that move between two hosts.

@@ -5,6 +5,7 @@
 //! than were named.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
 use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowKey, protocol};
 
-use super::Cache;
+use super::{Cache, Moment};
 use crate::connection::{Activity, Repaired, repair};
 use crate::kinds::CONNECTION;
 use crate::statistics::Figure;
@@ -48,6 +49,8 @@ pub(crate) struct Held {
     stamp: Option<u32>,
     /// The update that had changed it last when it was given last.
     given: Option<u64>,
+    /// Its last answer ended while who has subscribed counted on that nothing changes.
+    hidden: bool,
 }
 
 impl Connections {
@@ -94,17 +97,27 @@ impl Held {
         let ports = (peer.port(), own.port());
         let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
         let key = FlowKey::new(peer, own, ports, protocol::TCP, ServiceId(0))?;
-        Some(Self { key, stream, activity, version: 0, requests: 0, stamp: None, given: None })
+        Some(Self {
+            key,
+            stream,
+            activity,
+            version: 0,
+            requests: 0,
+            stamp: None,
+            given: None,
+            hidden: false,
+        })
     }
 }
 
 impl Cache {
     /// A request of a connection has been answered; its head, when somebody may be told of it.
-    pub(crate) fn answered(&mut self, number: u64, head: Option<&[u8]>) {
+    pub(crate) fn answered(&mut self, number: u64, head: Option<&[u8]>, admitted: Moment) {
         let version = self.update();
         let Some(held) = self.connections.all.get_mut(&number) else { return };
         (held.version, held.requests, held.stamp) = (version, held.requests + 1, None);
         let key = held.key;
+        held.hidden = self.requests.is_frozen(&key, admitted.0);
         held.activity.end(self.now.instant);
         if let Some(head) = head {
             self.requests.answered(&key, head, version, self.now.since_start);
@@ -131,6 +144,7 @@ impl Cache {
             if !get.filter.picks(&id, get.extent) {
                 continue;
             }
+            held.hidden &= self.requests.drops(&held.key);
             match held.chunk(self.now.instant, self.limits.idle) {
                 Some(chunk) => out.push(chunk),
                 None => {
@@ -161,27 +175,51 @@ impl Cache {
         if known.is_none() && self.connections.len() >= self.limits.connections {
             return Err(PutError::full(chunk, "connections", self.limits.connections));
         }
-        if let Some(held) = known.and_then(|number| self.connections.all.get(&number)) {
-            // One in use finishes where it is, whatever is known of it elsewhere.
-            if held.activity.idle_since().is_none() {
-                return Err(PutError::full(chunk, "connections of a flow in use", 1));
-            }
-            repair::forget(&held.stream).map_err(|error| refused(chunk, &error))?;
-        }
+        let old = match known {
+            Some(number) => Some(self.replaced(number).map_err(|error| refused(chunk, &error))?),
+            None => None,
+        };
         let age = chunk.age.min(self.limits.idle);
         let now = state.stamp().map(|stamp| stamp.wrapping_add(millis(age)));
-        let (own, peer) = ((key.dst(), key.dst_port()).into(), (key.src(), key.src_port()).into());
-        let stream = repair::put(own, peer, &state.with_stamp(now));
-        let stream =
-            stream.and_then(TcpStream::from_std).map_err(|error| refused(chunk, &error))?;
-        let since = self.now.instant.checked_sub(age).unwrap_or(self.now.instant);
+        let (stream, held) = match (revive(&key, &state.with_stamp(now)), old) {
+            (Ok(stream), _) => {
+                let (version, stamp) = (chunk.version, state.stamp());
+                (stream, Restored { age, version, requests, stamp })
+            }
+            (Err(error), None) => return Err(refused(chunk, &error)),
+            // It goes on as it was.
+            (Err(error), Some((old, restored))) => {
+                let stream = revive(&key, &old).map_err(|error| refused(chunk, &error))?;
+                self.adopt(key, stream, restored);
+                return Err(refused(chunk, &error));
+            }
+        };
         self.updates = self.updates.max(chunk.version);
+        self.adopt(key, stream, held);
+        Ok(())
+    }
+
+    /// Takes a connection out of the kernel in whose place another comes; what it was.
+    fn replaced(&mut self, number: u64) -> io::Result<(Repaired, Restored)> {
+        let in_use = || io::Error::other("it is in use here");
+        let held = self.connections.all.get(&number).ok_or_else(in_use)?;
+        let since = held.activity.idle_since().filter(|_| !held.hidden).ok_or_else(in_use)?;
+        let state = repair::get(&held.stream)?.ok_or_else(in_use)?;
+        repair::forget(&held.stream)?;
+        let age = self.now.instant.saturating_duration_since(since);
+        let Held { version, requests, stamp, .. } = *held;
+        Ok((state, Restored { age, version, requests, stamp }))
+    }
+
+    /// Has a connection that is in the kernel again served.
+    fn adopt(&mut self, key: FlowKey, stream: TcpStream, restored: Restored) {
+        let Restored { age, version, requests, stamp } = restored;
+        let since = self.now.instant.checked_sub(age).unwrap_or(self.now.instant);
         let (stream, activity) = (Arc::new(stream), Arc::new(Activity::idle(since)));
-        let (version, stamp) = (chunk.version, state.stamp());
-        let held = Held { key, stream, activity, version, requests, stamp, given: None };
+        let (given, hidden) = (None, false);
+        let held = Held { key, stream, activity, version, requests, stamp, given, hidden };
         let number = self.connections.add(held);
         self.connections.adopted.push(number);
-        Ok(())
     }
 
     pub(super) fn forget_connections(&mut self, ids: &[FlowId]) -> usize {
@@ -193,7 +231,7 @@ impl Cache {
             let Some(held) = self.connections.all.get(&number) else { continue };
             // One that has had a request since it was given is not what goes on elsewhere.
             let is_as_given = held.given.is_none_or(|given| given == held.version);
-            let may_go = is_as_given && held.activity.idle_since().is_some();
+            let may_go = is_as_given && !held.hidden && held.activity.idle_since().is_some();
             // Its task finds its socket closed.
             if may_go && repair::forget(&held.stream).is_ok() {
                 self.connections.remove(number);
@@ -207,7 +245,8 @@ impl Cache {
 impl Held {
     /// A copy of it, unless it is in use.
     fn chunk(&mut self, now: std::time::Instant, idle: Duration) -> Option<Chunk> {
-        let age = now.saturating_duration_since(self.activity.idle_since()?);
+        let since = self.activity.idle_since().filter(|_| !self.hidden)?;
+        let age = now.saturating_duration_since(since);
         let state = repair::get(&self.stream).ok().flatten()?;
         // The stamp goes on by itself: what it was when the connection became idle does not.
         let then = self.stamp.or(state.stamp().map(|stamp| stamp.wrapping_sub(millis(age))));
@@ -222,8 +261,22 @@ impl Held {
     }
 }
 
+/// What is known of a connection besides what the kernel knows.
+struct Restored {
+    age: Duration,
+    version: u64,
+    requests: u64,
+    stamp: Option<u32>,
+}
+
+/// Puts a connection into the kernel.
+fn revive(key: &FlowKey, state: &Repaired) -> io::Result<TcpStream> {
+    let (own, peer) = ((key.dst(), key.dst_port()).into(), (key.src(), key.src_port()).into());
+    TcpStream::from_std(repair::put(own, peer, state)?)
+}
+
 /// A connection that the kernel does not let in.
-fn refused(chunk: &Chunk, error: &std::io::Error) -> PutError {
+fn refused(chunk: &Chunk, error: &io::Error) -> PutError {
     let why = format!("the connection can not go on here: {error}");
     PutError::BadBody { id: Box::new(chunk.id.clone()), why }
 }

@@ -17,11 +17,13 @@ use std::time::{Instant, SystemTime};
 
 use http::header::HeaderMap;
 use tokio::sync::Notify;
+use weir_state_transfer::FlowKey;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::time::Nanos;
 
 pub(crate) use connections::{Connections, Held};
-pub(crate) use requests::{Admission, Requests};
+pub(crate) use requests::Admission;
+use requests::Requests;
 
 use crate::clock;
 use crate::settings::Limits;
@@ -41,7 +43,7 @@ pub(crate) struct Cache {
     store: Store,
     statistics: Statistics,
     pub(crate) connections: Connections,
-    pub(crate) requests: Requests,
+    requests: Requests,
     /// All updates: what versions are taken from.
     updates: u64,
     /// Bytes of bodies that are being collected.
@@ -148,6 +150,22 @@ impl Cache {
         Moment(self.updates)
     }
 
+    /// A request of a connection has come.
+    pub(crate) fn admit(&mut self, key: &FlowKey, head: impl FnOnce() -> Vec<u8>) -> Admission {
+        let admission = self.requests.admit(key, head, self.now.since_start);
+        if matches!(admission, Admission::Drop) {
+            // That is told where somebody has subscribed.
+            self.wake.notify_one();
+        }
+        admission
+    }
+
+    /// Whether what is answered since a moment changes nothing here any more: see
+    /// [`Requests::is_frozen`].
+    pub(crate) fn is_frozen(&self, key: &FlowKey, admitted: Moment) -> bool {
+        self.requests.is_frozen(key, admitted.0)
+    }
+
     /// Room for so many bytes more of bodies that are being collected, a quarter of the store
     /// together at most; whether there is.
     pub(crate) fn collect(&mut self, more: usize) -> bool {
@@ -166,11 +184,6 @@ impl Cache {
         self.now.wall
     }
 
-    /// The time of this step since the start.
-    pub(crate) fn since_start(&self) -> Nanos {
-        self.now.since_start
-    }
-
     fn count_evicted(&mut self) {
         let evicted = self.store.take_evicted();
         if evicted > 0 {
@@ -186,7 +199,7 @@ impl Cache {
 }
 
 /// A moment, in updates of a cache.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moment(u64);
 
 /// The cache, for the tasks of its thread.

@@ -21,8 +21,8 @@ const QUEUE_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Requests {
     events: Events<Asked>,
-    /// The filters of those that have requests dropped.
-    dropping: BTreeMap<SubscriptionId, StateFilter>,
+    /// The filters of those that have requests dropped, and the update at which each began.
+    dropping: BTreeMap<SubscriptionId, (StateFilter, u64)>,
 }
 
 /// What becomes of a request.
@@ -84,11 +84,17 @@ impl Requests {
         self.events.processed(&fields(key), head, version, now);
     }
 
-    /// Whether a subscription has the requests of a connection dropped. What an answer that is
-    /// under way would still change is left as it is then: who has subscribed counts on it.
-    pub(crate) fn drops(&self, key: &FlowKey) -> bool {
-        !self.dropping.is_empty()
-            && self.dropping.values().any(|filter| filter.matches(&fields(key)))
+    /// Whether a subscription has the requests of a connection dropped.
+    pub(super) fn drops(&self, key: &FlowKey) -> bool {
+        self.dropping.values().any(|(filter, _)| filter.matches(&fields(key)))
+    }
+
+    /// Whether a subscription that began after a request was admitted has the requests of its
+    /// connection dropped. What its answer would still change is left as it is then: who has
+    /// subscribed counts on it.
+    pub(super) fn is_frozen(&self, key: &FlowKey, admitted: u64) -> bool {
+        let mut later = self.dropping.values().filter(|(_, since)| *since > admitted);
+        later.any(|(filter, _)| filter.matches(&fields(key)))
     }
 
     pub(super) fn enable(
@@ -96,11 +102,11 @@ impl Requests {
         id: SubscriptionId,
         filter: StateFilter,
         action: Action,
-        snap: usize,
+        (snap, since): (usize, u64),
     ) -> Result<(), EventsError> {
         self.events.enable(id, filter.clone(), action, snap)?;
         if action == Action::Drop {
-            self.dropping.insert(id, filter);
+            self.dropping.insert(id, (filter, since));
         }
         Ok(())
     }

@@ -68,7 +68,8 @@ impl Southbound for Cache {
         action: Action,
         snap: usize,
     ) -> Result<(), EventsError> {
-        self.requests.enable(id, filter, action, snap)
+        let since = self.update();
+        self.requests.enable(id, filter, action, (snap, since))
     }
 
     fn disable_events(&mut self, id: SubscriptionId) -> Result<(), EventsError> {

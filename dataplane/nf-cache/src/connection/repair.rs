@@ -183,7 +183,6 @@ pub(crate) fn put(
         setsockopt(&socket, RepairQueue, &queue)?;
         setsockopt(&socket, QueueSequence, &sequence)?;
     }
-    socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(own))?;
     socket.connect(&SockAddr::from(peer))?;
     let scale = state.scales.map(|(own, peer)| [SCALE, u32::from(own) | u32::from(peer) << 16]);
@@ -197,6 +196,9 @@ pub(crate) fn put(
     }
     setsockopt(&socket, Window, &state.window)?;
     setsockopt(&socket, sockopt::TcpRepair, &REPAIR_OFF)?;
+    // Not before: repair mode shares the address with whoever listens there, and this would undo it.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

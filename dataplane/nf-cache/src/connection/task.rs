@@ -1,5 +1,6 @@
 //! The task that serves one client connection.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use tracing::debug;
 
 use super::Activity;
 use super::socket::Socket;
-use crate::cache::{Held, Shared};
+use crate::cache::{Cache, Held, Moment, Shared};
 use crate::clock;
 use crate::proxy::{Proxy, Upstream, handle};
 use crate::settings::Limits;
@@ -24,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) proxy: Rc<Proxy>,
     pub(crate) number: u64,
     pub(crate) held: Held,
+    /// When its last request was admitted.
+    pub(crate) admitted: Cell<Moment>,
     /// The connection to the origin that was asked last.
     pub(crate) upstream: Upstream,
 }
@@ -32,6 +35,11 @@ impl Connection {
     /// The client.
     pub(crate) fn client(&self) -> IpAddr {
         self.held.key.src()
+    }
+
+    /// Whether what is answered changes nothing here any more, as somebody counts on it.
+    pub(crate) fn is_frozen(&self, cache: &Cache) -> bool {
+        cache.is_frozen(&self.held.key, self.admitted.get())
     }
 
     /// What all know.
@@ -51,8 +59,13 @@ pub(crate) async fn serve(
     let limits = proxy.settings.limits;
     let socket = Socket::new(held.stream.clone(), held.activity.clone());
     let activity = held.activity.clone();
-    let connection =
-        Rc::new(Connection { proxy: proxy.clone(), number, held, upstream: Upstream::default() });
+    let connection = Rc::new(Connection {
+        proxy: proxy.clone(),
+        number,
+        held,
+        upstream: Upstream::default(),
+        admitted: Cell::default(),
+    });
     let service = service_fn(|request| handle(Rc::clone(&connection), request));
     let served = http1::Builder::new()
         .max_buf_size(limits.head)

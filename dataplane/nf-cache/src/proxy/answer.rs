@@ -87,7 +87,7 @@ pub(super) fn revalidated(
     let fresh = connection.shared().with(|cache| {
         let now = cache.wall();
         let fresh = object.refreshed(&request.headers, &by, now);
-        if !cache.requests.drops(&connection.held.key) {
+        if !connection.is_frozen(cache) {
             cache.count(Figure::Revalidated, 1);
             cache.count(Figure::HitBytes, object.body.len() as u64);
             match &fresh {

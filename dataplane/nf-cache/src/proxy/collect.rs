@@ -43,7 +43,7 @@ impl Collect {
         self.connection.shared().with(|cache| {
             cache.collected(length);
             if let Some(object) = object
-                && !cache.requests.drops(&self.connection.held.key)
+                && !self.connection.is_frozen(cache)
             {
                 cache.insert(object, self.connection.client(), self.asked);
             }

@@ -71,8 +71,10 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.is_answered {
-            let number = self.connection.number;
-            self.connection.shared().with(|cache| cache.answered(number, self.head.as_deref()));
+            let (number, admitted) = (self.connection.number, self.connection.admitted.get());
+            self.connection
+                .shared()
+                .with(|cache| cache.answered(number, self.head.as_deref(), admitted));
         }
     }
 }
@@ -115,15 +117,13 @@ pub(crate) async fn handle(
 /// Shows a request to who has subscribed, and waits where it is kept.
 async fn admit(connection: &Rc<Connection>, parts: &Parts) -> Result<Exchange, Dropped> {
     let key: FlowKey = connection.held.key;
-    let admission = connection.shared().with(|cache| {
-        let now = cache.since_start();
-        cache.requests.admit(&key, || head(parts), now)
-    });
+    let admission = connection.shared().with(|cache| cache.admit(&key, || head(parts)));
     let head = match admission {
         Admission::Go(head) => head,
         Admission::Wait(released) => Some(released.await.map_err(|_| Dropped)?),
         Admission::Drop => return Err(Dropped),
     };
+    connection.admitted.set(connection.shared().with(|cache| cache.moment()));
     Ok(Exchange { connection: Rc::clone(connection), head, is_answered: false })
 }
 
@@ -226,7 +226,7 @@ impl Ask<'_> {
 /// its connection change.
 fn count_late(connection: &Connection, figure: Figure, count: u64) {
     connection.shared().with(|cache| {
-        if !cache.requests.drops(&connection.held.key) {
+        if !connection.is_frozen(cache) {
             cache.count(figure, count);
         }
     });

@@ -1,5 +1,6 @@
 //! The conformance kit passes the proxy.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,37 +13,56 @@ use crate::client::{Client, LONG};
 use crate::origin::Origin;
 use crate::running::Running;
 
-/// Asks for what was not asked for yet, each time over a connection of its own, until it is stopped.
-fn traffic(proxy: std::net::SocketAddr, origin: &Origin) -> Traffic {
-    let stop = Arc::<AtomicBool>::default();
-    let (stopped, address) = (Arc::clone(&stop), origin.address);
-    let thread = thread::spawn(move || {
-        let mut number = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            let mut client = Client::from([127, 0, 0, 2 + number as u8 % 40], proxy);
-            let url = format!("http://{address}/{}/{}", number % 400, 10 + number % 90);
-            let request = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            // A request that is dropped has no answer.
-            let _written = std::io::Write::write_all(client.0.get_mut(), request.as_bytes());
-            let _answer = client.answer(false);
-            number += 1;
-        }
-    });
-    Traffic { stop, thread: Some(thread) }
-}
+/// Threads that ask, of which the second half keep their connections.
+const THREADS: usize = 8;
+/// How long each rests between two requests.
+const REST: Duration = Duration::from_millis(10);
+/// How much longer those rest that keep their connections, so that there are not too many.
+const LONG_REST: Duration = Duration::from_millis(400);
 
-/// Requests until this is dropped.
+/// Requests of many clients over connections of their own, until this is dropped.
 struct Traffic {
     stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(proxy: SocketAddr, origin: SocketAddr) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let ask = |number: usize| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || ask(number, (proxy, origin), &stop))
+        };
+        let threads = (0..THREADS).map(ask).collect();
+        Self { stop, threads }
+    }
 }
 
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ended = thread.join();
         }
+    }
+}
+
+fn ask(thread: usize, (proxy, origin): (SocketAddr, SocketAddr), stop: &AtomicBool) {
+    let keeps = thread >= THREADS / 2;
+    let mut kept = Vec::new();
+    let mut number = thread;
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = Client::from([127, 0, 0, 2 + (number % 40) as u8], proxy);
+        let connection = if keeps { "keep-alive" } else { "close" };
+        let url = format!("http://{origin}/{}/{}", number % 400, 10 + number % 90);
+        let head = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
+        // A request that is dropped has no answer, and may end its connection before it is written.
+        let _written = std::io::Write::write_all(client.0.get_mut(), head.as_bytes());
+        if client.answer(false).is_some() && keeps {
+            kept.push(client);
+        }
+        thread::park_timeout(if keeps { LONG_REST } else { REST });
+        number += THREADS;
     }
 }
 
@@ -62,12 +82,13 @@ fn others(lines: &[Line]) -> Vec<&Line> {
 
 #[test]
 fn the_proxy_keeps_every_rule() {
-    let (origin, proxy) = (Origin::plain(), Running::plain(1));
+    let origin = Origin::plain();
+    let proxy = Running::start(1, |settings| settings.limits.idle = Duration::from_secs(3_600));
     proxy.client().get(&origin.url("/first/10"));
     // Connections that stay, and are not asked anything.
     let mut idle: Vec<Client> = (0..5).map(|_| proxy.client()).collect();
     idle.iter_mut().for_each(|client| drop(client.get(&origin.url("/first/10"))));
-    let _traffic = traffic(proxy.address, &origin);
+    let _traffic = Traffic::start(proxy.address, origin.address);
     let lines = judged(&proxy);
     // Who may not take connections over has no per-flow state, and nothing else is skipped.
     let may =

@@ -1,7 +1,6 @@
 //! A process that dies in the midst of something leaves the others consistent.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use weir_nf_cache::Figure;
@@ -9,64 +8,30 @@ use weir_state_transfer::chunk::Scope;
 
 use crate::client::LONG;
 use crate::origin::Origin;
-use crate::running::{Peer, Place, Running};
-
-/// A proxy in a process of its own. It is killed at the end, if not before.
-struct Process {
-    child: Child,
-    place: Place,
-    address: std::net::SocketAddr,
-}
-
-impl Process {
-    fn start(instance: u32) -> Self {
-        let place = Place::new();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-nf-cache"))
-            .args(["--listen", "127.0.0.1:0", "--instance", &instance.to_string(), "--southbound"])
-            .arg(place.socket())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("ready ").expect("it is ready");
-        Self { child, address: address.parse().expect("an address"), place }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _killed = self.child.kill();
-        let _ended = self.child.wait();
-    }
-}
+use crate::process::Process;
+use crate::running::{Peer, Running};
 
 #[test]
 fn a_source_that_is_killed_in_the_midst_of_a_copy_leaves_whole_objects() {
     let origin = Origin::plain();
     let path = |number: usize| format!("/{number}/200000");
     for after in [1, 7, 20] {
-        let mut source = Process::start(1);
+        let mut source = Process::start(1, &["--listen", "127.0.0.1:0"], None);
         let mut client = crate::client::Client::connect(source.address);
         (0..40).for_each(|number| drop(client.get(&origin.url(&path(number)))));
         let (from, destination) = (Peer::of(&source.place), Running::plain(2));
-        let to = destination.peer();
         let copied = from.wait(async {
+            let to = weir_nf_api::client::Client::unix(&destination.place.socket(), LONG);
+            let to = to.expect("an address");
             let query = weir_nf_api::client::Query::new(Default::default());
             let mut got = from.api.get_multi_flow(&query).await.expect("a get");
-            let mut copied = 0;
+            let (mut copied, mut is_killed) = (0, false);
             let ended = loop {
                 match got.next_encoded().await {
                     Ok(Some(chunks)) => {
-                        let put = to.api.put_multi_flow(tokio_stream::iter(chunks)).await;
+                        let put = to.put_multi_flow(tokio_stream::iter(chunks)).await;
                         copied += put.expect("a put").taken as usize;
-                        if copied >= after {
+                        if copied >= after && !std::mem::replace(&mut is_killed, true) {
                             source.kill();
                         }
                     }

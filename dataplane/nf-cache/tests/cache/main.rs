@@ -7,6 +7,7 @@ mod death;
 mod limits;
 mod namespaces;
 mod origin;
+mod process;
 mod proxy;
 mod running;
 mod shapes;

@@ -96,7 +96,7 @@ fn targets_that_are_for_nobody_here_are_refused_by_name() {
         (format!("GET http://{to}/ HTTP/1.1\r\n"), 400, "host"),
         (format!("TRACE http://{to}/ HTTP/1.1\r\nHost: a\r\n"), 501, "method"),
         (format!("GET http://{to}/ HTTP/1.1\r\nHost: a\r\nVia: 1.1 weir-cache-1\r\n"), 508, "loop"),
-        ("CONNECT / HTTP/1.1\r\nHost: a\r\n".to_owned(), 400, ""),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n".to_owned(), 400, "connect-target"),
     ] {
         let got = sent(&proxy, format!("{line}\r\n").as_bytes());
         let (found, name) = got.unwrap_or_else(|| panic!("no answer to {line:?}"));

@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_bound_that_is_not_kept_is_named_with_what_it_may_be() {
-        let cases: [(fn(&mut Settings), &str); 5] = [
+        type Spoil = fn(&mut Settings);
+        let cases: [(Spoil, &str); 5] = [
             (
                 |s| s.limits.object = 1 << 20,
                 "the size of an object is 1048576: expected 0 to 917504",

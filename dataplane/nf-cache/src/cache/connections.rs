@@ -262,6 +262,7 @@ impl Held {
 }
 
 /// What is known of a connection besides what the kernel knows.
+#[derive(Clone, Copy, Debug)]
 struct Restored {
     age: Duration,
     version: u64,

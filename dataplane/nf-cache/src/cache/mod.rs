@@ -191,9 +191,10 @@ impl Cache {
         }
     }
 
-    /// The number of one update more.
+    /// The number of one update more. A peer that says more than there can be ends the count: then
+    /// all versions are the same.
     fn update(&mut self) -> u64 {
-        self.updates += 1;
+        self.updates = self.updates.saturating_add(1);
         self.updates
     }
 }

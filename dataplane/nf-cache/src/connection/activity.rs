@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_idle_from_the_flush_of_an_answer_to_the_next_byte() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let activity = Activity::fresh(start);
         activity.flushed(at(1));
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn each_phase_has_its_limit() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let left = |activity: &Activity, seconds| activity.left(&limits(), at(seconds));
         let activity = Activity::fresh(start);

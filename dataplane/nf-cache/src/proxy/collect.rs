@@ -39,7 +39,8 @@ impl Collect {
     pub(crate) fn finish(mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let length = bytes.len();
-        let object = self.head.clone().with_body(bytes.into());
+        // What a vector has room for and does not use would not be counted.
+        let object = self.head.clone().with_body(bytes.into_boxed_slice().into());
         self.connection.shared().with(|cache| {
             cache.collected(length);
             if let Some(object) = object

@@ -28,7 +28,7 @@ impl Url {
         let slash = if path.starts_with('/') { "" } else { "/" };
         let text = format!("{SCHEME}{host}{port}{slash}{path}");
         let fits = text.len() <= VALUE_MAX && Extra::new("http.url", &text).is_ok();
-        (fits && !host.is_empty())
+        (fits && !host.is_empty() && text.parse::<Uri>().is_ok())
             .then(|| Self { host_end: SCHEME.len() + host.len(), text: text.into() })
     }
 
@@ -51,7 +51,7 @@ impl Url {
 
     /// It as the target of a request.
     pub(crate) fn uri(&self) -> Uri {
-        self.text.parse().expect("it was made of one")
+        self.text.parse().expect("it was parsed when it was made")
     }
 
     /// The URL that a reference is to, seen from this one, if it is of the same host

@@ -72,7 +72,7 @@ fn judged(proxy: &Running) -> Vec<Line> {
     runtime.expect("a runtime").block_on(async {
         let client = Api::unix(&proxy.place.socket(), LONG).expect("an address");
         let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
-        run(&client, &options, |line| println!("{line}")).await
+        run(&client, &options, |line| eprintln!("{line}")).await
     })
 }
 

@@ -94,6 +94,7 @@ pub(crate) fn answer(lines: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn serve(stream: TcpStream, reply: &dyn Fn(&Asked) -> Reply, log: &Mutex<Vec<Asked>>) {
+    stream.set_nodelay(true).expect("no delay");
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         log.lock().expect("nobody panics here").push(asked.clone());

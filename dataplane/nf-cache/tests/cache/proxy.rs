@@ -42,6 +42,24 @@ fn head_is_answered_from_what_get_has_stored() {
 }
 
 #[test]
+fn head_of_what_is_not_stored_is_passed_on_with_its_length() {
+    let origin = Origin::start(|asked| {
+        let whole = answer("Cache-Control: max-age=600\r\n", &[b'x'; 1_000]);
+        let head = if asked.line.starts_with("HEAD") { whole.len() - 1_000 } else { whole.len() };
+        Reply::Bytes(whole[..head].to_vec())
+    });
+    let proxy = Running::plain(1);
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        let line = format!("HEAD {} HTTP/1.1\r\nHost: x\r\n\r\n", origin.url("/"));
+        client.write(line.as_bytes());
+        let head = client.answer(true).expect("an answer");
+        assert_eq!((head.how(), head.header("content-length")), ("miss", Some("1000")));
+    }
+    assert_eq!(client.get(&origin.url("/")).body.len(), 1_000);
+}
+
+#[test]
 fn a_stale_object_is_asked_about_and_served_again() {
     let origin = Origin::start(|asked| match asked.header("if-none-match") {
         Some("\"v1\"") => {

@@ -176,9 +176,20 @@ impl Peer {
 
     /// Waits until a figure is so great.
     pub(crate) fn reaches(&self, figure: Figure, count: u64) {
-        let begun = std::time::Instant::now();
-        while self.figure(figure) < count {
-            assert!(begun.elapsed() < LONG, "{figure:?} stays below {count}");
-        }
+        self.until(&async |api: &Api| {
+            let chunks =
+                api.get_all_flows(0).await.expect("a get").all(1).await.expect("all of it");
+            Statistics::of_chunk(&chunks[0]).expect("statistics").value(figure) >= count
+        });
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn until(&self, is: &impl AsyncFn(&Api) -> bool) {
+        let is_so = async {
+            while !is(&self.api).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        self.wait(async { tokio::time::timeout(LONG, is_so).await.expect("it becomes so") });
     }
 }

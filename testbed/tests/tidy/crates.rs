@@ -6,12 +6,13 @@ use super::Finding;
 ///
 /// `weir-xdp` uses `weir-frame`: the memory of its sockets is frame memory, so that no unsafe
 /// interface lies between them.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("xdp", &["weir-frame"]),
     ("dataplane/frame", &[]),
     ("dataplane/dpdk-sys", &[]),
     ("dataplane/nf-api", &["weir-state-transfer", "weir-api"]),
     ("dataplane/nf-conntrack", &["weir-nf-api", "weir-state-transfer", "weir-api"]),
+    ("dataplane/nf-cache", &["weir-state-transfer", "weir-api", "weir-nf-api"]),
     ("state-transfer", &[]),
     ("control/api", &[]),
     (

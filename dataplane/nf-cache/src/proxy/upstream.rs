@@ -1,0 +1,124 @@
+//! Connections to origins: each client connection has one at most, that of the last origin.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::body::Asking;
+use super::refusal::Refusal;
+use crate::clock;
+use crate::settings::Limits;
+
+/// The connection to the origin that was asked last, while it may be asked again.
+#[derive(Debug, Default)]
+pub(crate) struct Upstream(RefCell<Option<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    address: (String, u16),
+    sender: SendRequest<Asking>,
+}
+
+impl Upstream {
+    /// What an origin answers.
+    ///
+    /// A request without a body may go over a connection that is there. The origin may just have
+    /// ended it: then it is asked again over a new one.
+    pub(crate) async fn ask(
+        &self,
+        address: &(String, u16),
+        parts: Parts,
+        body: Asking,
+        limits: &Limits,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let kept = self.0.take().filter(|kept| kept.address == *address && kept.sender.is_ready());
+        if let (Some(mut kept), Asking::Empty) = (kept, &body) {
+            let request = Request::from_parts(parts.clone(), Asking::Empty);
+            match send(&mut kept.sender, request, limits.upstream).await {
+                Err(Refusal::UpstreamProtocol) if parts.method.is_idempotent() => {}
+                Err(refusal) => return Err(refusal),
+                Ok(response) => {
+                    *self.0.borrow_mut() = Some(kept);
+                    return Ok(response);
+                }
+            }
+        }
+        let mut sender = connect(address, limits).await?;
+        let response = send(&mut sender, Request::from_parts(parts, body), limits.upstream).await?;
+        *self.0.borrow_mut() = Some(Kept { address: address.clone(), sender });
+        Ok(response)
+    }
+}
+
+/// A TCP connection to a host.
+pub(crate) async fn connect_to(
+    address: &(String, u16),
+    limit: Duration,
+) -> Result<TcpStream, Refusal> {
+    let connect = TcpStream::connect((address.0.as_str(), address.1));
+    let stream = timeout(limit, connect).await.map_err(|_| Refusal::UpstreamTimeout)?;
+    let stream = stream.map_err(|error| {
+        debug!("{}:{}: {error}", address.0, address.1);
+        Refusal::Unreachable
+    })?;
+    stream.set_nodelay(true).map_err(|_| Refusal::Unreachable)?;
+    Ok(stream)
+}
+
+async fn connect(address: &(String, u16), limits: &Limits) -> Result<SendRequest<Asking>, Refusal> {
+    let stream = connect_to(address, limits.upstream).await?;
+    let handshake = http1::Builder::new()
+        .max_buf_size(limits.head)
+        .max_header_size(limits.head)
+        .max_headers(256)
+        .handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.map_err(|_| Refusal::UpstreamProtocol)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            debug!("an origin: {error}");
+        }
+    });
+    Ok(sender)
+}
+
+/// Sends a request, and waits for so long for the head of the answer, from the last part of its
+/// body on.
+async fn send(
+    sender: &mut SendRequest<Asking>,
+    request: Request<Asking>,
+    limit: Duration,
+) -> Result<Response<Incoming>, Refusal> {
+    let progress = match request.body() {
+        Asking::Empty => None,
+        Asking::Client(timed) => Some(timed.progress()),
+    };
+    let begun = clock::now();
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    loop {
+        let last = progress.as_ref().map_or(begun, |progress| progress.get());
+        match tokio::time::timeout_at((last + limit).into(), &mut answer).await {
+            Ok(answer) => return answer.map_err(|error| refusal(&error)),
+            Err(_) if progress.as_ref().is_some_and(|progress| progress.get() > last) => {}
+            Err(_) => return Err(Refusal::UpstreamTimeout),
+        }
+    }
+}
+
+fn refusal(error: &hyper::Error) -> Refusal {
+    debug!("an origin: {error}");
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    match source.map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut) => Refusal::UpstreamTimeout,
+        _ => Refusal::UpstreamProtocol,
+    }
+}

@@ -1,0 +1,13 @@
+//! The proxy from outside: what clients, origins and peers see of it.
+
+mod client;
+mod conformance;
+mod copies;
+mod death;
+mod limits;
+mod namespaces;
+mod origin;
+mod process;
+mod proxy;
+mod running;
+mod shapes;

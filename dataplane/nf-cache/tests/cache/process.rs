@@ -1,0 +1,55 @@
+//! A proxy in a process of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use crate::running::Place;
+
+/// A proxy in a process of its own. It is killed at the end, if not before.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) place: Place,
+    pub(crate) address: SocketAddr,
+}
+
+impl Process {
+    /// A proxy, in a network namespace if one is named.
+    pub(crate) fn start(instance: u32, arguments: &[&str], namespace: Option<&str>) -> Self {
+        let place = Place::new();
+        let program = env!("CARGO_BIN_EXE_weir-nf-cache");
+        let mut command = match namespace {
+            None => Command::new(program),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, program]);
+                command
+            }
+        };
+        let mut child = command
+            .args(["--instance", &instance.to_string(), "--southbound"])
+            .arg(place.socket())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("ready ").expect("it is ready");
+        Self { child, address: address.parse().expect("an address"), place }
+    }
+
+    /// Ends it at once, if it has not ended.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}

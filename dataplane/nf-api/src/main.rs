@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let patience = Duration::from_secs_f64(arguments.patience);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let lines = runtime.block_on(async {
-        let client = Client::unix(path, limit)?;
+        let client = Client::unix(path, limit);
         let options = Options { rules: arguments.rules.clone(), patience };
         anyhow::Ok(run(&client, &options, |line| println!("{line}")).await)
     })?;

@@ -3,45 +3,46 @@
 //! The connection is made when it is first needed and again when it was lost. Whatever is waited
 //! for has a time limit, so that a process that hangs or dies holds nobody up.
 
+mod connection;
 mod error;
 mod get;
 mod notes;
 mod put;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_stream::Stream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use weir_api::nf::v1 as api;
-use weir_api::nf::v1::network_function_service_client::NetworkFunctionServiceClient;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
 
+pub use connection::{INSTANCE, connect};
 pub use error::CallError;
 pub use get::Chunks;
 pub use notes::Notes;
 pub use put::{Put, Refusal};
 pub use weir_api::nf::v1::RefusalReason;
 
-use crate::batch::MESSAGE_MAX;
+use connection::Stubs;
+
 use crate::convert::{IDS_MAX, action_to, extent_to, id_to};
 use crate::description::Description;
 
-/// What a stream may hold that nobody has read, in bytes, and all streams together: of the gets and
-/// subscriptions that a function has at one time, each has its share.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
-/// A network function in a process of its own.
+/// A network function in a process of its own, or an instance of a data plane.
 #[derive(Clone, Debug)]
 pub struct Client {
-    api: NetworkFunctionServiceClient<Channel>,
+    api: Stubs,
     limit: Duration,
+    /// Connections that were made: shared by all clones.
+    connections: Arc<AtomicU64>,
 }
 
 /// Which state a get asks for.
@@ -65,23 +66,28 @@ impl Query {
 impl Client {
     /// A network function that serves a Unix socket. It may take `limit` to answer, for each piece
     /// of a get, and to take the next of what is put. To be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// When the path can not be part of an address.
-    pub fn unix(path: &Path, limit: Duration) -> Result<Self, CallError> {
-        let address = format!("unix://{}", path.display());
-        let endpoint = Endpoint::from_shared(address).map_err(|error| CallError::Unreachable {
-            why: format!("{} is no address: {error}", path.display()),
-        })?;
-        let channel = endpoint
-            .connect_timeout(limit)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .connect_lazy();
-        let api = NetworkFunctionServiceClient::new(channel)
-            .max_decoding_message_size(MESSAGE_MAX)
-            .max_encoding_message_size(MESSAGE_MAX);
-        Ok(Self { api, limit })
+    pub fn unix(path: &Path, limit: Duration) -> Self {
+        let connections = Arc::<AtomicU64>::default();
+        let channel = connect(path, limit, Arc::clone(&connections));
+        Self { api: connection::stubs(channel, None), limit, connections }
+    }
+
+    /// An instance of the data plane, whose socket serves this API for each of them; the channel is
+    /// as [`connect`] makes it. One that is not there is refused with NOT_FOUND.
+    pub fn instance(channel: Channel, instance: u32, limit: Duration) -> Self {
+        let api = connection::stubs(channel, Some(instance));
+        Self { api, limit, connections: Arc::default() }
+    }
+
+    /// The same with another limit.
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// How many connections were made to its socket so far: while that does not grow, its process
+    /// is the same.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// What it is.
@@ -206,7 +212,11 @@ impl Client {
         within("disable_events", self.limit, api.disable_events(request)).await.map(drop)
     }
 
-    pub(crate) async fn get(&self, scope: Scope, query: &Query) -> Result<Chunks, CallError> {
+    /// State of a scope; all of it when that is all-flows.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get(&self, scope: Scope, query: &Query) -> Result<Chunks, CallError> {
         let mut api = self.api.clone();
         let filter = query.filter.to_string();
         let (extent, since) = (extent_to(query.extent).into(), query.since);
@@ -222,7 +232,11 @@ impl Client {
         Ok(Chunks::new(stream, self.limit))
     }
 
-    pub(crate) async fn put(
+    /// Puts state of a scope, as encoded chunks.
+    ///
+    /// # Errors
+    /// As those of [`Self::put_per_flow`].
+    pub async fn put(
         &self,
         scope: Scope,
         chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
@@ -230,7 +244,12 @@ impl Client {
         put::run(self.api.clone(), scope, chunks, self.limit).await
     }
 
-    pub(crate) async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<u64, CallError> {
+    /// Forgets state of a scope, silently; how many pieces it had. State of all flows is never
+    /// deleted.
+    ///
+    /// # Errors
+    /// [`CallError`]; some may be forgotten then.
+    pub async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<u64, CallError> {
         let mut deleted = 0;
         for ids in ids.chunks(IDS_MAX) {
             let mut api = self.api.clone();
@@ -248,7 +267,7 @@ impl Client {
     }
 
     /// The stubs, for requests that this client does not make.
-    pub(crate) fn api(&self) -> NetworkFunctionServiceClient<Channel> {
+    pub(crate) fn api(&self) -> Stubs {
         self.api.clone()
     }
 

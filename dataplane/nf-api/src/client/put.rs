@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use tokio_stream::Stream;
 use tonic::Status;
-use tonic::transport::Channel;
 use weir_api::nf::v1 as api;
-use weir_api::nf::v1::network_function_service_client::NetworkFunctionServiceClient;
 use weir_state_transfer::chunk::Scope;
 
 use super::CallError;
+use super::connection::Stubs;
 use crate::batch::Batch;
 
 /// What has become of what was put.
@@ -36,7 +35,7 @@ pub struct Refusal {
 }
 
 pub(super) async fn run(
-    mut api: NetworkFunctionServiceClient<Channel>,
+    mut api: Stubs,
     scope: Scope,
     chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
     limit: Duration,

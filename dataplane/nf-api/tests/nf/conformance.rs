@@ -45,7 +45,7 @@ fn running(fault: Fault, traffic: Traffic) -> Running {
 async fn judged(running: &Running, rules: &str, patience: Duration) -> Vec<Line> {
     let options = Options { rules: rules.to_owned(), patience };
     // A hang is to be found in less than a test may take.
-    let client = Client::unix(&running.place.socket(), Duration::from_secs(5)).expect("an address");
+    let client = Client::unix(&running.place.socket(), Duration::from_secs(5));
     run(&client, &options, |_| {}).await
 }
 

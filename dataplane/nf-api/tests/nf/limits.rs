@@ -63,7 +63,7 @@ async fn errors_of(client: &Client) -> Vec<CallError> {
 async fn a_peer_that_accepts_and_says_nothing_is_late() {
     let place = Place::new();
     let _silent = UnixListener::bind(place.socket()).expect("a socket");
-    let client = Client::unix(&place.socket(), LIMIT).expect("an address");
+    let client = Client::unix(&place.socket(), LIMIT);
     for error in errors_of(&client).await {
         assert!(matches!(error, CallError::Late { limit: LIMIT, .. }), "{error:?}");
     }
@@ -72,7 +72,7 @@ async fn a_peer_that_accepts_and_says_nothing_is_late() {
 #[tokio::test]
 async fn a_peer_that_is_not_there_is_not_reached() {
     let place = Place::new();
-    let client = Client::unix(&place.socket(), LIMIT).expect("an address");
+    let client = Client::unix(&place.socket(), LIMIT);
     for error in errors_of(&client).await {
         assert!(matches!(error, CallError::Unreachable { .. }), "{error:?}");
     }
@@ -87,9 +87,9 @@ async fn a_thread_that_never_serves_makes_its_callers_late() {
     let socket = weir_api::socket::Socket::bind(&place.socket()).expect("a socket");
     let served =
         tokio::spawn(async move { server::serve(service, &socket, std::future::pending()).await });
-    let patient = Client::unix(&place.socket(), LONG).expect("an address");
+    let patient = Client::unix(&place.socket(), LONG);
     assert!(patient.describe().await.is_ok(), "that is known without it");
-    let client = Client::unix(&place.socket(), LIMIT).expect("an address");
+    let client = Client::unix(&place.socket(), LIMIT);
     let (id, filter) = (SubscriptionId(1), StateFilter::default());
     let enabled = client.enable_events(id, &filter, Action::Drop, 0).await;
     assert!(matches!(enabled, Err(CallError::Late { .. })), "{enabled:?}");
@@ -167,7 +167,7 @@ async fn a_subscriber_of_a_peer_that_hangs_is_told() {
         }
     });
     drop(to);
-    let client = Client::unix(&place.socket(), LIMIT).expect("an address");
+    let client = Client::unix(&place.socket(), LIMIT);
     let (id, filter) = (SubscriptionId(1), StateFilter::default());
     let mut notes =
         client.enable_events(id, &filter, Action::Process, 0).await.expect("it is in force");

@@ -58,7 +58,7 @@ async fn the_network_function_in_python_keeps_every_rule() {
     let mut function = Process::python("packet_counter.py", &[serve, &socket, listen, &feed], &[]);
     function.ready();
     let _feeder = Process::python("feed.py", &[&capture, &feed], &["--rate", "1500", "--loop"]);
-    let client = Client::unix(&socket, Duration::from_secs(30)).expect("an address");
+    let client = Client::unix(&socket, Duration::from_secs(30));
     let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
     // Rules need state: when packets change it, there is some.
     let has_state = async { run_until_there_is_state(&client).await };

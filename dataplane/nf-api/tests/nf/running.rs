@@ -102,7 +102,7 @@ impl Running {
 
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
-        Client::unix(&self.place.socket(), LONG).expect("an address")
+        Client::unix(&self.place.socket(), LONG)
     }
 
     /// Ends its thread, and gives the function.

@@ -1,0 +1,67 @@
+//! The way to a network function: a Unix socket, and on that of a data plane one of its instances.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+use weir_api::nf::v1::network_function_service_client::NetworkFunctionServiceClient;
+
+use crate::batch::MESSAGE_MAX;
+
+/// The request metadata that names an instance of a data plane, by its number in decimal.
+pub const INSTANCE: &str = "weir-instance";
+
+/// What a stream may hold that nobody has read, in bytes, and all streams together: of the gets and
+/// subscriptions that a function has at one time, each has its share.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+pub(crate) type Stubs = NetworkFunctionServiceClient<InterceptedService<Channel, Named>>;
+
+/// Names an instance in each request, if there is one to be named.
+#[derive(Clone, Debug)]
+pub(crate) struct Named(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Named {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(number) = &self.0 {
+            request.metadata_mut().insert(INSTANCE, number.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The way to a socket, which is connected when it is first needed and again when it was lost; each
+/// time `connections` grows by one. Requests have no limit but those of who makes them. To be called
+/// within a tokio runtime.
+pub fn connect(path: &Path, limit: Duration, connections: Arc<AtomicU64>) -> Channel {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (path, connections) = (path.clone(), Arc::clone(&connections));
+        async move {
+            let stream = UnixStream::connect(path).await?;
+            connections.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    Endpoint::from_static("http://localhost")
+        .connect_timeout(limit)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_with_connector_lazy(connector)
+}
+
+pub(super) fn stubs(channel: Channel, instance: Option<u32>) -> Stubs {
+    NetworkFunctionServiceClient::with_interceptor(channel, Named(instance.map(Into::into)))
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX)
+}

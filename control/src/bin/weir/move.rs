@@ -94,6 +94,7 @@ async fn start(client: &Client, start: Start) -> Result<(), Failure> {
         from: start.from.unwrap_or_default(),
         to: start.to.unwrap_or_default(),
         selection: filter.map(Selection::Filter).or(buckets.map(Selection::Buckets)),
+        ..StartMoveRequest::default()
     };
     let begun = client.call(service.start_move(client.request(ask))).await?;
     if start.no_wait {

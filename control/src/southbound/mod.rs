@@ -222,7 +222,7 @@ impl Southbound {
                     from: *source,
                     to: *destination,
                     selection: Some(Selection::Buckets(buckets.to_string())),
-                    no_queue: false,
+                    ..StartMoveRequest::default()
                 };
                 moves.start_move(request).await.map(drop)
             }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::southbound::{Cursor, Get, More};
-use weir_state_transfer::{Nanos, PortId, StateFilter};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
+use weir_state_transfer::{Chunk, FlowId, Nanos, PortId, StateFilter};
 
 use super::connection::{self, TimeoutError};
 use super::firewall::{self, Firewall, Reason, Verdict};
@@ -35,7 +35,7 @@ pub enum FunctionConfig {
 /// The network functions of one instance: all that they have but what they know of single flows.
 #[derive(Debug, Default)]
 pub struct Chain {
-    functions: Vec<Function>,
+    pub(super) functions: Vec<Function>,
     replica: Option<Replica>,
     day: Timestamp,
     /// What they know of a flow that has not been seen, for the next that comes.
@@ -55,7 +55,7 @@ struct Inherited {
 }
 
 #[derive(Debug)]
-enum Function {
+pub(super) enum Function {
     Firewall(Box<Firewall>),
     Ids(Box<Ids>),
 }
@@ -285,9 +285,14 @@ impl Chain {
         })
     }
 
+    /// Whether what instances that are gone knew has not all been taken over.
+    pub(super) fn is_inheriting(&self) -> bool {
+        !self.inherited.is_empty()
+    }
+
     /// Takes over a piece of what an instance that is gone knew: its sources, function by function,
     /// and then its totals.
-    fn take_over(&mut self, sources: usize, now: Nanos) {
+    pub(super) fn take_over(&mut self, sources: usize, now: Nanos) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
             if here.join_sources(gone, cursor, sources, now) == More::No {
@@ -312,18 +317,41 @@ impl Function {
     fn join_sources(&mut self, gone: &Self, cursor: &mut Cursor, max: usize, now: Nanos) -> More {
         let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, max };
         let mut chunks = Vec::new();
-        match (self, gone) {
-            (Self::Firewall(here), Self::Firewall(gone)) => {
-                let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk, now)));
-                more
-            }
-            (Self::Ids(here), Self::Ids(gone)) => {
-                let more = gone.get_multi_flow(&get, cursor, &mut chunks);
-                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
-                more
-            }
-            (Self::Firewall(_) | Self::Ids(_), _) => More::No,
+        let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
+        chunks.iter().for_each(|chunk| drop(self.put_multi_flow(chunk, now)));
+        more
+    }
+
+    /// What is known of several flows and a filter picks.
+    pub(super) fn get_multi_flow(
+        &self,
+        get: &Get<'_>,
+        cursor: &mut Cursor,
+        out: &mut Vec<Chunk>,
+        now: Nanos,
+    ) -> More {
+        match self {
+            Self::Firewall(firewall) => firewall.get_multi_flow(get, cursor, out, now),
+            Self::Ids(ids) => ids.get_multi_flow(get, cursor, out),
+        }
+    }
+
+    /// Joins what another knows of several flows.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub(super) fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
+        match self {
+            Self::Firewall(firewall) => firewall.put_multi_flow(chunk, now),
+            Self::Ids(ids) => ids.put_multi_flow(chunk),
+        }
+    }
+
+    /// Forgets what is known of several flows; how much that was.
+    pub(super) fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        match self {
+            Self::Firewall(firewall) => firewall.del_multi_flow(ids),
+            Self::Ids(of) => of.del_multi_flow(ids),
         }
     }
 

@@ -6,8 +6,11 @@ pub mod firewall;
 pub mod ids;
 #[cfg(test)]
 mod laws;
+mod multi_flow;
 mod numbered;
 pub mod schema;
 
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};
+pub use multi_flow::MultiFlow;
+pub(crate) use multi_flow::{LeftBehind, MultiFlowCursor};

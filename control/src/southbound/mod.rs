@@ -32,7 +32,7 @@ use weir_api::dataplane::v1::{
 };
 
 pub use self::{
-    convert::{ended, observed, running},
+    convert::{ended, find_instance, observed, running, scope_message},
     view::View,
 };
 use crate::scaling::{

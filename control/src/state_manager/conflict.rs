@@ -68,10 +68,9 @@ fn common<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state_manager::{
-        end::End,
-        operation::{Guarantee, Selection},
-    };
+    use weir_api::dataplane::v1::Guarantee;
+
+    use crate::state_manager::{end::End, operation::Selection};
 
     fn scopes(words: &str) -> std::collections::BTreeSet<Scope> {
         Scope::ALL.into_iter().filter(|scope| words.contains(scope.name())).collect()

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use weir_api::{dataplane::v1::Move, nf::v1::RefusalReason};
+use weir_api::{
+    dataplane::v1::{Guarantee, Move},
+    nf::v1::RefusalReason,
+};
 use weir_nf_api::client::CallError;
 use weir_state_transfer::{BucketSet, FlowId, Nanos, StateFilter, chunk::Scope, filter};
 
@@ -63,7 +66,7 @@ pub struct MoveAsked {
     pub selection: Selection,
     /// Of which scopes.
     pub scopes: BTreeSet<Scope>,
-    /// What is promised of packets.
+    /// What is promised of packets; never unspecified.
     pub guarantee: Guarantee,
 }
 
@@ -97,17 +100,6 @@ impl Selection {
             Self::Buckets(buckets) => filter::Selection::Buckets(buckets.clone()),
         }
     }
-}
-
-/// What a move promises of the packets of its flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Guarantee {
-    /// Nothing.
-    None,
-    /// All are processed, and their updates are at the destination.
-    LossFree,
-    /// As before, and in the order in which they came.
-    OrderPreserving,
 }
 
 /// Where an operation stands.

@@ -131,7 +131,9 @@ mod tests {
         (0..EVENTS_MAX + 7).for_each(|_| relay.push(event(0)));
         relay.push(Note::Gap(3));
         for number in 0..10 {
-            assert!(matches!(relay.pop(), Some(Told::Event { sequence, .. }) if sequence == number));
+            assert!(
+                matches!(relay.pop(), Some(Told::Event { sequence, .. }) if sequence == number)
+            );
         }
         relay.push(event(0));
         let rest = told(&mut relay);

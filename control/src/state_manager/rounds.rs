@@ -33,12 +33,12 @@ mod tests {
     fn a_copy_has_as_many_rounds_as_it_was_asked_for() {
         let mut once = Rounds { interval: None, most: None, done: 0 };
         assert_eq!(once.next(Nanos(5)), None);
-        let mut thrice = Rounds { interval: Some(Duration::from_nanos(10)), most: Some(3), done: 0 };
-        assert_eq!([5, 40, 50].map(|now| thrice.next(Nanos(now))), [
-            Some(Nanos(15)),
-            Some(Nanos(50)),
-            None
-        ]);
+        let mut thrice =
+            Rounds { interval: Some(Duration::from_nanos(10)), most: Some(3), done: 0 };
+        assert_eq!(
+            [5, 40, 50].map(|now| thrice.next(Nanos(now))),
+            [Some(Nanos(15)), Some(Nanos(50)), None]
+        );
         let mut endless = Rounds { interval: Some(Duration::from_nanos(10)), most: None, done: 0 };
         assert!((0..1_000).all(|now| endless.next(Nanos(now)) == Some(Nanos(now + 10))));
     }

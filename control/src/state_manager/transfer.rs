@@ -170,7 +170,8 @@ impl Transfer {
         };
         let first = self.failure.take().map(|first| format!("{}; ", first.reason));
         let first = first.unwrap_or_default();
-        self.failure = Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
+        self.failure =
+            Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
         self.stuck = true;
         self.todo.clear();
     }

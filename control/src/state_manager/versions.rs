@@ -61,23 +61,29 @@ struct Known {
 }
 
 impl Versions {
-    /// Above which version chunks are to be copied; 0 for all.
-    pub fn since(&self, way: &Way, epochs: Epochs) -> u64 {
-        let known = self.0.iter().find(|known| known.way == *way && known.epochs == epochs);
-        known.map_or(0, |known| known.since)
-    }
-
-    /// A round is done, and all that was read is at the destination. `epochs` are those that the
-    /// ends had before and after it.
-    pub fn copied(&mut self, way: Way, epochs: Epochs, seen: Seen) {
-        let before = self.0.iter().position(|known| known.way == way);
-        let before = before.map(|place| self.0.remove(place)).filter(|old| old.epochs == epochs);
-        let (since, most) = before.map_or((0, 0), |known| (known.since, known.most));
+    /// A round begins: above which version chunks are to be copied; 0 for all. `epochs` are those
+    /// that the ends have.
+    pub fn begin(&mut self, way: &Way, epochs: Epochs) -> u64 {
+        let place = self.0.iter().position(|known| known.way == *way);
+        let known = place.map(|place| self.0.remove(place));
+        let known = known.filter(|known| known.epochs == epochs);
+        let known = known.unwrap_or(Known { way: way.clone(), epochs, since: 0, most: 0 });
         if self.0.len() >= KNOWN_MAX {
             self.0.remove(0);
         }
-        let first = seen.first.filter(|_| since == 0).unwrap_or(0);
-        self.0.push(Known { way, epochs, since: most.max(first), most: most.max(seen.most) });
+        let since = known.since;
+        self.0.push(known);
+        since
+    }
+
+    /// The round is done, all that was read is at the destination, and these are the epochs then.
+    pub fn copied(&mut self, way: &Way, epochs: Epochs, seen: Seen) {
+        let known = self.0.iter_mut().find(|known| known.way == *way && known.epochs == epochs);
+        // Otherwise an end has become another during the round, or has taken in state.
+        let Some(known) = known else { return };
+        let first = seen.first.filter(|_| known.since == 0).unwrap_or(0);
+        known.since = known.most.max(first);
+        known.most = known.most.max(seen.most);
     }
 
     /// An end takes in state from another. Its versions need not be above what was copied from it,
@@ -140,18 +146,18 @@ mod tests {
 
     /// Whether the last round, in which no packet comes, brings all that was missing; and what the
     /// rounds have read.
-    fn converges(seed: u64, since: impl Fn(&Versions, u64) -> u64) -> (bool, u64) {
+    fn converges(seed: u64, since: impl Fn(u64, u64) -> u64) -> (bool, u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let size = rng.usize(1..20);
         let (source, copy) = (vec![(0, 0); size], vec![(0, 0); size]);
         let mut world = World { count: 0, source, copy };
         let (mut versions, mut most, mut read) = (Versions::default(), 0, 0);
         for round in 0..6 {
-            let since = since(&versions, most);
+            let since = since(versions.begin(&way("a", "b"), EPOCHS), most);
             let seen = world.round(since, &mut rng, if round == 5 { 0 } else { 2 });
             read += u64::from(seen.first.is_some());
             most = most.max(seen.most);
-            versions.copied(way("a", "b"), EPOCHS, seen);
+            versions.copied(&way("a", "b"), EPOCHS, seen);
         }
         (world.source == world.copy, read)
     }
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn what_changes_behind_the_reader_is_copied_by_the_next_round() {
         for seed in 0..2_000 {
-            let (same, _) = converges(seed, |versions, _| versions.since(&way("a", "b"), EPOCHS));
+            let (same, _) = converges(seed, |since, _| since);
             assert!(same, "seed {seed}");
         }
     }
@@ -177,10 +183,10 @@ mod tests {
         (0..50).for_each(|_| world.update(&mut rng));
         let mut sent = Vec::new();
         for _ in 0..4 {
-            let since = versions.since(&way("a", "b"), EPOCHS);
+            let since = versions.begin(&way("a", "b"), EPOCHS);
             let seen = world.round(since, &mut rng, 0);
             sent.push(seen.first.is_some());
-            versions.copied(way("a", "b"), EPOCHS, seen);
+            versions.copied(&way("a", "b"), EPOCHS, seen);
         }
         assert_eq!(sent[2..], [false, false], "{sent:?}");
     }
@@ -190,18 +196,22 @@ mod tests {
         let mut versions = Versions::default();
         let mut seen = Seen::default();
         seen.see(40);
-        versions.copied(way("a", "b"), EPOCHS, seen);
-        assert_eq!(versions.since(&way("a", "b"), EPOCHS), 40);
+        versions.begin(&way("a", "b"), EPOCHS);
+        versions.copied(&way("a", "b"), EPOCHS, seen);
+        assert_eq!(versions.begin(&way("a", "b"), EPOCHS), 40);
+        let began = |versions: &mut Versions| versions.begin(&way("a", "b"), EPOCHS);
         for other in [[[9, 0, 0], EPOCHS[1]], [EPOCHS[0], [2, 0, 1]]] {
-            assert_eq!(versions.since(&way("a", "b"), other), 0);
+            assert_eq!(versions.begin(&way("a", "b"), other), 0);
+            versions.copied(&way("a", "b"), EPOCHS, seen);
+            assert_eq!(began(&mut versions), 0, "it has become another during the round");
         }
-        assert_eq!(versions.since(&way("b", "a"), EPOCHS), 0);
+        assert_eq!(versions.begin(&way("b", "a"), EPOCHS), 0);
     }
 
     #[test]
     fn what_an_end_takes_in_is_new_to_all_but_its_giver() {
         let known = |versions: &Versions, from: &str, to: &str| {
-            versions.since(&way(from, to), EPOCHS) != 0
+            versions.0.iter().any(|known| known.way == way(from, to))
         };
         let all = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")];
         let filled = || {
@@ -209,7 +219,8 @@ mod tests {
             for (from, to) in all {
                 let mut seen = Seen::default();
                 seen.see(7);
-                versions.copied(way(from, to), EPOCHS, seen);
+                versions.begin(&way(from, to), EPOCHS);
+                versions.copied(&way(from, to), EPOCHS, seen);
             }
             versions
         };
@@ -227,10 +238,12 @@ mod tests {
         for number in 0..=KNOWN_MAX {
             let mut seen = Seen::default();
             seen.see(1);
-            versions.copied(way("a", &number.to_string()), EPOCHS, seen);
+            let way = way("a", &number.to_string());
+            versions.begin(&way, EPOCHS);
+            versions.copied(&way, EPOCHS, seen);
         }
         assert_eq!(versions.0.len(), KNOWN_MAX);
-        assert_eq!(versions.since(&way("a", "0"), EPOCHS), 0);
-        assert_eq!(versions.since(&way("a", "1"), EPOCHS), 1);
+        assert_eq!(versions.begin(&way("a", "0"), EPOCHS), 0);
+        assert_eq!(versions.begin(&way("a", "1"), EPOCHS), 1);
     }
 }

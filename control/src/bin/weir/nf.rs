@@ -1,7 +1,7 @@
 //! `weir nf`.
 
 use clap::Subcommand;
-use weir_api::v1::{ListNfsRequest, nf_service_client::NfServiceClient};
+use weir_api::v1::{ListNfsRequest, NfProcess, nf_service_client::NfServiceClient};
 
 use super::{
     client::{Client, service},
@@ -12,7 +12,7 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// What the network functions of each instance have counted
+    /// What the network functions of each instance have counted, and those in processes of their own
     List,
 }
 
@@ -29,6 +29,26 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
                 vec![name.clone(), kind, counter.name.clone(), value]
             })
         });
-        columns(&["INSTANCE", "NF", "COUNTER", "VALUE"], rows.collect())
+        let counters = columns(&["INSTANCE", "NF", "COUNTER", "VALUE"], rows.collect());
+        if listed.processes.is_empty() {
+            return counters;
+        }
+        let rows = listed.processes.iter().map(process).collect();
+        let processes = columns(&["PROCESS", "SOCKET", "WHAT", "STATE"], rows);
+        match listed.dataplane_error.as_str() {
+            "" => format!("{counters}\n{processes}"),
+            error => format!("{error}\n\n{processes}"),
+        }
     })
+}
+
+fn process(nf: &NfProcess) -> Vec<String> {
+    let (what, state) = match &nf.description {
+        Some(said) => {
+            let kinds: Vec<_> = said.kinds.iter().map(|kind| kind.name.as_str()).collect();
+            (format!("{} {}", said.name, said.version), kinds.join(", "))
+        }
+        None => ("does not answer".to_owned(), nf.error.clone()),
+    };
+    vec![nf.name.clone(), nf.socket.clone(), what, state]
 }

@@ -52,7 +52,7 @@ fn timed(
     (from, to): (InstanceId, InstanceId),
     selection: &Selection,
 ) -> Duration {
-    let request = Request { from, to, selection: selection.clone() };
+    let request = Request::new(from, to, selection.clone());
     let began = Instant::now();
     let stepped = &mut router.stepped;
     let change = api::Change::default();

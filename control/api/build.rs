@@ -4,8 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 3] =
-    ["weir/dataplane/v1/dataplane.proto", "weir/nf/v1/nf.proto", "weir/v1/weir.proto"];
+const PROTOS: [&str; 4] = [
+    "weir/dataplane/v1/dataplane.proto",
+    "weir/nf/v1/nf.proto",
+    "weir/v1/weir.proto",
+    "weir/v1/state.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

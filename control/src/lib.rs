@@ -2,8 +2,8 @@
 //!
 //! [`sidecar`] is the running thing: it samples loads, drives scale operations and converges to
 //! the desired state. Around it: [`service`] serves the northbound API, [`listen`] lets callers
-//! in, [`southbound`] reaches the data plane, [`store`] remembers. [`scaling`] is the logic,
-//! without I/O or clock.
+//! in, [`southbound`] reaches the data plane, [`store`] remembers. [`scaling`] and
+//! [`state_manager`] are the logic, without I/O or clock.
 #![forbid(unsafe_code)]
 
 pub mod clock;
@@ -15,4 +15,5 @@ pub mod scaling;
 pub mod service;
 pub mod sidecar;
 pub mod southbound;
+pub mod state_manager;
 pub mod store;

@@ -217,7 +217,13 @@ impl Dataplane {
             Selection::Filter(filter) => start_move_request::Selection::Filter(filter),
             Selection::Buckets(buckets) => start_move_request::Selection::Buckets(buckets),
         });
-        let ask = StartMoveRequest { change: change(), from, to, selection, no_queue: false };
+        let ask = StartMoveRequest {
+            change: change(),
+            from,
+            to,
+            selection,
+            ..StartMoveRequest::default()
+        };
         let started =
             self.rpc.call(async |c| service!(MoveServiceClient, c).start_move(ask).await)?;
         Ok(started.r#move.unwrap_or_default())

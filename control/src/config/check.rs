@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config,
+    Config, NFS_MAX, NfProcess,
     report::{ConfigError, Fault, Faults},
 };
 
@@ -27,7 +27,8 @@ const DATAPLANE_TABLES: [&str; 15] = [
     "route",
     "instance",
 ];
-const CONTROL_KEYS: [&str; 5] = ["socket", "dataplane_socket", "store", "listen", "tls"];
+const CONTROL_KEYS: [&str; 6] = ["socket", "dataplane_socket", "store", "listen", "tls", "nf"];
+const NF_KEYS: [&str; 2] = ["name", "socket"];
 const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
 pub(super) const SCALING_KEYS: [&str; 10] =
     ["auto", "min", "max", "high", "low", "target", "dwell", "cool_down", "interval", "window"];
@@ -95,6 +96,8 @@ fn check(text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
         let span = table(root, "control").map_or(0..0, |control| key_span(control, "listen"));
         faults.push(Fault::new(span, title, "no certificates").fix(fix));
     }
+    let tables = table(root, "control").map(nf_tables).unwrap_or_default();
+    check_nfs(&config.control.nf, &tables, faults);
     if let Some(scaling) = table(root, "scaling") {
         for (key, why) in config.scaling.faults() {
             faults.push(policy_fault(scaling, key, &why));
@@ -123,6 +126,9 @@ impl<'t, 'i> Place<'t, 'i> {
             ("[scaling]", table(root, "scaling"), &SCALING_KEYS[..]),
         ] {
             places.extend(table.map(|table| Self { title, table, known: known.to_vec() }));
+        }
+        for table in control.map(nf_tables).unwrap_or_default() {
+            places.push(Self { title: "[[control.nf]]", table, known: NF_KEYS.to_vec() });
         }
         places.reverse();
         places
@@ -177,7 +183,8 @@ fn bad_value(error: &toml::de::Error, places: &[Place<'_, '_>]) -> (Fault, Optio
     let why = error.message().trim_end();
     let missing = why.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     if let Some(key) = missing {
-        let title = format!("missing key {key} in [control.tls]");
+        let place = if NF_KEYS.contains(&key) { "[[control.nf]]" } else { "[control.tls]" };
+        let title = format!("missing key {key} in {place}");
         return (Fault::new(span, title, &format!("this table needs {key}")), None);
     }
     let holds = |value: &Range<usize>| value.start <= span.start && span.end <= value.end;
@@ -211,6 +218,38 @@ fn policy_fault(scaling: &DeTable<'_>, key: &'static str, why: &str) -> Fault {
     let span = span.map_or(0..0, |other| key_span(scaling, other));
     let fix = format!("{key} is left out and has its default: set it in [scaling]");
     Fault::new(span, title, "does not fit").fix(fix)
+}
+
+/// The `[[control.nf]]` tables.
+fn nf_tables<'t, 'i>(control: &'t DeTable<'i>) -> Vec<&'t DeTable<'i>> {
+    let Some(DeValue::Array(nfs)) = control.get("nf").map(|value| value.get_ref()) else {
+        return Vec::new();
+    };
+    let table = |value: &'t toml::Spanned<DeValue<'i>>| match value.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    };
+    nfs.iter().filter_map(table).collect()
+}
+
+/// Names of network functions are words, each of one function, and not too many.
+fn check_nfs(nfs: &[NfProcess], tables: &[&DeTable<'_>], faults: &mut Vec<Fault>) {
+    for (place, (nf, table)) in nfs.iter().zip(tables).enumerate() {
+        let span = key_span(table, "name");
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=64).contains(&nf.name.len()) || !nf.name.chars().all(is_word) {
+            let title = format!("{:?} can not be the name of a network function", nf.name);
+            let fault = Fault::new(span, title, "not a name");
+            faults.push(fault.fix("use 1 to 64 letters, digits, `-`, `_` and `.`"));
+        } else if nfs[..place].iter().any(|other| other.name == nf.name) {
+            let title = format!("two network functions are called {}", nf.name);
+            faults.push(Fault::new(span, title, "the second"));
+        }
+        if place == NFS_MAX {
+            let title = format!("more than {NFS_MAX} network functions in processes of their own");
+            faults.push(Fault::new(key_span(table, "name"), title, "one too many"));
+        }
+    }
 }
 
 fn table<'t, 'i>(parent: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> {
@@ -285,6 +324,16 @@ error: bad value of min in [scaling]
     }
 
     #[test]
+    fn network_functions_have_names_of_their_own_and_are_not_too_many() {
+        let nf = |name: &str| format!("[[control.nf]]\nname = '{name}'\nsocket = '/x'\n");
+        let found = parse(&(nf("one") + &nf("two.2")), "weir.toml").unwrap().control.nf;
+        assert_eq!((found.len(), &*found[1].name), (2, "two.2"));
+        assert_eq!(faults(&(nf("one") + &nf("one")))[0].0, 5);
+        let many: String = (0..=NFS_MAX).map(|number| nf(&number.to_string())).collect();
+        assert!(faults(&many)[0].1.contains("more than 16"));
+    }
+
+    #[test]
     fn every_bad_value_is_found() {
         let text = "[control]\nsocket = 1\ntls.ca = 2\n[scaling]\nmin = 'one'\nmax = 'two'\n";
         let lines: Vec<usize> = faults(text).iter().map(|fault| fault.0).collect();
@@ -302,6 +351,9 @@ error: bad value of min in [scaling]
             ("scaling = 7", 1, "bad value of scaling in the file"),
             ("[scaling]\nmin = 3\nmax = 2", 3, "max must be at least min"),
             ("[control]\nlisten = '0.0.0.0:7440'", 2, "needs mutual TLS"),
+            ("[control]\nnf = [{name = 'a'}]", 2, "missing key socket in [[control.nf]]"),
+            ("[[control.nf]]\nname = 'a b'\nsocket = 'x'", 2, "can not be the name"),
+            ("[[control.nf]]\nname = 'a'\nsocket = 'x'\nport = 1", 4, "port in [[control.nf]]"),
             ("[control]\nlisten = '127.0.0.1:7440'", 2, "needs mutual TLS"),
             ("[control.tls]\nca = 'a'\ncert = 'b'", 1, "missing key key in [control.tls]"),
             ("[control\n", 1, ""),

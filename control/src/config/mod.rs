@@ -44,7 +44,12 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// Certificates for the TCP address.
     pub tls: Option<Tls>,
+    /// Network functions in processes of their own, [`NFS_MAX`] at most.
+    pub nf: Vec<NfProcess>,
 }
+
+/// Network functions in processes of their own at most.
+pub const NFS_MAX: usize = 16;
 
 impl Default for Control {
     fn default() -> Self {
@@ -54,8 +59,18 @@ impl Default for Control {
             store: "/var/lib/weir/control.db".into(),
             listen: None,
             tls: None,
+            nf: Vec::new(),
         }
     }
+}
+
+/// A `[[control.nf]]` table: a network function in a process of its own, which serves `weir.nf.v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NfProcess {
+    /// What requests call it, 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`; no other has that name.
+    pub name: String,
+    /// Its Unix socket.
+    pub socket: PathBuf,
 }
 
 /// The `[control.tls]` table: PEM files as `weir pki` writes them.

@@ -10,7 +10,7 @@ use weir_api::{
 };
 
 use super::{Answer, Api, answer, convert, message, southbound};
-use crate::fault::Fault;
+use crate::{fault::Fault, southbound::find_instance};
 
 #[tonic::async_trait]
 impl InstanceService for Api {
@@ -48,16 +48,12 @@ impl Api {
     }
 }
 
-/// Finds an instance by its name or its number; a name that looks like a number wins.
+/// The number of the instance of this name or number.
 fn id_of<'a>(
-    mut instances: impl Iterator<Item = &'a Instance> + Clone,
+    instances: impl Iterator<Item = &'a Instance> + Clone,
     name: &str,
 ) -> Result<u32, Fault> {
-    let named = instances.clone().find(|instance| instance.name == name);
-    let found = named.or_else(|| {
-        let id: u32 = name.parse().ok()?;
-        instances.find(|instance| instance.id == id)
-    });
+    let found = find_instance(instances, name);
     found.map(|instance| instance.id).ok_or_else(|| Fault::not_found("instances", name))
 }
 

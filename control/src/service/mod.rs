@@ -10,6 +10,7 @@ mod ports;
 mod routes;
 mod scale;
 mod server;
+mod state;
 mod stats;
 mod status;
 mod stream;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 pub use self::server::{ServeError, Server, serve};
+pub(crate) use self::state::state_message;
 use crate::{fault::Fault, sidecar::Sidecar};
 
 /// Implements all services of `weir.v1`.

@@ -84,6 +84,8 @@ impl Api {
             to: self.instance_id(&request.to).await?,
             selection: Some(selection),
             no_queue: false,
+            guarantee: request.guarantee,
+            scopes: request.scopes.clone(),
         };
         let started = self.sidecar.southbound().moves().start_move(ask).await;
         Ok(StartMoveResponse { r#move: started.map_err(southbound)?.into_inner().r#move })

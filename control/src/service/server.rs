@@ -11,8 +11,9 @@ use weir_api::v1::{
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
     neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
     port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
-    scale_service_server::ScaleServiceServer, stats_service_server::StatsServiceServer,
-    status_service_server::StatusServiceServer, worker_service_server::WorkerServiceServer,
+    scale_service_server::ScaleServiceServer, state_service_server::StateServiceServer,
+    stats_service_server::StatsServiceServer, status_service_server::StatusServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 
 use super::Api;
@@ -150,6 +151,7 @@ async fn services(api: Api) -> Result<Routes, ServeError> {
             FlowServiceServer,
             CounterServiceServer,
             StatsServiceServer,
+            StateServiceServer,
         ]
     );
     let reflection = || {

@@ -6,12 +6,15 @@ mod converge;
 mod driver;
 mod link;
 mod scale;
+mod state;
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, watch};
 
 pub use self::link::Link;
+use self::state::StateOperations;
+pub(crate) use self::state::{Listed, Notice, Reader, parse_filter};
 use crate::{
     clock::Clock,
     config::Config,
@@ -47,6 +50,7 @@ pub struct Sidecar {
     decision: watch::Sender<Option<Decision>>,
     auto: watch::Sender<bool>,
     stop: watch::Sender<bool>,
+    state: StateOperations,
 }
 
 impl Sidecar {
@@ -76,6 +80,7 @@ impl Sidecar {
             decision: watch::Sender::new(None),
             auto: watch::Sender::new(desired.auto.unwrap_or(config.scaling.auto)),
             stop: watch::Sender::new(false),
+            state: StateOperations::new(&config.control),
             config,
         });
         if let Some(unfinished) = last.filter(|operation| !operation.state.ended()) {
@@ -90,12 +95,13 @@ impl Sidecar {
     }
 
     /// Ends the tasks; an operation in progress finishes its current step and stays in the
-    /// journal.
+    /// journal. Operations on state end, but for moves between instances.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         let mut driving = self.driving.subscribe();
         // The sender lives as long as `self`, so the wait ends with the driver.
         let _ = driving.wait_for(|driving| !driving).await;
+        self.state.stop().await;
     }
 
     /// What it was told at start.

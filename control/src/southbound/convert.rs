@@ -1,8 +1,9 @@
-//! From the data plane's messages to what the scaling logic sees.
+//! Between the data plane's messages and what the logic sees.
 
 use weir_api::dataplane::v1::{
     GetSteeringResponse, Instance, InstanceState, MovePhase as Phase, WatchNodeResponse,
 };
+use weir_state_transfer::chunk::Scope;
 
 use crate::scaling::{
     machine::{MovePhase, Observed, ObservedMove},
@@ -60,4 +61,25 @@ fn instances_of(instances: &[Instance]) -> Vec<RunningInstance> {
         },
     };
     instances.iter().map(convert).collect()
+}
+
+/// Finds an instance by its name or its number; a name that looks like a number wins.
+pub fn find_instance<'a>(
+    mut instances: impl Iterator<Item = &'a Instance> + Clone,
+    name: &str,
+) -> Option<&'a Instance> {
+    let named = instances.clone().find(|instance| instance.name == name);
+    named.or_else(|| {
+        let id: u32 = name.parse().ok()?;
+        instances.find(|instance| instance.id == id)
+    })
+}
+
+/// A scope as messages have it.
+pub fn scope_message(scope: Scope) -> weir_api::nf::v1::Scope {
+    match scope {
+        Scope::PerFlow => weir_api::nf::v1::Scope::PerFlow,
+        Scope::MultiFlow => weir_api::nf::v1::Scope::MultiFlow,
+        Scope::AllFlows => weir_api::nf::v1::Scope::AllFlows,
+    }
 }

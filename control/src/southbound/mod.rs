@@ -32,7 +32,7 @@ use weir_api::dataplane::v1::{
 };
 
 pub use self::{
-    convert::{ended, observed, running},
+    convert::{ended, find_instance, observed, running, scope_message},
     view::View,
 };
 use crate::scaling::{
@@ -222,7 +222,7 @@ impl Southbound {
                     from: *source,
                     to: *destination,
                     selection: Some(Selection::Buckets(buckets.to_string())),
-                    no_queue: false,
+                    ..StartMoveRequest::default()
                 };
                 moves.start_move(request).await.map(drop)
             }

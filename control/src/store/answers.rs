@@ -72,6 +72,18 @@ impl Database {
         })
     }
 
+    /// Writes down how what was begun by a request has ended, in the place of what was answered.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn amend(&mut self, request_id: &str, response: &[u8]) -> Result<(), StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "UPDATE answer SET response = ?2 WHERE request_id = ?1 AND method <> ?3";
+            transaction.execute(sql, params![request_id, response, PLACE])?;
+            Ok(())
+        })
+    }
+
     /// Keeps the answer to an accepted change and lets the generation grow.
     ///
     /// # Errors

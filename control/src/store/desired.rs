@@ -59,6 +59,20 @@ impl Database {
         })
     }
 
+    /// The next number of an operation on state; no other has it, nor had or will have.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn next_state_operation(&mut self) -> Result<u64, StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "SELECT value FROM desired WHERE key = 'state_operation'";
+            let last = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
+            let next = last.map_or(0, from_sql) + 1;
+            set(transaction, "state_operation", next)?;
+            Ok(next)
+        })
+    }
+
     /// Sets the number of instances.
     ///
     /// # Errors

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cli;
+mod notify;
 mod planner;
 mod process;
 mod readers;
 mod scaling;
 mod server;
+mod state;
 mod store;
 mod support;
 mod tls;

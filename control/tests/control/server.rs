@@ -117,7 +117,8 @@ fn every_refusal_says_what_and_changes_nothing() {
         ] {
             let change = Some(change(&format!("m{place}")));
             let (from, to) = (from.to_owned(), "sw1".to_owned());
-            let ask = StartMoveRequest { change, from, to, selection };
+            let ask =
+                StartMoveRequest { change, from, to, selection, ..StartMoveRequest::default() };
             assert_eq!(reason(&moves.start_move(ask).await.unwrap_err()), says);
         }
         assert_eq!(running.status().await.generation, 0);

@@ -72,7 +72,8 @@ impl Description {
         self.kinds.iter().any(|kind| (kind.scope, kind.schema) == (scope, schema))
     }
 
-    pub(crate) fn to_message(&self) -> api::DescribeResponse {
+    /// The same as the API says it.
+    pub fn to_message(&self) -> api::DescribeResponse {
         let kind = |kind: &Kind| api::StateKind {
             scope: convert::scope_to(kind.scope).into(),
             schema: kind.schema.kind.into(),

@@ -5,12 +5,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_api::dataplane::v1 as api;
 use weir_api::dataplane::v1::start_move_request::Selection as Asked;
-use weir_state_transfer::mark::Request as Move;
+use weir_api::nf::v1::Scope as AskedScope;
+use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::mark::{Guarantee, Request as Move};
 use weir_state_transfer::{MoveId, Selection};
 
 use super::NodeHandle;
 use super::status::{change, invalid};
-use crate::node::instance_id;
+use crate::node::{NodeError, instance_id};
 
 /// Serves moves.
 #[derive(Debug)]
@@ -27,11 +29,10 @@ impl api::move_service_server::MoveService for MoveService {
     ) -> Result<Response<api::StartMoveResponse>, Status> {
         let request = request.into_inner();
         let change = change(request.change)?;
-        let asked = Move {
-            from: instance_id("from", request.from)?,
-            to: instance_id("to", request.to)?,
-            selection: selection(request.selection)?,
-        };
+        let (from, to) = (instance_id("from", request.from)?, instance_id("to", request.to)?);
+        let asked = Move::new(from, to, selection(request.selection)?);
+        let asked = asked.scoped(&scopes(&request.scopes)?).map_err(NodeError::from)?;
+        let asked = Move { guarantee: guarantee(request.guarantee)?, ..asked };
         let no_queue = request.no_queue;
         let started = self
             .0
@@ -120,4 +121,26 @@ fn selection(asked: Option<Asked>) -> Result<Selection, Status> {
         },
         None => Err(invalid("selection", "say which flows: filter or buckets")),
     }
+}
+
+fn guarantee(asked: i32) -> Result<Guarantee, Status> {
+    match api::Guarantee::try_from(asked) {
+        Ok(api::Guarantee::Unspecified) => Ok(Guarantee::default()),
+        Ok(api::Guarantee::None) => Ok(Guarantee::None),
+        Ok(api::Guarantee::LossFree) => Ok(Guarantee::LossFree),
+        Ok(api::Guarantee::Ordered) => Ok(Guarantee::Ordered),
+        Err(_) => Err(invalid("guarantee", "is none of none, loss-free, ordered")),
+    }
+}
+
+fn scopes(asked: &[i32]) -> Result<Vec<Scope>, Status> {
+    let known = |asked: &i32| match AskedScope::try_from(*asked) {
+        Ok(AskedScope::PerFlow) => Ok(Scope::PerFlow),
+        Ok(AskedScope::MultiFlow) => Ok(Scope::MultiFlow),
+        Ok(AskedScope::AllFlows) => Ok(Scope::AllFlows),
+        Ok(AskedScope::Unspecified) | Err(_) => {
+            Err(invalid("scopes", "are per-flow, multi-flow or both"))
+        }
+    };
+    asked.iter().map(known).collect()
 }

@@ -55,6 +55,9 @@ impl From<NodeError> for Status {
                 (Code::Aborted, "STALE_GENERATION", metadata)
             }
             NodeError::Move(Refused::SameInstance) => return invalid("to", &message),
+            NodeError::Move(Refused::AllFlows | Refused::BucketsMultiFlow) => {
+                return invalid("scopes", &message);
+            }
             NodeError::Move(Refused::Busy(id)) => {
                 (Code::FailedPrecondition, "MOVE_OVERLAPS", vec![("move", id.to_string())])
             }

@@ -58,6 +58,19 @@ impl FlowTable {
             || self.known_states(key, bucket).is_some_and(|states| states.came_by(by))
     }
 
+    /// Whether anything is kept of a flow, but for a direction that is not `wanted`.
+    pub(crate) fn has_flow(
+        &mut self,
+        key: &FlowKey,
+        bucket: Bucket,
+        wanted: impl Fn(&FlowKey) -> bool,
+    ) -> bool {
+        let back = key.reversed();
+        self.find(key, bucket).is_some()
+            || (wanted(&back) && self.find(&back, bucket).is_some())
+            || self.known_states(key, bucket).is_some()
+    }
+
     /// Takes out all that is kept of a flow, but for a direction that is not `wanted`; none if
     /// nothing is kept.
     pub(crate) fn take_flow(
@@ -138,7 +151,8 @@ impl FlowTable {
         taken
     }
 
-    /// Takes out flows of which there is no entry.
+    /// Takes out flows of which there was no entry. One may have come since, if their packets are
+    /// still processed here.
     fn take_known(
         &mut self,
         cursor: &mut StatesCursor,
@@ -151,9 +165,8 @@ impl FlowTable {
             let Some(place) = self.next_place(cursor) else { continue };
             let states = self.part(cursor.part).and_then(Part::states);
             let Some(key) = states.and_then(|states| states.at(place)).copied() else { continue };
-            if wanted(&key).is_some() {
-                let states = self.in_states(cursor.part, |states| states.remove(&key)).flatten();
-                taken.push(MovedFlow { key, entries: ArrayVec::new(), states });
+            if let Some(bucket) = wanted(&key) {
+                taken.extend(self.take_flow(&key, bucket, |key| wanted(key).is_some()));
                 *flows -= 1;
             }
         }
@@ -172,6 +185,12 @@ impl TakeCursor {
     pub(crate) fn own() -> Self {
         let states = StatesCursor { part: OWN, ..StatesCursor::default() };
         Self { entries: Cursor::own(), states }
+    }
+
+    /// A walk that is over.
+    pub(crate) fn end() -> Self {
+        let states = StatesCursor { part: OWN + 1, ..StatesCursor::default() };
+        Self { entries: Cursor::end(), states }
     }
 
     /// Whether the walk is over.

@@ -10,6 +10,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
 use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Instance, MovedFlow};
+use crate::nf::MultiFlow;
 use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) struct DestinationEnd {
 
 impl DestinationEnd {
     pub(super) fn new(spec: Arc<MoveSpec>) -> Self {
-        let destination = Destination::new(spec.steerers, spec.hold);
+        let destination = Destination::new(spec.guarantee, spec.steerers, spec.hold);
         let hold_ns = Histogram::new_with_bounds(1, HOLD_NS_MAX, 2).expect("the bounds are valid");
         Self {
             spec,
@@ -79,7 +80,7 @@ impl DestinationEnd {
                 self.send(Message::Undo, context.forwarder);
             }
         }
-        settle(verdict, context.forwarder, &mut self.report.full)
+        settle(verdict, context.forwarder, &mut self.report)
     }
 
     pub(super) fn marker(&mut self, steerer: WorkerId) {
@@ -110,11 +111,13 @@ impl DestinationEnd {
                     self.put(flow, instance, context.forwarder);
                 }
             }
+            Message::MultiFlow(state) => self.take_in(state, context),
             Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
             Message::End => self.destination.ended(),
             Message::UndoAnswer(UndoAnswer::Accepted) => self.destination.undo_accepted(),
             Message::UndoAnswer(UndoAnswer::Refused) => self.destination.undo_refused(),
             Message::Pull(_)
+            | Message::MultiFlowTaken(_)
             | Message::Undo
             | Message::Relay(_)
             | Message::RelayEnd
@@ -185,6 +188,17 @@ impl DestinationEnd {
             Selection::Filter(_) if recorded => self.destination.arrived(Group::Flow(key)),
             Selection::Filter(_) => self.destination.unknown(Group::Flow(key)),
         }
+    }
+
+    /// Takes in state of several flows. What there is no room for goes back to the source.
+    fn take_in(&mut self, state: MultiFlow, context: &mut Context<'_>) {
+        let (came, now) = (state.chunks.len(), context.forwarder.now);
+        let refused = match context.instances.find(self.spec.to) {
+            Some(instance) => instance.chain.join_multi_flow(state, now),
+            None => state,
+        };
+        self.report.multi_flow += (came - refused.chunks.len()) as u64;
+        self.send(Message::MultiFlowTaken(refused), context.forwarder);
     }
 
     /// Whether the flow's state came by this move; an older entry of the same flow does not count.

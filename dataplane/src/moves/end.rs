@@ -8,6 +8,7 @@ use weir_state_transfer::{InstanceId, MoveId, Nanos};
 use super::destination::DestinationEnd;
 use super::source::SourceEnd;
 use super::{Budget, Context};
+use crate::nf::LeftBehind;
 use crate::worker::MoveSpec;
 
 /// One end of a move with all the memory that it needs, so that a worker neither allocates nor
@@ -43,6 +44,16 @@ pub(crate) struct HoldReport {
     pub(crate) held_max: u64,
     /// Packets lost because the hold was at its quota.
     pub(crate) full: u64,
+    /// Packets lost because the state of their flow was on its way.
+    pub(crate) in_transit: u64,
+    /// Pieces of state of several flows that arrived.
+    pub(crate) multi_flow: u64,
+    /// Those that did not, and are at the source again.
+    pub(crate) multi_flow_refused: u64,
+    /// Of these, those that the source had no room for either.
+    pub(crate) multi_flow_lost: u64,
+    /// State of several flows that has not gone along.
+    pub(crate) left_behind: LeftBehind,
     /// Times that packets were held until they were released, in nanoseconds.
     pub(crate) hold_ns: Option<Histogram<u32>>,
 }

@@ -4,12 +4,14 @@ mod budget;
 mod destination;
 mod drain;
 mod end;
+mod multi_flow;
 mod source;
 
 use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::mark::Verdict;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
+use crate::packet::DropReason;
 use crate::worker::{Event, Forwarder, Held, Instances, Message, MoveSpec, Packet};
 
 use budget::Budget;
@@ -116,7 +118,7 @@ impl Moves {
                     return end.packet(packet, context);
                 }
                 End::Source(end) if end.concerns(instance, &key, hash) => {
-                    return end.packet(steerer, packet, context.forwarder);
+                    return end.packet(steerer, packet, context);
                 }
                 End::Destination(_) | End::Source(_) => {}
             }
@@ -149,15 +151,17 @@ impl Moves {
             }
             Message::Drained
             | Message::Pull(_)
+            | Message::MultiFlowTaken(_)
             | Message::Undo
             | Message::Relay(_)
             | Message::RelayEnd => match self.source(id) {
-                Some(end) => end.message(message, context.forwarder),
+                Some(end) => end.message(message, context),
                 None => lost(message, context.forwarder),
             },
             Message::Bucket(..)
             | Message::Flows(_)
             | Message::Unknown(_)
+            | Message::MultiFlow(_)
             | Message::End
             | Message::UndoAnswer(_) => match self.destination(id) {
                 Some(end) => end.message(message, context),
@@ -203,13 +207,22 @@ impl Moves {
 }
 
 /// Says what became of a packet at an end of a move, and counts it when it was lost.
-fn settle(verdict: Verdict<Held>, forwarder: &mut Forwarder, full: &mut u64) -> Intercepted {
+fn settle(
+    verdict: Verdict<Held>,
+    forwarder: &mut Forwarder,
+    report: &mut HoldReport,
+) -> Intercepted {
     match verdict {
         Verdict::Process(held) => Intercepted::Process(held.packet),
         Verdict::Held { .. } => Intercepted::Kept,
         Verdict::Full(held) => {
-            *full += 1;
-            forwarder.drop_packet(held.packet, crate::packet::DropReason::HoldFull);
+            report.full += 1;
+            forwarder.drop_packet(held.packet, DropReason::HoldFull);
+            Intercepted::Kept
+        }
+        Verdict::InTransit(held) => {
+            report.in_transit += 1;
+            forwarder.drop_packet(held.packet, DropReason::StateInTransit);
             Intercepted::Kept
         }
         Verdict::Stray(held) => {
@@ -227,11 +240,13 @@ fn lost(message: Message, forwarder: &mut Forwarder) {
         Message::Pull(_) | Message::Undo | Message::Drained => {}
         Message::Relay(held) => {
             forwarder.counters.stray.add(1);
-            forwarder.drop_packet(held.packet, crate::packet::DropReason::InstanceGone);
+            forwarder.drop_packet(held.packet, DropReason::InstanceGone);
         }
         Message::Bucket(..)
         | Message::Flows(_)
         | Message::Unknown(_)
+        | Message::MultiFlow(_)
+        | Message::MultiFlowTaken(_)
         | Message::End
         | Message::UndoAnswer(_)
         | Message::RelayEnd

@@ -9,6 +9,7 @@ use weir_state_transfer::mark::{Source, UndoAnswer};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 
 use super::drain::Departure;
+use super::multi_flow::MultiFlowExport;
 use super::{Budget, Context, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Instance, MovedFlow, TakeCursor};
 use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
@@ -23,26 +24,28 @@ pub(super) struct SourceEnd {
     /// Buckets to hand over, last first.
     buckets: Vec<Bucket>,
     exporting: bool,
+    multi_flow: MultiFlowExport,
     outcome: Option<Outcome>,
     report: HoldReport,
 }
 
 impl SourceEnd {
     pub(super) fn new(spec: Arc<MoveSpec>) -> Self {
-        let (source, buckets) =
-            (Source::new(spec.steerers, spec.hold), spec.buckets.iter().collect());
+        let source = Source::new(spec.guarantee, spec.steerers, spec.hold);
         let (cursor, pulls) = match spec.selection {
+            _ if !spec.per_flow => (TakeCursor::end(), 0),
             Selection::Buckets(_) => (TakeCursor::own(), 0),
             // A flow is pulled when its first packet is held.
             Selection::Filter(_) => (TakeCursor::default(), spec.hold),
         };
         Self {
             departure: Departure::new(&spec),
+            buckets: spec.buckets.iter().collect(),
+            multi_flow: MultiFlowExport::default(),
             spec,
             source,
             pulls: VecDeque::with_capacity(pulls),
             cursor,
-            buckets,
             exporting: false,
             outcome: None,
             report: HoldReport::default(),
@@ -77,19 +80,31 @@ impl SourceEnd {
         &mut self,
         steerer: WorkerId,
         packet: Packet,
-        forwarder: &mut Forwarder,
+        context: &mut Context<'_>,
     ) -> Intercepted {
+        let Context { instances, forwarder } = context;
+        let (key, hash) = (packet.meta.key, packet.meta.hash);
+        let (spec, hasher) = (&self.spec, &forwarder.steering_hash);
+        let wanted = |key: &FlowKey| spec.concerns(key, hasher.hash(key));
+        let is_here = || {
+            let instance = instances.find(spec.from);
+            instance.is_some_and(|at| at.flows.has_flow(&key, Bucket::of(hash), wanted))
+        };
         let held = Held { packet, since: forwarder.now };
-        settle(self.source.packet(steerer, held), forwarder, &mut self.report.full)
+        let verdict = self.source.packet(steerer, is_here, held);
+        settle(verdict, forwarder, &mut self.report)
     }
 
     pub(super) fn marker(&mut self, steerer: WorkerId) {
         self.source.marker(steerer);
     }
 
-    pub(super) fn message(&mut self, message: Message, forwarder: &mut Forwarder) {
+    pub(super) fn message(&mut self, message: Message, context: &mut Context<'_>) {
+        let Context { instances, forwarder } = context;
         match message {
             Message::Drained => self.departure.other_has_drained(),
+            // END is the answer.
+            Message::Pull(_) | Message::Undo if self.source.is_exported() => {}
             Message::Pull(key) => self.pulls.push_back(key),
             Message::Undo => {
                 let answer = self.source.undo();
@@ -99,14 +114,19 @@ impl SourceEnd {
                     forwarder.tell(Event::Undoing(self.spec.id));
                 }
             }
+            Message::MultiFlowTaken(refused) => {
+                let instance = instances.find(self.spec.from);
+                self.multi_flow.answered(refused, instance, forwarder.now, &mut self.report);
+            }
             Message::Relay(held) => {
                 let verdict = self.source.relayed(held);
-                settle(verdict, forwarder, &mut self.report.full);
+                settle(verdict, forwarder, &mut self.report);
             }
             Message::RelayEnd => self.source.relay_ended(),
             Message::Bucket(..)
             | Message::Flows(_)
             | Message::Unknown(_)
+            | Message::MultiFlow(_)
             | Message::End
             | Message::UndoAnswer(_)
             | Message::Drain => debug_assert!(false, "not for a source"),
@@ -118,11 +138,16 @@ impl SourceEnd {
         if self.source.is_undoing() {
             return self.take_back(budget, context);
         }
+        if self.source.is_exported() {
+            return self.end_if_over();
+        }
         if self.source.is_marked() && !self.source.may_export() {
             if budget.looks == 0 {
                 return true;
             }
-            if self.departure.is_over(&self.spec, budget, context.forwarder) {
+            if !self.source.drains()
+                || self.departure.is_over(&self.spec, budget, context.forwarder)
+            {
                 self.source.drained();
             }
         }
@@ -155,6 +180,10 @@ impl SourceEnd {
             debug_assert!(false, "an instance that owns flows is not removed");
             return false;
         };
+        let report = &mut self.report;
+        if self.multi_flow.export(&self.spec, budget, instance, context.forwarder, report) {
+            return true;
+        }
         self.answer_pulls(budget, instance, context.forwarder);
         self.export_flows(budget, instance, context.forwarder)
             || self.export_buckets(budget, instance, context.forwarder)
@@ -233,7 +262,14 @@ impl SourceEnd {
         }
         self.send(Message::End, forwarder);
         self.source.exported();
-        self.outcome = Some(Outcome::Done);
+        self.end_if_over()
+    }
+
+    /// The end is over when nothing more can come: no packet, and no state that goes back.
+    fn end_if_over(&mut self) -> bool {
+        if self.source.is_done() && self.multi_flow.is_answered() {
+            self.outcome = Some(Outcome::Done);
+        }
         false
     }
 

@@ -237,9 +237,14 @@ impl Chain {
         })
     }
 
+    /// Whether what instances that are gone knew has not all been taken over.
+    pub(super) fn is_inheriting(&self) -> bool {
+        !self.inherited.is_empty()
+    }
+
     /// Takes over a piece of what an instance that is gone knew: its hosts, function by function,
     /// and then its totals. What there is no room for is as if it had been forgotten.
-    fn take_over(&mut self, hosts: usize, now: Moment) {
+    pub(super) fn take_over(&mut self, hosts: usize, now: Moment) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
         let ended = gone.replica;
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {

@@ -57,7 +57,7 @@ impl Flips {
         let place = self.0.iter().position(|flipped| flipped.id == id)?;
         let mut steering = self.0.remove(place).before;
         for later in &mut self.0[place..] {
-            let Request { selection, from, to } = &later.request;
+            let Request { selection, from, to, .. } = &later.request;
             let moved = steering.moved(selection, *from, *to);
             later.before = steering;
             steering = moved.expect("tried in this order when the last of them flipped");

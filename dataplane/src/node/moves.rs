@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::bucket::BucketSet;
+use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::filter::Selection;
-use weir_state_transfer::mark::{Command as Next, Coordinator, Event as MoveEvent, Phase, Request};
-use weir_state_transfer::{InstanceId, MoveId, Nanos};
+use weir_state_transfer::mark::{
+    Command as Next, Coordinator, Event as MoveEvent, Guarantee, Phase, Request,
+};
+use weir_state_transfer::{InstanceId, MoveId, Nanos, StateFilter};
 
 use super::flips::Flips;
 use super::{Node, NodeError};
@@ -74,8 +77,10 @@ impl Node {
         self.check_nobody_leaves()?;
         self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
-        // Refused here rather than when its turn comes.
-        self.steered.steering.moved(&request.selection, request.from, request.to)?;
+        if request.per_flow {
+            // Refused here rather than when its turn comes.
+            self.steered.steering.moved(&request.selection, request.from, request.to)?;
+        }
         let id = self.moves.coordinator.start(request.clone(), no_queue, now)?;
         let received_at_start = self.received();
         let shown = api::Move {
@@ -85,6 +90,8 @@ impl Node {
             to: u32::from(request.to.0),
             selection: Some(shown_selection(&request.selection)),
             phase: api::MovePhase::Queued.into(),
+            guarantee: shown_guarantee(request.guarantee).into(),
+            scopes: request.scopes().map(|scope| shown_scope(scope).into()).collect(),
             started_ns: now.0,
             ..api::Move::default()
         };
@@ -247,16 +254,20 @@ impl Node {
 
     fn prepare(&mut self, id: MoveId) {
         let Some(record) = self.moves.records.get(&id) else { return };
-        let Request { from, to, selection } = record.request.clone();
+        let Request { from, to, selection, guarantee, per_flow, multi_flow } =
+            record.request.clone();
         let (Some(source), Some(destination)) =
             (self.instances.get(&from), self.instances.get(&to))
         else {
             return;
         };
         let buckets = match &selection {
-            Selection::Buckets(set) => set.intersection(&self.steered.steering.owned_buckets(from)),
-            Selection::Filter(_) => BucketSet::empty(),
+            Selection::Buckets(set) if per_flow => {
+                set.intersection(&self.steered.steering.owned_buckets(from))
+            }
+            Selection::Buckets(_) | Selection::Filter(_) => BucketSet::empty(),
         };
+        let holds = per_flow && guarantee != Guarantee::None;
         let spec = Arc::new(MoveSpec {
             id,
             from,
@@ -264,10 +275,13 @@ impl Node {
             from_worker: source.worker,
             to_worker: destination.worker,
             selection,
+            guarantee,
+            per_flow,
+            multi_flow: multi_flow.map(StateFilter::from),
             buckets,
             before: self.steered.clone(),
             steerers: self.workers.keys().copied().collect(),
-            hold: self.limits.hold,
+            hold: if holds { self.limits.hold } else { 0 },
             park: self.shared.park.packets_max as usize,
         });
         let source = MoveEnd::source(spec.clone());
@@ -282,6 +296,12 @@ impl Node {
     fn flip(&mut self, id: MoveId, now: Nanos) {
         let Some(spec) = self.spec(id) else { return };
         let before = self.steered.steering.clone();
+        let flip = Flip { id, to: spec.from_worker, back: false };
+        if !spec.per_flow {
+            // No flow changes its owner: the markers alone are sent.
+            self.publish(before, &[flip]);
+            return;
+        }
         match before.moved(&spec.selection, spec.from, spec.to) {
             Ok(_) if !self.may_flip(id) => self.give_up(
                 id,
@@ -293,7 +313,6 @@ impl Node {
                     record.shown.flipped_ns = now.0;
                     self.moves.flips.push(id, record.request.clone(), before);
                 }
-                let flip = Flip { id, to: spec.from_worker, back: false };
                 self.publish(steering, &[flip]);
             }
             // Another move has taken the last rule since this one was accepted.
@@ -317,7 +336,12 @@ impl Node {
 
     fn flip_back(&mut self, id: MoveId) {
         let Some(spec) = self.spec(id) else { return };
-        if let Some(steering) = self.moves.flips.undo(id) {
+        let undone = if spec.per_flow {
+            self.moves.flips.undo(id)
+        } else {
+            Some(self.steered.steering.clone())
+        };
+        if let Some(steering) = undone {
             self.publish(steering, &[Flip { id, to: spec.to_worker, back: true }]);
         }
     }
@@ -352,6 +376,12 @@ impl Record {
         shown.held += report.held;
         shown.held_max += report.held_max;
         shown.hold_full_drops += report.full;
+        shown.in_transit_drops += report.in_transit;
+        shown.multi_flow += report.multi_flow;
+        shown.multi_flow_refused += report.multi_flow_refused;
+        shown.multi_flow_lost += report.multi_flow_lost;
+        shown.left_behind += report.left_behind.count;
+        shown.left_behind_ids.extend(report.left_behind.first.iter().map(ToString::to_string));
         if let Some(hold_ns) = &report.hold_ns
             && !hold_ns.is_empty()
         {
@@ -374,6 +404,24 @@ fn shown_selection(selection: &Selection) -> api::r#move::Selection {
     match selection {
         Selection::Buckets(set) => api::r#move::Selection::Buckets(set.to_string()),
         Selection::Filter(filter) => api::r#move::Selection::Filter(filter.to_string()),
+    }
+}
+
+fn shown_guarantee(guarantee: Guarantee) -> api::Guarantee {
+    match guarantee {
+        Guarantee::None => api::Guarantee::None,
+        Guarantee::LossFree => api::Guarantee::LossFree,
+        Guarantee::Ordered => api::Guarantee::Ordered,
+    }
+}
+
+fn shown_scope(scope: Scope) -> weir_api::nf::v1::Scope {
+    use weir_api::nf::v1::Scope as Shown;
+
+    match scope {
+        Scope::PerFlow => Shown::PerFlow,
+        Scope::MultiFlow => Shown::MultiFlow,
+        Scope::AllFlows => Shown::AllFlows,
     }
 }
 

@@ -45,6 +45,7 @@ pub enum DropReason {
     NeighbourUnresolved,
     ParkFull,
     HoldFull,
+    StateInTransit,
     InstanceGone,
     SubscriberDrop,
     KeepFull,
@@ -292,6 +293,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "hold_full",
         "the hold of a move was at its quota after the first flow had been exported: raise \
          the quota",
+    ),
+    (
+        DropReason::StateInTransit,
+        "state_in_transit",
+        "the state of its flow was on its way in a move that promises nothing: let the move be \
+         loss-free",
     ),
     (
         DropReason::InstanceGone,

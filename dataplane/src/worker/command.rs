@@ -6,8 +6,8 @@ use weir_frame::Frame;
 use weir_nf_api::server::Desk;
 use weir_state_transfer::bucket::{Bucket, BucketSet};
 use weir_state_transfer::filter::{Filter, Selection};
-use weir_state_transfer::mark::Steerers;
-use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
+use weir_state_transfer::mark::{Guarantee, Steerers};
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, StateFilter, WorkerId};
 
 use super::Fault;
 use super::mesh::{Inbox, Outbox};
@@ -114,6 +114,12 @@ pub struct MoveSpec {
     pub to_worker: WorkerId,
     /// Which flows.
     pub selection: Selection,
+    /// What is promised of their packets.
+    pub guarantee: Guarantee,
+    /// Whether the flows go, with the state of each.
+    pub per_flow: bool,
+    /// The state of several flows that goes along.
+    pub multi_flow: Option<StateFilter>,
     /// The buckets of which the source owns the base, and that the move hands over as a whole.
     pub buckets: BucketSet,
     /// Steering before the move, which tells flows under the move from others that match.
@@ -130,7 +136,8 @@ impl MoveSpec {
     /// Whether a packet is under this move.
     #[inline]
     pub(crate) fn concerns(&self, key: &FlowKey, hash: u32) -> bool {
-        self.selection.matches(key, Bucket::of(hash))
+        self.per_flow
+            && self.selection.matches(key, Bucket::of(hash))
             && self.before.steering.owner(key, hash) == self.from
     }
 }

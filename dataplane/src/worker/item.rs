@@ -9,6 +9,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId};
 
 use crate::instance::{MovedFlow, Part};
 use crate::neighbour::Resolution;
+use crate::nf::MultiFlow;
 use crate::packet::Meta;
 
 /// A parsed packet in its frame.
@@ -74,6 +75,10 @@ pub enum Message {
     Flows(Vec<MovedFlow>),
     /// The source has no state of a flow that the destination pulled.
     Unknown(FlowKey),
+    /// State of several flows, in front of every flow; from the source.
+    MultiFlow(MultiFlow),
+    /// The answer to each of these: what there is no room for goes back.
+    MultiFlowTaken(MultiFlow),
     /// Everything has been exported.
     End,
     /// The destination holds packets of this flow: export it first.

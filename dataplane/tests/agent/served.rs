@@ -156,7 +156,7 @@ impl Served {
             from,
             to,
             selection: Some(api::start_move_request::Selection::Buckets(buckets.to_owned())),
-            no_queue: false,
+            ..api::StartMoveRequest::default()
         };
         let started = self.moves().await.start_move(request).await?;
         Ok(started.into_inner().r#move.unwrap())

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::filter::Selection;
-use crate::id::{InstanceId, MoveId};
+use super::Request;
+use crate::id::MoveId;
 use crate::time::Nanos;
 
 /// Every move of a node that has not ended, and what is to be done next.
@@ -35,17 +35,6 @@ pub struct Move {
     deadline: Option<Nanos>,
     /// Why it is being undone.
     pub reason: Option<&'static str>,
-}
-
-/// A request to change the owner of flows.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The source: the instance that owns the flows.
-    pub from: InstanceId,
-    /// The destination.
-    pub to: InstanceId,
-    /// Which flows.
-    pub selection: Selection,
 }
 
 /// How far a move is.
@@ -81,6 +70,12 @@ pub enum Refused {
     /// The bound on moves in progress is reached.
     #[error("{0} moves are in progress, which is the bound")]
     TooMany(usize),
+    /// State of all flows is never moved.
+    #[error("state of all flows always applies, at every instance: copy it")]
+    AllFlows,
+    /// Buckets name no state of several flows.
+    #[error("buckets name no state of several flows: name the flows by a filter, or any")]
+    BucketsMultiFlow,
 }
 
 /// What the node must do for a move.
@@ -308,6 +303,8 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::bucket::BucketSet;
+    use crate::filter::Selection;
+    use crate::id::InstanceId;
 
     const NOW: Nanos = Nanos(0);
 
@@ -317,7 +314,7 @@ mod tests {
 
     fn buckets(from: u8, to: u8, set: &str) -> Request {
         let selection = Selection::Buckets(set.parse::<BucketSet>().unwrap());
-        Request { from: InstanceId(from), to: InstanceId(to), selection }
+        Request::new(InstanceId(from), InstanceId(to), selection)
     }
 
     fn commands(coordinator: &mut Coordinator) -> Vec<Command> {

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
 
-use super::{Hold, Steerers, Verdict};
+use super::{Guarantee, Hold, Steerers, Verdict};
 use crate::id::WorkerId;
 
 /// The destination end of one move.
@@ -11,6 +11,7 @@ use crate::id::WorkerId;
 /// `G` is the group that arrives as a whole, a bucket or a flow; `P` is a packet.
 #[derive(Clone, Debug)]
 pub struct Destination<G, P> {
+    guarantee: Guarantee,
     hold: Hold<G, P>,
     phase: Phase,
     /// Groups that the source has no state of: they begin here.
@@ -38,8 +39,9 @@ enum Phase {
 impl<G: Copy + Eq + Hash + Ord, P> Destination<G, P> {
     /// The destination of a move, with room for `quota` held packets. `steerers` will send a
     /// marker each if the move is undone.
-    pub fn new(steerers: Steerers, quota: usize) -> Self {
+    pub fn new(guarantee: Guarantee, steerers: Steerers, quota: usize) -> Self {
         Self {
+            guarantee,
             hold: Hold::new(quota),
             phase: Phase::Holding,
             unknown: HashSet::with_capacity(quota),
@@ -58,8 +60,13 @@ impl<G: Copy + Eq + Hash + Ord, P> Destination<G, P> {
                 arrived || self.unknown.contains(&group)
             }
         };
-        if here && !self.hold.contains(group) {
-            return Verdict::Process(packet);
+        match self.guarantee {
+            Guarantee::Ordered if here && !self.hold.contains(group) => {
+                return Verdict::Process(packet);
+            }
+            Guarantee::None | Guarantee::LossFree if here => return Verdict::Process(packet),
+            Guarantee::None => return Verdict::InTransit(packet),
+            Guarantee::LossFree | Guarantee::Ordered => {}
         }
         match self.hold.push(group, packet) {
             Ok(first) => Verdict::Held { first },
@@ -187,8 +194,12 @@ mod tests {
 
     const A: WorkerId = WorkerId(0);
 
+    fn promising(guarantee: Guarantee) -> Destination<char, u32> {
+        Destination::new(guarantee, [A].into_iter().collect(), 4)
+    }
+
     fn destination() -> Destination<char, u32> {
-        Destination::new([A].into_iter().collect(), 4)
+        promising(Guarantee::Ordered)
     }
 
     #[test]
@@ -245,8 +256,29 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_free_move_holds_and_lets_newer_packets_overtake() {
+        let mut destination = promising(Guarantee::LossFree);
+        assert_eq!(destination.packet('a', false, 1), Verdict::Held { first: true });
+        destination.arrived('a');
+        assert_eq!(destination.packet('a', true, 2), Verdict::Process(2));
+        assert_eq!(destination.next_release(), Some(1));
+    }
+
+    #[test]
+    fn without_a_promise_nothing_is_held() {
+        let mut destination = promising(Guarantee::None);
+        assert_eq!(destination.packet('a', false, 1), Verdict::InTransit(1));
+        destination.arrived('a');
+        assert_eq!(destination.packet('a', true, 2), Verdict::Process(2));
+        assert_eq!(destination.packet('b', false, 3), Verdict::InTransit(3));
+        destination.ended();
+        assert_eq!(destination.packet('b', false, 4), Verdict::Process(4));
+        assert!(destination.is_done());
+    }
+
+    #[test]
     fn says_when_it_is_full() {
-        let mut destination = Destination::new(Steerers::default(), 1);
+        let mut destination = Destination::new(Guarantee::Ordered, Steerers::default(), 1);
         assert_eq!(destination.packet('a', false, 1), Verdict::Held { first: true });
         assert_eq!(destination.packet('a', false, 2), Verdict::Full(2));
     }

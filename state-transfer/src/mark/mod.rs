@@ -21,16 +21,22 @@
 //! holds to the source, steerers flip back and send their markers to the destination, and the
 //! source processes what was relayed before what came directly.
 //!
+//! This is a move that promises most. One with a lesser [`Guarantee`] leaves steps out.
+//!
 //! [`Source`] and [`Destination`] are driven by the two workers, [`Coordinator`] by the node.
 
 mod coordinator;
 mod destination;
+mod guarantee;
 mod hold;
+mod request;
 mod source;
 
-pub use coordinator::{Command, Coordinator, Event, Move, Phase, Refused, Request};
+pub use coordinator::{Command, Coordinator, Event, Move, Phase, Refused};
 pub use destination::Destination;
+pub use guarantee::{Guarantee, UnknownGuarantee};
 pub use hold::Hold;
+pub use request::Request;
 pub use source::{Source, UndoAnswer};
 
 use crate::id::WorkerId;
@@ -48,6 +54,9 @@ pub enum Verdict<P> {
     },
     /// The hold is at its quota: the packet is lost and must be counted.
     Full(P),
+    /// The state of its flow is not here, and nobody waits for it: the packet is lost and must be
+    /// counted.
+    InTransit(P),
     /// It can not be here in a correct run; it belongs to the other end.
     Stray(P),
 }

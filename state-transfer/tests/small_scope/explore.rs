@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) undone: usize,
     /// Such states in which packets were lost, all of them counted.
     pub(crate) lossy: usize,
+    /// Such states before which packets were processed, or may have left, out of order.
+    pub(crate) reordered: usize,
     /// What each end looks like to an observer.
     pub(crate) observed: HashSet<End>,
 }
@@ -28,8 +30,9 @@ pub(crate) type End = (u64, u64, Owners, Vec<Outcome>);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { states, ends, done, undone, lossy, .. } = self;
-        write!(f, "{states} states, {ends} ends ({done} done, {undone} undone, {lossy} lossy)")
+        let Self { states, ends, done, undone, lossy, reordered, .. } = self;
+        write!(f, "{states} states, {ends} ends ({done} done, {undone} undone, ")?;
+        write!(f, "{lossy} lossy, {reordered} reordered)")
     }
 }
 
@@ -98,6 +101,7 @@ impl Search {
         self.report.done += outcomes(Outcome::Done);
         self.report.undone += outcomes(Outcome::Undone);
         self.report.lossy += usize::from(model.seen.lost != 0);
+        self.report.reordered += usize::from(model.seen.reordered != 0);
         let owners = model.node.steered.owners;
         let outcomes = model.node.outcomes().collect();
         self.report.observed.insert((model.seen.processed, model.seen.lost, owners, outcomes));

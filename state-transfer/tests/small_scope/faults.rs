@@ -1,9 +1,11 @@
 //! Negative controls: whatever the node does wrong on purpose, the search finds a schedule that
 //! shows it.
 
+use weir_state_transfer::mark::Guarantee;
+
 use crate::explore::explore;
 use crate::model::Violation;
-use crate::scope::{Fault, Grouping, Scope};
+use crate::scope::{Fault, Grouping, Room, Scope};
 
 /// The violation that the search finds first.
 fn found(fault: Fault, scope: Scope) -> Violation {
@@ -90,4 +92,37 @@ fn a_marker_to_oneself_that_lies_in_the_ring() {
 fn a_packet_that_is_lost_without_being_counted() {
     let violation = found(Fault::FullUncounted, Scope { hold: 1, ..four() });
     assert_eq!(violation, Violation::Lost);
+}
+
+#[test]
+fn a_packet_of_a_flow_on_its_way_that_is_lost_without_being_counted() {
+    let scope = Scope { guarantee: Guarantee::None, ..four() };
+    assert_eq!(found(Fault::InTransitUncounted, scope), Violation::Lost);
+}
+
+#[test]
+fn a_source_without_a_promise_that_goes_on_with_flows_that_have_left() {
+    let scope = Scope { guarantee: Guarantee::None, ..four() };
+    found(Fault::GoneProcessed, scope);
+}
+
+#[test]
+fn a_loss_free_move_where_order_is_promised() {
+    let reordered = explore(Scope { guarantee: Guarantee::LossFree, ..four() });
+    assert!(reordered.is_ok_and(|report| report.reordered > 0), "the oracle sees it");
+}
+
+#[test]
+fn state_of_several_flows_behind_that_of_single_ones() {
+    for guarantee in [Guarantee::LossFree, Guarantee::Ordered] {
+        let scope = Scope { guarantee, multi_flow: Some(Room::Ample), ..four() };
+        let violation = found(Fault::MultiFlowLate, scope);
+        assert!(matches!(violation, Violation::CrossFlow(_)));
+    }
+}
+
+#[test]
+fn state_of_several_flows_that_is_refused_and_forgotten() {
+    let scope = Scope { multi_flow: Some(Room::Full), ..four() };
+    assert_eq!(found(Fault::RefusedForgotten, scope), Violation::Lost);
 }

@@ -5,9 +5,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use weir_state_transfer::mark::Guarantee;
+
 use crate::ends::{DestinationEnd, SourceEnd};
 use crate::node::{Command, Event, Node, Steered};
-use crate::scope::{FLOWS, Fault, Scope};
+use crate::scope::{FLOWS, Fault, Room, Scope};
 
 /// Everything that changes.
 #[derive(Clone, Hash)]
@@ -17,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) workers: Vec<Worker>,
     /// What each instance knows of each flow.
     pub(crate) tables: Vec<[Option<FlowState>; FLOWS]>,
+    /// What each instance knows of all flows together: the packets that it has heard of.
+    pub(crate) multi_flow: Vec<u64>,
     pub(crate) seen: Seen,
 }
 
@@ -76,10 +80,16 @@ pub(crate) enum Message {
     Bucket(u8, Vec<(u8, FlowState)>),
     Flow(u8, FlowState),
     Unknown(u8),
+    /// State of several flows.
+    MultiFlow(u64),
+    /// It has been taken in, but for this.
+    Taken(u64),
     End,
     Pull(u8),
     Undo,
-    UndoAnswer { accepted: bool },
+    UndoAnswer {
+        accepted: bool,
+    },
     Relay(Packet),
     RelayEnd,
 }
@@ -91,6 +101,8 @@ pub(crate) struct Seen {
     /// Packets that the ends of moves have counted as lost.
     pub(crate) lost: u64,
     pub(crate) strays: u8,
+    /// Packets that were processed, or may leave, out of order.
+    pub(crate) reordered: u8,
     /// The last epoch of which a packet was processed, by flow.
     epochs: [u8; FLOWS],
     /// Flows whose state is on its way.
@@ -109,6 +121,8 @@ pub(crate) enum Violation {
     LeftBefore(Packet),
     /// The instance does not know of all the packets of the flow before this one.
     StateIncomplete(Packet),
+    /// The instance has not heard of all packets of other flows before this one.
+    CrossFlow(Packet),
     TwoOwners(u8),
     /// An end of a move holds more than it may.
     OverQuota,
@@ -170,6 +184,7 @@ impl Model {
             tables[usize::from(owner)][usize::from(*flow)] = Some(FlowState::default());
         }
         let node = Node::new(&scope);
+        let multi_flow = vec![0; scope.homes.len()];
         let worker = Worker {
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -181,7 +196,8 @@ impl Model {
             transmit: VecDeque::new(),
         };
         let workers = vec![worker; scope.workers];
-        Self { scope: Shared(Rc::new(scope)), node, workers, tables, seen: Seen::default() }
+        let (scope, seen) = (Shared(Rc::new(scope)), Seen::default());
+        Self { scope, node, workers, tables, multi_flow, seen }
     }
 
     /// Everything that may happen; some of it may turn out to change nothing.
@@ -249,6 +265,7 @@ impl Model {
     /// What holds when nothing more can happen.
     pub(crate) fn check_end(&self) -> Result<(), Violation> {
         let Seen { processed, lost, strays, flying, .. } = self.seen;
+        let heard_of = self.multi_flow.iter().fold(0, |all, known| all | known);
         let all = u64::MAX.checked_shr(64 - self.scope.packets() as u32).unwrap_or(0);
         let idle = |worker: &Worker| {
             worker.rings.iter().all(VecDeque::is_empty)
@@ -261,7 +278,7 @@ impl Model {
         if !self.node.has_ended(&self.scope) {
             return Err(Violation::MoveNotEnded);
         }
-        if processed | lost != all || processed & lost != 0 {
+        if processed | lost != all || processed & lost != 0 || heard_of != processed {
             return Err(Violation::Lost);
         }
         // The oracle bites without this hint, which the machines give themselves.
@@ -324,24 +341,12 @@ impl Model {
     /// An instance processes a packet and transmits it.
     pub(crate) fn process(&mut self, instance: u8, packet: Packet) -> Result<(), Violation> {
         let (flow, home) = (usize::from(packet.flow), self.scope.homes[usize::from(instance)]);
-        let seen = &mut self.seen;
+        let seen = &self.seen;
         if (seen.processed | seen.lost) & (1 << packet.id) != 0 {
             return Err(Violation::ProcessedTwice(packet));
         }
-        let later = self.scope.later(usize::from(packet.steerer), packet.flow, packet.id);
-        if seen.processed & later != 0 {
-            return Err(Violation::Reordered(packet));
-        }
-        if packet.epoch < seen.epochs[flow] {
-            return Err(Violation::Overtaken(packet));
-        }
-        seen.epochs[flow] = packet.epoch;
-        // What waits to be transmitted elsewhere may leave at any time, so also after this.
-        let others = self.workers.iter().enumerate().filter(|(number, _)| *number != home);
-        let older = |other: &Packet| other.flow == packet.flow && other.epoch < packet.epoch;
-        if others.flat_map(|(_, worker)| &worker.transmit).any(older) {
-            return Err(Violation::LeftBefore(packet));
-        }
+        self.check_order(packet, home)?;
+        let seen = &mut self.seen;
         let before = self.scope.of_flow(packet.flow) & seen.processed;
         seen.processed |= 1 << packet.id;
         let entry = &mut self.tables[usize::from(instance)][flow];
@@ -352,10 +357,47 @@ impl Model {
         }
         state.packets |= 1 << packet.id;
         state.count += 1;
+        self.hear_of(instance, packet)?;
         if self.scope.slow.contains(&home) {
             self.workers[home].transmit.push_back(packet);
         }
         if is_new { self.one_owner(packet.flow) } else { Ok(()) }
+    }
+
+    /// Packets of a flow are processed in order, and what is older has left: unless this is not
+    /// promised.
+    fn check_order(&mut self, packet: Packet, home: usize) -> Result<(), Violation> {
+        let flow = usize::from(packet.flow);
+        let later = self.scope.later(usize::from(packet.steerer), packet.flow, packet.id);
+        // What waits to be transmitted elsewhere may leave at any time, so also after this.
+        let others = self.workers.iter().enumerate().filter(|(number, _)| *number != home);
+        let older = |other: &Packet| other.flow == packet.flow && other.epoch < packet.epoch;
+        let left_before = others.flat_map(|(_, worker)| &worker.transmit).any(older);
+        let seen = &mut self.seen;
+        let violation = if seen.processed & later != 0 {
+            Violation::Reordered(packet)
+        } else if packet.epoch < seen.epochs[flow] {
+            Violation::Overtaken(packet)
+        } else if left_before {
+            Violation::LeftBefore(packet)
+        } else {
+            seen.epochs[flow] = packet.epoch;
+            return Ok(());
+        };
+        seen.reordered += 1;
+        if self.scope.guarantee == Guarantee::Ordered { Err(violation) } else { Ok(()) }
+    }
+
+    /// What an instance knows of several flows is all that has happened, once they have moved.
+    fn hear_of(&mut self, instance: u8, packet: Packet) -> Result<(), Violation> {
+        let known = &mut self.multi_flow[usize::from(instance)];
+        let before = self.seen.processed & !(1 << packet.id);
+        let promised = self.scope.guarantee != Guarantee::None && self.scope.all_move();
+        if self.scope.multi_flow == Some(Room::Ample) && promised && *known != before {
+            return Err(Violation::CrossFlow(packet));
+        }
+        *known |= 1 << packet.id;
+        Ok(())
     }
 
     /// The state of a flow is in one place at most.

@@ -26,6 +26,8 @@ pub(crate) struct Node {
 struct Record {
     spec: Option<Spec>,
     prepared: u8,
+    /// Ends at which it is done.
+    done: u8,
     outcome: Option<Outcome>,
     ended: bool,
 }
@@ -167,7 +169,13 @@ impl Model {
     pub(crate) fn start(&mut self) {
         let change = &self.scope.moves[self.node.records.len()];
         let request = self.scope.request(change);
-        self.node.records.push(Record { spec: None, prepared: 0, outcome: None, ended: false });
+        self.node.records.push(Record {
+            spec: None,
+            prepared: 0,
+            done: 0,
+            outcome: None,
+            ended: false,
+        });
         let started = self.node.coordinator.start(request, false, NOW);
         started.expect("the coordinator has room");
         self.carry_on_moves();
@@ -212,7 +220,14 @@ impl Model {
             }
             Event::Exporting(id) => (id, MoveEvent::Exporting),
             Event::Undoing(id) => (id, MoveEvent::Undoing),
-            Event::Done(id) => (id, MoveEvent::Done),
+            Event::Done(id) => {
+                let record = &mut self.node.records[usize::from(id) - 1];
+                record.done += 1;
+                if record.done < 2 {
+                    return;
+                }
+                (id, MoveEvent::Done)
+            }
             Event::Undone(id) => (id, MoveEvent::Undone),
         };
         let outcome = match event {
@@ -332,12 +347,15 @@ impl Model {
             Some(Command::Prepare(spec)) => {
                 let numbers = 0..self.scope.script.len();
                 let steerers: Steerers = numbers.map(|number| WorkerId(number as u8)).collect();
+                let (hold, promise) = (self.scope.hold, self.scope.guarantee);
                 if spec.from_worker == number {
-                    worker.sources.push(SourceEnd::new(spec, steerers, self.scope.hold));
+                    let state = (promise, self.scope.multi_flow.is_some());
+                    worker.sources.push(SourceEnd::new(spec, steerers, hold, state));
                     worker.events.push_back(Event::Prepared(spec.id));
                 }
                 if spec.to_worker == number {
-                    worker.destinations.push(DestinationEnd::new(spec, steerers, self.scope.hold));
+                    let end = DestinationEnd::new(spec, steerers, hold, promise);
+                    worker.destinations.push(end);
                     worker.events.push_back(Event::Prepared(spec.id));
                 }
             }

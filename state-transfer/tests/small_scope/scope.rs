@@ -1,7 +1,7 @@
 //! What is explored: who steers what, who moves what, and what is broken on purpose.
 
 use weir_state_transfer::filter::{Endpoint, PortRange};
-use weir_state_transfer::mark::Request;
+use weir_state_transfer::mark::{Guarantee, Request};
 use weir_state_transfer::{Bucket, BucketSet, Filter, FlowKey, InstanceId, Selection, ServiceId};
 
 /// Most flows of a model.
@@ -24,6 +24,10 @@ pub(crate) struct Scope {
     /// Flows that have state at the start.
     pub(crate) existing: Vec<u8>,
     pub(crate) by: Grouping,
+    /// What the moves promise.
+    pub(crate) guarantee: Guarantee,
+    /// Whether the state of several flows goes along, and finds room at the destination.
+    pub(crate) multi_flow: Option<Room>,
     /// Moves in the order in which they may be started.
     pub(crate) moves: Vec<Change>,
     /// Packets that each end of a move may hold.
@@ -48,6 +52,13 @@ pub(crate) struct Change {
     pub(crate) to: u8,
     /// First and last flow.
     pub(crate) flows: (u8, u8),
+}
+
+/// Whether the destination takes in the state of several flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Ample,
+    Full,
 }
 
 /// What arrives as a whole.
@@ -87,6 +98,14 @@ pub(crate) enum Fault {
     OwnMarkerByRing,
     /// A packet that finds the hold full is forgotten.
     FullUncounted,
+    /// A packet whose flow's state is on its way is forgotten.
+    InTransitUncounted,
+    /// The source, promising nothing, processes what it has no state of any more.
+    GoneProcessed,
+    /// The state of several flows goes behind that of single ones.
+    MultiFlowLate,
+    /// The state of several flows that finds no room is forgotten.
+    RefusedForgotten,
 }
 
 impl Scope {
@@ -100,6 +119,8 @@ impl Scope {
             owners: [0; FLOWS],
             existing: vec![0],
             by: Grouping::Flow,
+            guarantee: Guarantee::Ordered,
+            multi_flow: None,
             moves: vec![Change { from: 0, to: 1, flows: (0, 1) }],
             hold: 16,
             undos: 0,
@@ -159,7 +180,17 @@ impl Scope {
                 Selection::Buckets(flows.collect::<BucketSet>())
             }
         };
-        Request { from: InstanceId(change.from), to: InstanceId(change.to), selection }
+        let (from, to) = (InstanceId(change.from), InstanceId(change.to));
+        Request { guarantee: self.guarantee, ..Request::new(from, to, selection) }
+    }
+
+    /// Whether there is one move, and all flows are under it.
+    pub(crate) fn all_move(&self) -> bool {
+        let [Change { from, flows: (first, last), .. }] = self.moves.as_slice() else {
+            return false;
+        };
+        let mut flows = self.script.iter().flatten().chain(&self.existing);
+        self.owners == [*from; FLOWS] && flows.all(|flow| (first..=last).contains(&flow))
     }
 
     /// Whether a selection has a flow.

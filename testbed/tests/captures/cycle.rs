@@ -79,7 +79,7 @@ fn start(
 ) -> Vec<MoveId> {
     let now = replay.stepped.now;
     let start = |(from, to, selection)| {
-        let request = Request { from, to, selection };
+        let request = Request::new(from, to, selection);
         let change = api::Change::default();
         MoveId(replay.stepped.node.start_move(&change, request, false, now).unwrap().id)
     };

@@ -126,7 +126,7 @@ fn moving(world: &World, rng: &mut Rng) -> Action {
     }
     let from = if rng.bool() { weir_dataplane::node::FIRST } else { instance(world, rng) };
     let selection = selection::random(&world.reference.flows, world.shape.functions, rng);
-    Action::Move(Request { from, to: instance(world, rng), selection }, rng.u8(..8) == 0)
+    Action::Move(Request::new(from, instance(world, rng), selection), rng.u8(..8) == 0)
 }
 
 fn instance(world: &World, rng: &mut Rng) -> InstanceId {

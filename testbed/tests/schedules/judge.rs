@@ -168,7 +168,7 @@ impl World {
                 continue;
             }
             let selection = Selection::Buckets(BucketSet::all());
-            self.start_move(&Request { from: id, to: FIRST, selection }, false)?;
+            self.start_move(&Request::new(id, FIRST, selection), false)?;
             let last = self.reference.moves.keys().next_back().copied().unwrap_or_default();
             self.settle()?;
             let shown = self.shown(last)?;

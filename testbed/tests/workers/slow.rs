@@ -76,7 +76,7 @@ impl Stream {
     }
 
     fn start_move(&mut self, from: InstanceId, to: InstanceId) -> MoveId {
-        let request = Request { from, to, selection: Selection::Buckets(BucketSet::all()) };
+        let request = Request::new(from, to, Selection::Buckets(BucketSet::all()));
         let (change, now) = (api::Change::default(), self.stepped.now);
         MoveId(self.stepped.node.start_move(&change, request, false, now).unwrap().id)
     }

@@ -116,6 +116,14 @@ impl Client {
         message.map_err(|status| self.failure(&status))
     }
 
+    /// Waits for the next message of an operation, which has a time limit of its own.
+    pub(crate) async fn follow<T>(
+        &self,
+        stream: &mut tonic::Streaming<T>,
+    ) -> Result<Option<T>, Failure> {
+        stream.message().await.map_err(|status| self.failure(&status))
+    }
+
     /// What the server said, or that the connection broke: only that has a cause on our side.
     fn failure(&self, status: &Status) -> Failure {
         match Error::source(status) {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod copy;
 mod doctor;
 mod drops;
 mod failure;
@@ -12,6 +13,8 @@ mod instance;
 mod r#move;
 mod neighbour;
 mod nf;
+mod notify;
+mod operation;
 mod output;
 mod pki;
 mod port;
@@ -36,7 +39,7 @@ Exit codes:
   5 bad file   6 unreachable   7 denied        8 deadline    9 a check found problems
 
 With -o json every answer is one JSON document: the message of the API. What is watched (stats
---watch, scale watch, move) has one message a line. An error is one JSON object, the last line on
+--watch, scale watch, move, copy, notify) has one message a line. An error is one JSON object, the last line on
 standard error: code (a constant to match on), message, object and fix.";
 
 /// Looks at a Weir node and changes it.
@@ -66,13 +69,20 @@ enum Noun {
     Scale(scale::Scale),
     /// Change the owner of flows and their state
     Move(r#move::Move),
+    /// Merge state with that of another instance or network function, once or again and again
+    Copy(copy::Copy),
+    /// Be told of packets after they are processed
+    Notify(notify::Notify),
+    /// Moves, copies and notifications: in progress, and the last that ended
+    #[command(subcommand)]
+    Operation(operation::Verb),
     /// Routes
     #[command(subcommand)]
     Route(route::Verb),
     /// Link-layer addresses that the ports have learned
     #[command(subcommand)]
     Neighbour(neighbour::Verb),
-    /// Network functions of the instances
+    /// Network functions of the instances, and those in processes of their own
     #[command(subcommand)]
     Nf(nf::Verb),
     /// Per-flow state of the instances
@@ -146,6 +156,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Noun::Worker(verb) => worker::run(&client, verb).await,
             Noun::Scale(scale) => scale::run(&client, scale).await,
             Noun::Move(command) => r#move::run(&client, command).await,
+            Noun::Copy(command) => copy::run(&client, command).await,
+            Noun::Notify(command) => notify::run(&client, command).await,
+            Noun::Operation(verb) => operation::run(&client, verb).await,
             Noun::Route(verb) => route::run(&client, verb).await,
             Noun::Neighbour(verb) => neighbour::run(&client, verb).await,
             Noun::Nf(verb) => nf::run(&client, verb).await,

@@ -1,23 +1,37 @@
 //! `weir move`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use weir_api::{
-    dataplane::v1::{self as dataplane, MovePhase},
+    dataplane::v1::{self as dataplane, Guarantee, MovePhase},
     v1::{
-        ListMovesRequest, StartMoveRequest, UndoMoveRequest, WatchMoveRequest,
-        move_service_client::MoveServiceClient, start_move_request::Selection,
+        ListMovesRequest, MoveRequest, UndoMoveRequest, WatchMoveRequest, move_request::Selection,
+        move_service_client::MoveServiceClient, state_service_client::StateServiceClient,
     },
 };
+use weir_control::config::Span;
 
 use super::{
     client::{Client, service},
     failure::Failure,
     instance::Names,
+    operation::{self, Scope},
     output::{columns, show, show_next, span},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  weir move --from sw1 --to sw2 --filter src=10.0.1.0/24,proto=tcp,dport=80
+  weir move --from sw1 --to sw2 --buckets 0-1023
+  weir move --from sw1 --to sw2 --filter src=10.0.1.7 --scope per-flow,multi-flow
+  weir move --from ids-a --to ids-b --filter any --guarantee none
+
+A move is an operation: weir operation list, watch and cancel it by its number. Those of the data
+plane between instances, of scale operations too, have numbers of their own: weir move list, watch
+and undo.";
+
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Move {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -27,14 +41,26 @@ pub(crate) struct Move {
 
 #[derive(Debug, Args)]
 struct Start {
-    /// The instance that owns the flows, by name or number
-    #[arg(long, value_name = "INSTANCE", required = true)]
+    /// The end that has the state: an instance, by name or number, or a network function in a
+    /// process of its own
+    #[arg(long, value_name = "END", required = true)]
     from: Option<String>,
-    /// The instance that shall own them, by name or number
-    #[arg(long, value_name = "INSTANCE", required = true)]
+    /// The end that shall have it
+    #[arg(long, value_name = "END", required = true)]
     to: Option<String>,
     #[command(flatten)]
     which: Which,
+    /// What is promised of the packets of these flows: nothing, that none is lost, or their order
+    /// too
+    #[arg(long, value_enum, default_value_t = Promise::Ordered)]
+    guarantee: Promise,
+    /// Which state goes: of each flow, and of several that the filter names as a whole. Without
+    /// per-flow the flows stay where they are
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::PerFlow])]
+    scope: Vec<Scope>,
+    /// How long it may take before it is undone
+    #[arg(long, value_name = "SPAN", default_value = "60s")]
+    limit: Span,
     /// Return when it has begun
     #[arg(long)]
     no_wait: bool,
@@ -43,26 +69,33 @@ struct Start {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// Flows, as in src=10.0.0.0/8,proto=udp,dport=53
+    /// Flows, as in src=10.0.0.0/8,proto=udp,dport=53; any for all
     #[arg(long)]
     filter: Option<String>,
-    /// Steering buckets, as in 0-1023,2048
+    /// Steering buckets, as in 0-1023,2048; between instances only
     #[arg(long)]
     buckets: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Promise {
+    None,
+    LossFree,
+    Ordered,
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Moves in progress and the last that ended
+    /// Moves between instances, of scale operations too: in progress and the last that ended
     List,
-    /// Follow a move until it ends
+    /// Follow such a move until it ends
     Watch {
-        /// Its number
+        /// Its number in this list
         id: u64,
     },
-    /// Undo a move whose first flow has not left
+    /// Undo such a move whose first flow has not left
     Undo {
-        /// Its number
+        /// Its number in this list
         id: u64,
     },
 }
@@ -87,20 +120,24 @@ pub(crate) async fn run(client: &Client, command: Move) -> Result<(), Failure> {
 }
 
 async fn start(client: &Client, start: Start) -> Result<(), Failure> {
-    let mut service = service!(MoveServiceClient, client);
+    let mut service = service!(StateServiceClient, client);
     let Which { filter, buckets } = start.which;
-    let ask = StartMoveRequest {
+    let ask = MoveRequest {
         change: client.change()?,
         from: start.from.unwrap_or_default(),
         to: start.to.unwrap_or_default(),
         selection: filter.map(Selection::Filter).or(buckets.map(Selection::Buckets)),
+        guarantee: match start.guarantee {
+            Promise::None => Guarantee::None,
+            Promise::LossFree => Guarantee::LossFree,
+            Promise::Ordered => Guarantee::Ordered,
+        }
+        .into(),
+        scopes: start.scope.into_iter().map(|scope| scope.number()).collect(),
+        limit_ns: start.limit.nanos(),
     };
-    let begun = client.call(service.start_move(client.request(ask))).await?;
-    if start.no_wait {
-        let names = Names::read(client).await;
-        return show(client.format, &begun, |begun| table(begun.r#move.as_slice(), &names));
-    }
-    watch(client, begun.r#move.map_or(0, |begun| begun.id)).await
+    let stream = client.call(service.r#move(client.request(ask))).await?;
+    operation::follow(client, stream, start.no_wait, |seen| seen.operation.as_ref()).await
 }
 
 /// Shows each phase on the way to standard error and the end to standard output.
@@ -117,9 +154,24 @@ async fn watch(client: &Client, id: u64) -> Result<(), Failure> {
     }
     let Some(last) = last else { return Err(Failure::NotReached) };
     let names = Names::read(client).await;
+    for id in last.r#move.iter().flat_map(|last| &last.left_behind_ids) {
+        eprintln!("left behind, as the filter names it only in part: {id}");
+    }
     show_next(client.format, &last, |last| table(last.r#move.as_slice(), &names))?;
     let done = last.r#move.is_some_and(|last| last.phase() == MovePhase::Done);
     if done { Ok(()) } else { Err(Failure::NotReached) }
+}
+
+/// Pieces of state of several flows that have arrived, and what became of others.
+fn multi_flow(seen: &dataplane::Move) -> String {
+    let others = [
+        (seen.multi_flow_refused, "refused"),
+        (seen.multi_flow_lost, "lost"),
+        (seen.left_behind, "left behind"),
+    ];
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    let others: String = others.map(|(count, what)| format!(", {count} {what}")).collect();
+    format!("{}{others}", seen.multi_flow)
 }
 
 fn phase(seen: &dataplane::Move) -> String {
@@ -128,8 +180,20 @@ fn phase(seen: &dataplane::Move) -> String {
 
 fn table(moves: &[dataplane::Move], names: &Names) -> String {
     use dataplane::r#move::Selection;
-    let header =
-        ["MOVE", "FROM", "TO", "WHAT", "PHASE", "FLOWS", "HELD", "HOLD P99", "TOOK", "REASON"];
+    let header = [
+        "MOVE",
+        "FROM",
+        "TO",
+        "WHAT",
+        "PHASE",
+        "FLOWS",
+        "MULTI-FLOW",
+        "HELD",
+        "DROPPED",
+        "HOLD P99",
+        "TOOK",
+        "REASON",
+    ];
     let row = |seen: &dataplane::Move| {
         let what = match &seen.selection {
             Some(Selection::Filter(filter)) => filter.clone(),
@@ -143,7 +207,9 @@ fn table(moves: &[dataplane::Move], names: &Names) -> String {
             what,
             phase(seen),
             seen.flows.to_string(),
+            multi_flow(seen),
             seen.held.to_string(),
+            (seen.hold_full_drops + seen.in_transit_drops).to_string(),
             span(seen.hold_p99_ns),
             span(seen.ended_ns.saturating_sub(seen.started_ns)),
             seen.reason.clone(),

@@ -17,10 +17,12 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status, transport::Server};
 use weir_api::dataplane::v1::{self as api, move_service_server::MoveServiceServer};
+use weir_api::nf::v1::network_function_service_server::NetworkFunctionServiceServer;
 use weir_control::clock::Clock;
 
 use super::{
     model::Model,
+    nf::{Monitor, Nf},
     node::{Thread, run_thread},
 };
 
@@ -31,6 +33,8 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) struct Fake {
     pub(crate) socket: PathBuf,
     shared: Shared,
+    /// The state of its first instance.
+    nf: Nf,
     _thread: Thread,
 }
 
@@ -49,6 +53,7 @@ impl Fake {
         let model = Arc::new(Mutex::new(Model::new(instances, 11)));
         let shared = Shared { model, clock: Clock::start(), listings: watch::Sender::new(()) };
         let (served, path) = (shared.clone(), socket.clone());
+        let (state, nf) = Nf::unserved(Monitor::new(1));
         let thread = run_thread(move |ready| async move {
             let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
             ready.send(()).unwrap();
@@ -69,11 +74,17 @@ impl Fake {
                 ))
                 .add_service(api::nf_service_server::NfServiceServer::new(served.clone()))
                 .add_service(api::flow_service_server::FlowServiceServer::new(served))
+                .add_service(NetworkFunctionServiceServer::with_interceptor(state, first_instance))
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Self { socket, shared, _thread: thread }
+        Self { socket, shared, nf, _thread: thread }
+    }
+
+    /// The state of its first instance.
+    pub(crate) fn instance(&self) -> MutexGuard<'_, Monitor> {
+        self.nf.monitor()
     }
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
@@ -83,6 +94,19 @@ impl Fake {
     /// Listings of flows that are open.
     pub(crate) fn listings(&self) -> usize {
         self.shared.listings.receiver_count()
+    }
+}
+
+/// Lets calls pass that name the first instance.
+#[expect(clippy::result_large_err, reason = "the type of an interceptor")]
+fn first_instance(request: Request<()>) -> Result<Request<()>, Status> {
+    let named = request.metadata().get(weir_nf_api::client::INSTANCE).map(|name| name.to_str());
+    match named {
+        Some(Ok("1")) => Ok(request),
+        named => Err(Status::not_found(format!(
+            "there is no instance {}",
+            named.map_or("", |n| n.unwrap_or("?"))
+        ))),
     }
 }
 

@@ -72,7 +72,9 @@ async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> 
             (chunks, more, at)
         });
         let (chunks, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
-        send(chunks.iter().filter(|chunk| chunk.version > query.since), sink).await?;
+        // State that counts no updates is of version 0, and is part of all.
+        let wanted = |chunk: &&Chunk| query.since == 0 || chunk.version > query.since;
+        send(chunks.iter().filter(wanted), sink).await?;
         if more == More::No {
             return Ok(());
         }

@@ -250,7 +250,7 @@ fn each_function_has_a_directory_of_its_own_or_none() {
     let folder = Folder::new();
     let (ts, host) = (Timestamp(1), std::net::IpAddr::from([10, 0, 0, 1]));
     let asset = assets::Record { ts, host, asset: assets::Asset::Host, distance: 0 };
-    let scan = ids::ScanRecord { ts, source: host, distinct: 9, attempts: 9 };
+    let scan = ScanRecord { ts, source: host, distinct: 9, attempts: 9 };
     let write = |directories: Directories| {
         let (to, entries) = channel();
         for record in [Record::Ids(ids::Record::Scan(scan)), Record::Asset(asset.clone())] {

@@ -63,7 +63,7 @@ impl Ids {
             config,
             replica,
             totals: Totals::default(),
-            sources: Sources::default(),
+            sources: Sources::new(replica),
             records: VecDeque::new(),
             done: Vec::new(),
         }
@@ -194,7 +194,7 @@ impl Ids {
 
     fn failed(&mut self, attempt: &Attempt) {
         self.totals.failed.add(self.replica, 1);
-        match self.sources.failed(attempt, self.replica, &self.config.scan) {
+        match self.sources.failed(attempt, &self.config.scan) {
             Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
             Err(Full) => self.totals.unwatched.add(self.replica, 1),
         }

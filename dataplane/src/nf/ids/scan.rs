@@ -129,11 +129,21 @@ impl Source {
 }
 
 /// All sources that have failed of late.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Sources {
-    sources: Numbered<SourceId, Source>,
+    sources: Numbered<SourceId, Known>,
+    /// Under this replica sources count that are new.
+    replica: Replica,
     /// The window in which sources of earlier ones were last thrown out.
     swept: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) source: Source,
+    /// Under which it counts. One that was taken out and comes again begins at 0, which a copy from
+    /// before must not be taken for newer than; so it counts under another replica then.
+    replica: Replica,
 }
 
 /// There is no room for another source.
@@ -141,15 +151,19 @@ pub(super) struct Sources {
 pub(super) struct Full;
 
 impl Sources {
+    /// None, of an instance that counts as a replica.
+    pub(super) fn new(replica: Replica) -> Self {
+        Self { sources: Numbered::default(), replica, swept: 0 }
+    }
+
     /// Counts an attempt.
     pub(super) fn failed(
         &mut self,
         attempt: &Attempt,
-        replica: Replica,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
         let window = window(attempt.at, config);
-        let source = self.place(attempt.source, window, config)?;
+        let Known { source, replica } = self.place(attempt.source, window, config)?;
         if window < source.window {
             return Ok(None);
         }
@@ -157,7 +171,7 @@ impl Sources {
             *source = Source { window, ..Source::default() };
         }
         source.distinct.see(hash(attempt.to));
-        source.attempts.add(replica, 1);
+        source.attempts.add(*replica, 1);
         source.last = source.last.max(attempt.at);
         Ok(source.tell(attempt.source.address, config))
     }
@@ -169,7 +183,7 @@ impl Sources {
         other: &Source,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
-        let source = self.place(id, other.window, config)?;
+        let Known { source, .. } = self.place(id, other.window, config)?;
         source.join(other);
         Ok(source.tell(id.address, config))
     }
@@ -177,24 +191,27 @@ impl Sources {
     /// Takes over what a life that has ended has counted of a source.
     pub(super) fn take_over(&mut self, id: SourceId, ended: Life, heir: Replica) {
         if self.sources.contains(&id) {
-            let source = self.sources.entry(id, Source::default);
-            source.attempts.take_over(ended, heir);
+            let replica = self.replica;
+            let known = self.sources.entry(id, || Known { source: Source::default(), replica });
+            known.source.attempts.take_over(ended, heir);
         }
     }
 
     pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {
-        self.sources.get(id)
+        self.sources.get(id).map(|known| &known.source)
     }
 
     pub(super) fn remove(&mut self, id: &SourceId) -> Option<Source> {
-        self.sources.remove(id)
+        let removed = self.sources.remove(id)?;
+        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
+        Some(removed.source)
     }
 
     pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
         self.sources.iter().map(|(id, _)| *id)
     }
 
-    pub(super) fn known(&self) -> &Numbered<SourceId, Source> {
+    pub(super) fn known(&self) -> &Numbered<SourceId, Known> {
         &self.sources
     }
 
@@ -203,18 +220,20 @@ impl Sources {
         id: SourceId,
         window: u64,
         config: &ScanConfig,
-    ) -> Result<&mut Source, Full> {
+    ) -> Result<&mut Known, Full> {
         if !self.sources.contains(&id) && self.sources.len() >= config.sources_max {
             if window <= self.swept {
                 return Err(Full);
             }
             self.swept = window;
-            self.sources.retain(|source| source.window >= window);
+            self.sources.retain(|known| known.source.window >= window);
             if self.sources.len() >= config.sources_max {
                 return Err(Full);
             }
         }
-        Ok(self.sources.entry(id, || Source { window, ..Source::default() }))
+        let replica = self.replica;
+        let new = || Known { source: Source { window, ..Source::default() }, replica };
+        Ok(self.sources.entry(id, new))
     }
 }
 

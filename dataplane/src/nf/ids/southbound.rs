@@ -41,8 +41,8 @@ impl Ids {
 
     /// What the sources that a filter picks have tried.
     pub fn get_multi_flow(&self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
-        self.sources.known().pick(get, cursor, SourceId::flow_id, |id, source| {
-            out.push(IDS_SOURCE.chunk(id, source.encode()));
+        self.sources.known().pick(get, cursor, SourceId::flow_id, |id, known| {
+            out.push(IDS_SOURCE.chunk(id, known.source.encode()));
         })
     }
 

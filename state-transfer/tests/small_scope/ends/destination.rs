@@ -3,12 +3,12 @@
 use std::hash::{Hash, Hasher};
 
 use weir_state_transfer::WorkerId;
-use weir_state_transfer::mark::{Destination, Steerers};
+use weir_state_transfer::mark::{Destination, Guarantee, Steerers};
 
 use super::{Group, debug_into};
 use crate::model::{FlowState, Message, Model, Packet, Violation};
 use crate::node::{Event, Spec};
-use crate::scope::{Fault, Grouping};
+use crate::scope::{Fault, Grouping, Room};
 
 /// One move at its destination.
 #[derive(Clone, Debug)]
@@ -21,8 +21,9 @@ pub(crate) struct DestinationEnd {
 }
 
 impl DestinationEnd {
-    pub(crate) fn new(spec: Spec, steerers: Steerers, hold: usize) -> Self {
-        Self { spec, destination: Destination::new(steerers, hold), steerers, arrived: 0 }
+    pub(crate) fn new(spec: Spec, steerers: Steerers, hold: usize, promise: Guarantee) -> Self {
+        let destination = Destination::new(promise, steerers, hold);
+        Self { spec, destination, steerers, arrived: 0 }
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -62,6 +63,15 @@ impl Model {
                 self.put(instance, flow, FlowState { came_by: id, ..state })?;
             }
             Message::Unknown(flow) => end.destination.unknown(Group::Flow(flow)),
+            Message::MultiFlow(packets) => {
+                let refused = match self.scope.multi_flow {
+                    Some(Room::Full) => packets,
+                    Some(Room::Ample) | None => 0,
+                };
+                let from = end.spec.from_worker;
+                self.multi_flow[usize::from(instance)] |= packets & !refused;
+                self.send(worker, from, id, Message::Taken(refused));
+            }
             Message::End => end.destination.ended(),
             Message::UndoAnswer { accepted: true } => end.destination.undo_accepted(),
             Message::UndoAnswer { accepted: false } => end.destination.undo_refused(),

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use std::hash::Hasher;
 
 use weir_state_transfer::WorkerId;
-use weir_state_transfer::mark::Verdict;
+use weir_state_transfer::mark::{Guarantee, Verdict};
 
 use crate::model::{FlowState, Item, Message, Model, Packet, Violation};
 use crate::node::Spec;
@@ -64,7 +64,11 @@ impl Model {
                 if self.scope.fault == Some(Fault::DirectFirst) && end.source.is_undoing() {
                     return self.process(instance, packet);
                 }
-                let verdict = end.source.packet(WorkerId(packet.steerer), packet);
+                let is_here = || {
+                    self.scope.fault == Some(Fault::GoneProcessed)
+                        || tables[usize::from(instance)][usize::from(packet.flow)].is_some()
+                };
+                let verdict = end.source.packet(WorkerId(packet.steerer), is_here, packet);
                 self.settle(instance, &verdict)
             }
             None => self.process(instance, packet),
@@ -77,6 +81,13 @@ impl Model {
             Verdict::Held { .. } => Ok(()),
             Verdict::Full(packet) => {
                 if !self.is_broken(Fault::FullUncounted) {
+                    self.seen.lost |= 1 << packet.id;
+                }
+                Ok(())
+            }
+            Verdict::InTransit(packet) => {
+                debug_assert_eq!(self.scope.guarantee, Guarantee::None, "others hold it");
+                if !self.is_broken(Fault::InTransitUncounted) {
                     self.seen.lost |= 1 << packet.id;
                 }
                 Ok(())
@@ -109,12 +120,15 @@ impl Model {
                 Ok(())
             }
             Item::Move(id, message) => match message {
-                Message::Pull(_) | Message::Undo | Message::Relay(_) | Message::RelayEnd => {
-                    self.at_source(to, id, &message)
-                }
+                Message::Pull(_)
+                | Message::Taken(_)
+                | Message::Undo
+                | Message::Relay(_)
+                | Message::RelayEnd => self.at_source(to, id, &message),
                 Message::Bucket(..)
                 | Message::Flow(..)
                 | Message::Unknown(_)
+                | Message::MultiFlow(_)
                 | Message::End
                 | Message::UndoAnswer { .. } => self.at_destination(to, id, &message),
             },

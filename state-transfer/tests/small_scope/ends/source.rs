@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
-use weir_state_transfer::mark::{Source, Steerers, UndoAnswer};
+use weir_state_transfer::mark::{Guarantee, Source, Steerers, UndoAnswer};
 
 use super::debug_into;
 use crate::model::{FlowState, Item, Message, Model, Packet, Violation, Worker};
@@ -22,10 +22,18 @@ pub(crate) struct SourceEnd {
     /// What has not been exported: flows, or buckets.
     rest: Vec<u8>,
     exporting: bool,
+    /// State of several flows that has to go, and that the destination has not answered.
+    multi_flow: usize,
+    unanswered: usize,
 }
 
 impl SourceEnd {
-    pub(crate) fn new(spec: Spec, steerers: Steerers, hold: usize) -> Self {
+    pub(crate) fn new(
+        spec: Spec,
+        steerers: Steerers,
+        hold: usize,
+        (promise, multi_flow): (Guarantee, bool),
+    ) -> Self {
         let flows = (0..FLOWS as u8).rev().filter(|flow| spec.concerns(*flow));
         let mut rest: Vec<_> = match spec.by {
             Grouping::Flow => flows.collect(),
@@ -34,12 +42,14 @@ impl SourceEnd {
         rest.dedup();
         Self {
             spec,
-            source: Source::new(steerers, hold),
+            source: Source::new(promise, steerers, hold),
             steerers,
             drain: None,
             pulls: VecDeque::new(),
             rest,
             exporting: false,
+            multi_flow: usize::from(multi_flow),
+            unanswered: 0,
         }
     }
 
@@ -73,7 +83,16 @@ impl Model {
             return if is_late { Ok(()) } else { Err(Violation::Astray) };
         };
         match *message {
+            // END is the answer.
+            Message::Pull(_) | Message::Undo if end.source.is_exported() => {}
             Message::Pull(flow) => end.pulls.push_back(flow),
+            Message::Taken(refused) => {
+                end.unanswered -= 1;
+                let instance = usize::from(end.spec.from);
+                if self.scope.fault != Some(Fault::RefusedForgotten) {
+                    self.multi_flow[instance] |= refused;
+                }
+            }
             Message::Undo => {
                 let accepted = end.source.undo() == UndoAnswer::Accepted;
                 let to = end.spec.to_worker;
@@ -103,8 +122,12 @@ impl Model {
         if source.is_undoing() {
             return self.take_back(worker, end);
         }
+        if source.is_exported() {
+            return Ok(self.end_source(worker, end));
+        }
         let mut changed = false;
         if !source.may_export() && source.is_marked() {
+            let in_flight = if source.drains() { in_flight } else { 0 };
             let drain = &mut end_of_move.drain;
             changed = drain.is_none();
             if *drain.get_or_insert(in_flight) == 0 || drain_early {
@@ -146,6 +169,10 @@ impl Model {
             exporter.exporting = true;
             ends.events.push_back(Event::Exporting(id));
         }
+        let late = self.is_broken(Fault::MultiFlowLate);
+        if !late && self.export_multi_flow(worker, end) {
+            return true;
+        }
         while self.has_room(worker, to_worker)
             && let Some(flow) = self.workers[worker].sources[end].pulls.pop_front()
         {
@@ -164,11 +191,39 @@ impl Model {
                 let message = self.piece(from, by, piece);
                 message.into_iter().for_each(|message| self.send(worker, to_worker, id, message));
             }
+            None if self.export_multi_flow(worker, end) => {}
             None => {
-                exporter.source.exported();
-                self.workers[worker].sources.remove(end);
+                self.workers[worker].sources[end].source.exported();
                 self.send_end(worker, to_worker, id);
+                self.end_source(worker, end);
             }
+        }
+        true
+    }
+
+    /// Whether the source is over: nothing more can come.
+    fn end_source(&mut self, worker: usize, end: usize) -> bool {
+        let ends = &mut self.workers[worker];
+        let over = &ends.sources[end];
+        let is_over = over.source.is_done() && over.unanswered == 0;
+        if is_over {
+            ends.events.push_back(Event::Done(ends.sources.remove(end).spec.id));
+        }
+        is_over
+    }
+
+    /// What is known of several flows goes first; whether there was any.
+    fn export_multi_flow(&mut self, worker: usize, end: usize) -> bool {
+        let Spec { id, from, to_worker, .. } = self.workers[worker].sources[end].spec;
+        if self.workers[worker].sources[end].multi_flow == 0 {
+            return false;
+        }
+        if self.has_room(worker, to_worker) {
+            let exporter = &mut self.workers[worker].sources[end];
+            exporter.multi_flow -= 1;
+            exporter.unanswered += 1;
+            let packets = std::mem::take(&mut self.multi_flow[usize::from(from)]);
+            self.send(worker, to_worker, id, Message::MultiFlow(packets));
         }
         true
     }
@@ -210,5 +265,6 @@ impl Hash for SourceEnd {
     fn hash<H: Hasher>(&self, state: &mut H) {
         debug_into(&self.source, state);
         (self.spec.id, self.drain, &self.pulls, &self.rest, self.exporting).hash(state);
+        (self.multi_flow, self.unanswered).hash(state);
     }
 }

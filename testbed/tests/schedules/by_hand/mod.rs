@@ -59,7 +59,7 @@ fn start_any(
     to: InstanceId,
     selection: Selection,
 ) -> MoveId {
-    let request = Request { from, to, selection };
+    let request = Request::new(from, to, selection);
     MoveId(node.node.start_move(&api::Change::default(), request, true, node.now).unwrap().id)
 }
 

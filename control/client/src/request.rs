@@ -1,0 +1,125 @@
+//! What can be asked of a sidecar, with defaults for all that need not be said.
+
+use std::time::Duration;
+
+use weir_api::{
+    dataplane::v1::Change,
+    v1::{CopyRequest, MoveRequest, move_request::Selection},
+};
+/// What a move promises of the packets of its flows, and how many flows a piece of state is about.
+pub use weir_api::{dataplane::v1::Guarantee, nf::v1::Scope};
+
+use crate::Error;
+
+/// A move of state from an end to another.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The source: the name or number of an instance, or the name of a network function.
+    pub from: String,
+    /// The destination.
+    pub to: String,
+    /// Which state, as in `src=10.0.0.0/8,proto=tcp,dport=80`, or `any`.
+    pub filter: String,
+    /// Of which scopes: per-flow, multi-flow or both.
+    pub scopes: Vec<Scope>,
+    /// What is promised of packets; between processes only [`Guarantee::None`].
+    pub guarantee: Guarantee,
+    /// How long it may take, an hour at most; undoing it may take 30 s more.
+    pub limit: Duration,
+    /// Identifies the request, 64 bytes at most, so that repeating it is harmless; random if none.
+    pub request_id: Option<String>,
+}
+
+impl Move {
+    /// A move of per-flow state that keeps the order of packets and may take a minute.
+    pub fn new(from: &str, to: &str, filter: &str) -> Self {
+        Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            filter: filter.to_owned(),
+            scopes: vec![Scope::PerFlow],
+            guarantee: Guarantee::Ordered,
+            limit: Duration::from_secs(60),
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn request(&self) -> Result<MoveRequest, Error> {
+        Ok(MoveRequest {
+            change: Some(change(self.request_id.as_deref())?),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            selection: Some(Selection::Filter(self.filter.clone())),
+            scopes: self.scopes.iter().map(|scope| (*scope).into()).collect(),
+            guarantee: self.guarantee.into(),
+            limit_ns: nanos(self.limit),
+        })
+    }
+}
+
+/// A copy of state from an end to another, where it is merged with what is there.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// The source: the name or number of an instance, or the name of a network function.
+    pub from: String,
+    /// The destination.
+    pub to: String,
+    /// Which state, as that of a move.
+    pub filter: String,
+    /// Of which scopes.
+    pub scopes: Vec<Scope>,
+    /// From the end of a round to the beginning of the next, at least 10 ms; none for one round.
+    pub every: Option<Duration>,
+    /// Rounds of a copy that repeats; none for no end.
+    pub rounds: Option<u64>,
+    /// How long each round may take, an hour at most.
+    pub limit: Duration,
+    /// Identifies the request, 64 bytes at most, so that repeating it is harmless; random if none.
+    pub request_id: Option<String>,
+}
+
+impl Copy {
+    /// One round of multi-flow state, which may take a minute.
+    pub fn new(from: &str, to: &str, filter: &str) -> Self {
+        Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            filter: filter.to_owned(),
+            scopes: vec![Scope::MultiFlow],
+            every: None,
+            rounds: None,
+            limit: Duration::from_secs(60),
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn request(&self) -> Result<CopyRequest, Error> {
+        Ok(CopyRequest {
+            change: Some(change(self.request_id.as_deref())?),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            filter: self.filter.clone(),
+            scopes: self.scopes.iter().map(|scope| (*scope).into()).collect(),
+            interval_ns: self.every.map_or(0, nanos),
+            rounds: self.rounds.unwrap_or(0),
+            limit_ns: nanos(self.limit),
+        })
+    }
+}
+
+/// Identifies a change.
+pub(crate) fn change(request_id: Option<&str>) -> Result<Change, Error> {
+    let request_id = match request_id {
+        Some(id) => id.to_owned(),
+        None => {
+            let random = getrandom::u64();
+            let random = random.map_err(|error| Error::broken(&format!("no randomness: {error}")));
+            format!("c-{:016x}", random?)
+        }
+    };
+    Ok(Change { request_id, generation: 0 })
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

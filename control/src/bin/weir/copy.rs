@@ -1,0 +1,79 @@
+//! `weir copy`.
+
+use clap::{Args, ValueEnum};
+use weir_api::{
+    nf::v1 as nf,
+    v1::{CopyRequest, state_service_client::StateServiceClient},
+};
+use weir_control::config::Span;
+
+use super::{
+    client::{Client, service},
+    failure::Failure,
+    operation,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  weir copy --from sw1 --to sw2 --filter src=10.0.1.0/24
+  weir copy --from ids-a --to ids-b --filter any --scope multi-flow,all-flows
+  weir copy --from sw1 --to standby --filter any --every 60s
+
+What is copied is merged at the destination, so copying twice is the same as once. Where the source
+can tell, only what has changed since the last copy is sent. With --every the copy ends with this
+command.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Copy {
+    /// The end that has the state: an instance, by name or number, or a network function in a
+    /// process of its own
+    #[arg(long, value_name = "END")]
+    from: String,
+    /// The end that it is merged at
+    #[arg(long, value_name = "END")]
+    to: String,
+    /// What it is about, as in src=10.0.0.0/8,proto=tcp; any for all
+    #[arg(long)]
+    filter: String,
+    /// Which state: of each flow, of several, of all
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Copied::MultiFlow])]
+    scope: Vec<Copied>,
+    /// Copy again and again, so long after the end of the last
+    #[arg(long, value_name = "SPAN")]
+    every: Option<Span>,
+    /// So many times only
+    #[arg(long, value_name = "N", requires = "every")]
+    rounds: Option<u64>,
+    /// How long each may take
+    #[arg(long, value_name = "SPAN", default_value = "60s")]
+    limit: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Copied {
+    PerFlow,
+    MultiFlow,
+    AllFlows,
+}
+
+pub(crate) async fn run(client: &Client, copy: Copy) -> Result<(), Failure> {
+    let mut service = service!(StateServiceClient, client);
+    let scope = |copied: Copied| match copied {
+        Copied::PerFlow => nf::Scope::PerFlow.into(),
+        Copied::MultiFlow => nf::Scope::MultiFlow.into(),
+        Copied::AllFlows => nf::Scope::AllFlows.into(),
+    };
+    let ask = CopyRequest {
+        change: client.change()?,
+        from: copy.from,
+        to: copy.to,
+        filter: copy.filter,
+        scopes: copy.scope.into_iter().map(scope).collect(),
+        interval_ns: copy.every.map_or(0, |every| every.nanos()),
+        rounds: copy.rounds.unwrap_or(0),
+        limit_ns: copy.limit.nanos(),
+    };
+    let stream = client.call(service.copy(client.request(ask))).await?;
+    operation::follow(client, stream, false, |seen| seen.operation.as_ref()).await
+}

@@ -1,0 +1,178 @@
+//! `weir operation`, and how operations on state are followed and shown.
+
+use clap::{Subcommand, ValueEnum};
+use prost::{Message, Name};
+use tonic::Streaming;
+use weir_api::{
+    nf::v1 as nf,
+    v1::{
+        CancelStateOperationRequest, ListStateOperationsRequest, StateOperation,
+        StateOperationKind, StateOperationState, WatchStateOperationRequest,
+        state_operation::Selection, state_service_client::StateServiceClient,
+    },
+};
+
+use super::{
+    client::{Client, service},
+    failure::Failure,
+    output::{Format, columns, show, show_next, span},
+};
+
+/// Which state an operation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scope {
+    /// Of one flow each.
+    PerFlow,
+    /// Of several flows, such as those of a host.
+    MultiFlow,
+}
+
+impl Scope {
+    /// As messages have it.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::PerFlow => nf::Scope::PerFlow.into(),
+            Self::MultiFlow => nf::Scope::MultiFlow.into(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Operations in progress and the last that ended, newest first
+    List {
+        /// Only those in progress
+        #[arg(long)]
+        running: bool,
+    },
+    /// Follow an operation until it ends
+    Watch {
+        /// Its number
+        id: u64,
+    },
+    /// Tell an operation to end: a move is undone, or finishes if it is too late for that
+    Cancel {
+        /// Its number
+        id: u64,
+    },
+}
+
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
+    let mut service = service!(StateServiceClient, client);
+    match verb {
+        Verb::List { running } => {
+            let ask = ListStateOperationsRequest { in_progress: running };
+            let listed = client.call(service.list_operations(client.request(ask))).await?;
+            show(client.format, &listed, |listed| table(&listed.operations))
+        }
+        Verb::Watch { id } => {
+            let ask = WatchStateOperationRequest { id };
+            let stream = client.call(service.watch_operation(client.request(ask))).await?;
+            follow(client, stream, false, |seen| seen.operation.as_ref()).await
+        }
+        Verb::Cancel { id } => {
+            let ask = CancelStateOperationRequest { change: client.change()?, id };
+            let told = client.call(service.cancel_operation(client.request(ask))).await?;
+            show(client.format, &told, |told| table(told.operation.as_slice()))
+        }
+    }
+}
+
+/// Follows an operation until it ends, or only until it has begun. As JSON each message is a line;
+/// else the way goes to standard error, and the end to standard output.
+pub(crate) async fn follow<T: Message + Name>(
+    client: &Client,
+    mut stream: Streaming<T>,
+    begun: bool,
+    operation: impl Fn(&T) -> Option<&StateOperation>,
+) -> Result<(), Failure> {
+    let mut last = None;
+    while let Some(seen) = client.follow(&mut stream).await? {
+        match (client.format, operation(&seen)) {
+            (Format::Json, _) => show_next(Format::Json, &seen, |_| String::new())?,
+            (Format::Table, Some(operation)) => eprintln!("{}", line(operation)),
+            (Format::Table, None) => {}
+        }
+        last = Some(seen);
+        if begun {
+            break;
+        }
+    }
+    let Some(last) = last.as_ref().and_then(operation) else { return Err(Failure::NotReached) };
+    if client.format == Format::Table {
+        for id in &last.left_behind_ids {
+            eprintln!("left behind, as the filter names it only in part: {id}");
+        }
+        super::output::write(&table(std::slice::from_ref(last)))?;
+    }
+    let reached = last.state() == StateOperationState::Done || begun;
+    if reached { Ok(()) } else { Err(Failure::NotReached) }
+}
+
+/// How far an operation has come, on one line.
+fn line(operation: &StateOperation) -> String {
+    let (id, kind, state) = (operation.id, kind(operation), state(operation));
+    let phase = operation.r#move.as_ref().map(|seen| {
+        let phase = seen.phase().as_str_name().trim_start_matches("MOVE_PHASE_").to_lowercase();
+        format!(", {phase}")
+    });
+    let phase = phase.unwrap_or_default();
+    format!("operation {id}: {kind} {state}{phase}, {}", carried(operation))
+}
+
+/// What it has carried.
+fn carried(operation: &StateOperation) -> String {
+    let StateOperation { flows, chunks, bytes, rounds, events, events_lost, .. } = operation;
+    match operation.kind() {
+        StateOperationKind::Notify => format!("{events} events, {events_lost} lost"),
+        StateOperationKind::Copy => format!("{rounds} rounds, {chunks} chunks, {bytes} bytes"),
+        _ if operation.r#move.is_some() => format!("{flows} flows"),
+        _ => format!("{chunks} chunks, {bytes} bytes"),
+    }
+}
+
+fn kind(operation: &StateOperation) -> String {
+    let name = operation.kind().as_str_name();
+    name.trim_start_matches("STATE_OPERATION_KIND_").to_lowercase()
+}
+
+fn state(operation: &StateOperation) -> String {
+    let name = operation.state().as_str_name();
+    name.trim_start_matches("STATE_OPERATION_STATE_").to_lowercase()
+}
+
+/// Operations as rows.
+fn table(operations: &[StateOperation]) -> String {
+    let header = [
+        "OPERATION",
+        "KIND",
+        "FROM",
+        "TO",
+        "WHAT",
+        "STATE",
+        "CARRIED",
+        "LEFT BEHIND",
+        "TOOK",
+        "REASON",
+    ];
+    let row = |operation: &StateOperation| {
+        let what = match &operation.selection {
+            Some(Selection::Filter(filter)) => filter.clone(),
+            Some(Selection::Buckets(buckets)) => format!("buckets {buckets}"),
+            None => String::new(),
+        };
+        vec![
+            operation.id.to_string(),
+            kind(operation),
+            operation.from.clone(),
+            operation.to.clone(),
+            what,
+            state(operation),
+            carried(operation),
+            operation.left_behind.to_string(),
+            span(operation.elapsed_ns),
+            operation.reason.clone(),
+        ]
+    };
+    columns(&header, operations.iter().map(row).collect())
+}

@@ -1,0 +1,206 @@
+//! `StateService`: state that is moved, copied and told of.
+
+mod convert;
+
+use std::sync::Arc;
+
+use tonic::Request;
+use weir_api::v1::{
+    CancelStateOperationRequest, CancelStateOperationResponse, CopyRequest, CopyResponse,
+    ListStateOperationsRequest, ListStateOperationsResponse, MoveRequest, MoveResponse,
+    NotifyRequest, NotifyResponse, StateGap, StateOperation, WatchStateOperationRequest,
+    WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
+};
+
+pub(crate) use self::convert::state_message;
+use super::{
+    Answer, Api, answer, message,
+    stream::{self, Answers, Sink},
+};
+use crate::{
+    fault::Fault,
+    sidecar::{Notice, Reader, Sidecar, parse_filter},
+    state_manager::relay::Told,
+};
+
+/// Bytes of a packet in its event at most.
+const SNAP_MAX: u32 = 65_535;
+
+#[tonic::async_trait]
+impl StateService for Api {
+    type MoveStream = Answers<MoveResponse>;
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Answer<Answers<MoveResponse>> {
+        let (request, mut reader) = (message(request), None);
+        let job = async {
+            let (begun, follows) = self.sidecar.begin_state_move(&request, None).await?;
+            reader = Some(follows);
+            Ok(MoveResponse { operation: Some(state_message(&begun, begun.started)) })
+        };
+        let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
+        let begun = begun.operation.unwrap_or_default();
+        let again = async |id| self.sidecar.begin_state_move(&request, Some(id)).await;
+        let reader = match reader {
+            Some(reader) => Some(reader),
+            None => self.followed(&begun, again).await?,
+        };
+        self.progress(begun, reader, |operation| MoveResponse { operation })
+    }
+
+    type CopyStream = Answers<CopyResponse>;
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Answer<Answers<CopyResponse>> {
+        let (request, mut reader) = (message(request), None);
+        let job = async {
+            let (begun, follows) = self.sidecar.begin_copy(&request, None).await?;
+            reader = Some(follows);
+            Ok(CopyResponse { operation: Some(state_message(&begun, begun.started)) })
+        };
+        let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
+        let begun = begun.operation.unwrap_or_default();
+        let again = async |id| self.sidecar.begin_copy(&request, Some(id)).await;
+        let reader = match reader {
+            Some(reader) => Some(reader),
+            None => self.followed(&begun, again).await?,
+        };
+        self.progress(begun, reader, |operation| CopyResponse { operation })
+    }
+
+    type NotifyStream = Answers<NotifyResponse>;
+
+    async fn notify(&self, request: Request<NotifyRequest>) -> Answer<Answers<NotifyResponse>> {
+        let request = message(request);
+        if request.snap > SNAP_MAX {
+            let message = format!("{SNAP_MAX} bytes of a packet are the most");
+            return Err(Fault::invalid("SNAP", message).object("snap").into());
+        }
+        let filter = parse_filter(&request.filter)?;
+        let mut notices = self.sidecar.notify(&request.end, filter, request.snap).await?;
+        let sidecar = Arc::clone(&self.sidecar);
+        stream::spawn(move |sink| async move {
+            while let Some(notice) = notices.recv().await {
+                let note = Some(note(&sidecar, notice));
+                if sink.send(Ok(NotifyResponse { note })).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<ListStateOperationsRequest>,
+    ) -> Answer<ListStateOperationsResponse> {
+        let in_progress = message(request).in_progress;
+        let (now, table) = (self.sidecar.now(), self.sidecar.state().watch());
+        let table = table.borrow();
+        let all = table.newest_first().into_iter();
+        let wanted = all.filter(|operation| !in_progress || !operation.state.ended());
+        let operations = wanted.map(|operation| state_message(operation, now)).collect();
+        answer(Ok(ListStateOperationsResponse { operations }))
+    }
+
+    type WatchOperationStream = Answers<WatchStateOperationResponse>;
+
+    async fn watch_operation(
+        &self,
+        request: Request<WatchStateOperationRequest>,
+    ) -> Answer<Answers<WatchStateOperationResponse>> {
+        let id = message(request).id;
+        let reader = self.sidecar.state().follow(id);
+        let now = self.sidecar.now();
+        let found = self.sidecar.state().watch().borrow().find(id).map(|o| state_message(o, now));
+        let found = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
+        self.progress(found, reader, |operation| WatchStateOperationResponse { operation })
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<CancelStateOperationRequest>,
+    ) -> Answer<CancelStateOperationResponse> {
+        let request = message(request);
+        let job = async {
+            let operation = self.sidecar.cancel_operation(request.id)?;
+            let operation = Some(state_message(&operation, self.sidecar.now()));
+            Ok(CancelStateOperationResponse { operation })
+        };
+        answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
+    }
+}
+
+impl Api {
+    /// Follows an operation that was begun by an earlier request of the same id. One that has ended
+    /// is answered as it ended; one that this sidecar does not know is begun again.
+    async fn followed(
+        &self,
+        begun: &StateOperation,
+        again: impl AsyncFnOnce(
+            u64,
+        )
+            -> Result<(crate::state_manager::operation::Operation, Reader), Fault>,
+    ) -> Result<Option<Reader>, Fault> {
+        if convert::ended(begun.state()) {
+            return Ok(None);
+        }
+        self.sidecar.take_up(begun.id, again).await
+    }
+
+    /// The stream of an operation, which as a message was `begun`.
+    fn progress<T: Send + 'static>(
+        &self,
+        begun: StateOperation,
+        reader: Option<Reader>,
+        turn: impl Fn(Option<StateOperation>) -> T + Send + 'static,
+    ) -> Answer<Answers<T>> {
+        let sidecar = Arc::clone(&self.sidecar);
+        stream::spawn(|sink| async move {
+            if convert::ended(begun.state()) {
+                // The reader has gone, or has it.
+                let _gone = sink.send(Ok(turn(Some(begun)))).await;
+                return;
+            }
+            watch(sidecar, begun.id, sink, turn).await;
+            drop(reader);
+        })
+    }
+}
+
+/// Writes an operation each time that it changes, until it has ended.
+async fn watch<T>(
+    sidecar: Arc<Sidecar>,
+    id: u64,
+    sink: Sink<T>,
+    turn: impl Fn(Option<StateOperation>) -> T,
+) {
+    let mut table = sidecar.state().watch();
+    let mut told = None;
+    loop {
+        let seen = table.borrow_and_update().find(id).cloned();
+        let Some(seen) = seen else { return };
+        let ended = seen.state.ended();
+        if told.as_ref() != Some(&seen) {
+            let next = turn(Some(state_message(&seen, sidecar.now())));
+            told = Some(seen);
+            if sink.send(Ok(next)).await.is_err() {
+                return;
+            }
+        }
+        if ended {
+            return;
+        }
+        tokio::select! {
+            changed = table.changed() => if changed.is_err() { return },
+            () = sink.closed() => return,
+        }
+    }
+}
+
+fn note(sidecar: &Sidecar, notice: Notice) -> Note {
+    match notice {
+        Notice::Operation(operation) => Note::Operation(state_message(&operation, sidecar.now())),
+        Notice::Told(Told::Gap(lost)) => Note::Gap(StateGap { lost }),
+        Notice::Told(Told::Event { sequence, event }) => {
+            Note::Event(convert::event(sequence, event))
+        }
+    }
+}

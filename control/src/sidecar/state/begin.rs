@@ -1,0 +1,203 @@
+//! What requests ask for, checked, and begun as operations.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use weir_api::{
+    dataplane::v1::Guarantee,
+    nf::v1 as nf,
+    v1::{CopyRequest, MoveRequest, move_request},
+};
+use weir_state_transfer::{StateFilter, chunk::Scope};
+
+use super::{
+    Reader,
+    copy::Copy,
+    instances::{self, Follow},
+    processes,
+};
+use crate::{
+    fault::Fault,
+    sidecar::Sidecar,
+    southbound::scope_message,
+    state_manager::{
+        end::End,
+        operation::{Asked, CopyAsked, MoveAsked, Operation, Selection},
+        rounds::Rounds,
+    },
+};
+
+/// How long an operation may take that does not say.
+const LIMIT_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest that it may say.
+const LIMIT_MAX: Duration = Duration::from_secs(3_600);
+/// The shortest time between two rounds of a copy.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Bytes of a filter at most.
+const FILTER_MAX: usize = 8 << 10;
+
+impl Sidecar {
+    /// Begins a move. The caller holds the right to change.
+    pub(crate) async fn begin_state_move(
+        self: &Arc<Self>,
+        request: &MoveRequest,
+        id: Option<u64>,
+    ) -> Result<(Operation, Reader), Fault> {
+        let limit = limit(request.limit_ns)?;
+        let asked = self.move_asked(request).await?;
+        let between_instances = asked.from.is_instance() && asked.to.is_instance();
+        if between_instances {
+            self.refuse_during_operation("move state")?;
+        }
+        let filter = match (&asked.selection, between_instances) {
+            (_, true) => StateFilter::default(),
+            (Selection::Filter(filter), false) => filter.clone(),
+            (Selection::Buckets(_), false) => return Err(buckets_of_a_process()),
+        };
+        if !between_instances && asked.guarantee != Guarantee::None {
+            return Err(not_loss_free(&asked));
+        }
+        let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
+        let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
+        let (mut operation, reins, reader) = begun;
+        let sidecar = Arc::clone(self);
+        if !between_instances {
+            tokio::spawn(processes::Move { sidecar, reins, asked, filter, limit }.run());
+            return Ok((operation, reader));
+        }
+        match instances::start(self, &asked, request_id).await {
+            Ok(begun) => {
+                operation.progress.moved = Some(begun.clone());
+                let ends = (asked.from, asked.to);
+                tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
+                Ok((operation, reader))
+            }
+            Err(status) => {
+                self.state.forget(reins.id);
+                Err(Fault::from_dataplane(&status))
+            }
+        }
+    }
+
+    async fn move_asked(&self, request: &MoveRequest) -> Result<MoveAsked, Fault> {
+        let selection = match &request.selection {
+            Some(move_request::Selection::Filter(text)) => Selection::Filter(filter(text)?),
+            Some(move_request::Selection::Buckets(buckets)) => {
+                let set = buckets.parse();
+                Selection::Buckets(set.map_err(|error| {
+                    Fault::invalid("BUCKETS", format!("{error}")).object("buckets")
+                })?)
+            }
+            None => {
+                let fault = Fault::invalid("SELECTION_MISSING", "a move needs state to move");
+                return Err(fault.object("selection").fix("name a filter or buckets"));
+            }
+        };
+        let scopes = scopes(&request.scopes, Scope::PerFlow)?;
+        if scopes.contains(&Scope::AllFlows) {
+            let message = "state of all flows stays where it is: it applies everywhere";
+            let fault = Fault::invalid("SCOPES", message).object("scopes");
+            return Err(fault.fix("copy it: weir copy --scope all-flows"));
+        }
+        let guarantee = match Guarantee::try_from(request.guarantee) {
+            Ok(Guarantee::Unspecified) => Guarantee::Ordered,
+            Ok(guarantee) => guarantee,
+            Err(_) => {
+                let message = format!("{} is no guarantee", request.guarantee);
+                return Err(Fault::invalid("GUARANTEE", message).object("guarantee"));
+            }
+        };
+        let (from, to) = self.both_ends(&request.from, &request.to).await?;
+        Ok(MoveAsked { from, to, selection, scopes, guarantee })
+    }
+
+    /// Begins a copy. The caller holds the right to change.
+    pub(crate) async fn begin_copy(
+        self: &Arc<Self>,
+        request: &CopyRequest,
+        id: Option<u64>,
+    ) -> Result<(Operation, Reader), Fault> {
+        let limit = limit(request.limit_ns)?;
+        let interval = Some(Duration::from_nanos(request.interval_ns));
+        let interval = interval.filter(|interval| !interval.is_zero());
+        if interval.is_some_and(|interval| interval < INTERVAL_MIN) {
+            let message = format!("rounds are at least {INTERVAL_MIN:?} apart");
+            return Err(Fault::invalid("INTERVAL", message).object("interval_ns"));
+        }
+        let most = Some(request.rounds).filter(|rounds| *rounds > 0);
+        let rounds = Rounds { interval, most, done: 0 };
+        let (filter, scopes) =
+            (filter(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
+        let (from, to) = self.both_ends(&request.from, &request.to).await?;
+        let asked = CopyAsked { from, to, filter, scopes };
+        let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
+        let begun = self.begin_operation(Asked::Copy(asked.clone()), request_id, id).await?;
+        let (operation, reins, reader) = begun;
+        let sidecar = Arc::clone(self);
+        tokio::spawn(Copy { sidecar, reins, asked, rounds, limit }.run());
+        Ok((operation, reader))
+    }
+
+    async fn both_ends(&self, from: &str, to: &str) -> Result<(End, End), Fault> {
+        let (from, to) = (self.find_end("from", from).await?, self.find_end("to", to).await?);
+        if from == to {
+            let fault = Fault::invalid("SAME_END", format!("from and to are both {from}"));
+            return Err(fault.object("to").fix("name two ends"));
+        }
+        Ok((from, to))
+    }
+}
+
+/// The filter of a text.
+pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
+    let fault = |message: String| Fault::invalid("FILTER", message).object("filter");
+    if text.is_empty() {
+        return Err(fault("there is no filter".to_owned()).fix("name state, or \"any\" for all"));
+    }
+    if text.len() > FILTER_MAX {
+        return Err(fault(format!("a filter has {FILTER_MAX} bytes at most")));
+    }
+    text.parse().map_err(|error| fault(format!("{error}")))
+}
+
+fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
+    let scope = |number: &i32| {
+        let named = nf::Scope::try_from(*number).ok();
+        Scope::ALL.into_iter().find(|scope| Some(scope_message(*scope)) == named)
+    };
+    let found: Option<BTreeSet<Scope>> = named.iter().map(scope).collect();
+    let found = found.ok_or_else(|| {
+        let message = "per-flow, multi-flow and all-flows are the scopes";
+        Fault::invalid("SCOPES", message).object("scopes")
+    })?;
+    Ok(if found.is_empty() { [default].into() } else { found })
+}
+
+fn limit(nanos: u64) -> Result<Duration, Fault> {
+    match Duration::from_nanos(nanos) {
+        Duration::ZERO => Ok(LIMIT_DEFAULT),
+        limit if limit > LIMIT_MAX => {
+            let message = format!("{LIMIT_MAX:?} is the longest that an operation may take");
+            Err(Fault::invalid("LIMIT", message).object("limit_ns"))
+        }
+        limit => Ok(limit),
+    }
+}
+
+fn buckets_of_a_process() -> Fault {
+    let message = "buckets are of the data plane: a process of its own knows none";
+    Fault::precondition("BUCKETS_OF_A_PROCESS", message).object("buckets").fix("name a filter")
+}
+
+/// Between processes nothing holds packets, so nothing is promised of them.
+fn not_loss_free(asked: &MoveAsked) -> Fault {
+    let process = if asked.from.is_instance() { &asked.to } else { &asked.from };
+    let message = format!(
+        "a move from {} to {} can not be loss-free: nothing holds the packets of {process} while \
+         its state is on its way",
+        asked.from, asked.to
+    );
+    Fault::precondition("NOT_LOSS_FREE", message).object(process.to_string()).fix(
+        "stop the packets of these flows, or accept that some update state that has left, and ask \
+         for no guarantee: --guarantee none",
+    )
+}

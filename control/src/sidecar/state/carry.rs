@@ -1,0 +1,188 @@
+//! State on its way: got from one end and put into another, piece by piece and bounded.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use weir_nf_api::client::{Client, Query};
+use weir_state_transfer::{Chunk, FlowId, chunk::Scope};
+
+use crate::{
+    sidecar::Sidecar,
+    state_manager::{
+        end::End,
+        operation::{ChunkRefusal, Failure, FailureKind},
+    },
+};
+
+/// Chunks on their way at one time, of at most 1 MiB each, besides one message at each side.
+const CARRIED_MAX: usize = 16;
+
+/// Both ends of what is carried.
+#[derive(Debug)]
+pub(super) struct Carrier<'a> {
+    pub(super) from: (&'a End, Client),
+    pub(super) to: (&'a End, Client),
+    pub(super) scope: Scope,
+}
+
+/// What has become of what was carried.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// Chunks that the destination has taken in, the first of those that were kept; none when it has
+    /// not said so.
+    pub(super) taken: Option<u64>,
+    /// Why it is not all.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Carrier<'_> {
+    /// Carries the chunks that `keep` says, from the first to the last, or until something fails.
+    pub(super) async fn run(
+        self,
+        query: &Query,
+        mut keep: impl FnMut(&Chunk, usize) -> Result<bool, Failure>,
+    ) -> Carried {
+        let (source, reader) = &self.from;
+        let (destination, writer) = &self.to;
+        let failed = |error| Failure::of_call(&error, source);
+        let mut chunks = match reader.get(self.scope, query).await {
+            Ok(chunks) => chunks,
+            Err(error) => return Carried { taken: Some(0), failure: Some(failed(error)) },
+        };
+        let (sink, carried) = mpsc::channel(CARRIED_MAX);
+        let mut kept = 0_u64;
+        // Those that the destination may yet refuse: it names them by their places.
+        let mut names = Names::default();
+        let read = async {
+            let outcome = async {
+                while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
+                    for bytes in encoded {
+                        let chunk = decode(&bytes, source)?;
+                        if !keep(&chunk, bytes.len())? {
+                            continue;
+                        }
+                        kept += 1;
+                        names.push(&chunk);
+                        if sink.send(bytes).await.is_err() {
+                            // The destination has ended the put: it says why.
+                            return Ok(());
+                        }
+                    }
+                }
+                Ok::<(), Failure>(())
+            };
+            let outcome = outcome.await;
+            // That was all that is put.
+            drop(sink);
+            outcome
+        };
+        let (put, read) = tokio::join!(writer.put(self.scope, ReceiverStream::new(carried)), read);
+        let put = match put {
+            Ok(put) => put,
+            Err(error) => {
+                let failure = read.err().unwrap_or_else(|| Failure::of_call(&error, destination));
+                return Carried { taken: None, failure: Some(failure) };
+            }
+        };
+        let refused = put.refusal.map(|refusal| {
+            let refusal = ChunkRefusal {
+                scope: self.scope,
+                id: names.find(put.taken),
+                reason: refusal.reason,
+                message: refusal.message,
+            };
+            let reason = format!("{destination} refuses a chunk: {}", refusal.message);
+            let kind = FailureKind::ChunkRefused(Box::new(refusal));
+            Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
+        });
+        let missing = (put.taken != kept && refused.is_none()).then(|| {
+            let reason = format!("{destination} took in {} of {kept} chunks", put.taken);
+            let kind = FailureKind::Malformed;
+            Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
+        });
+        Carried { taken: Some(put.taken.min(kept)), failure: refused.or(read.err()).or(missing) }
+    }
+}
+
+/// The ids of the last chunks that were sent: more than can be on their way.
+#[derive(Debug, Default)]
+struct Names {
+    last: VecDeque<FlowId>,
+    /// The place of the first of them.
+    first: u64,
+}
+
+/// Chunks of one message, those that wait, and those of the messages that lie between both ends.
+const NAMES_MAX: usize = 16 * 256;
+
+impl Names {
+    fn push(&mut self, chunk: &Chunk) {
+        if self.last.len() >= NAMES_MAX {
+            self.last.pop_front();
+            self.first += 1;
+        }
+        self.last.push_back(chunk.id.clone());
+    }
+
+    /// The id of the chunk of that place; one that says nothing when it is too long ago.
+    fn find(&self, place: u64) -> FlowId {
+        let found = place
+            .checked_sub(self.first)
+            .and_then(|place| self.last.get(usize::try_from(place).ok()?));
+        found.cloned().unwrap_or_default()
+    }
+}
+
+/// Tells who follows an operation how much has been put, now and then.
+#[derive(Debug)]
+pub(super) struct Count<'a> {
+    sidecar: &'a Sidecar,
+    id: u64,
+    /// Chunks in all, and those that have been told.
+    chunks: u64,
+    told: u64,
+    /// Bytes that have not been told.
+    bytes: u64,
+}
+
+/// Chunks from one telling to the next.
+const TOLD_EACH: u64 = 1_024;
+
+impl<'a> Count<'a> {
+    pub(super) fn new(sidecar: &'a Sidecar, id: u64) -> Self {
+        Self { sidecar, id, chunks: 0, told: 0, bytes: 0 }
+    }
+
+    /// One more chunk is put.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.chunks += 1;
+        self.bytes += bytes as u64;
+        if self.chunks - self.told >= TOLD_EACH {
+            self.tell(self.chunks);
+        }
+    }
+
+    /// The destination has taken in so many of them; it is not known when it is none.
+    pub(super) fn end(&mut self, taken: Option<u64>) {
+        self.tell(taken.unwrap_or(0));
+    }
+
+    fn tell(&mut self, chunks: u64) {
+        let (told, bytes) = (self.told, std::mem::take(&mut self.bytes));
+        self.told = chunks;
+        self.sidecar.state().progress(self.id, |progress| {
+            progress.chunks = progress.chunks - told + chunks;
+            progress.bytes += bytes;
+        });
+    }
+}
+
+/// The chunk that an end gives.
+pub(super) fn decode(bytes: &[u8], source: &End) -> Result<Chunk, Failure> {
+    Chunk::decode(bytes).map_err(|error| {
+        let reason = format!("{source} gives what is no chunk: {error}");
+        let failure = Failure::new(FailureKind::Malformed, reason);
+        Failure { end: Some(source.clone()), ..failure }
+    })
+}

@@ -1,0 +1,125 @@
+//! Copies: rounds of get and put, each of what has changed since the last.
+
+use std::{sync::Arc, time::Duration};
+
+use weir_nf_api::client::Query;
+use weir_state_transfer::{chunk::Scope, flow_id::Extent};
+
+use super::{
+    Reins,
+    carry::{Carrier, Count},
+};
+use crate::{
+    sidecar::Sidecar,
+    state_manager::{
+        operation::{CopyAsked, Failure, FailureKind, State},
+        rounds::Rounds,
+        versions::{Epochs, Seen, Way},
+    },
+};
+
+/// A copy.
+pub(super) struct Copy {
+    pub(super) sidecar: Arc<Sidecar>,
+    pub(super) reins: Reins,
+    pub(super) asked: CopyAsked,
+    pub(super) rounds: Rounds,
+    /// Of each round.
+    pub(super) limit: Duration,
+}
+
+impl Copy {
+    /// Runs it to its end.
+    pub(super) async fn run(mut self) {
+        let id = self.reins.id;
+        let end = match self.all_rounds().await {
+            Ok(()) => (State::Done, None),
+            Err(failure) => match failure.kind {
+                FailureKind::Cancelled | FailureKind::Stopping => (State::Cancelled, Some(failure)),
+                _ => (State::Failed, Some(failure)),
+            },
+        };
+        self.sidecar.end_operation(id, end).await;
+    }
+
+    async fn all_rounds(&mut self) -> Result<(), Failure> {
+        let repeats = self.rounds.interval.is_some();
+        loop {
+            let round = tokio::time::timeout(self.limit, self.round());
+            tokio::select! {
+                done = round => done.map_err(|_| self.too_late())??,
+                failure = self.reins.cancelled_or_abandoned(repeats) => return Err(failure),
+            }
+            let Some(next) = self.rounds.next(self.sidecar.now()) else { return Ok(()) };
+            tokio::select! {
+                () = tokio::time::sleep(next.since(self.sidecar.now())) => {}
+                failure = self.reins.cancelled_or_abandoned(repeats) => return Err(failure),
+            }
+        }
+    }
+
+    fn too_late(&self) -> Failure {
+        let reason = format!("a round did not end within {:?}", self.limit);
+        Failure::new(FailureKind::Late, reason)
+    }
+
+    async fn round(&self) -> Result<(), Failure> {
+        let ends = (&self.asked.from, &self.asked.to);
+        let source = self.sidecar.acquaint(ends, self.asked.scopes.iter()).await?;
+        let epochs = self.epochs().await?;
+        let mut seen = Vec::new();
+        for scope in &self.asked.scopes {
+            let way = self.way(*scope);
+            let since = match source.common_versions {
+                true => self.sidecar.state().versions().begin(&way, epochs),
+                false => 0,
+            };
+            seen.push((way, self.scope(*scope, since).await?));
+        }
+        let after = self.epochs().await?;
+        let chunks = seen.iter().map(|(_, (_, chunks))| chunks).sum();
+        if source.common_versions && after == epochs {
+            let mut versions = self.sidecar.state().versions();
+            seen.iter().for_each(|(way, (seen, _))| versions.copied(way, epochs, *seen));
+        }
+        self.sidecar.state().progress(self.reins.id, |progress| {
+            progress.rounds += 1;
+            progress.chunks_of_round = chunks;
+        });
+        Ok(())
+    }
+
+    /// Copies the state of a scope; which versions it had, and how many chunks.
+    async fn scope(&self, scope: Scope, since: u64) -> Result<(Seen, u64), Failure> {
+        let CopyAsked { from, to, filter, .. } = &self.asked;
+        let ends = &self.sidecar.state().ends;
+        let query = Query { filter: filter.clone(), extent: Extent::Overlaps, since };
+        let (reader, writer) = ((from, ends.reader(from)), (to, ends.client(to)));
+        let carrier = Carrier { from: reader, to: writer, scope };
+        let (mut seen, mut count) = (Seen::default(), Count::new(&self.sidecar, self.reins.id));
+        let mut chunks = 0;
+        let carried = carrier
+            .run(&query, |chunk, size| {
+                if chunks == 0 {
+                    self.sidecar.state().versions().brought(from, to);
+                }
+                chunks += 1;
+                seen.see(chunk.version);
+                count.add(size);
+                Ok(true)
+            })
+            .await;
+        count.end(carried.taken);
+        carried.failure.map_or(Ok((seen, chunks)), Err)
+    }
+
+    async fn epochs(&self) -> Result<Epochs, Failure> {
+        let CopyAsked { from, to, .. } = &self.asked;
+        Ok([self.sidecar.epoch(from).await?, self.sidecar.epoch(to).await?])
+    }
+
+    fn way(&self, scope: Scope) -> Way {
+        let CopyAsked { from, to, filter, .. } = self.asked.clone();
+        Way { from, to, filter, scope }
+    }
+}

@@ -1,0 +1,159 @@
+//! The ends of state: found by what requests call them, and asked over `weir.nf.v1`.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use tonic::transport::Channel;
+use weir_nf_api::{
+    Description,
+    client::{CallError, Client, connect},
+};
+use weir_state_transfer::chunk::Scope;
+
+use super::{CALL_LIMIT, GET_LIMIT};
+use crate::{
+    config::Control,
+    fault::Fault,
+    sidecar::Sidecar,
+    southbound::find_instance,
+    state_manager::{
+        end::{Called, End},
+        operation::{Failure, FailureKind},
+    },
+};
+
+/// How long a network function may take to say what it is when it is listed.
+const LISTING_LIMIT: Duration = Duration::from_secs(2);
+
+/// The ways to all ends.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    nfs: BTreeMap<String, Nf>,
+    /// To the data plane: apart from its other calls, since puts and gets are long.
+    instances: Channel,
+}
+
+#[derive(Debug)]
+struct Nf {
+    socket: PathBuf,
+    client: Client,
+}
+
+/// A network function in a process of its own, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
+    pub(crate) description: Result<Description, CallError>,
+}
+
+impl Ends {
+    pub(super) fn new(control: &Control) -> Self {
+        let nfs = control.nf.iter().map(|nf| {
+            let client = Client::unix(&nf.socket, CALL_LIMIT);
+            (nf.name.clone(), Nf { socket: nf.socket.clone(), client })
+        });
+        let instances = connect(&control.dataplane_socket, CALL_LIMIT, Arc::default());
+        Self { nfs: nfs.collect(), instances }
+    }
+
+    /// A client of an end.
+    pub(super) fn client(&self, end: &End) -> Client {
+        match end {
+            End::Instance { id, .. } => Client::instance(self.instances.clone(), *id, CALL_LIMIT),
+            End::Nf(name) => {
+                let nf = self.nfs.get(name).expect("an end is one of the configuration");
+                nf.client.clone()
+            }
+        }
+    }
+
+    /// A client of an end for the pieces of a get.
+    pub(super) fn reader(&self, end: &End) -> Client {
+        self.client(end).with_limit(GET_LIMIT)
+    }
+
+    /// What the network functions in processes of their own say of themselves, asked all at once.
+    pub(crate) async fn list(&self) -> Vec<Listed> {
+        let asked = self.nfs.iter().map(|(name, nf)| {
+            let client = nf.client.with_limit(LISTING_LIMIT);
+            let task = tokio::spawn(async move { client.describe().await });
+            (name.clone(), nf.socket.clone(), task)
+        });
+        let asked: Vec<_> = asked.collect();
+        let mut listed = Vec::new();
+        for (name, socket, task) in asked {
+            let unreachable = |error| CallError::Unreachable { why: format!("{error}") };
+            let description = task.await.map_err(unreachable).and_then(|said| said);
+            listed.push(Listed { name, socket, description });
+        }
+        listed
+    }
+}
+
+impl Sidecar {
+    /// The end that a request calls so.
+    pub(super) async fn find_end(&self, field: &str, called: &str) -> Result<End, Fault> {
+        let nfs = &self.state.ends.nfs;
+        let (name, is_nf) = match Called::of(called) {
+            Called::Nf(name) => (name, true),
+            Called::Instance(name) => (name, false),
+            Called::Either(name) => (name, nfs.contains_key(name)),
+        };
+        if name.is_empty() {
+            let fault = Fault::invalid("END_MISSING", format!("{field} names no end"));
+            return Err(fault.object(field).fix("name an instance or a network function"));
+        }
+        if !is_nf {
+            let listed = self.southbound.list_instances().await;
+            let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
+            let found = find_instance(listed.iter(), name);
+            let found = found.ok_or_else(|| Fault::not_found("instances", name))?;
+            return Ok(End::Instance { id: found.id, name: found.name.clone() });
+        }
+        if !nfs.contains_key(name) {
+            let fix = "add it as [[control.nf]], then start weir-control again; weir nf list";
+            return Err(Fault::not_found("nfs", name).fix(fix));
+        }
+        Ok(End::Nf(name.to_owned()))
+    }
+
+    /// By what an end is recognised; of a network function, once it was asked something.
+    pub(super) async fn epoch(&self, end: &End) -> Result<[u64; 3], Failure> {
+        match end {
+            End::Nf(_) => Ok([self.state.ends.client(end).connections(), 0, 0]),
+            End::Instance { .. } => {
+                let node = self.southbound.node().await.map_err(|status| {
+                    let reason = format!("the data plane does not answer: {}", status.message());
+                    let kind = FailureKind::Unreachable;
+                    Failure { end: Some(end.clone()), ..Failure::new(kind, reason) }
+                })?;
+                // Whatever brings state to an instance by another way changes one of these.
+                Ok([node.incarnation, node.generation, node.steering_generation])
+            }
+        }
+    }
+
+    /// What the source of an operation is, when both ends answer and the destination has all kinds
+    /// of state that the source has.
+    pub(super) async fn acquaint(
+        &self,
+        (from, to): (&End, &End),
+        scopes: impl Iterator<Item = &Scope> + Clone,
+    ) -> Result<Description, Failure> {
+        let (source, destination) = (self.state.ends.client(from), self.state.ends.client(to));
+        let (source, destination) = tokio::join!(source.describe(), destination.describe());
+        let source = source.map_err(|error| Failure::of_call(&error, from))?;
+        let destination = destination.map_err(|error| Failure::of_call(&error, to))?;
+        let mut wanted =
+            source.kinds.iter().filter(|kind| scopes.clone().any(|scope| *scope == kind.scope));
+        if let Some(kind) = wanted.find(|kind| !destination.has(kind.scope, kind.schema)) {
+            let reason = format!(
+                "{to} has no {} state of schema {}, \"{}\", as {from} has",
+                kind.scope, kind.schema, kind.name
+            );
+            let failure = Failure::new(FailureKind::Refused, reason);
+            return Err(Failure { end: Some(to.clone()), ..failure });
+        }
+        Ok(source)
+    }
+}

@@ -1,0 +1,285 @@
+//! Operations on state as they run: a task each, around the logic of the state manager.
+
+mod begin;
+mod carry;
+mod copy;
+mod ends;
+mod instances;
+mod notify;
+mod processes;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use prost::Message as _;
+use tokio::sync::watch;
+use tonic::Code;
+use weir_state_transfer::Nanos;
+
+use self::ends::Ends;
+pub(crate) use self::{begin::filter as parse_filter, ends::Listed, notify::Notice};
+use super::Sidecar;
+use crate::{
+    config::Control,
+    fault::Fault,
+    service::state_message,
+    state_manager::{
+        operation::{Asked, Failure, FailureKind, Operation, Progress, State},
+        table::{BeginError, Table},
+        versions::Versions,
+    },
+};
+
+/// How long operations may take to end when the sidecar stops.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long an end may take to answer one call, or to take the next of what is put.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long an end may take for the next piece of a get: less, so that who waits for the piece is
+/// not blamed.
+const GET_LIMIT: Duration = Duration::from_secs(5);
+
+/// All operations on state, and the ends that they reach.
+#[derive(Debug)]
+pub(crate) struct StateOperations {
+    table: watch::Sender<Table>,
+    versions: Mutex<Versions>,
+    running: Mutex<BTreeMap<u64, Running>>,
+    pub(crate) ends: Ends,
+}
+
+/// What others have of an operation in progress.
+#[derive(Debug)]
+struct Running {
+    /// Tells it to end, and why.
+    cancel: watch::Sender<Option<FailureKind>>,
+    /// Has a receiver for each stream of it.
+    readers: watch::Sender<()>,
+}
+
+/// What an operation's task has of it.
+#[derive(Debug)]
+pub(super) struct Reins {
+    pub(super) id: u64,
+    cancel: watch::Receiver<Option<FailureKind>>,
+    readers: watch::Sender<()>,
+}
+
+/// Held by who follows an operation.
+pub(crate) type Reader = watch::Receiver<()>;
+
+impl StateOperations {
+    pub(super) fn new(control: &Control) -> Self {
+        Self {
+            table: watch::Sender::new(Table::default()),
+            versions: Mutex::default(),
+            running: Mutex::default(),
+            ends: Ends::new(control),
+        }
+    }
+
+    /// All operations, as they change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Table> {
+        self.table.subscribe()
+    }
+
+    /// Follows an operation that is in progress.
+    pub(crate) fn follow(&self, id: u64) -> Option<Reader> {
+        self.running().get(&id).map(|running| running.readers.subscribe())
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Running>> {
+        self.running.lock().expect("nobody panics while it is held")
+    }
+
+    pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().expect("nobody panics while it is held")
+    }
+
+    pub(super) fn progress(&self, id: u64, note: impl FnOnce(&mut Progress)) {
+        self.table.send_modify(|table| table.progress(id, note));
+    }
+
+    /// Notes that events of a notification were told, or were lost.
+    fn count_events(&self, id: u64, events: u64, lost: u64) {
+        // Nobody waits for that: who follows the notification has the events.
+        self.table.send_if_modified(|table| {
+            table.progress(id, |progress| {
+                progress.events += events;
+                progress.events_lost += lost;
+            });
+            false
+        });
+    }
+
+    /// Forgets an operation that has not begun after all, or that goes on without this sidecar.
+    fn forget(&self, id: u64) {
+        self.running().remove(&id);
+        self.table.send_modify(|table| table.forget(id));
+    }
+
+    /// Tells all operations that the sidecar stops, and waits until they have ended.
+    pub(super) async fn stop(&self) {
+        for running in self.running().values() {
+            running.cancel.send_replace(Some(FailureKind::Stopping));
+        }
+        let mut table = self.watch();
+        let ended = table.wait_for(|table| table.running() == 0);
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+            tracing::warn!("operations on state are cut off");
+        }
+    }
+}
+
+impl Reins {
+    /// Ends when the operation is told to end.
+    pub(super) async fn cancelled(&self) -> Failure {
+        let mut cancel = self.cancel.clone();
+        let told = cancel.wait_for(Option::is_some).await;
+        // A sender that has gone is as good.
+        let kind = told.ok().and_then(|kind| kind.clone()).unwrap_or(FailureKind::Stopping);
+        let reason = match kind {
+            FailureKind::Stopping => "the sidecar stops",
+            _ => "it was cancelled",
+        };
+        Failure::new(kind, reason)
+    }
+
+    /// Ends when the operation is told to end, or, if it lives with its streams, when the last of
+    /// them has ended.
+    pub(super) async fn cancelled_or_abandoned(&self, with_streams: bool) -> Failure {
+        let readers = self.readers.clone();
+        tokio::select! {
+            failure = self.cancelled() => failure,
+            () = readers.closed(), if with_streams => {
+                Failure::new(FailureKind::Cancelled, "nobody reads its stream any more")
+            }
+        }
+    }
+}
+
+impl Sidecar {
+    /// Operations on state.
+    pub(crate) fn state(&self) -> &StateOperations {
+        &self.state
+    }
+
+    /// Time as the state manager sees it.
+    pub(crate) fn now(&self) -> Nanos {
+        Nanos(self.clock.now_ns())
+    }
+
+    /// Takes in an operation under a number of its own, or under that which it had before.
+    pub(super) async fn begin_operation(
+        &self,
+        asked: Asked,
+        request_id: &str,
+        id: Option<u64>,
+    ) -> Result<(Operation, Reins, Reader), Fault> {
+        self.state.table.borrow().check(&asked).map_err(refused)?;
+        let id = match id {
+            Some(id) => id,
+            None => self.store.run(|database| database.next_state_operation()).await?,
+        };
+        let operation = Operation {
+            id,
+            request_id: request_id.to_owned(),
+            asked,
+            state: State::Running,
+            progress: Progress::default(),
+            failure: None,
+            started: self.now(),
+            ended: None,
+            started_unix_ns: self.clock.unix_ns(),
+        };
+        let mut begun = Ok(());
+        let taken = operation.clone();
+        self.state.table.send_modify(|table| begun = table.begin(taken));
+        begun.map_err(refused)?;
+        let (cancel, cancelled) = watch::channel(None);
+        let (readers, reader) = watch::channel(());
+        let reins = Reins { id, cancel: cancelled, readers: readers.clone() };
+        self.state.running().insert(id, Running { cancel, readers });
+        if self.stopping() {
+            self.state.forget(id);
+            return Err(Fault::new(Code::Unavailable, "STOPPING", "the sidecar stops"));
+        }
+        tracing::info!(operation = id, asked = ?operation.asked, "begins");
+        Ok((operation, reins, reader))
+    }
+
+    /// Notes how an operation has ended, for who follows it and for who asks again.
+    pub(super) async fn end_operation(&self, id: u64, end: (State, Option<Failure>)) {
+        let now = self.now();
+        let stopping = end.1.as_ref().is_some_and(|why| why.kind == FailureKind::Stopping);
+        let mut ended = None;
+        self.state.table.send_modify(|table| ended = table.end(id, end, now));
+        self.state.running().remove(&id);
+        let Some(operation) = ended else { return };
+        let why = operation.failure.as_ref().map_or("", |failure| failure.reason.as_str());
+        tracing::info!(operation = id, state = ?operation.state, why, "ended");
+        // What a sidecar ends because it stops, the next takes up when it is asked again.
+        if operation.request_id.is_empty() || stopping {
+            return;
+        }
+        let message = state_message(&operation, now);
+        let answer = weir_api::v1::MoveResponse { operation: Some(message) }.encode_to_vec();
+        let id = operation.request_id;
+        let kept = self.store.run(move |database| database.amend(&id, &answer)).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "how an operation ended is not kept");
+        }
+    }
+
+    /// Notes that a move goes back.
+    pub(super) fn undo_operation(&self, id: u64, failure: &Failure) {
+        self.state.table.send_modify(|table| table.undo(id, failure));
+    }
+
+    /// Tells an operation to end. The caller holds the right to change.
+    pub(crate) fn cancel_operation(&self, id: u64) -> Result<Operation, Fault> {
+        let found = self.state.table.borrow().find(id).cloned();
+        let operation = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
+        if operation.state.ended() {
+            let message = format!("operation {id} has ended: there is nothing to cancel");
+            let fault = Fault::precondition("OPERATION_ENDED", message);
+            return Err(fault.object(format!("operations/{id}")));
+        }
+        if let Some(running) = self.state.running().get(&id) {
+            running.cancel.send_replace(Some(FailureKind::Cancelled));
+        }
+        Ok(operation)
+    }
+
+    /// Takes an operation up again that an earlier sidecar left, unless this one knows it.
+    pub(crate) async fn take_up(
+        self: &Arc<Self>,
+        id: u64,
+        begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
+    ) -> Result<Option<Reader>, Fault> {
+        let _guard = self.changes.lock().await;
+        if self.state.table.borrow().find(id).is_some() {
+            return Ok(self.state.follow(id));
+        }
+        tracing::info!(operation = id, "is taken up again");
+        begin(id).await.map(|(_, reader)| Some(reader))
+    }
+}
+
+fn refused(error: BeginError) -> Fault {
+    match error {
+        BeginError::InTheWay(id) => {
+            let message = format!("operation {id} is about the same state: {error}");
+            Fault::precondition("OPERATION_IN_THE_WAY", message)
+                .object(format!("operations/{id}"))
+                .fix(format!("wait until it has ended, or weir operation cancel {id}"))
+        }
+        BeginError::Full => {
+            Fault::new(Code::ResourceExhausted, "OPERATIONS_MAX", error.to_string())
+                .object("operations")
+                .fix("wait until one has ended, or cancel one: weir operation list")
+        }
+    }
+}

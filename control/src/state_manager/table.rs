@@ -1,0 +1,165 @@
+//! The operations in progress and the last that ended, both bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use weir_state_transfer::Nanos;
+
+use super::{
+    conflict,
+    operation::{Asked, Failure, Operation, Progress, State},
+};
+
+/// Operations at one time.
+pub const RUNNING_MAX: usize = 64;
+/// Ended operations that are remembered.
+pub const ENDED_MAX: usize = 256;
+
+/// Why an operation is not begun.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BeginError {
+    /// One in progress is about the same state.
+    #[error("operation {0} is in the way")]
+    InTheWay(u64),
+    /// There are too many.
+    #[error("{RUNNING_MAX} operations at one time are the most")]
+    Full,
+}
+
+/// All operations that are known.
+#[derive(Debug, Default)]
+pub struct Table {
+    running: BTreeMap<u64, Operation>,
+    ended: VecDeque<Operation>,
+}
+
+impl Table {
+    /// Whether an operation could be begun.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, asked: &Asked) -> Result<(), BeginError> {
+        if let Some(other) = conflict::in_the_way(asked, self.running.values()) {
+            return Err(BeginError::InTheWay(other.id));
+        }
+        if self.running.len() >= RUNNING_MAX { Err(BeginError::Full) } else { Ok(()) }
+    }
+
+    /// Takes in an operation that begins, under a number that is not in use.
+    ///
+    /// # Errors
+    /// Why it may not begin.
+    pub fn begin(&mut self, operation: Operation) -> Result<(), BeginError> {
+        self.check(&operation.asked)?;
+        self.ended.retain(|ended| ended.id != operation.id);
+        self.running.insert(operation.id, operation);
+        Ok(())
+    }
+
+    /// Notes how far an operation has come.
+    pub fn progress(&mut self, id: u64, note: impl FnOnce(&mut Progress)) {
+        if let Some(operation) = self.running.get_mut(&id) {
+            note(&mut operation.progress);
+        }
+    }
+
+    /// An operation goes back.
+    pub fn undo(&mut self, id: u64, failure: &Failure) {
+        if let Some(operation) = self.running.get_mut(&id) {
+            operation.state = State::Undoing;
+            operation.failure = Some(failure.clone());
+        }
+    }
+
+    /// An operation has ended; what it looks like then, if it was in progress.
+    pub fn end(
+        &mut self,
+        id: u64,
+        (state, failure): (State, Option<Failure>),
+        now: Nanos,
+    ) -> Option<Operation> {
+        debug_assert!(state.ended(), "{state:?} is no end");
+        let mut operation = self.running.remove(&id)?;
+        operation.state = state;
+        operation.failure = failure;
+        operation.ended = Some(now);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(operation.clone());
+        Some(operation)
+    }
+
+    /// Forgets an operation that has not begun after all.
+    pub fn forget(&mut self, id: u64) {
+        self.running.remove(&id);
+    }
+
+    /// The operation of a number.
+    pub fn find(&self, id: u64) -> Option<&Operation> {
+        self.running.get(&id).or_else(|| self.ended.iter().find(|ended| ended.id == id))
+    }
+
+    /// All of them, newest first.
+    pub fn newest_first(&self) -> Vec<&Operation> {
+        let mut all: Vec<_> = self.running.values().chain(&self.ended).collect();
+        all.sort_by_key(|operation| std::cmp::Reverse(operation.id));
+        all
+    }
+
+    /// How many are in progress.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_manager::end::End;
+
+    fn operation(id: u64) -> Operation {
+        let (end, filter) = (End::Nf("a".to_owned()), "any".parse().unwrap());
+        Operation {
+            id,
+            request_id: String::new(),
+            asked: Asked::Notify { end, filter, snap: 0 },
+            state: State::Running,
+            progress: Progress::default(),
+            failure: None,
+            started: Nanos(id),
+            ended: None,
+            started_unix_ns: 0,
+        }
+    }
+
+    #[test]
+    fn both_kinds_are_bounded_and_listed_newest_first() {
+        let mut table = Table::default();
+        for id in 0..RUNNING_MAX as u64 {
+            table.begin(operation(id)).unwrap();
+        }
+        assert_eq!(table.begin(operation(99)), Err(BeginError::Full));
+        for id in 0..1_000 {
+            assert!(table.end(id, (State::Done, None), Nanos(2_000)).is_some());
+            table.begin(operation(RUNNING_MAX as u64 + id)).unwrap();
+        }
+        assert_eq!((table.running(), table.ended.len()), (RUNNING_MAX, ENDED_MAX));
+        let ids: Vec<u64> = table.newest_first().iter().map(|operation| operation.id).collect();
+        assert_eq!((ids[0], ids.len()), (1_063, RUNNING_MAX + ENDED_MAX));
+        assert!(ids.is_sorted_by(|one, two| one > two));
+        assert_eq!(table.find(999).unwrap().state, State::Done);
+        assert_eq!(table.find(999).unwrap().elapsed_ns(Nanos(9_000)), 1_001);
+        assert!(table.find(1).is_none());
+    }
+
+    #[test]
+    fn an_operation_ends_once() {
+        let mut table = Table::default();
+        table.begin(operation(7)).unwrap();
+        table.progress(7, |progress| progress.chunks = 3);
+        let ended = table.end(7, (State::Cancelled, None), Nanos(9)).unwrap();
+        assert_eq!((ended.progress.chunks, ended.ended), (3, Some(Nanos(9))));
+        assert_eq!(table.end(7, (State::Done, None), Nanos(10)), None);
+        assert_eq!(table.find(7).unwrap().state, State::Cancelled);
+    }
+}

@@ -1,0 +1,236 @@
+//! A move by get, put and del: its steps, and how it goes back.
+//!
+//! It sees what the destination has, carries the state over, and only when all is there deletes it
+//! at the source. Until then it can be undone: what was put is removed again, per-flow state that
+//! was replaced is put back. Multi-flow state that was merged with some of the destination's own
+//! stays merged, as after a copy: nobody could tell the two apart again, and a merge does no harm.
+//! From the first deletion on it is finished.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use weir_state_transfer::{FlowId, StateFilter, chunk::Scope, flow_id::Extent};
+
+use super::operation::{Failure, FailureKind, LeftBehind, State};
+
+/// Pieces of state that a move carries, and pieces that the destination may have of what the filter
+/// names.
+pub const PIECES_MAX: usize = 1 << 18;
+/// Bytes of the destination's own per-flow state that are kept until the move is done.
+pub const KEPT_MAX: usize = 64 << 20;
+/// Times that a step is tried which must not fail: deleting, and what undoes.
+const TRIES: u32 = 3;
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// See what the destination has: each piece to [`Transfer::there`].
+    Survey(Scope),
+    /// Get at the source, and put what [`Transfer::carry`] says.
+    Carry(Scope),
+    /// Delete [`Transfer::carried`] at the source.
+    Delete(Scope),
+    /// Delete [`Transfer::to_remove`] at the destination.
+    Remove(Scope),
+    /// Put [`Transfer::to_put_back`] at the destination.
+    PutBack,
+}
+
+/// What becomes of a piece at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carry {
+    /// It is put.
+    Put,
+    /// It stays, as the filter does not name all that it is about.
+    Leave,
+}
+
+/// A move in progress.
+#[derive(Debug)]
+pub struct Transfer {
+    filter: StateFilter,
+    todo: VecDeque<Task>,
+    /// What the destination has of the same, with the chunks of per-flow state.
+    before: BTreeMap<(Scope, FlowId), Vec<Vec<u8>>>,
+    kept: usize,
+    /// What the destination may have taken in, in this order.
+    put: Vec<(Scope, FlowId)>,
+    /// Where the scope that is carried begins among them.
+    carrying: usize,
+    left_behind: LeftBehind,
+    failure: Option<Failure>,
+    tries: u32,
+    /// A step has failed that must not.
+    stuck: bool,
+}
+
+impl Transfer {
+    /// A move of what a filter names, scope by scope.
+    pub fn new(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
+        let steps = [Task::Survey, Task::Carry, Task::Delete];
+        let todo = steps.iter().flat_map(|step| scopes.iter().map(|scope| step(*scope)));
+        Self {
+            filter,
+            todo: todo.collect(),
+            before: BTreeMap::new(),
+            kept: 0,
+            put: Vec::new(),
+            carrying: 0,
+            left_behind: LeftBehind::default(),
+            failure: None,
+            tries: 0,
+            stuck: false,
+        }
+    }
+
+    /// What is to be done; none when it has ended.
+    pub fn task(&self) -> Option<Task> {
+        self.todo.front().copied()
+    }
+
+    /// Whether it may still be told to go back.
+    pub fn undoable(&self) -> bool {
+        matches!(self.task(), Some(Task::Survey(_) | Task::Carry(_)))
+    }
+
+    /// Whether it goes back.
+    pub fn undoing(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The destination has a piece, as this chunk.
+    ///
+    /// # Errors
+    /// When it has too many; the task has failed then.
+    pub fn there(&mut self, scope: Scope, id: &FlowId, chunk: Vec<u8>) -> Result<(), Failure> {
+        let chunks = self.before.entry((scope, one_way(id))).or_default();
+        if scope == Scope::PerFlow {
+            self.kept += chunk.len();
+            chunks.push(chunk);
+        }
+        let what = "the destination has more of what the filter names";
+        if self.kept > KEPT_MAX { Err(too_much(what)) } else { bounded(self.before.len(), what) }
+    }
+
+    /// The source has a piece: what becomes of it.
+    ///
+    /// # Errors
+    /// When there are too many; the task has failed then.
+    pub fn carry(&mut self, scope: Scope, id: &FlowId) -> Result<Carry, Failure> {
+        if !self.filter.picks(id, Extent::Contains) {
+            self.left_behind.add(id.clone());
+            return Ok(Carry::Leave);
+        }
+        bounded(self.put.len() + 1, "the filter names more state")?;
+        self.put.push((scope, id.clone()));
+        Ok(Carry::Put)
+    }
+
+    /// The destination says that of the pieces of this scope it took in so many, the first.
+    pub fn taken(&mut self, count: u64) {
+        let taken = usize::try_from(count).unwrap_or(usize::MAX);
+        self.put.truncate(self.carrying.saturating_add(taken));
+    }
+
+    /// The task is done.
+    pub fn done(&mut self) {
+        if let Some(Task::Carry(_)) = self.todo.pop_front() {
+            self.carrying = self.put.len();
+        }
+        self.tries = 0;
+    }
+
+    /// The task has failed: it is tried again, or the move goes back, or it stays as it is.
+    pub fn failed(&mut self, failure: Failure) {
+        if self.undoable() {
+            self.todo.clear();
+            let scopes: BTreeSet<Scope> = self.put.iter().map(|(scope, _)| *scope).collect();
+            self.todo.extend(scopes.into_iter().map(Task::Remove));
+            if self.put.iter().any(|(scope, _)| *scope == Scope::PerFlow) {
+                self.todo.push_back(Task::PutBack);
+            }
+            self.failure = Some(failure);
+            return;
+        }
+        self.tries += 1;
+        if self.tries < TRIES {
+            return;
+        }
+        let why = match self.task() {
+            Some(Task::Delete(_)) => {
+                "all state is at the destination, and some may still be at the source, which did \
+                 not delete it"
+            }
+            _ => {
+                "the source has all its state, and the destination may have some of it, which it \
+                 did not delete"
+            }
+        };
+        let first = self.failure.take().map(|first| format!("{}; ", first.reason));
+        let first = first.unwrap_or_default();
+        self.failure =
+            Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
+        self.stuck = true;
+        self.todo.clear();
+    }
+
+    /// What a scope's pieces are that were carried, as ids.
+    pub fn carried(&self, scope: Scope) -> Vec<FlowId> {
+        self.of(scope).cloned().collect()
+    }
+
+    /// What the destination has of a scope only by this move.
+    pub fn to_remove(&self, scope: Scope) -> Vec<FlowId> {
+        let own = |id: &&FlowId| {
+            scope == Scope::PerFlow || !self.before.contains_key(&(scope, one_way(id)))
+        };
+        self.of(scope).filter(own).cloned().collect()
+    }
+
+    /// The per-flow state that the destination had in the place of what was put.
+    pub fn to_put_back(&self) -> Vec<Vec<u8>> {
+        let put: BTreeSet<_> = self.of(Scope::PerFlow).map(one_way).collect();
+        let replaced = put.into_iter().filter_map(|id| self.before.get(&(Scope::PerFlow, id)));
+        replaced.flatten().cloned().collect()
+    }
+
+    fn of(&self, wanted: Scope) -> impl Iterator<Item = &FlowId> {
+        self.put.iter().filter(move |(scope, _)| *scope == wanted).map(|(_, id)| id)
+    }
+
+    /// What stays at the source.
+    pub fn left_behind(&self) -> &LeftBehind {
+        &self.left_behind
+    }
+
+    /// How it has ended, when nothing is to be done.
+    pub fn ended(&self) -> (State, Option<Failure>) {
+        let state = match (&self.failure, self.stuck) {
+            (None, _) => State::Done,
+            (Some(_), false) => State::Undone,
+            (Some(_), true) => State::Failed,
+        };
+        (state, self.failure.clone())
+    }
+}
+
+/// The same id for both directions of a flow.
+fn one_way(id: &FlowId) -> FlowId {
+    let flow = id.key().map(|key| FlowId::flow(&key.both_ways()));
+    flow.unwrap_or_else(|| id.clone())
+}
+
+fn bounded(pieces: usize, what: &str) -> Result<(), Failure> {
+    if pieces > PIECES_MAX { Err(too_much(what)) } else { Ok(()) }
+}
+
+fn too_much(what: &str) -> Failure {
+    let most = KEPT_MAX >> 20;
+    let reason = format!(
+        "{what} than a move carries, {PIECES_MAX} pieces and {most} MiB of flows in the way: name \
+         less in the filter"
+    );
+    Failure::new(FailureKind::TooMuch, reason)
+}

@@ -1,0 +1,254 @@
+//! A move by get, put and del between two ends in memory that fail at random.
+
+use std::collections::BTreeMap;
+
+use weir_state_transfer::{FlowKey, Prefix, ServiceId, flow_id::Ends};
+
+use super::*;
+
+/// The state of an end: per-flow state is a value that is replaced, multi-flow state the parts of
+/// each instance, which are merged by their maximum.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Place {
+    flows: BTreeMap<FlowId, u8>,
+    hosts: BTreeMap<FlowId, BTreeMap<u8, u8>>,
+}
+
+impl Place {
+    fn ids(&self, scope: Scope) -> Vec<FlowId> {
+        match scope {
+            Scope::PerFlow => self.flows.keys().cloned().collect(),
+            _ => self.hosts.keys().cloned().collect(),
+        }
+    }
+
+    fn put(&mut self, scope: Scope, id: &FlowId, from: &Self) {
+        match scope {
+            Scope::PerFlow => drop(self.flows.insert(one_way(id), from.flows[id])),
+            _ => {
+                let own = self.hosts.entry(id.clone()).or_default();
+                for (instance, value) in &from.hosts[id] {
+                    let part = own.entry(*instance).or_default();
+                    *part = (*part).max(*value);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, scope: Scope, id: &FlowId) {
+        match scope {
+            Scope::PerFlow => drop(self.flows.remove(&one_way(id))),
+            _ => drop(self.hosts.remove(id)),
+        }
+    }
+}
+
+fn flow(number: u8) -> FlowId {
+    let (src, dst) = ([10, 0, 0, number].into(), [192, 168, 0, 1].into());
+    FlowId::flow(&FlowKey::v4(src, dst, (1_000, 80), 6, ServiceId(0)))
+}
+
+fn network(text: &str) -> FlowId {
+    let prefix: Prefix = text.parse().unwrap();
+    FlowId::new(Ends::Host(prefix), None, None)
+}
+
+fn failure(reason: &str) -> Failure {
+    Failure::new(FailureKind::Unreachable, reason)
+}
+
+/// Runs a move to its end; `fails` says whether a task fails, and how many pieces come before.
+fn run(
+    source: &mut Place,
+    destination: &mut Place,
+    filter: &str,
+    mut fails: impl FnMut(Task) -> Option<usize>,
+) -> (State, Transfer) {
+    let scopes = [Scope::PerFlow, Scope::MultiFlow].into();
+    let mut transfer = Transfer::new(filter.parse().unwrap(), &scopes);
+    let filter: StateFilter = filter.parse().unwrap();
+    let picked = |place: &Place, scope| {
+        let ids = place.ids(scope).into_iter();
+        ids.filter(|id| filter.picks(id, Extent::Overlaps)).collect::<Vec<_>>()
+    };
+    while let Some(task) = transfer.task() {
+        let room = fails(task);
+        let mut left = room.unwrap_or(usize::MAX);
+        let mut step = |job: &mut dyn FnMut()| {
+            let goes_on = left > 0;
+            left = left.saturating_sub(1);
+            if goes_on {
+                job();
+            }
+        };
+        match task {
+            Task::Survey(scope) => {
+                for id in picked(destination, scope) {
+                    let value = destination.flows.get(&id).copied().unwrap_or(0);
+                    transfer.there(scope, &id, vec![id_number(&id), value]).unwrap();
+                }
+            }
+            Task::Carry(scope) => {
+                for id in picked(source, scope) {
+                    if transfer.carry(scope, &id).unwrap() == Carry::Put {
+                        step(&mut || destination.put(scope, &id, source));
+                    }
+                }
+            }
+            Task::Delete(scope) => {
+                let ids = transfer.carried(scope);
+                ids.iter().for_each(|id| step(&mut || source.delete(scope, id)));
+            }
+            Task::Remove(scope) => {
+                let ids = transfer.to_remove(scope);
+                ids.iter().for_each(|id| step(&mut || destination.delete(scope, id)));
+            }
+            Task::PutBack => {
+                for chunk in transfer.to_put_back() {
+                    step(&mut || drop(destination.flows.insert(flow(chunk[0]), chunk[1])));
+                }
+            }
+        }
+        match room {
+            None => transfer.done(),
+            Some(_) => transfer.failed(failure("it broke")),
+        }
+    }
+    (transfer.ended().0, transfer)
+}
+
+/// The last byte of the address of a flow.
+fn id_number(id: &FlowId) -> u8 {
+    id.key().map_or(0, |key| match key.src() {
+        std::net::IpAddr::V4(address) => address.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    })
+}
+
+fn places(rng: &mut fastrand::Rng) -> (Place, Place) {
+    let mut all = [Place::default(), Place::default()];
+    for (instance, place) in (0..).zip(&mut all) {
+        for number in 1..6 {
+            if rng.bool() {
+                place.flows.insert(flow(number), rng.u8(1..));
+            }
+            if rng.bool() {
+                let host = FlowId::host([10, 0, 0, number].into(), ServiceId(0));
+                place.hosts.entry(host).or_default().insert(instance, rng.u8(1..));
+            }
+        }
+    }
+    let [source, destination] = all;
+    (source, destination)
+}
+
+/// The parts of both, merged: what must never become less.
+fn merged(one: &Place, two: &Place) -> BTreeMap<FlowId, BTreeMap<u8, u8>> {
+    let mut all = one.clone();
+    two.hosts.keys().for_each(|id| all.put(Scope::MultiFlow, id, two));
+    all.hosts
+}
+
+#[test]
+fn whatever_fails_nothing_is_lost_and_it_ends() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut ends = BTreeMap::<String, u32>::new();
+    for _ in 0..20_000 {
+        let (source, destination) = places(&mut rng);
+        let (mut from, mut to) = (source.clone(), destination.clone());
+        let chance = [0.0, 0.1, 0.4, 0.8][rng.usize(..4)];
+        let (state, _) =
+            run(&mut from, &mut to, "any", |_| (rng.f64() < chance).then(|| rng.usize(..4)));
+        *ends.entry(format!("{state:?}")).or_default() += 1;
+        let has = |place: &Place, id: &FlowId| place.flows.get(id) == Some(&source.flows[id]);
+        match state {
+            State::Done => {
+                assert!(source.flows.keys().all(|id| has(&to, id)));
+                assert_eq!((from.flows.len(), from.hosts.len()), (0, 0));
+                assert_eq!(to.hosts, merged(&source, &destination));
+            }
+            State::Undone => {
+                assert_eq!((&from, &to.flows), (&source, &destination.flows));
+                for (id, parts) in &destination.hosts {
+                    assert!(parts.iter().all(|part| to.hosts[id].get(part.0) == Some(part.1)));
+                }
+                assert!(to.hosts.keys().all(|id| destination.hosts.contains_key(id)));
+            }
+            State::Failed => {
+                assert!(source.flows.keys().all(|id| has(&from, id) || has(&to, id)));
+                assert_eq!(merged(&from, &to), merged(&source, &destination));
+            }
+            State::Running | State::Undoing | State::Cancelled => panic!("{state:?} is no end"),
+        }
+    }
+    eprintln!("{ends:?}");
+    assert!(["Done", "Undone", "Failed"].iter().all(|end| ends[*end] > 100), "{ends:?}");
+}
+
+#[test]
+fn what_is_about_more_than_the_filter_names_stays_and_is_told() {
+    let mut source = Place::default();
+    let ids = ["10.0.0.0/8", "10.0.4.0/24", "11.0.0.1"].map(network);
+    ids.iter().for_each(|id| drop(source.hosts.insert(id.clone(), [(0, 5)].into())));
+    source.flows.extend([(flow(1), 1), (flow(2), 2)]);
+    let mut to = Place::default();
+    let (state, transfer) = run(&mut source, &mut to, "src=10.0.0.0/16", |_| None);
+    assert_eq!(state, State::Done);
+    assert_eq!(transfer.left_behind(), &LeftBehind { count: 1, listed: vec![ids[0].clone()] });
+    assert_eq!(to.hosts.keys().collect::<Vec<_>>(), [&ids[1]]);
+    assert_eq!((to.flows.len(), source.hosts.len(), source.flows.len()), (2, 2, 0));
+}
+
+#[test]
+fn a_refused_chunk_undoes_what_was_taken_and_nothing_else() {
+    let mut transfer =
+        Transfer::new("any".parse().unwrap(), &[Scope::PerFlow, Scope::MultiFlow].into());
+    transfer.done();
+    let host = FlowId::host([10, 0, 0, 1].into(), ServiceId(0));
+    transfer.there(Scope::MultiFlow, &host, vec![1]).unwrap();
+    transfer.done();
+    for number in 1..4 {
+        assert_eq!(transfer.carry(Scope::PerFlow, &flow(number)), Ok(Carry::Put));
+    }
+    transfer.taken(3);
+    transfer.done();
+    assert_eq!(transfer.task(), Some(Task::Carry(Scope::MultiFlow)));
+    let hosts = [1, 2, 3].map(|last| FlowId::host([10, 0, 0, last].into(), ServiceId(0)));
+    hosts.iter().for_each(|id| drop(transfer.carry(Scope::MultiFlow, id).unwrap()));
+    transfer.taken(2);
+    transfer.failed(failure("full"));
+    assert_eq!(transfer.task(), Some(Task::Remove(Scope::PerFlow)));
+    assert_eq!(transfer.to_remove(Scope::PerFlow), [1, 2, 3].map(flow));
+    transfer.done();
+    // One host was there before, and one was not taken in.
+    assert_eq!(transfer.to_remove(Scope::MultiFlow), [hosts[1].clone()]);
+    transfer.done();
+    assert_eq!(transfer.task(), Some(Task::PutBack));
+    transfer.done();
+    assert_eq!(transfer.ended(), (State::Undone, Some(failure("full"))));
+}
+
+#[test]
+fn a_flow_is_the_same_in_both_directions() {
+    let mut transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+    let back = FlowId::flow(&flow(1).key().unwrap().reversed());
+    transfer.there(Scope::PerFlow, &back, vec![7]).unwrap();
+    transfer.done();
+    transfer.carry(Scope::PerFlow, &flow(1)).unwrap();
+    assert_eq!(transfer.to_put_back(), [vec![7]]);
+}
+
+#[test]
+fn more_than_it_carries_is_refused() {
+    let mut transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+    let kept = transfer.there(Scope::PerFlow, &flow(1), vec![0; KEPT_MAX + 1]).unwrap_err();
+    assert_eq!(kept.kind, FailureKind::TooMuch);
+    transfer.done();
+    for number in 0..PIECES_MAX {
+        transfer.carry(Scope::PerFlow, &flow(number as u8)).unwrap();
+    }
+    let most = transfer.carry(Scope::PerFlow, &flow(1)).unwrap_err();
+    assert!(most.reason.contains("name less in the filter"), "{most:?}");
+}

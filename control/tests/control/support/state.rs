@@ -1,0 +1,137 @@
+//! Operations on state as tests ask for them.
+
+use std::path::PathBuf;
+
+use tonic::{Status, Streaming};
+use weir_api::{
+    dataplane::v1::Guarantee,
+    nf::v1::Scope,
+    v1::{
+        CancelStateOperationRequest, CopyRequest, ListStateOperationsRequest, MoveRequest,
+        NotifyRequest, NotifyResponse, StateOperation, WatchStateOperationRequest,
+        move_request::Selection, notify_response::Note, state_service_client::StateServiceClient,
+    },
+};
+
+use super::{
+    nf::{Monitor, Nf},
+    node::{Node, Running, change, limited},
+};
+
+/// A node with two network functions, `a` and `b`.
+pub(crate) struct Pair {
+    pub(crate) node: Node,
+    pub(crate) a: Nf,
+    pub(crate) b: Nf,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        let node = Node::new(2);
+        let (a, b) = (socket(&node, "a"), socket(&node, "b"));
+        Self { a: Nf::start(&a, Monitor::new(1)), b: Nf::start(&b, Monitor::new(2)), node }
+    }
+
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        socket(&self.node, name)
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        let nf = |name| {
+            let socket = socket(&self.node, name);
+            format!("[[control.nf]]\nname = '{name}'\nsocket = '{}'\n", socket.display())
+        };
+        self.node.start_with(&(nf("a") + &nf("b")), None)
+    }
+}
+
+fn socket(node: &Node, name: &str) -> PathBuf {
+    node.directory.0.join(format!("{name}.sock"))
+}
+
+/// A move without guarantee.
+pub(crate) fn moved(id: &str, from: &str, to: &str, filter: &str) -> MoveRequest {
+    MoveRequest {
+        change: Some(change(id)),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        selection: Some(Selection::Filter(filter.to_owned())),
+        scopes: vec![Scope::PerFlow.into(), Scope::MultiFlow.into()],
+        guarantee: Guarantee::None.into(),
+        limit_ns: 0,
+    }
+}
+
+/// A copy of multi-flow state.
+pub(crate) fn copied(id: &str, from: &str, to: &str, filter: &str) -> CopyRequest {
+    CopyRequest {
+        change: Some(change(id)),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        filter: filter.to_owned(),
+        ..CopyRequest::default()
+    }
+}
+
+impl Running {
+    pub(crate) async fn state(&self) -> StateServiceClient<tonic::transport::Channel> {
+        StateServiceClient::new(self.channel().await)
+    }
+
+    /// Moves, and returns the operation when it has ended.
+    pub(crate) async fn moves(&self, request: MoveRequest) -> Result<StateOperation, Status> {
+        let mut stream = self.state().await.r#move(request).await?.into_inner();
+        let mut last = None;
+        while let Some(seen) = limited(stream.message()).await? {
+            last = seen.operation;
+        }
+        Ok(last.expect("an operation"))
+    }
+
+    /// Copies, and returns the operation when it has ended.
+    pub(crate) async fn copies(&self, request: CopyRequest) -> Result<StateOperation, Status> {
+        let mut stream = self.state().await.copy(request).await?.into_inner();
+        let mut last = None;
+        while let Some(seen) = limited(stream.message()).await? {
+            last = seen.operation;
+        }
+        Ok(last.expect("an operation"))
+    }
+
+    /// Begins to be told; the operation, and what is told.
+    pub(crate) async fn notified(
+        &self,
+        end: &str,
+        filter: &str,
+        snap: u32,
+    ) -> Result<(StateOperation, Streaming<NotifyResponse>), Status> {
+        let request = NotifyRequest { end: end.to_owned(), filter: filter.to_owned(), snap };
+        let mut stream = self.state().await.notify(request).await?.into_inner();
+        match limited(stream.message()).await?.and_then(|first| first.note) {
+            Some(Note::Operation(operation)) => Ok((operation, stream)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn state_operations(&self) -> Vec<StateOperation> {
+        let request = ListStateOperationsRequest { in_progress: false };
+        self.state().await.list_operations(request).await.unwrap().into_inner().operations
+    }
+
+    pub(crate) async fn cancel(&self, id: u64) -> Result<(), Status> {
+        let change = Some(change(&format!("cancel {id} {}", fastrand::u64(..))));
+        let request = CancelStateOperationRequest { change, id };
+        self.state().await.cancel_operation(request).await.map(drop)
+    }
+
+    /// The operation of a number when it has ended.
+    pub(crate) async fn state_ended(&self, id: u64) -> StateOperation {
+        let request = WatchStateOperationRequest { id };
+        let mut stream = self.state().await.watch_operation(request).await.unwrap().into_inner();
+        let mut last = None;
+        while let Some(seen) = limited(stream.message()).await.unwrap() {
+            last = seen.operation;
+        }
+        last.expect("an operation")
+    }
+}

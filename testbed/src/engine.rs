@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Settle(Sender<Report>),
     /// Send again.
     Resume,
+    /// Tell the latency of packets that have arrived since the last time.
+    Latency(Sender<Latency>),
 }
 
 /// Counts that others may look at while it runs. The thread is their only writer.
@@ -62,6 +64,8 @@ pub(crate) struct Engine {
     last_round: Instant,
     last_arrival: Instant,
     latency: Histogram<u64>,
+    /// That of packets since it was last asked for.
+    recent: Histogram<u64>,
     sent: u64,
 }
 
@@ -93,6 +97,7 @@ impl Engine {
             last_round: now,
             last_arrival: now,
             latency: Histogram::new_with_max(LATENCY_MAX_NS, 3)?,
+            recent: Histogram::new_with_max(LATENCY_MAX_NS, 3)?,
             sent: 0,
         })
     }
@@ -114,6 +119,11 @@ impl Engine {
                     self.settling = Some(reply);
                 }
                 Ok(Command::Resume) => self.paused = false,
+                Ok(Command::Latency(reply)) => {
+                    // Whoever asked may have given up.
+                    let _gone = reply.send(latency_of(&self.recent));
+                    self.recent.reset();
+                }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
@@ -142,7 +152,9 @@ impl Engine {
                 if self.sink.arrive(&mark, packet) == Arrival::First {
                     self.generator.arrived(flow);
                 }
-                self.latency.saturating_record(now_ns.saturating_sub(mark.sent_ns));
+                let took = now_ns.saturating_sub(mark.sent_ns);
+                self.latency.saturating_record(took);
+                self.recent.saturating_record(took);
             })?;
         }
         if total > 0 {
@@ -201,6 +213,7 @@ impl Engine {
             let reply = self.settling.take().expect("it is there");
             // Whoever asked may have given up.
             let _gone = reply.send(self.report(now));
+            self.generator.give_up();
         }
     }
 
@@ -223,11 +236,7 @@ impl Engine {
             lost: states.iter().enumerate().map(lost).sum(),
             changed: states.iter().enumerate().filter(differs).count(),
             states: self.generator.flows().iter().cloned().zip(states.iter().copied()).collect(),
-            latency: Latency {
-                p50_ns: self.latency.value_at_quantile(0.5),
-                p99_ns: self.latency.value_at_quantile(0.99),
-                max_ns: self.latency.max(),
-            },
+            latency: latency_of(&self.latency),
             cpu,
             elapsed: now - self.started,
         }
@@ -250,6 +259,16 @@ impl Engine {
         // Empty unless a command came.
         let _empty = rustix::io::read(wake, &mut counter);
         Ok(())
+    }
+}
+
+fn latency_of(latency: &Histogram<u64>) -> Latency {
+    Latency {
+        packets: latency.len(),
+        mean_ns: latency.mean(),
+        p50_ns: latency.value_at_quantile(0.5),
+        p99_ns: latency.value_at_quantile(0.99),
+        max_ns: latency.max(),
     }
 }
 

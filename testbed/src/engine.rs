@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     rate: u64,
     /// Packets that the rate allows at this moment.
     budget: f64,
+    /// The host that is the last to send in this round.
+    turn: usize,
     settling: Option<Sender<Report>>,
     paused: bool,
     started: Instant,
@@ -91,6 +93,7 @@ impl Engine {
             hosts: sockets.into_iter().map(side).collect(),
             rate,
             budget: 0.0,
+            turn: 0,
             settling: None,
             paused: false,
             started: now,
@@ -171,8 +174,11 @@ impl Engine {
         let most = (rate * CATCH_UP.as_secs_f64()).max(1.0);
         self.budget = (self.budget + rate * elapsed.as_secs_f64()).min(most);
         let mut total = 0;
-        for host in 0..self.hosts.len() {
-            self.build(host, nanoseconds(now - self.started));
+        // At a low rate there is one packet to send in a round: each host is first in its turn.
+        self.turn = (self.turn + 1) % self.hosts.len();
+        for left in (1..=self.hosts.len()).rev() {
+            let host = (self.turn + left) % self.hosts.len();
+            self.build(host, left, nanoseconds(now - self.started));
             let side = &mut self.hosts[host];
             let sent = side.socket.send(side.pending.iter().map(Vec::as_slice))?;
             side.spare.extend(side.pending.drain(..sent));
@@ -182,14 +188,15 @@ impl Engine {
         Ok(total)
     }
 
-    /// Fills the queue of a host up to a burst, as far as rate and credit allow.
-    fn build(&mut self, host: usize, now_ns: u64) {
+    /// Fills the queue of a host, `left` of which have not had their share, up to a burst, as far as
+    /// rate and credit allow.
+    fn build(&mut self, host: usize, left: usize, now_ns: u64) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "the budget is positive and at most 5 ms of a rate"
         )]
-        let share = (self.budget / (self.hosts.len() - host) as f64).ceil() as usize;
+        let share = (self.budget / left as f64).ceil() as usize;
         let side = &mut self.hosts[host];
         let room = if self.paused { 0 } else { BURST - side.pending.len() };
         for _ in 0..room.min(share) {

@@ -27,7 +27,7 @@ pub(crate) enum Action {
     /// Nanoseconds pass.
     Sleep(u64),
     /// A move is asked for.
-    Move(Request, bool),
+    Move(Box<Request>, bool),
     /// A move is asked to be undone.
     Undo(MoveId),
     /// An instance is asked for.
@@ -123,12 +123,13 @@ fn moving(world: &World, rng: &mut Rng) -> Action {
     if rng.u8(..4) == 0
         && let Some((_, last)) = world.reference.moves.last_key_value()
     {
-        return Action::Move(Request { from: last.to, to: last.from, ..last.clone() }, false);
+        let back = Request { from: last.to, to: last.from, ..last.clone() };
+        return Action::Move(Box::new(back), false);
     }
     let from = if rng.bool() { weir_dataplane::node::FIRST } else { instance(world, rng) };
     let selection = selection::random(&world.reference.flows, world.shape.functions, rng);
     let request = Request::new(from, instance(world, rng), selection);
-    Action::Move(promising(world, request, rng), rng.u8(..8) == 0)
+    Action::Move(Box::new(promising(world, request, rng)), rng.u8(..8) == 0)
 }
 
 /// What the move promises, and whether state of several flows goes along: or nothing else.

@@ -1,8 +1,10 @@
-//! How long does a move take, by the number of its flows?
+//! How long does a move take, by the number of its flows, and how long do many at once?
 //!
 //! The shipped node and two workers over memory rings, stepped in turn on one thread: the figure
 //! is the work of all three from the request to the end of the move, without traffic. A move by
 //! buckets hands over the buckets that the flows are in; a move by filter hands over each flow.
+//! Many at once are from one instance to as many others, by buckets: each ends when the last does,
+//! as they share the budget of a poll round.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,15 @@ use weir_benches::router::{Router, SEED, key};
 use weir_dataplane::node::FIRST;
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::steering_hash::random_key;
-use weir_state_transfer::{BucketSet, InstanceId, MoveId, Selection, SteeringHash, WorkerId};
+use weir_state_transfer::{
+    BUCKETS, Bucket, BucketSet, InstanceId, MoveId, Selection, SteeringHash, WorkerId,
+};
 
 /// 489 flows are what the paper's move had.
-const FLOWS: [usize; 4] = [1, 489, 10_000, 100_000];
+const FLOWS: [usize; 5] = [1, 489, 10_000, 100_000, 1_000_000];
+/// Moves at once, and the flows of each: as in figure 13 of OpenNF.
+const AT_ONCE: usize = 20;
+const EACH: usize = 1_000;
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("moves");
@@ -42,6 +49,61 @@ fn bench(criterion: &mut Criterion) {
         }
     }
     group.finish();
+}
+
+fn at_once(criterion: &mut Criterion) {
+    let mut router = Router::new(2, AT_ONCE * EACH);
+    router.warm();
+    let others: Vec<_> = (0..AT_ONCE).map(|_| second_instance(&mut router)).collect();
+    let buckets = BUCKETS / AT_ONCE;
+    let parts = (0..AT_ONCE).map(|n| n * buckets..(n + 1) * buckets);
+    let parts = parts.map(|part| part.map(|bucket| Bucket::of(bucket as u32)).collect());
+    let moves: Vec<_> = others.into_iter().zip(parts.map(Selection::Buckets)).collect();
+    let mut group = criterion.benchmark_group("moves");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    group.bench_function(BenchmarkId::new("at once", format!("{AT_ONCE} x {EACH}")), |bencher| {
+        bencher.iter_custom(|times| {
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..times {
+                let there = moves.iter().map(|(to, part)| (FIRST, *to, part));
+                elapsed += timed_at_once(&mut router, there);
+                let back = moves.iter().map(|(from, part)| (*from, FIRST, part));
+                timed_at_once(&mut router, back);
+            }
+            elapsed
+        });
+    });
+    group.finish();
+}
+
+/// From the first request to the end of the last move.
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn timed_at_once<'a>(
+    router: &mut Router,
+    moves: impl Iterator<Item = (InstanceId, InstanceId, &'a Selection)>,
+) -> Duration {
+    let change = api::Change::default();
+    let began = Instant::now();
+    let mut open = Vec::new();
+    for (from, to, selection) in moves {
+        let request = Request::new(from, to, selection.clone());
+        let stepped = &mut router.stepped;
+        let begun = stepped.node.start_move(&change, request, true, stepped.now);
+        open.push(MoveId(begun.expect("a move").id));
+    }
+    while !open.is_empty() {
+        router.step_worker(WorkerId(0));
+        router.step_worker(WorkerId(1));
+        let node = &mut router.stepped;
+        node.step_node();
+        open.retain(|id| {
+            let shown = node.node.show_move(*id).expect("it is remembered");
+            assert_ne!(shown.phase(), api::MovePhase::Undone, "{shown:?}");
+            shown.ended_ns == 0
+        });
+    }
+    began.elapsed()
 }
 
 /// From the request to the end of the move.
@@ -71,11 +133,12 @@ fn timed(
     elapsed
 }
 
-/// An instance at the other worker.
+/// Another instance, at the worker that has the fewest.
 fn second_instance(router: &mut Router) -> InstanceId {
     let stepped = &mut router.stepped;
     let change = api::Change::default();
-    let made = stepped.node.create_instance(&change, "sw2", 0).expect("there is room");
+    let name = format!("sw{}", stepped.node.list_instances(stepped.now).instances.len() + 1);
+    let made = stepped.node.create_instance(&change, &name, 0).expect("there is room");
     stepped.settle();
     let id = InstanceId(u8::try_from(made.id).expect("an instance number"));
     let active = api::InstanceState::Active;
@@ -92,5 +155,5 @@ fn by_buckets(flows: usize) -> Selection {
     Selection::Buckets(buckets)
 }
 
-criterion_group!(benches, bench);
+criterion_group!(benches, bench, at_once);
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use weir_state_transfer::{FlowKey, Nanos, PortId, ServiceId, WorkerId, protocol};
+use weir_state_transfer::{BUCKETS, FlowKey, Nanos, PortId, ServiceId, WorkerId, protocol};
 use weir_testbed::memory_node::{MemoryNode, Plan, host, port_mac};
 
 /// Packets of a burst.
@@ -37,6 +37,9 @@ impl Router {
             ..Plan::default()
         };
         plan.limits.own_flows = 2 * flows;
+        // Twice what a bucket has on average, for those that have more.
+        let a_bucket = (2 * flows / BUCKETS).next_power_of_two();
+        plan.limits.flows_per_bucket = plan.limits.flows_per_bucket.max(a_bucket);
         let mut frames: Vec<_> = (0..flows).map(frame).collect();
         fastrand::Rng::with_seed(SEED).shuffle(&mut frames);
         Self { stepped: MemoryNode::new(&plan, SEED), frames, next: 0 }

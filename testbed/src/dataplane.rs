@@ -17,7 +17,7 @@ use weir_api::dataplane::v1::worker_service_client::WorkerServiceClient;
 use weir_api::dataplane::v1::{
     AddRouteRequest, AddWorkerRequest, Balance, CreateInstanceRequest, Flow, GetCountersRequest,
     GetCountersResponse, GetNodeRequest, GetNodeResponse, GetSteeringRequest, GetSteeringResponse,
-    Instance, InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest,
+    Guarantee, Instance, InstanceState, ListFlowsRequest, ListInstancesRequest, ListMovesRequest,
     ListNfsRequest, ListPortsRequest, ListRoutesRequest, ListWorkersRequest, Move, Nf,
     PanicWorkerRequest, Port, RemoveInstanceRequest, RemoveWorkerRequest, Route,
     SetInstanceStateRequest, StartMoveRequest, WatchMoveRequest, Worker, start_move_request,
@@ -213,6 +213,20 @@ impl Dataplane {
     /// # Errors
     /// What the data plane answered.
     pub fn start_move(&self, from: u32, to: u32, selection: Selection) -> Result<Move, Status> {
+        self.start_promising_move(from, to, selection, Guarantee::Ordered)
+    }
+
+    /// Starts a move that promises so much.
+    ///
+    /// # Errors
+    /// What the data plane answered.
+    pub fn start_promising_move(
+        &self,
+        from: u32,
+        to: u32,
+        selection: Selection,
+        guarantee: Guarantee,
+    ) -> Result<Move, Status> {
         let selection = Some(match selection {
             Selection::Filter(filter) => start_move_request::Selection::Filter(filter),
             Selection::Buckets(buckets) => start_move_request::Selection::Buckets(buckets),
@@ -222,6 +236,7 @@ impl Dataplane {
             from,
             to,
             selection,
+            guarantee: guarantee.into(),
             ..StartMoveRequest::default()
         };
         let started =

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Settle(Sender<Report>),
     /// Send again.
     Resume,
+    /// Tell the latency of packets that have arrived since the last time.
+    Latency(Sender<Latency>),
 }
 
 /// Counts that others may look at while it runs. The thread is their only writer.
@@ -56,12 +58,16 @@ pub(crate) struct Engine {
     rate: u64,
     /// Packets that the rate allows at this moment.
     budget: f64,
+    /// The host that is the last to send in this round.
+    turn: usize,
     settling: Option<Sender<Report>>,
     paused: bool,
     started: Instant,
     last_round: Instant,
     last_arrival: Instant,
     latency: Histogram<u64>,
+    /// That of packets since it was last asked for.
+    recent: Histogram<u64>,
     sent: u64,
 }
 
@@ -87,12 +93,14 @@ impl Engine {
             hosts: sockets.into_iter().map(side).collect(),
             rate,
             budget: 0.0,
+            turn: 0,
             settling: None,
             paused: false,
             started: now,
             last_round: now,
             last_arrival: now,
             latency: Histogram::new_with_max(LATENCY_MAX_NS, 3)?,
+            recent: Histogram::new_with_max(LATENCY_MAX_NS, 3)?,
             sent: 0,
         })
     }
@@ -114,6 +122,11 @@ impl Engine {
                     self.settling = Some(reply);
                 }
                 Ok(Command::Resume) => self.paused = false,
+                Ok(Command::Latency(reply)) => {
+                    // Whoever asked may have given up.
+                    let _gone = reply.send(latency_of(&self.recent));
+                    self.recent.reset();
+                }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
@@ -142,7 +155,9 @@ impl Engine {
                 if self.sink.arrive(&mark, packet) == Arrival::First {
                     self.generator.arrived(flow);
                 }
-                self.latency.saturating_record(now_ns.saturating_sub(mark.sent_ns));
+                let took = now_ns.saturating_sub(mark.sent_ns);
+                self.latency.saturating_record(took);
+                self.recent.saturating_record(took);
             })?;
         }
         if total > 0 {
@@ -159,8 +174,11 @@ impl Engine {
         let most = (rate * CATCH_UP.as_secs_f64()).max(1.0);
         self.budget = (self.budget + rate * elapsed.as_secs_f64()).min(most);
         let mut total = 0;
-        for host in 0..self.hosts.len() {
-            self.build(host, nanoseconds(now - self.started));
+        // At a low rate there is one packet to send in a round: each host is first in its turn.
+        self.turn = (self.turn + 1) % self.hosts.len();
+        for left in (1..=self.hosts.len()).rev() {
+            let host = (self.turn + left) % self.hosts.len();
+            self.build(host, left, nanoseconds(now - self.started));
             let side = &mut self.hosts[host];
             let sent = side.socket.send(side.pending.iter().map(Vec::as_slice))?;
             side.spare.extend(side.pending.drain(..sent));
@@ -170,14 +188,15 @@ impl Engine {
         Ok(total)
     }
 
-    /// Fills the queue of a host up to a burst, as far as rate and credit allow.
-    fn build(&mut self, host: usize, now_ns: u64) {
+    /// Fills the queue of a host, `left` of which have not had their share, up to a burst, as far as
+    /// rate and credit allow.
+    fn build(&mut self, host: usize, left: usize, now_ns: u64) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "the budget is positive and at most 5 ms of a rate"
         )]
-        let share = (self.budget / (self.hosts.len() - host) as f64).ceil() as usize;
+        let share = (self.budget / left as f64).ceil() as usize;
         let side = &mut self.hosts[host];
         let room = if self.paused { 0 } else { BURST - side.pending.len() };
         for _ in 0..room.min(share) {
@@ -201,6 +220,7 @@ impl Engine {
             let reply = self.settling.take().expect("it is there");
             // Whoever asked may have given up.
             let _gone = reply.send(self.report(now));
+            self.generator.give_up();
         }
     }
 
@@ -223,11 +243,7 @@ impl Engine {
             lost: states.iter().enumerate().map(lost).sum(),
             changed: states.iter().enumerate().filter(differs).count(),
             states: self.generator.flows().iter().cloned().zip(states.iter().copied()).collect(),
-            latency: Latency {
-                p50_ns: self.latency.value_at_quantile(0.5),
-                p99_ns: self.latency.value_at_quantile(0.99),
-                max_ns: self.latency.max(),
-            },
+            latency: latency_of(&self.latency),
             cpu,
             elapsed: now - self.started,
         }
@@ -250,6 +266,16 @@ impl Engine {
         // Empty unless a command came.
         let _empty = rustix::io::read(wake, &mut counter);
         Ok(())
+    }
+}
+
+fn latency_of(latency: &Histogram<u64>) -> Latency {
+    Latency {
+        packets: latency.len(),
+        mean_ns: latency.mean(),
+        p50_ns: latency.value_at_quantile(0.5),
+        p99_ns: latency.value_at_quantile(0.99),
+        max_ns: latency.max(),
     }
 }
 

@@ -102,7 +102,14 @@ impl Generator {
 
     /// Gives back the credit of a packet of a flow that arrived for the first time.
     pub fn arrived(&mut self, flow: usize) {
-        self.hosts[self.flows[flow].from].outstanding -= 1;
+        let outstanding = &mut self.hosts[self.flows[flow].from].outstanding;
+        // One that was given up may come after all.
+        *outstanding = outstanding.saturating_sub(1);
+    }
+
+    /// Gives back the credit of packets that have not arrived: they are lost.
+    pub fn give_up(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.outstanding = 0);
     }
 
     /// Packets of all hosts that were built and have not arrived.

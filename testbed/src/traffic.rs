@@ -81,6 +81,10 @@ pub struct Report {
 /// One-way latency, as the sink sees it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Latency {
+    /// Packets.
+    pub packets: u64,
+    /// What they took on average, in nanoseconds.
+    pub mean_ns: f64,
     /// Half of the packets took less, in nanoseconds.
     pub p50_ns: u64,
     /// 99 % of the packets took less, in nanoseconds.
@@ -148,6 +152,16 @@ impl Traffic {
     /// Packets received so far.
     pub fn received(&self) -> u64 {
         self.live.received.load(Ordering::Relaxed)
+    }
+
+    /// The latency of packets that have arrived since this was last asked.
+    ///
+    /// # Errors
+    /// When the traffic has failed.
+    pub fn latency(&mut self) -> Result<Latency> {
+        let (reply, latency) = mpsc::channel();
+        self.order(Command::Latency(reply));
+        latency.recv().map_err(|_| self.failure())
     }
 
     /// Stops sending, waits until everything has arrived or is lost, and reports from the start.

@@ -2,7 +2,8 @@
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use weir_api::dataplane::v1::{Change, Route};
+use weir_api::dataplane::v1::{Change, Guarantee, Route};
+use weir_api::nf::v1::Scope;
 use weir_api::v1::{
     AddRouteRequest, GetPortRequest, ListDecisionsRequest, ListOperationsRequest, OperationState,
     PlanScaleRequest, RemoveRouteRequest, RemoveWorkerRequest, SetAutoRequest, StartMoveRequest,
@@ -40,6 +41,27 @@ fn scaling_out_and_in_by_command() {
         let status = running.status().await;
         assert_eq!((status.instances_desired, status.instances_active), (1, 1));
         assert_eq!(status.generation, 2);
+    });
+}
+
+#[test]
+fn a_move_by_hand_takes_its_guarantee_and_scopes_to_the_data_plane() {
+    let node = Node::new(1);
+    let running = node.start();
+    block_on(async {
+        running.scale(2, "out").await;
+        let mut moves = MoveServiceClient::new(running.channel().await);
+        let scopes = vec![Scope::PerFlow as i32, Scope::MultiFlow as i32];
+        let ask = StartMoveRequest {
+            change: Some(change("by hand")),
+            from: "1".to_owned(),
+            to: "2".to_owned(),
+            selection: Some(Selection::Filter("proto=udp".to_owned())),
+            guarantee: Guarantee::LossFree.into(),
+            scopes: scopes.clone(),
+        };
+        let begun = moves.start_move(ask).await.unwrap().into_inner().r#move.unwrap();
+        assert_eq!((begun.guarantee(), begun.scopes), (Guarantee::LossFree, scopes));
     });
 }
 

@@ -113,11 +113,17 @@ impl DestinationEnd {
             }
             Message::MultiFlow(state) => self.take_in(state, context),
             Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
-            Message::End => self.destination.ended(),
+            Message::End => {
+                self.destination.ended();
+                if self.spec.multi_flow.is_some() {
+                    self.send(Message::Ended, context.forwarder);
+                }
+            }
             Message::UndoAnswer(UndoAnswer::Accepted) => self.destination.undo_accepted(),
             Message::UndoAnswer(UndoAnswer::Refused) => self.destination.undo_refused(),
             Message::Pull(_)
-            | Message::MultiFlowTaken(_)
+            | Message::Refused(_)
+            | Message::Ended
             | Message::Undo
             | Message::Relay(_)
             | Message::RelayEnd
@@ -198,7 +204,9 @@ impl DestinationEnd {
             None => state,
         };
         self.report.multi_flow += (came - refused.chunks.len()) as u64;
-        self.send(Message::MultiFlowTaken(refused), context.forwarder);
+        if !refused.chunks.is_empty() {
+            self.send(Message::Refused(refused), context.forwarder);
+        }
     }
 
     /// Whether the flow's state came by this move; an older entry of the same flow does not count.

@@ -151,7 +151,8 @@ impl Moves {
             }
             Message::Drained
             | Message::Pull(_)
-            | Message::MultiFlowTaken(_)
+            | Message::Refused(_)
+            | Message::Ended
             | Message::Undo
             | Message::Relay(_)
             | Message::RelayEnd => match self.source(id) {
@@ -246,7 +247,8 @@ fn lost(message: Message, forwarder: &mut Forwarder) {
         | Message::Flows(_)
         | Message::Unknown(_)
         | Message::MultiFlow(_)
-        | Message::MultiFlowTaken(_)
+        | Message::Refused(_)
+        | Message::Ended
         | Message::End
         | Message::UndoAnswer(_)
         | Message::RelayEnd

@@ -18,8 +18,6 @@ const LOOKED_AT: usize = 256;
 pub(super) struct MultiFlowExport {
     cursor: MultiFlowCursor,
     sent_all: bool,
-    /// Messages that the destination has not answered.
-    unanswered: usize,
 }
 
 impl MultiFlowExport {
@@ -47,33 +45,25 @@ impl MultiFlowExport {
             };
             if !state.chunks.is_empty() {
                 budget.pieces -= state.chunks.len();
-                self.unanswered += 1;
                 let message = Message::MultiFlow(state);
                 forwarder.hand_out(spec.to_worker, Item::Move(spec.id, message));
             }
         }
         true
     }
+}
 
-    /// The destination has taken in what was in a message, but for some that is put back here.
-    pub(super) fn answered(
-        &mut self,
-        refused: MultiFlow,
-        instance: Option<&mut Instance>,
-        now: Nanos,
-        report: &mut HoldReport,
-    ) {
-        self.unanswered -= 1;
-        report.multi_flow_refused += refused.chunks.len() as u64;
-        let lost = match instance {
-            Some(instance) => instance.chain.join_multi_flow(refused, now),
-            None => refused,
-        };
-        report.multi_flow_lost += lost.chunks.len() as u64;
-    }
-
-    /// Whether nothing can come back any more.
-    pub(super) fn is_answered(&self) -> bool {
-        self.unanswered == 0
-    }
+/// Puts what the destination has no room for back; what there is no room for here either is lost.
+pub(super) fn take_back(
+    refused: MultiFlow,
+    instance: Option<&mut Instance>,
+    now: Nanos,
+    report: &mut HoldReport,
+) {
+    report.multi_flow_refused += refused.chunks.len() as u64;
+    let lost = match instance {
+        Some(instance) => instance.chain.join_multi_flow(refused, now),
+        None => refused,
+    };
+    report.multi_flow_lost += lost.chunks.len() as u64;
 }

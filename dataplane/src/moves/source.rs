@@ -9,7 +9,7 @@ use weir_state_transfer::mark::{Source, UndoAnswer};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 
 use super::drain::Departure;
-use super::multi_flow::MultiFlowExport;
+use super::multi_flow::{self, MultiFlowExport};
 use super::{Budget, Context, HoldReport, Intercepted, Outcome, settle};
 use crate::instance::{Instance, MovedFlow, TakeCursor};
 use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
@@ -25,6 +25,8 @@ pub(super) struct SourceEnd {
     buckets: Vec<Bucket>,
     exporting: bool,
     multi_flow: MultiFlowExport,
+    /// Nothing goes back from the destination any more.
+    answered: bool,
     outcome: Option<Outcome>,
     report: HoldReport,
 }
@@ -42,6 +44,7 @@ impl SourceEnd {
             departure: Departure::new(&spec),
             buckets: spec.buckets.iter().collect(),
             multi_flow: MultiFlowExport::default(),
+            answered: spec.multi_flow.is_none(),
             spec,
             source,
             pulls: VecDeque::with_capacity(pulls),
@@ -114,10 +117,11 @@ impl SourceEnd {
                     forwarder.tell(Event::Undoing(self.spec.id));
                 }
             }
-            Message::MultiFlowTaken(refused) => {
+            Message::Refused(state) => {
                 let instance = instances.find(self.spec.from);
-                self.multi_flow.answered(refused, instance, forwarder.now, &mut self.report);
+                multi_flow::take_back(state, instance, forwarder.now, &mut self.report);
             }
+            Message::Ended => self.answered = true,
             Message::Relay(held) => {
                 let verdict = self.source.relayed(held);
                 settle(verdict, forwarder, &mut self.report);
@@ -267,7 +271,7 @@ impl SourceEnd {
 
     /// The end is over when nothing more can come: no packet, and no state that goes back.
     fn end_if_over(&mut self) -> bool {
-        if self.source.is_done() && self.multi_flow.is_answered() {
+        if self.source.is_done() && self.answered {
             self.outcome = Some(Outcome::Done);
         }
         false

@@ -16,7 +16,7 @@ pub struct MultiFlow {
     /// The place of the function in its chain: the same at every instance.
     pub(crate) function: usize,
     /// The pieces.
-    pub(crate) chunks: Vec<Chunk>,
+    pub chunks: Vec<Chunk>,
 }
 
 /// How far the taking out has come.

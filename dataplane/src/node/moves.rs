@@ -385,6 +385,7 @@ impl Record {
         if let Some(hold_ns) = &report.hold_ns
             && !hold_ns.is_empty()
         {
+            shown.hold_mean_ns = hold_ns.mean() as u64;
             shown.hold_p50_ns = hold_ns.value_at_quantile(0.5);
             shown.hold_p99_ns = hold_ns.value_at_quantile(0.99);
             shown.hold_max_ns = hold_ns.max();

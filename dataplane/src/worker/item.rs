@@ -77,10 +77,13 @@ pub enum Message {
     Unknown(FlowKey),
     /// State of several flows, in front of every flow; from the source.
     MultiFlow(MultiFlow),
-    /// The answer to each of these: what there is no room for goes back.
-    MultiFlowTaken(MultiFlow),
+    /// What of it there is no room for goes back; from the destination.
+    Refused(MultiFlow),
     /// Everything has been exported.
     End,
+    /// END has come, so nothing goes back any more; from the destination of a move with state of
+    /// several flows.
+    Ended,
     /// The destination holds packets of this flow: export it first.
     Pull(FlowKey),
     /// The destination asks to undo.

@@ -11,6 +11,7 @@ use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use weir_api::dataplane::v1 as api;
+use weir_api::nf::v1::Scope;
 
 /// Generous: the machine may be busy with other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -82,6 +83,59 @@ async fn what_functions_have_counted_comes_instance_by_instance() {
         listed.push(nfs[0].instance);
     }
     assert_eq!(listed, expected);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_move_says_what_it_promises_and_which_state_it_takes() {
+    use api::start_move_request::Selection;
+
+    let served = Served::start("");
+    let to = served.create("r2", "create").await;
+    let any = || Some(Selection::Filter("any".to_owned()));
+    let buckets = || Some(Selection::Buckets("0-7".to_owned()));
+    let (per_flow, multi_flow) = (Scope::PerFlow as i32, Scope::MultiFlow as i32);
+    let none = api::Guarantee::None as i32;
+    for (place, selection, guarantee, scopes, field) in [
+        (0, buckets(), 0, vec![per_flow, multi_flow], "scopes"),
+        (1, any(), 0, vec![Scope::AllFlows as i32], "scopes"),
+        (2, any(), 0, vec![77], "scopes"),
+        (3, any(), 77, vec![], "guarantee"),
+    ] {
+        let change = change(&format!("refused-{place}"));
+        let ask = api::StartMoveRequest {
+            change,
+            from: 1,
+            to,
+            selection,
+            no_queue: true,
+            guarantee,
+            scopes,
+        };
+        let refused = served.moves().await.start_move(ask).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        let details = refused.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, field);
+    }
+    let both = vec![per_flow, multi_flow];
+    for (place, guarantee, scopes, shown) in [
+        (0, 0, vec![], (api::Guarantee::Ordered, vec![per_flow])),
+        (1, none, both.clone(), (api::Guarantee::None, both)),
+    ] {
+        let ask = api::StartMoveRequest {
+            change: change(&format!("move-{place}")),
+            from: if place == 0 { 1 } else { to },
+            to: if place == 0 { to } else { 1 },
+            selection: any(),
+            no_queue: true,
+            guarantee,
+            scopes,
+        };
+        let begun = served.moves().await.start_move(ask).await.unwrap().into_inner();
+        let begun = begun.r#move.unwrap();
+        assert_eq!((begun.guarantee(), begun.scopes), shown);
+        assert_eq!(served.watch(begun.id).await.last(), Some(&api::MovePhase::Done));
+    }
     served.stop().await;
 }
 

@@ -46,7 +46,7 @@ impl Request {
         self.per_flow = scopes.contains(&Scope::PerFlow);
         self.multi_flow = match (&self.selection, scopes.contains(&Scope::MultiFlow)) {
             (_, false) => None,
-            (Selection::Filter(filter), true) => Some(filter.clone()),
+            (Selection::Filter(filter), true) => Some(*filter),
             (Selection::Buckets(_), true) => return Err(Refused::BucketsMultiFlow),
         };
         Ok(self)
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn state_of_several_flows_goes_by_filter_and_that_of_all_never() {
         let filter: Filter = "src=10.0.0.0/8".parse().unwrap();
-        let by_filter = request(Selection::Filter(filter.clone()));
+        let by_filter = request(Selection::Filter(filter));
         let scopes = |request: Request| request.scopes().collect::<Vec<_>>();
         assert_eq!(scopes(by_filter.clone().scoped(&[]).unwrap()), [Scope::PerFlow]);
         let only = by_filter.clone().scoped(&[Scope::MultiFlow]).unwrap();

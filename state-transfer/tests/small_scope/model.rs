@@ -82,9 +82,11 @@ pub(crate) enum Message {
     Unknown(u8),
     /// State of several flows.
     MultiFlow(u64),
-    /// It has been taken in, but for this.
-    Taken(u64),
+    /// There is no room for this.
+    Refused(u64),
     End,
+    /// Nothing is refused any more.
+    Ended,
     Pull(u8),
     Undo,
     UndoAnswer {

@@ -257,6 +257,7 @@ fn add_moves<'a>(report: &mut Report, moves: impl Iterator<Item = &'a Move> + Cl
         p50_ns: medians.get(medians.len() / 2).copied().unwrap_or_default(),
         p99_ns: held.clone().map(|ended| ended.hold_p99_ns).max().unwrap_or_default(),
         max_ns: held.map(|ended| ended.hold_max_ns).max().unwrap_or_default(),
+        ..Latency::default()
     });
 }
 

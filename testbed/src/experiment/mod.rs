@@ -1,5 +1,6 @@
 //! OpenNF's experiment: 489 HTTP flows through one instance of an intrusion detection, and through
-//! two between which they are moved while all are open; and what comes of it without moves.
+//! two between which they are moved while all are open; what comes of it without moves; and what a
+//! move costs that promises less or more.
 
 mod conversations;
 mod forwarding_only;
@@ -9,6 +10,8 @@ mod listed;
 mod logs;
 mod player;
 mod plot;
+mod promises;
+mod promises_table;
 mod replay;
 mod report;
 mod run;
@@ -32,6 +35,7 @@ use run::Plan;
 pub use forwarding_only::Emptied;
 pub use listed::Agreement;
 pub use logs::Difference as LogDifference;
+pub use promises::{Promise, Times};
 pub use replay::Tally;
 pub use report::{FullClone, Report, Waited};
 pub use run::{Moved, Run};
@@ -95,6 +99,7 @@ pub fn run(options: &Options, cancel: &Cancel) -> Result<Report> {
     report.listed = list.agreement(&all, &one.logs);
     report.tshark = tshark::compare(&all, &one.logs, Folder::new()?.path())?;
     (report.one, report.two, report.moves) = (one.figures, two.figures, two.moves);
+    report.promises = promises::run(options.moves, options.seed, &folder.join("promises"), cancel)?;
 
     let single = Logs::of(&full_clone::single(&all.packets))?;
     report.in_process = one.logs.difference(&single);

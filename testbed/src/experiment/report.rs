@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::forwarding_only::Emptied;
 use super::listed::Agreement;
 use super::logs::Difference;
+use super::promises::Promise;
 use super::run::{Moved, Run};
 use super::tshark::Found;
 
@@ -27,6 +28,8 @@ pub struct Report {
     pub two: Run,
     /// The moves.
     pub moves: Vec<Moved>,
+    /// Moves that promise less or more, at two rates.
+    pub promises: Vec<Promise>,
     /// The logs of both instances together against those of the single one.
     pub logs: Difference,
     /// HTTP transactions that name another connection than is logged, in both runs.
@@ -99,6 +102,8 @@ impl Report {
         must_be_none(u64::from(self.moves.is_empty()), "experiment without a move");
         must_be_none(u64::from(self.one.entries == 0), "run without a log");
         must_be_none(u64::from(self.clone.logs.entries() == 0), "clone that makes no difference");
+        must_be_none(u64::from(self.promises.is_empty()), "experiment without guarantees");
+        faults.extend(self.promises.iter().flat_map(Promise::faults));
         faults
     }
 
@@ -117,6 +122,8 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::promises::GUARANTEES;
+    use super::super::promises::tests::kept;
     use super::super::replay::Tally;
     use super::*;
 
@@ -130,6 +137,7 @@ pub(super) mod tests {
             one: run.clone(),
             two: run,
             moves: vec![Moved { done: true, flows: 2, took_us: 300.0, ..Moved::default() }],
+            promises: GUARANTEES.map(kept).to_vec(),
             listed: Agreement { flows: 2, exact: 2, ..Agreement::default() },
             clone: FullClone { logs: wrong, ..FullClone::default() },
             ..Report::default()
@@ -143,7 +151,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_thing_that_must_not_be_is_a_fault() {
-        let spoil: [fn(&mut Report); 16] = [
+        let spoil: [fn(&mut Report); 18] = [
             |report| report.one.packets.received = 8,
             |report| report.two.packets.received = 8,
             |report| report.two.packets.reordered = 1,
@@ -160,6 +168,8 @@ pub(super) mod tests {
             |report| report.moves.clear(),
             |report| report.one.entries = 0,
             |report| report.clone.logs.unexpected = 0,
+            |report| report.promises.clear(),
+            |report| report.promises[2].reordered = 1,
         ];
         for (number, spoil) in spoil.iter().enumerate() {
             let mut report = clean();

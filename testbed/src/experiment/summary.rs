@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::forwarding_only::{LONG, LONG_SECONDS};
 use super::logs::{Difference, OF_TIME};
 use super::plot::{self, Axis, Scale, Shape};
+use super::promises_table;
 use super::report::{Report, median};
 use super::run::{MOVED, Run};
 use super::tshark::Said;
@@ -17,7 +18,7 @@ const OPENNF_MOVE_MS: f64 = 260.0;
 /// Wrong entries of conn.log after a full clone, in OpenNF's evaluation.
 const OPENNF_CLONE: &str = "3,889";
 
-/// Writes `report.json`, `report.md`, `moves.svg` and `forwarding-only.svg` to a folder.
+/// Writes `report.json`, `report.md` and the plots to a folder.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -27,6 +28,7 @@ pub(super) fn write(report: &Report, folder: &Path) -> Result<()> {
         ("report.md", markdown(report)),
         ("moves.svg", moves_plot(report)),
         ("forwarding-only.svg", forwarding_plot(report)),
+        ("guarantees.svg", promises_table::plot(&report.promises)),
     ];
     for (name, content) in files {
         let path = folder.join(name);
@@ -59,7 +61,7 @@ pub(super) fn markdown(report: &Report) -> String {
          | the same after a full clone | {OPENNF_CLONE} of conn.log | {}: {} of conn.log at the \
          original, {} at the clone, {} of http.log |\n\
          | forwarding only: until an instance has no flow | ≥ {LONG_SECONDS:.0} s | after \
-         {LONG_SECONDS:.0} s {:.0} of {} flows are left, median of {} draws; simulated |\n\n{}\n{}\n{}\n{}",
+         {LONG_SECONDS:.0} s {:.0} of {} flows are left, median of {} draws; simulated |\n\n{}\n{}\n{}\n{}\n{}",
         report.flows,
         report.source,
         report.packets,
@@ -81,6 +83,7 @@ pub(super) fn markdown(report: &Report) -> String {
         report.flows,
         waited.left_late.len(),
         moves(report),
+        promises_table::section(&report.promises),
         runs(report),
         logs(report),
         baselines(report),
@@ -93,7 +96,7 @@ pub(super) fn line(report: &Report) -> String {
     format!(
         "experiment: {} moves of {} flows, median {:.2} ms (OpenNF 260 ms); {} lost, {reordered} \
          reordered, {} log differences; full clone {} differences; forwarding-only {:.0} flows left after \
-         {LONG_SECONDS:.0} s; {}",
+         {LONG_SECONDS:.0} s; {}; {}",
         report.moves.len(),
         report.flows,
         median(report.move_ms()),
@@ -101,6 +104,7 @@ pub(super) fn line(report: &Report) -> String {
         report.logs.entries(),
         report.clone.logs.entries(),
         left_late(report),
+        promises_table::line(&report.promises),
         if report.faults().is_empty() { "ok" } else { "FAILED" },
     )
 }
@@ -287,7 +291,9 @@ mod tests {
     fn all_files_are_written_and_the_last_line_has_the_figures() {
         let folder = Folder::new().unwrap();
         write(&clean(), folder.path()).unwrap();
-        for name in ["report.json", "report.md", "moves.svg", "forwarding-only.svg"] {
+        for name in
+            ["report.json", "report.md", "moves.svg", "forwarding-only.svg", "guarantees.svg"]
+        {
             assert!(folder.path().join(name).metadata().unwrap().len() > 100, "{name}");
         }
         let said = line(&clean());

@@ -34,9 +34,15 @@ fn a_short_experiment_is_exact_and_writes_its_report() {
     for moved in report["moves"].as_array().unwrap() {
         assert!(moved["flows"].as_u64().unwrap() >= 489, "{moved}");
     }
+    let promises = report["promises"].as_array().unwrap();
+    assert_eq!(promises.len(), 6, "three guarantees at two rates");
+    for promise in promises {
+        assert_eq!(promise["took_us"].as_array().unwrap().len(), MOVES, "{promise}");
+        assert!(promise["around"]["packets"].as_u64().unwrap() > 0, "{promise}");
+    }
     assert!(report["one"]["entries"].as_u64().unwrap() > 2 * 489, "{text}");
     assert!(report["clone"]["logs"]["unexpected"].as_u64().unwrap() >= 489, "{text}");
-    for name in ["report.md", "moves.svg", "forwarding-only.svg"] {
+    for name in ["report.md", "moves.svg", "forwarding-only.svg", "guarantees.svg"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
 }

@@ -2,8 +2,9 @@
 
 use fastrand::Rng;
 use weir_dataplane::worker::{Fault, FaultStage};
-use weir_state_transfer::mark::Request;
-use weir_state_transfer::{InstanceId, MoveId, PortId, WorkerId};
+use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::mark::{Guarantee, Request};
+use weir_state_transfer::{InstanceId, MoveId, PortId, Selection, WorkerId};
 
 use crate::selection;
 use crate::world::World;
@@ -26,7 +27,7 @@ pub(crate) enum Action {
     /// Nanoseconds pass.
     Sleep(u64),
     /// A move is asked for.
-    Move(Request, bool),
+    Move(Box<Request>, bool),
     /// A move is asked to be undone.
     Undo(MoveId),
     /// An instance is asked for.
@@ -122,11 +123,32 @@ fn moving(world: &World, rng: &mut Rng) -> Action {
     if rng.u8(..4) == 0
         && let Some((_, last)) = world.reference.moves.last_key_value()
     {
-        return Action::Move(Request { from: last.to, to: last.from, ..last.clone() }, false);
+        let back = Request { from: last.to, to: last.from, ..last.clone() };
+        return Action::Move(Box::new(back), false);
     }
     let from = if rng.bool() { weir_dataplane::node::FIRST } else { instance(world, rng) };
     let selection = selection::random(&world.reference.flows, world.shape.functions, rng);
-    Action::Move(Request::new(from, instance(world, rng), selection), rng.u8(..8) == 0)
+    let request = Request::new(from, instance(world, rng), selection);
+    Action::Move(Box::new(promising(world, request, rng)), rng.u8(..8) == 0)
+}
+
+/// What the move promises, and whether state of several flows goes along: or nothing else.
+fn promising(world: &World, request: Request, rng: &mut Rng) -> Request {
+    let allowed: Vec<_> =
+        Guarantee::ALL.into_iter().filter(|promise| *promise >= world.shape.least).collect();
+    let mut request = request;
+    if allowed.len() > 1 {
+        request.guarantee = allowed[rng.usize(..allowed.len())];
+    }
+    if !world.shape.functions || matches!(request.selection, Selection::Buckets(_)) {
+        return request;
+    }
+    let scopes: &[Scope] = match rng.u8(..8) {
+        0 => &[Scope::MultiFlow],
+        1..5 => &[Scope::PerFlow, Scope::MultiFlow],
+        _ => &[],
+    };
+    request.scoped(scopes).expect("a filter names state of several flows")
 }
 
 fn instance(world: &World, rng: &mut Rng) -> InstanceId {

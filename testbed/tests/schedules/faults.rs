@@ -36,6 +36,19 @@ pub(crate) enum Fault {
     EndEarly,
     /// The state overtakes the packets in front of it that wait for their next hops.
     ParkedLate,
+    /// State of several flows does not arrive.
+    MultiFlowForgotten,
+    /// Moves that shall keep order promise no more than that nothing is lost.
+    OnlyLossFree,
+    /// Moves that shall keep order promise nothing.
+    NoGuarantee,
+}
+
+impl Fault {
+    /// Whether it is not in the rings between workers.
+    pub(crate) fn is_spared_splices(self) -> bool {
+        matches!(self, Self::CompletedEarly | Self::OnlyLossFree | Self::NoGuarantee)
+    }
 }
 
 /// The rings between all workers, each cut, with a fault in between.
@@ -130,7 +143,14 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
         | Fault::NoHold
         | Fault::MarkerForged
         | Fault::CompletedEarly
-        | Fault::ParkedLate => {}
+        | Fault::ParkedLate
+        | Fault::OnlyLossFree
+        | Fault::NoGuarantee => {}
+        Fault::MultiFlowForgotten => items.iter_mut().for_each(|item| {
+            if let Item::Move(_, Message::MultiFlow(state)) = item {
+                state.chunks.clear();
+            }
+        }),
         Fault::MarkerEarly => swap(items, |before, item| {
             matches!((before, item), (Item::Packet(..), Item::Marker { .. }))
         }),

@@ -7,7 +7,7 @@ use weir_api::dataplane::v1 as api;
 use weir_dataplane::nf::{Record, ids};
 use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{FlowQuery, FlowRecord};
-use weir_state_transfer::mark::Request;
+use weir_state_transfer::mark::{Guarantee, Request};
 use weir_state_transfer::{BucketSet, FlowKey, InstanceId, MoveId, Nanos, Selection, ServiceId};
 
 use crate::failure::{Failure, Kind};
@@ -28,6 +28,11 @@ pub(crate) struct Summary {
     pub(crate) unresolved: u64,
     pub(crate) panics: u64,
     pub(crate) workers_left: u64,
+    /// Packets dropped and packets reordered where this was not promised otherwise.
+    pub(crate) in_transit: u64,
+    pub(crate) reordered: u64,
+    /// Pieces of state of several flows that have moved.
+    pub(crate) multi_flow: u64,
 }
 
 impl Summary {
@@ -42,6 +47,9 @@ impl Summary {
         self.unresolved += other.unresolved;
         self.panics += other.panics;
         self.workers_left += other.workers_left;
+        self.in_transit += other.in_transit;
+        self.reordered += other.reordered;
+        self.multi_flow += other.multi_flow;
     }
 }
 
@@ -62,6 +70,7 @@ impl World {
         self.judge_moves()?;
         self.judge_flows(true)?;
         self.judge_end()?;
+        self.judge_sources()?;
         self.judge_records()?;
         Ok(summary)
     }
@@ -91,6 +100,7 @@ impl World {
         for drop in &counters.drops {
             let excused = match drop.reason.as_str() {
                 "hold_full" => self.shape.hold_may_fill(),
+                "state_in_transit" => self.shape.least == Guarantee::None,
                 "port_down" => self.shape.links_fail,
                 "neighbour_unresolved" => self.shape.hosts_unknown,
                 "worker_panic" => drop.packets <= self.panics,
@@ -123,15 +133,46 @@ impl World {
 
     /// Every move has ended, and each says of itself what it can.
     fn judge_moves(&self) -> Result<(), Failure> {
+        let mut in_transit = 0;
         for id in self.reference.moves.keys() {
             let shown = self.shown(*id)?;
+            in_transit += shown.in_transit_drops;
+            if shown.left_behind + shown.multi_flow_refused > 0 {
+                return Err(Kind::State.at(format!("there is room for all: {shown:?}")));
+            }
             let ended = [api::MovePhase::Done, api::MovePhase::Undone].contains(&shown.phase());
             let hold = self.shape.plan.limits.hold as u64;
             if !ended || shown.held_max > hold {
                 return Err(Kind::Stuck.at(format!("{shown:?}")));
             }
         }
+        if in_transit != self.in_transit() {
+            return Err(Kind::Balance.at(format!("moves have dropped {in_transit} in transit")));
+        }
         Ok(())
+    }
+
+    /// When all connections are over, no source has any open: each that one instance has counted
+    /// as begun, any has counted as ended, and what is known of it has come together.
+    fn judge_sources(&mut self) -> Result<(), Failure> {
+        if !self.shape.functions || self.panics > 0 {
+            return Ok(());
+        }
+        self.node.now = Nanos(self.node.now.0 + CONNECTION_TIMEOUT);
+        let mut sources = Vec::new();
+        for _ in 0..SWEEPS {
+            self.settle()?;
+            let (to, pieces) = channel();
+            self.node.node.report_nfs(to);
+            self.settle()?;
+            let counters = pieces.try_iter().flatten().filter(|nf| nf.kind == "firewall");
+            sources = counters.flat_map(|nf| nf.counters).collect();
+            sources.retain(|(name, count)| name == "sources" && *count > 0);
+            if sources.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Kind::State.at(format!("{sources:?} have connections that do not end")))
     }
 
     /// The state of every flow is with its owner, once, and what a single instance would have.
@@ -225,12 +266,14 @@ impl World {
         // Packets that got no further than a hold were not seen.
         let drops = self.node.node.counters().drops;
         let not_seen = drops.iter().any(|drop| drop.reason == "hold_full" && drop.packets > 0);
-        if !self.shape.functions || self.panics > 0 || not_seen {
+        let (in_transit, outside) = (self.in_transit(), self.dropped_outside());
+        if !self.shape.functions || self.panics > 0 || not_seen || (in_transit > 0 && outside > 0) {
             return Ok(());
         }
         let mut expected: BTreeMap<FlowKey, u64> = BTreeMap::new();
         for flow in &self.reference.flows {
-            let packets: usize = flow.lanes.iter().map(Lane::injected).sum();
+            let injected: usize = flow.lanes.iter().map(Lane::injected).sum();
+            let packets = if in_transit > 0 { flow.left() } else { injected };
             *expected.entry(flow.key.both_ways()).or_default() += packets as u64;
         }
         let mut logged = BTreeMap::new();
@@ -278,7 +321,9 @@ impl World {
             summary.undone += u64::from(!done);
             summary.held += shown.held;
             summary.hold_full += shown.hold_full_drops;
+            summary.multi_flow += shown.multi_flow;
         }
+        (summary.in_transit, summary.reordered) = (self.in_transit(), self.reference.reordered);
         summary.port_down = self.dropped("port_down");
         summary.unresolved = self.dropped("neighbour_unresolved");
         summary.panics = self.panics;
@@ -287,6 +332,8 @@ impl World {
     }
 }
 
+/// Longer than any connection is kept that has ended or is idle.
+const CONNECTION_TIMEOUT: u64 = 6 * 24 * 3600 * 1_000_000_000;
 /// Attempts to inject a packet while others leave.
 const TRIES: usize = 20;
 /// Times that everything comes to rest while all sets of all flow tables are swept.

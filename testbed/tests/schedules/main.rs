@@ -133,6 +133,8 @@ fn random_schedules_lose_duplicate_and_reorder_nothing() {
     // What the schedules are for does happen in them.
     assert!(total.done > count && total.undone > count / 10 && total.held > count);
     assert!(total.unresolved > count / 10);
+    assert!(total.in_transit > count / 10 && total.reordered > count / 100);
+    assert!(total.multi_flow > count / 10);
 }
 
 #[test]
@@ -214,4 +216,19 @@ fn notices_an_end_before_the_last_piece() {
 #[test]
 fn notices_a_packet_that_waits_for_its_next_hop_behind_its_state() {
     is_noticed(Fault::ParkedLate, &[Kind::Reordered]);
+}
+
+#[test]
+fn notices_state_of_several_flows_left_behind() {
+    is_noticed(Fault::MultiFlowForgotten, &[Kind::State]);
+}
+
+#[test]
+fn notices_a_move_that_keeps_no_order() {
+    is_noticed(Fault::OnlyLossFree, &[Kind::Reordered]);
+}
+
+#[test]
+fn notices_a_move_that_promises_nothing() {
+    is_noticed(Fault::NoGuarantee, &[Kind::Dropped, Kind::Reordered]);
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use weir_dataplane::neighbour::OwnerLimits;
-use weir_dataplane::nf::firewall::{self, Rules};
+use weir_dataplane::nf::firewall::{self, Limits as SourceLimits, Rules};
 use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids};
 use weir_dataplane::node::Limits;
+use weir_state_transfer::mark::Guarantee;
 
 use crate::memory_node::Plan;
 
@@ -33,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) hosts_unknown: bool,
     /// Whether instances have network functions, which see both directions of a flow.
     pub(crate) functions: bool,
+    /// The least that a move may promise.
+    pub(crate) least: Guarantee,
     /// How slow the first worker is: it takes one turn in so many that it is offered.
     pub(crate) laziness: u32,
 }
@@ -82,6 +85,11 @@ impl Shape {
             links_fail: seed.is_multiple_of(4),
             hosts_unknown: false,
             functions: matches!(seed % 7, 1 | 4),
+            least: match seed % 11 {
+                1 | 5 => Guarantee::None,
+                2 | 6 => Guarantee::LossFree,
+                _ => Guarantee::Ordered,
+            },
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         };
         if shape.functions {
@@ -114,7 +122,9 @@ impl Shape {
 fn functions() -> ChainConfig {
     let rule = "all: accept any".parse().expect("a rule");
     let rules = Rules::new(vec![rule]).expect("one rule");
-    let firewall = firewall::Config { rules, ..firewall::Config::default() };
+    // More than there are flows: it counts, and refuses none.
+    let limits = SourceLimits { connections_max: Some(1000), ..SourceLimits::default() };
+    let firewall = firewall::Config { rules, limits, ..firewall::Config::default() };
     let timeouts = ids::Timeouts { udp: Duration::from_hours(1), ..ids::Timeouts::default() };
     let ids = ids::Config { timeouts, ..ids::Config::default() };
     let assets = FunctionConfig::Assets(assets::Config::default());

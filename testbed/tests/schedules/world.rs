@@ -6,7 +6,7 @@ use fastrand::Rng;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::NodeError;
 use weir_frame::Frame;
-use weir_state_transfer::mark::{Refused, Request};
+use weir_state_transfer::mark::{Guarantee, Refused, Request};
 use weir_state_transfer::{InstanceId, MoveId, Nanos, PortId, SteeringHash, WorkerId};
 
 use crate::action::Action;
@@ -45,13 +45,15 @@ impl World {
             // A splice would be lost with its worker, and a panic, a link or a host excuses a loss.
             (shape.workers_change, shape.panics, shape.links_fail) = (false, false, false);
             shape.set_hosts_unknown(fault == Some(Fault::ParkedLate));
+            // Moves promise all, but for faults that are just that.
+            shape.least = Guarantee::Ordered;
         }
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);
         let sizes = (shape.plan.ports, shape.plan.queues);
         let reference = Reference::new(shape.flows, sizes, &SteeringHash::new(key), &mut rng);
         // That fault is at the wires, not in the rings.
-        let spliced = fault.filter(|fault| *fault != Fault::CompletedEarly);
+        let spliced = fault.filter(|fault| !fault.is_spared_splices());
         let slots = shape.plan.limits.ring;
         let relays = spliced.map(|fault| Relays::new(&mut node, fault, slots, seed));
         let mut world = Self {
@@ -150,11 +152,12 @@ impl World {
     /// Starts a move, which the node may refuse for want of room only.
     pub(crate) fn start_move(&mut self, request: &Request, no_queue: bool) -> Result<(), Failure> {
         let change = api::Change::default();
-        let started = self.node.node.start_move(&change, request.clone(), no_queue, self.node.now);
+        let made = Request { guarantee: self.made_of(request), ..request.clone() };
+        let started = self.node.node.start_move(&change, made, no_queue, self.node.now);
         match started {
             Ok(_) if request.from == request.to => Err(Kind::Refused.at("a move to self is begun")),
             Ok(shown) => {
-                self.reference.moves.insert(MoveId(shown.id), request.clone());
+                self.reference.move_begins(MoveId(shown.id), request);
                 Ok(())
             }
             Err(NodeError::Move(Refused::SameInstance)) if request.from == request.to => Ok(()),
@@ -164,9 +167,19 @@ impl World {
         }
     }
 
+    /// What a move is asked to promise: less than is asked for, if that is the fault.
+    fn made_of(&self, request: &Request) -> Guarantee {
+        match self.fault {
+            Some(Fault::NoGuarantee) => Guarantee::None,
+            Some(Fault::OnlyLossFree) => Guarantee::LossFree,
+            Some(_) | None => request.guarantee,
+        }
+    }
+
     /// A packet comes in, if there are not too many inside and the port can receive it.
     pub(crate) fn inject(&mut self, flow: usize, lane: usize) {
-        if self.reference.outstanding() - self.dropped_outside() >= self.shape.credit as u64 {
+        let lost = self.dropped_outside() + self.in_transit();
+        if self.reference.outstanding() - lost >= self.shape.credit as u64 {
             return;
         }
         let packet = self.reference.next(flow, lane);
@@ -194,6 +207,16 @@ impl World {
     /// Packets that were not sent because of what is outside of the router.
     pub(crate) fn dropped_outside(&self) -> u64 {
         self.dropped("port_down") + self.dropped("neighbour_unresolved")
+    }
+
+    /// Packets that were dropped because a move promised nothing.
+    pub(crate) fn in_transit(&self) -> u64 {
+        if self.shape.least > Guarantee::None && self.fault != Some(Fault::NoGuarantee) {
+            return 0;
+        }
+        let drops = self.node.node.counters().drops;
+        let of_it = drops.iter().filter(|drop| drop.reason == "state_in_transit");
+        of_it.map(|drop| drop.packets).sum()
     }
 
     /// Packets that were dropped for a reason that the schedule excuses.

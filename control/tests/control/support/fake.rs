@@ -308,7 +308,11 @@ impl api::move_service_server::MoveService for Shared {
         };
         let mut model = self.model();
         let id = model.start_move(&id_of(request.change), request.from, request.to, selection)?;
-        ok(api::StartMoveResponse { r#move: model.moves.iter().find(|m| m.id == id).cloned() })
+        let begun = model.moves.iter_mut().find(|m| m.id == id).map(|begun| {
+            (begun.guarantee, begun.scopes) = (request.guarantee, request.scopes);
+            begun.clone()
+        });
+        ok(api::StartMoveResponse { r#move: begun })
     }
 
     async fn list_moves(

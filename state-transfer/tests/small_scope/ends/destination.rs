@@ -70,9 +70,17 @@ impl Model {
                 };
                 let from = end.spec.from_worker;
                 self.multi_flow[usize::from(instance)] |= packets & !refused;
-                self.send(worker, from, id, Message::Taken(refused));
+                if refused != 0 {
+                    self.send(worker, from, id, Message::Refused(refused));
+                }
             }
-            Message::End => end.destination.ended(),
+            Message::End => {
+                end.destination.ended();
+                let from = end.spec.from_worker;
+                if self.scope.multi_flow.is_some() {
+                    self.send(worker, from, id, Message::Ended);
+                }
+            }
             Message::UndoAnswer { accepted: true } => end.destination.undo_accepted(),
             Message::UndoAnswer { accepted: false } => end.destination.undo_refused(),
             _ => return Err(Violation::Astray),

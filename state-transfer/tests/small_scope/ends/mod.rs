@@ -121,7 +121,8 @@ impl Model {
             }
             Item::Move(id, message) => match message {
                 Message::Pull(_)
-                | Message::Taken(_)
+                | Message::Refused(_)
+                | Message::Ended
                 | Message::Undo
                 | Message::Relay(_)
                 | Message::RelayEnd => self.at_source(to, id, &message),

@@ -22,9 +22,10 @@ pub(crate) struct SourceEnd {
     /// What has not been exported: flows, or buckets.
     rest: Vec<u8>,
     exporting: bool,
-    /// State of several flows that has to go, and that the destination has not answered.
-    multi_flow: usize,
-    unanswered: usize,
+    /// Whether state of several flows has to go.
+    multi_flow: bool,
+    /// Nothing goes back from the destination any more.
+    answered: bool,
 }
 
 impl SourceEnd {
@@ -48,8 +49,8 @@ impl SourceEnd {
             pulls: VecDeque::new(),
             rest,
             exporting: false,
-            multi_flow: usize::from(multi_flow),
-            unanswered: 0,
+            multi_flow,
+            answered: !multi_flow,
         }
     }
 
@@ -86,8 +87,8 @@ impl Model {
             // END is the answer.
             Message::Pull(_) | Message::Undo if end.source.is_exported() => {}
             Message::Pull(flow) => end.pulls.push_back(flow),
-            Message::Taken(refused) => {
-                end.unanswered -= 1;
+            Message::Ended => end.answered = true,
+            Message::Refused(refused) => {
                 let instance = usize::from(end.spec.from);
                 if self.scope.fault != Some(Fault::RefusedForgotten) {
                     self.multi_flow[instance] |= refused;
@@ -205,7 +206,7 @@ impl Model {
     fn end_source(&mut self, worker: usize, end: usize) -> bool {
         let ends = &mut self.workers[worker];
         let over = &ends.sources[end];
-        let is_over = over.source.is_done() && over.unanswered == 0;
+        let is_over = over.source.is_done() && over.answered;
         if is_over {
             ends.events.push_back(Event::Done(ends.sources.remove(end).spec.id));
         }
@@ -215,13 +216,12 @@ impl Model {
     /// What is known of several flows goes first; whether there was any.
     fn export_multi_flow(&mut self, worker: usize, end: usize) -> bool {
         let Spec { id, from, to_worker, .. } = self.workers[worker].sources[end].spec;
-        if self.workers[worker].sources[end].multi_flow == 0 {
+        if !self.workers[worker].sources[end].multi_flow {
             return false;
         }
         if self.has_room(worker, to_worker) {
             let exporter = &mut self.workers[worker].sources[end];
-            exporter.multi_flow -= 1;
-            exporter.unanswered += 1;
+            exporter.multi_flow = false;
             let packets = std::mem::take(&mut self.multi_flow[usize::from(from)]);
             self.send(worker, to_worker, id, Message::MultiFlow(packets));
         }
@@ -265,6 +265,6 @@ impl Hash for SourceEnd {
     fn hash<H: Hasher>(&self, state: &mut H) {
         debug_into(&self.source, state);
         (self.spec.id, self.drain, &self.pulls, &self.rest, self.exporting).hash(state);
-        (self.multi_flow, self.unanswered).hash(state);
+        (self.multi_flow, self.answered).hash(state);
     }
 }

@@ -1,6 +1,7 @@
 //! Schedules that are not left to chance: many moves at once, a port that is down, full steering.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod multi_flow;
 mod waiting;
 
 use etherparse::PacketBuilder;

@@ -98,6 +98,18 @@ fn a_source_that_moves_in_the_middle_is_told_as_by_one_instance() {
 }
 
 #[test]
+fn a_source_that_has_moved_away_and_tries_again_loses_no_attempt() {
+    let (mut one, mut two) = (Node::new(1), Node::new(2));
+    try_ports(&mut one, 1..15, 0);
+    move_source(&mut one, &mut two);
+    try_ports(&mut one, 15..25, 10);
+    move_source(&mut one, &mut two);
+    try_ports(&mut two, 25..26, 20);
+    let [scan] = scans(&two)[..] else { panic!("{:?}", scans(&two)) };
+    assert_eq!(scan.attempts, 25, "what was counted anew is not taken for an older copy");
+}
+
+#[test]
 fn joining_sources_is_idempotent_commutative_and_associative() {
     let source = |instance, ports, second| {
         let mut node = Node::new(instance);

@@ -117,9 +117,10 @@ impl Cache {
         let Some(held) = self.connections.all.get_mut(&number) else { return };
         (held.version, held.requests, held.stamp) = (version, held.requests + 1, None);
         let key = held.key;
-        held.hidden = self.requests.is_frozen(&key, admitted.0);
+        let is_frozen = self.requests.is_frozen(&key, admitted.0);
+        held.hidden = is_frozen;
         held.activity.end(self.now.instant);
-        if let Some(head) = head {
+        if let Some(head) = head.filter(|_| !is_frozen) {
             self.requests.answered(&key, head, version, self.now.since_start);
             self.wake.notify_one();
         }
@@ -144,7 +145,7 @@ impl Cache {
             if !get.filter.picks(&id, get.extent) {
                 continue;
             }
-            held.hidden &= self.requests.drops(&held.key);
+            held.hidden &= self.requests.freezes(&held.key);
             match held.chunk(self.now.instant, self.limits.idle) {
                 Some(chunk) => out.push(chunk),
                 None => {

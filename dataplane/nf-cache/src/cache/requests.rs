@@ -21,8 +21,8 @@ const QUEUE_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Requests {
     events: Events<Asked>,
-    /// The filters of those that have requests dropped, and the update at which each began.
-    dropping: BTreeMap<SubscriptionId, (StateFilter, u64)>,
+    /// The filters of those that have requests dropped or kept, and the update at which each began.
+    freezing: BTreeMap<SubscriptionId, (StateFilter, u64)>,
 }
 
 /// What becomes of a request.
@@ -57,7 +57,7 @@ impl Requests {
             buffer_max: kept_max,
             queue_max: QUEUE_MAX,
         };
-        Self { events: Events::new(limits), dropping: BTreeMap::new() }
+        Self { events: Events::new(limits), freezing: BTreeMap::new() }
     }
 
     /// A request has come.
@@ -84,16 +84,15 @@ impl Requests {
         self.events.processed(&fields(key), head, version, now);
     }
 
-    /// Whether a subscription has the requests of a connection dropped.
-    pub(super) fn drops(&self, key: &FlowKey) -> bool {
-        self.dropping.values().any(|(filter, _)| filter.matches(&fields(key)))
+    /// Whether a subscription has the requests of a connection dropped or kept.
+    pub(super) fn freezes(&self, key: &FlowKey) -> bool {
+        self.freezing.values().any(|(filter, _)| filter.matches(&fields(key)))
     }
 
-    /// Whether a subscription that began after a request was admitted has the requests of its
-    /// connection dropped. What its answer would still change is left as it is then: who has
-    /// subscribed counts on it.
+    /// Whether such a subscription began after a request was admitted. What its answer would still
+    /// change is left as it is then: who has subscribed counts on it.
     pub(super) fn is_frozen(&self, key: &FlowKey, admitted: u64) -> bool {
-        let mut later = self.dropping.values().filter(|(_, since)| *since > admitted);
+        let mut later = self.freezing.values().filter(|(_, since)| *since > admitted);
         later.any(|(filter, _)| filter.matches(&fields(key)))
     }
 
@@ -105,15 +104,15 @@ impl Requests {
         (snap, since): (usize, u64),
     ) -> Result<(), EventsError> {
         self.events.enable(id, filter.clone(), action, snap)?;
-        if action == Action::Drop {
-            self.dropping.insert(id, (filter, since));
+        if action != Action::Process {
+            self.freezing.insert(id, (filter, since));
         }
         Ok(())
     }
 
     pub(super) fn disable(&mut self, id: SubscriptionId) -> Result<(), EventsError> {
         self.events.disable(id)?;
-        self.dropping.remove(&id);
+        self.freezing.remove(&id);
         while let Some(asked) = self.events.release() {
             // A client that has gone away does not wait.
             let _told = asked.go.map(|go| go.send(asked.head));

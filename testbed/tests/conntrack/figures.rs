@@ -10,8 +10,10 @@ pub(crate) struct Kernel {
     /// What the entries have counted.
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
-    /// Packets that belonged to no connection.
+    /// Packets that belonged to no connection, by a rule that sees those that pass or are for it.
     pub(crate) strangers: u64,
+    /// The same by the connection tracking itself.
+    pub(crate) invalid: u64,
     /// Resets that it sent by itself.
     pub(crate) resets: u64,
 }
@@ -21,6 +23,9 @@ pub(crate) struct Kernel {
 pub(crate) struct Host {
     /// Segments that were sent again.
     pub(crate) retransmits: u64,
+    /// Of these, for want of an answer in time, and to ask whether the end of a flight is lost.
+    pub(crate) timeouts: u64,
+    pub(crate) probes: u64,
     pub(crate) resets_sent: u64,
     /// Connections that ended by a reset.
     pub(crate) resets_received: u64,
@@ -40,6 +45,7 @@ impl Kernel {
             packets: sum("packets="),
             bytes: sum("bytes="),
             strangers: words[place + 1].parse().unwrap(),
+            invalid: of_cores(namespace, "invalid"),
             resets: of_tcp(namespace, "OutRsts"),
         }
     }
@@ -49,6 +55,8 @@ impl Host {
     pub(crate) fn of(namespace: &Namespace) -> Self {
         Self {
             retransmits: of_tcp(namespace, "RetransSegs"),
+            timeouts: count(namespace, ("netstat", "TcpExt: "), "TCPTimeouts"),
+            probes: count(namespace, ("netstat", "TcpExt: "), "TCPLossProbes"),
             resets_sent: of_tcp(namespace, "OutRsts"),
             resets_received: of_tcp(namespace, "EstabResets"),
         }
@@ -86,11 +94,28 @@ pub(crate) fn lasting(line: &str) -> String {
 }
 
 fn of_tcp(namespace: &Namespace, name: &str) -> u64 {
-    let text = read(namespace, "/proc/thread-self/net/snmp");
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    count(namespace, ("snmp", "Tcp: "), name)
+}
+
+/// A count of a file with two lines of each kind: the names and the values.
+fn count(namespace: &Namespace, (file, kind): (&str, &str), name: &str) -> u64 {
+    let text = read(namespace, &format!("/proc/thread-self/net/{file}"));
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(kind));
     let (names, values) = lines.next().zip(lines.next()).unwrap();
     let mut counters = names.split(' ').zip(values.split(' '));
     counters.find(|(known, _)| *known == name).unwrap().1.parse().unwrap()
+}
+
+/// A count of the connection tracking, of all cores.
+fn of_cores(namespace: &Namespace, name: &str) -> u64 {
+    let text = read(namespace, "/proc/thread-self/net/stat/nf_conntrack");
+    let (names, cores) = text.split_once('\n').unwrap();
+    let place = names.split_whitespace().position(|known| known == name).unwrap();
+    let of_core = |line: &str| {
+        let number = line.split_whitespace().nth(place).unwrap();
+        u64::from_str_radix(number, 16).unwrap()
+    };
+    cores.lines().map(of_core).sum()
 }
 
 fn numbers(line: &str, name: &str) -> Vec<u64> {

@@ -1,0 +1,220 @@
+//! The change from one view to the next: who hands over which slots, and when that may begin.
+
+use super::home::{Home, Phase, Work};
+use super::message::{Handed, Message};
+use super::slot::{Slot, SlotSet};
+use super::store::Store;
+use super::view::View;
+use crate::id::InstanceId;
+use crate::southbound::Cursor;
+
+/// Fences of a view to come that are remembered, for each participant.
+const EARLY_MAX: usize = 4;
+
+/// How far an instance is with the change to its view.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Handover {
+    /// Who asks by the view.
+    fenced: Vec<InstanceId>,
+    /// Fences of later views.
+    early: Vec<(InstanceId, u64, SlotSet)>,
+    /// Every participant asks by the view: nothing more comes by an older one.
+    complete: bool,
+    /// Slots of others of which this instance has something.
+    debts: SlotSet,
+    /// Where the copying of the first of them goes on.
+    cursor: u64,
+    /// The change is over, as far as this instance is concerned.
+    pub(super) settled: bool,
+}
+
+impl Handover {
+    /// Whether nothing is left to hand over or to wait for, but the packets that wait here.
+    pub(super) fn is_over<O, A>(&self, home: &Home<O, A>) -> bool {
+        self.complete
+            && self.debts.is_empty()
+            && home.rows.iter().all(|row| row.phase != Phase::Closed)
+    }
+
+    /// Begins the change to a view: which slots this instance owes to whom.
+    pub(super) fn adopt<S: Store>(
+        &mut self,
+        view: View,
+        home: &mut Home<S::Op, S::Answer>,
+        store: &S,
+    ) -> Vec<(InstanceId, SlotSet)> {
+        let before = std::mem::replace(&mut home.view, view);
+        let view = &home.view;
+        let occupied = store.occupied();
+        let debts = std::mem::take(&mut self.debts);
+        for (number, row) in home.rows.iter_mut().enumerate() {
+            let slot = Slot(number as u16);
+            row.owed_by.clear();
+            row.done.retain(|asker| before.has_member(asker) || view.has_participant(asker));
+            let was_mine = !before.is_alone() && before.home(slot, home.me) == home.me;
+            let is_open = row.phase == Phase::Open;
+            let (phase, owes) = if view.is_alone() && before.is_alone() {
+                // The end is begun again, without one that has failed.
+                (row.phase, debts.contains(slot))
+            } else if view.is_alone() {
+                let mine = was_mine && is_open;
+                (if mine { Phase::Open } else { Phase::Closed }, mine)
+            } else if view.home(slot, home.me) == home.me {
+                // Where it stays, nobody has asked another.
+                let stays = was_mine && is_open;
+                (if stays { Phase::Open } else { Phase::Closed }, false)
+            } else if row.phase == Phase::Elsewhere || (is_open && before.is_alone()) {
+                let residue = occupied.contains(slot) || !row.done.is_empty();
+                (Phase::Elsewhere, residue || !row.windows.is_empty() || !row.held.is_empty())
+            } else {
+                (row.phase, true)
+            };
+            row.phase = phase;
+            if owes {
+                self.debts.insert(slot);
+            }
+        }
+        self.fenced = vec![home.me];
+        (self.complete, self.cursor, self.settled) = (false, 0, false);
+        let others = view.participants().filter(|other| *other != home.me);
+        let owed = |to: InstanceId| {
+            let slots = self.debts.iter();
+            slots.filter(|slot| view.is_alone() || view.home(*slot, home.me) == to).collect()
+        };
+        others.map(|other| (other, owed(other))).collect()
+    }
+
+    /// Another asks by a view from here on.
+    pub(super) fn fence<S: Store>(
+        &mut self,
+        (from, view, owed): (InstanceId, u64, SlotSet),
+        home: &mut Home<S::Op, S::Answer>,
+        work: &mut Work<'_, S>,
+    ) {
+        if view > home.view.number {
+            let of_it = self.early.iter().filter(|(other, ..)| *other == from).count();
+            if of_it < EARLY_MAX {
+                self.early.push((from, view, owed));
+            }
+        } else if view == home.view.number && !self.fenced.contains(&from) {
+            self.fenced.push(from);
+            for slot in owed.iter() {
+                let Some(row) = home.rows.get_mut(slot.index()) else { continue };
+                row.owed_by.push(from);
+                row.phase = Phase::Closed;
+            }
+            self.look(home, work);
+        }
+    }
+
+    /// Takes the fences that came before the view was adopted, and what came for its slots.
+    pub(super) fn adopted<S: Store>(
+        &mut self,
+        home: &mut Home<S::Op, S::Answer>,
+        work: &mut Work<'_, S>,
+    ) {
+        for (from, view, owed) in std::mem::take(&mut self.early) {
+            self.fence((from, view, owed), home, work);
+        }
+        for slot in SlotSet::all(home.rows.len()).iter() {
+            let row = &home.rows[slot.index()];
+            if row.phase == Phase::Open && !row.held.is_empty() {
+                home.open(slot, work);
+            }
+        }
+        self.look(home, work);
+    }
+
+    /// Another has handed over a slot.
+    pub(super) fn handed<S: Store>(
+        &mut self,
+        from: InstanceId,
+        handed: Handed<S::Op, S::Answer>,
+        home: &mut Home<S::Op, S::Answer>,
+        work: &mut Work<'_, S>,
+    ) {
+        let slot = handed.slot;
+        home.handed(from, handed);
+        self.open(slot, home, work);
+    }
+
+    /// Hands over so many pieces at most; whether there are more.
+    pub(super) fn step<S: Store>(
+        &mut self,
+        pieces: usize,
+        home: &mut Home<S::Op, S::Answer>,
+        work: &mut Work<'_, S>,
+    ) -> bool {
+        if !self.complete {
+            return false;
+        }
+        for _ in 0..pieces {
+            let Some(slot) = self.debts.first() else { return false };
+            if home.view.is_alone() && self.cursor == 0 {
+                home.finish(slot, work);
+            }
+            let mut cursor = Cursor(self.cursor);
+            let to: Vec<_> = if home.view.is_alone() {
+                home.view.participants().filter(|other| *other != home.me).collect()
+            } else {
+                vec![home.view.home(slot, home.me)]
+            };
+            if let Some(piece) = work.store.copy(slot, &mut cursor) {
+                self.cursor = cursor.0;
+                for to in to {
+                    work.sent.push(to, Message::Piece(slot, piece.clone()));
+                }
+                continue;
+            }
+            self.cursor = 0;
+            self.debts.remove(slot);
+            let keeps = home.view.is_alone();
+            let row = &mut home.rows[slot.index()];
+            let mut handed = Handed::nothing(slot);
+            if !keeps {
+                work.store.remove(slot);
+                row.phase = Phase::Elsewhere;
+                handed.done = std::mem::take(&mut row.done);
+                handed.windows = std::mem::take(&mut row.windows);
+                let view = home.view.number;
+                handed.held = row.held.extract_if(.., |held| held.view <= view).collect();
+            }
+            for to in to {
+                work.sent.push(to, Message::Handed(Box::new(handed.clone())));
+            }
+        }
+        !self.debts.is_empty()
+    }
+
+    /// Opens what need not wait any more, once every participant asks by the view.
+    fn look<S: Store>(&mut self, home: &mut Home<S::Op, S::Answer>, work: &mut Work<'_, S>) {
+        let asks = |participant| self.fenced.contains(&participant);
+        if self.complete || !home.view.participants().all(asks) {
+            return;
+        }
+        self.complete = true;
+        for slot in SlotSet::all(home.rows.len()).iter() {
+            self.open(slot, home, work);
+        }
+    }
+
+    fn open<S: Store>(
+        &mut self,
+        slot: Slot,
+        home: &mut Home<S::Op, S::Answer>,
+        work: &mut Work<'_, S>,
+    ) {
+        let Some(row) = home.rows.get(slot.index()) else { return };
+        let is_mine = home.view.home(slot, home.me) == home.me;
+        if self.complete && row.phase == Phase::Closed && is_mine && row.owed_by.is_empty() {
+            home.open(slot, work);
+        }
+    }
+}
+
+impl<O, A: Clone> Handed<O, A> {
+    fn nothing(slot: Slot) -> Self {
+        let (done, windows, held) = Default::default();
+        Self { slot, done, windows, held }
+    }
+}

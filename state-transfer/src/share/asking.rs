@@ -5,12 +5,16 @@ use std::collections::VecDeque;
 use super::home::Counters;
 use super::lanes::Lanes;
 use super::limits::Limits;
-use super::message::{Answer, Cause, Lane, Message, Operation, OperationId, Outcome, Passed};
+use super::message::{
+    Answer, Cause, Lane, Message, Operation, OperationId, Outcome, Passed, Stamp,
+};
+use super::request::Mode;
 use super::sent::Sent;
+use super::slot::Slot;
 use super::turn::{Arrival, Need, Next, Turn};
 use super::view::View;
 
-use crate::id::InstanceId;
+use crate::id::{InstanceId, WorkerId};
 use crate::time::Nanos;
 
 /// Ranges of packets without an operation that wait to be sent, at most.
@@ -20,6 +24,7 @@ const PASSED_MAX: usize = 64;
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Asking<O, A, P> {
     me: InstanceId,
+    mode: Mode,
     limits: Limits,
     lanes: Lanes<Entry<O, A, P>>,
     /// Entries in all lanes.
@@ -43,7 +48,8 @@ enum Entry<O, A, P> {
 
 #[derive(Clone, Debug, Hash)]
 struct Asked<O, A, P> {
-    number: u64,
+    /// Given when it is sent: those of a lane are sent in the order of their numbers.
+    number: Option<u64>,
     op: O,
     arrival: Arrival<Option<P>>,
     /// To whom it was sent, once it has been.
@@ -60,9 +66,10 @@ enum Fate<A> {
 }
 
 impl<O: Clone, A, P> Asking<O, A, P> {
-    pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
+    pub(super) fn new(me: InstanceId, mode: Mode, limits: Limits) -> Self {
         Self {
             me,
+            mode,
             limits,
             lanes: Lanes::default(),
             len: 0,
@@ -89,7 +96,18 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     }
 
     /// Whether a packet of the lane waits: others must not overtake it.
-    pub(super) fn waits(&self, lane: Lane) -> bool {
+    pub(super) fn waits<Q>(&self, arrival: &Arrival<Q>) -> bool {
+        self.waits_in(self.lane(arrival.slot, arrival.steerer))
+    }
+
+    /// A strong share keeps the order in which all packets of a slot come to the instance, a
+    /// strict one that of each steerer: there an operation waits for others of its steerer only,
+    /// which may be elsewhere, so packets of two steerers must not wait for each other.
+    fn lane(&self, slot: Slot, steerer: WorkerId) -> Lane {
+        Lane { slot, steerer: (self.mode == Mode::Strict).then_some(steerer) }
+    }
+
+    fn waits_in(&self, lane: Lane) -> bool {
         self.lanes.get(lane).is_some_and(|queue| queue.iter().any(Entry::has_packet))
     }
 
@@ -102,9 +120,9 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         (view, now, sent): (&View, Nanos, &mut Sent<O, A, C>),
         counters: &mut Counters,
     ) -> Turn<P> {
-        let Arrival { slot, stamp, .. } = arrival;
-        let lane = Lane::of(slot, stamp);
-        let waits = !first && self.waits(lane);
+        let Arrival { slot, steerer, sequence, .. } = arrival;
+        let lane = self.lane(slot, steerer);
+        let waits = !first && self.waits_in(lane);
         let entries = match need {
             Need::Unknown | Need::Nothing => usize::from(waits),
             Need::Update(_) => 1 + usize::from(waits),
@@ -123,13 +141,13 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 self.pass_on(lane, arrival.packet, waits)
             }
             Need::Update(op) => {
-                let asked = self.asked(op, Arrival { slot, stamp, packet: None }, now);
+                let asked = self.asked(op, Arrival { slot, steerer, sequence, packet: None }, now);
                 self.put(lane, asked, first);
                 self.pass_on(lane, arrival.packet, waits)
             }
             Need::Answer(op) => {
                 let packet = Some(arrival.packet);
-                let asked = self.asked(op, Arrival { slot, stamp, packet }, now);
+                let asked = self.asked(op, Arrival { slot, steerer, sequence, packet }, now);
                 self.push(lane, asked, first)
             }
         };
@@ -139,8 +157,8 @@ impl<O: Clone, A, P> Asking<O, A, P> {
 
     /// A packet of a place in the order causes no operation.
     pub(super) fn pass<Q>(&mut self, arrival: &Arrival<Q>, cause: Cause) {
-        let Some(stamp) = arrival.stamp else { return };
-        let (slot, steerer, place) = (arrival.slot, stamp.steerer, stamp.sequence);
+        let (slot, steerer) = (arrival.slot, arrival.steerer);
+        let Some(place) = arrival.sequence else { return };
         let passed = Passed { slot, steerer, first: place, last: place, cause };
         if !self.passed.iter_mut().any(|before| before.extend(&passed)) {
             self.passed.push(passed);
@@ -164,7 +182,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         }
         let told = self.lanes.with(lane, |queue| {
             let asked = queue.iter_mut().find_map(|entry| match entry {
-                Entry::Asked(asked) if asked.number == number => Some(asked),
+                Entry::Asked(asked) if asked.number == Some(number) => Some(asked),
                 Entry::Asked(_) | Entry::Undecided(_) | Entry::Passing(_) => None,
             });
             let Some(asked) = asked else { return false };
@@ -249,11 +267,9 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     }
 
     fn asked(&mut self, op: O, arrival: Arrival<Option<P>>, now: Nanos) -> Entry<O, A, P> {
-        let number = self.next_number;
-        self.next_number += 1;
         let due = now + self.limits.patience;
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
-        Entry::Asked(Asked { number, op, arrival, to: None, fate: Fate::Open, since: now })
+        Entry::Asked(Asked { number: None, op, arrival, to: None, fate: Fate::Open, since: now })
     }
 
     fn pass_on(&mut self, lane: Lane, packet: P, waits: bool) -> Turn<P> {
@@ -297,7 +313,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             return;
         }
         let home = view.home(lane.slot, self.me);
-        let instance = self.me;
+        let (instance, next_number) = (self.me, &mut self.next_number);
         self.lanes.with(lane, |queue| {
             let mut floor = None;
             for entry in queue {
@@ -309,13 +325,18 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 if !matches!(asked.fate, Fate::Open) {
                     continue;
                 }
-                let floor = *floor.get_or_insert(asked.number);
+                let number = *asked.number.get_or_insert_with(|| {
+                    *next_number += 1;
+                    *next_number
+                });
+                let floor = *floor.get_or_insert(number);
                 if asked.to.is_none() {
                     asked.to = Some(home);
-                    let id = OperationId { instance, number: asked.number };
-                    let Arrival { slot, stamp, .. } = asked.arrival;
+                    let id = OperationId { instance, number };
+                    let Arrival { slot, steerer, sequence, .. } = asked.arrival;
+                    let stamp = sequence.map(|sequence| Stamp { steerer, sequence });
                     let (view, op) = (view.number, asked.op.clone());
-                    let operation = Operation { id, floor, view, slot, stamp, op };
+                    let operation = Operation { id, floor, view, lane, slot, stamp, op };
                     sent.push(home, Message::Operation(operation));
                 }
             }

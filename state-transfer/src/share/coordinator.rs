@@ -115,9 +115,11 @@ impl Coordinator {
         if self.shares.len() >= self.shares_max {
             return Err(Refused::TooMany(self.shares_max));
         }
-        if let Some((id, _)) = self.shares.iter().find(|(_, share)| {
-            share.request.overlaps(&request) && share.concerns(&request.members)
-        }) {
+        if let Some((id, _)) = self
+            .shares
+            .iter()
+            .find(|(_, share)| share.request.overlaps(&request) && share.concerns(&request.members))
+        {
             return Err(Refused::Share(*id));
         }
         around.allow(&request, &request.members)?;

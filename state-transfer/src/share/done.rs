@@ -95,18 +95,19 @@ impl<A> Answered<A> {
 }
 
 fn key<O>(operation: &Operation<O>) -> (InstanceId, Option<WorkerId>) {
-    (operation.id.instance, operation.lane().steerer)
+    (operation.id.instance, operation.lane.steerer)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::OperationId;
+    use super::super::message::{Lane, OperationId};
     use super::super::slot::Slot;
     use super::*;
 
     fn operation(number: u64, floor: u64) -> Operation<()> {
         let id = OperationId { instance: InstanceId(1), number };
-        Operation { id, floor, view: 1, slot: Slot(0), stamp: None, op: () }
+        let lane = Lane { slot: Slot(0), steerer: None };
+        Operation { id, floor, view: 1, lane, slot: Slot(0), stamp: None, op: () }
     }
 
     #[test]

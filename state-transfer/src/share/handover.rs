@@ -1,7 +1,7 @@
 //! The change from one view to the next: who hands over which slots, and when that may begin.
 
 use super::home::{Home, Phase, Work};
-use super::message::{Handed, Message};
+use super::message::{Ledger, Message};
 use super::slot::{Slot, SlotSet};
 use super::store::Store;
 use super::view::View;
@@ -22,8 +22,8 @@ pub(super) struct Handover {
     complete: bool,
     /// Slots of others of which this instance has something.
     debts: SlotSet,
-    /// Where the copying of the first of them goes on.
-    cursor: u64,
+    /// Where the copying of the first of them goes on, once it has begun.
+    cursor: Option<Cursor>,
     /// The change is over, as far as this instance is concerned.
     pub(super) settled: bool,
 }
@@ -70,12 +70,13 @@ impl Handover {
                 (row.phase, true)
             };
             row.phase = phase;
+            row.ends = view.is_alone() && owes;
             if owes {
                 self.debts.insert(slot);
             }
         }
         self.fenced = vec![home.me];
-        (self.complete, self.cursor, self.settled) = (false, 0, false);
+        (self.complete, self.cursor, self.settled) = (false, None, false);
         let others = view.participants().filter(|other| *other != home.me);
         let owed = |to: InstanceId| {
             let slots = self.debts.iter();
@@ -129,12 +130,13 @@ impl Handover {
     pub(super) fn handed<S: Store>(
         &mut self,
         from: InstanceId,
-        handed: Handed<S::Op, S::Answer>,
+        slot: Slot,
         home: &mut Home<S::Op, S::Answer>,
         work: &mut Work<'_, S>,
     ) {
-        let slot = handed.slot;
-        home.handed(from, handed);
+        if let Some(row) = home.rows.get_mut(slot.index()) {
+            row.owed_by.retain(|other| *other != from);
+        }
         self.open(slot, home, work);
     }
 
@@ -150,37 +152,22 @@ impl Handover {
         }
         for _ in 0..pieces {
             let Some(slot) = self.debts.first() else { return false };
-            if home.view.is_alone() && self.cursor == 0 {
-                home.finish(slot, work);
+            if self.cursor.is_none() {
+                begin(slot, home, work);
             }
-            let mut cursor = Cursor(self.cursor);
-            let to: Vec<_> = if home.view.is_alone() {
-                home.view.participants().filter(|other| *other != home.me).collect()
-            } else {
-                vec![home.view.home(slot, home.me)]
-            };
-            if let Some(piece) = work.store.copy(slot, &mut cursor) {
-                self.cursor = cursor.0;
-                for to in to {
-                    work.sent.push(to, Message::Piece(slot, piece.clone()));
-                }
-                continue;
+            let cursor = self.cursor.get_or_insert_default();
+            let message = work.store.copy(slot, cursor).map(|piece| Message::Piece(slot, piece));
+            if message.is_none() {
+                self.cursor = None;
+                self.debts.remove(slot);
             }
-            self.cursor = 0;
-            self.debts.remove(slot);
-            let keeps = home.view.is_alone();
-            let row = &mut home.rows[slot.index()];
-            let mut handed = Handed::nothing(slot);
-            if !keeps {
+            let is_over = message.is_none();
+            send(slot, &message.unwrap_or(Message::Handed(slot)), home, work);
+            if is_over && home.view.is_alone() {
+                home.rows[slot.index()].ends = false;
+                home.open(slot, work);
+            } else if is_over {
                 work.store.remove(slot);
-                row.phase = Phase::Elsewhere;
-                handed.done = std::mem::take(&mut row.done);
-                handed.windows = std::mem::take(&mut row.windows);
-                let view = home.view.number;
-                handed.held = row.held.extract_if(.., |held| held.view <= view).collect();
-            }
-            for to in to {
-                work.sent.push(to, Message::Handed(Box::new(handed.clone())));
             }
         }
         !self.debts.is_empty()
@@ -212,9 +199,31 @@ impl Handover {
     }
 }
 
-impl<O, A: Clone> Handed<O, A> {
-    fn nothing(slot: Slot) -> Self {
-        let (done, windows, held) = Default::default();
-        Self { slot, done, windows, held }
+/// Begins to hand over a slot: from here on its operations are its next home's.
+fn begin<S: Store>(slot: Slot, home: &mut Home<S::Op, S::Answer>, work: &mut Work<'_, S>) {
+    if home.view.is_alone() {
+        home.finish(slot, work);
+        return;
+    }
+    let view = home.view.number;
+    let row = &mut home.rows[slot.index()];
+    row.phase = Phase::Elsewhere;
+    let (done, windows) = (std::mem::take(&mut row.done), std::mem::take(&mut row.windows));
+    let held = row.held.extract_if(.., |held| held.view <= view).collect();
+    send(slot, &Message::Ledger(Box::new(Ledger { slot, done, windows, held })), home, work);
+}
+
+/// Sends a message to the next home of a slot; at the end of the share to everybody.
+fn send<S: Store>(
+    slot: Slot,
+    message: &Message<S::Op, S::Answer, S::Piece>,
+    home: &Home<S::Op, S::Answer>,
+    work: &mut Work<'_, S>,
+) {
+    let view = &home.view;
+    let next = (!view.is_alone()).then(|| view.home(slot, home.me));
+    for to in view.participants().filter(|to| *to != home.me && next.is_none_or(|next| next == *to))
+    {
+        work.sent.push(to, message.clone());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::done::{Done, Seen};
 use super::limits::Limits;
-use super::message::{Answer, Cause, Handed, Message, Operation, Outcome, Passed};
+use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed};
 use super::order::{GivenUp, Out, Windows};
 use super::sent::Sent;
 use super::slot::Slot;
@@ -29,6 +29,8 @@ pub(super) struct Home<O, A> {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Row<O, A> {
     pub(super) phase: Phase,
+    /// The share ends: what is asked for from here on waits until the others have their replicas.
+    pub(super) ends: bool,
     /// Who will yet hand over what it has of the slot.
     pub(super) owed_by: Vec<InstanceId>,
     pub(super) done: Done<A>,
@@ -82,6 +84,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
     pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
         let row = || Row {
             phase: Phase::Open,
+            ends: false,
             owed_by: Vec::new(),
             done: Done::default(),
             windows: Windows::default(),
@@ -100,6 +103,9 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
         match row.phase {
             _ if operation.view > self.view.number => row.held.push(operation),
+            Phase::Open if row.ends && operation.view == self.view.number => {
+                row.held.push(operation);
+            }
             Phase::Closed => row.held.push(operation),
             Phase::Open => self.take(operation, work),
             Phase::Elsewhere => {
@@ -129,13 +135,12 @@ impl<O: Clone, A: Clone> Home<O, A> {
         }
     }
 
-    /// Another has handed over what it had of a slot; what it has sent of its state is in.
-    pub(super) fn handed(&mut self, from: InstanceId, handed: Handed<O, A>) {
-        let Some(row) = self.rows.get_mut(handed.slot.index()) else { return };
-        row.owed_by.retain(|other| *other != from);
-        row.done.merge(handed.done);
-        row.windows.merge(handed.windows);
-        row.held.extend(handed.held);
+    /// What another knew of a slot.
+    pub(super) fn learn(&mut self, ledger: Ledger<O, A>) {
+        let Some(row) = self.rows.get_mut(ledger.slot.index()) else { return };
+        row.done.merge(ledger.done);
+        row.windows.merge(ledger.windows);
+        row.held.extend(ledger.held);
     }
 
     /// Executes what has waited for a slot that is open from here on.
@@ -148,7 +153,8 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let view = self.view.number;
         let row = &mut self.rows[slot.index()];
         row.phase = Phase::Open;
-        let mut held: Vec<_> = row.held.extract_if(.., |held| held.view <= view).collect();
+        let of_it = |held: &mut Operation<O>| held.view < view || (held.view == view && !row.ends);
+        let mut held: Vec<_> = row.held.extract_if(.., of_it).collect();
         held.sort_by_key(|operation| operation.id.number);
         for operation in held {
             self.take(operation, work);
@@ -219,7 +225,15 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 self.counters.repeated += 1;
                 answer(&operation, outcome, work);
             }
-            (Seen::New, None) => self.execute(&operation, work),
+            (Seen::New, None) => {
+                let waits = match operation.lane.steerer {
+                    Some(steerer) => row.windows.of(steerer).follow(operation),
+                    None => Err(operation),
+                };
+                if let Err(operation) = waits {
+                    self.execute(&operation, work);
+                }
+            }
             (Seen::New, Some(stamp)) => {
                 let window = row.windows.of(stamp.steerer);
                 if window.is_next(stamp.sequence) {
@@ -289,6 +303,6 @@ fn answer<S: Store>(
     outcome: Outcome<S::Answer>,
     work: &mut Work<'_, S>,
 ) {
-    let answer = Answer { number: operation.id.number, lane: operation.lane(), outcome };
+    let answer = Answer { number: operation.id.number, lane: operation.lane, outcome };
     work.sent.push(operation.id.instance, Message::Answer(answer));
 }

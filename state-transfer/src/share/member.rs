@@ -4,7 +4,8 @@ use super::asking::Asking;
 use super::handover::Handover;
 use super::home::{Counters, Home, Work};
 use super::limits::Limits;
-use super::message::{Cause, Lane, Message, Stamp};
+use super::message::{Cause, Message, Stamp};
+use super::request::Mode;
 use super::sent::Sent;
 use super::slot::Slot;
 use super::store::Store;
@@ -35,10 +36,10 @@ pub struct Member<O, A, C, P> {
 
 impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     /// An instance that does not share yet.
-    pub fn new(me: InstanceId, limits: Limits) -> Self {
+    pub fn new(me: InstanceId, mode: Mode, limits: Limits) -> Self {
         let limits = limits.in_bounds();
         Self {
-            asking: Asking::new(me, limits),
+            asking: Asking::new(me, mode, limits),
             home: Home::new(me, limits),
             handover: Handover::default(),
             sent: Sent::new(me),
@@ -78,7 +79,7 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     where
         S: Store<Op = O, Answer = A, Piece = C>,
     {
-        let waits = self.asking.waits(Lane::of(arrival.slot, arrival.stamp));
+        let waits = self.asking.waits(&arrival);
         if self.is_alone() && !waits {
             self.asking.pass(&arrival, Cause::Noop);
             return Turn::Alone(arrival.packet);
@@ -108,7 +109,9 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
 
     /// A packet with a stamp was dropped at this instance before it was handed in.
     pub fn skipped(&mut self, slot: Slot, stamp: Stamp) {
-        self.asking.pass(&Arrival { slot, stamp: Some(stamp), packet: () }, Cause::Skipped);
+        let Stamp { steerer, sequence } = stamp;
+        let arrival = Arrival { slot, steerer, sequence: Some(sequence), packet: () };
+        self.asking.pass(&arrival, Cause::Skipped);
         self.asking.flush(false, &self.home.view, &mut self.sent);
     }
 
@@ -246,7 +249,8 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
             Message::Operation(operation) => home.operation(operation, &mut work),
             Message::Passed(passed) => home.passed(passed, &mut work),
             Message::Fence { view, owed } => handover.fence((from, view, owed), home, &mut work),
-            Message::Handed(handed) => handover.handed(from, *handed, home, &mut work),
+            Message::Ledger(ledger) => home.learn(*ledger),
+            Message::Handed(slot) => handover.handed(from, slot, home, &mut work),
             Message::Piece(slot, piece) => work.store.join(slot, piece, now),
             // One that takes part no more may have been given up, and asked in vain elsewhere.
             Message::Answer(answer) => {

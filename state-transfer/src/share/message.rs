@@ -26,8 +26,10 @@ pub enum Message<O, A, C> {
     },
     /// State of groups of a slot.
     Piece(Slot, C),
+    /// What the sender knows of a slot besides its state, which follows.
+    Ledger(Box<Ledger<O, A>>),
     /// All that the sender had of a slot is in front of this.
-    Handed(Box<Handed<O, A>>),
+    Handed(Slot),
 }
 
 /// An operation on the state of a group.
@@ -39,6 +41,7 @@ pub struct Operation<O> {
     pub(super) floor: u64,
     /// The view by which it was sent.
     pub(super) view: u64,
+    pub(super) lane: Lane,
     /// Where its group is.
     pub slot: Slot,
     /// Its place in the order of its steerer, if the share is strict.
@@ -108,9 +111,10 @@ pub enum Cause {
     Skipped,
 }
 
-/// All that goes to the next home of a slot besides its state.
+/// What a home of a slot knows besides its state. It goes in front of the state, so that if the
+/// home fails in between, no operation of which there may be traces is executed again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Handed<O, A> {
+pub struct Ledger<O, A> {
     pub(super) slot: Slot,
     pub(super) done: Done<A>,
     pub(super) windows: Windows<O>,
@@ -123,16 +127,4 @@ pub struct Handed<O, A> {
 pub(super) struct Lane {
     pub(super) slot: Slot,
     pub(super) steerer: Option<WorkerId>,
-}
-
-impl Lane {
-    pub(super) fn of(slot: Slot, stamp: Option<Stamp>) -> Self {
-        Self { slot, steerer: stamp.map(|stamp| stamp.steerer) }
-    }
-}
-
-impl<O> Operation<O> {
-    pub(super) fn lane(&self) -> Lane {
-        Lane::of(self.slot, self.stamp)
-    }
 }

@@ -22,7 +22,7 @@ pub use coordinator::{Command, Coordinator, Event, Phase, Share};
 pub use home::Counters;
 pub use limits::Limits;
 pub use member::Member;
-pub use message::{Answer, Cause, Handed, Message, Operation, OperationId, Outcome, Passed, Stamp};
+pub use message::{Answer, Cause, Ledger, Message, Operation, OperationId, Outcome, Passed, Stamp};
 pub use request::{MEMBERS_MAX, Mode, Refused, Request, Surroundings, Unknown};
 pub use slot::{SLOTS_MAX, Slot, SlotSet};
 pub use stamper::Stamper;

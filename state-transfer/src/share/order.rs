@@ -1,6 +1,6 @@
 //! The order of steerers at a home: operations wait for those in front of them, in a window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::message::{Cause, Operation, Passed};
 use crate::id::WorkerId;
@@ -13,6 +13,8 @@ pub(super) struct Window<O> {
     next: u64,
     /// What came early, by the place at which it begins.
     waiting: BTreeMap<u64, Waiting<O>>,
+    /// What came behind that without a place, since the steerer stamps no more.
+    behind: VecDeque<Operation<O>>,
     /// Since when the place `next` is waited for.
     since: Option<Nanos>,
 }
@@ -42,7 +44,7 @@ pub(super) struct GivenUp(pub(super) u64);
 
 impl<O> Default for Window<O> {
     fn default() -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), since: None }
+        Self { next: 0, waiting: BTreeMap::new(), behind: VecDeque::new(), since: None }
     }
 }
 
@@ -52,6 +54,18 @@ impl<O> Window<O> {
         let is_next = sequence == self.next && self.waiting.is_empty();
         self.next += u64::from(is_next);
         is_next
+    }
+
+    /// Puts an operation without a place behind what waits, if anything does.
+    ///
+    /// # Errors
+    /// Gives it back when nothing waits: it is its turn.
+    pub(super) fn follow(&mut self, operation: Operation<O>) -> Result<(), Operation<O>> {
+        if self.waiting.is_empty() && self.behind.is_empty() {
+            return Err(operation);
+        }
+        self.behind.push_back(operation);
+        Ok(())
     }
 
     /// Puts an operation in its place.
@@ -77,7 +91,10 @@ impl<O> Window<O> {
     /// be waited for.
     pub(super) fn pop(&mut self, window: u64, given_up: &mut GivenUp) -> Option<Out<O>> {
         loop {
-            let (first, last) = (self.first()?, self.waiting.last_key_value().map(|(at, _)| *at)?);
+            let last = self.waiting.last_key_value().map(|(at, _)| *at);
+            let Some((first, last)) = self.first().zip(last) else {
+                return self.behind.pop_front().map(Out::Execute);
+            };
             if first > self.next && last - self.next < window {
                 return None;
             }
@@ -131,6 +148,7 @@ impl<O> Window<O> {
         for (at, waiting) in other.waiting {
             self.waiting.entry(at).or_insert(waiting);
         }
+        self.behind.extend(other.behind);
     }
 }
 
@@ -184,7 +202,7 @@ impl Passed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{OperationId, Stamp};
+    use super::super::message::{Lane, OperationId, Stamp};
     use super::super::slot::Slot;
     use super::*;
     use crate::id::InstanceId;
@@ -195,7 +213,8 @@ mod tests {
     fn operation(sequence: u64) -> Operation<()> {
         let id = OperationId { instance: InstanceId(0), number: sequence };
         let stamp = Some(Stamp { steerer: STEERER, sequence });
-        Operation { id, floor: 0, view: 1, slot: Slot(0), stamp, op: () }
+        let lane = Lane { slot: Slot(0), steerer: Some(STEERER) };
+        Operation { id, floor: 0, view: 1, lane, slot: Slot(0), stamp, op: () }
     }
 
     fn passed(first: u64, last: u64) -> Passed {
@@ -240,6 +259,17 @@ mod tests {
         window.skip(&mut given_up);
         assert_eq!(drain(&mut window, &mut given_up), [4]);
         assert_eq!(given_up, GivenUp(2));
+    }
+
+    #[test]
+    fn what_has_no_place_any_more_comes_behind_what_waits_for_its_own() {
+        let (mut window, mut given_up) = (Window::default(), GivenUp::default());
+        window.insert(1, operation(1));
+        window.follow(operation(7)).expect("another waits");
+        assert!(drain(&mut window, &mut given_up).is_empty());
+        window.insert(0, operation(0));
+        assert_eq!(drain(&mut window, &mut given_up), [0, 1, 7]);
+        assert_eq!(window.follow(operation(8)), Err(operation(8)));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What an instance says of a packet, and what a share says back.
 
-use super::message::Stamp;
 use super::slot::Slot;
+use crate::id::WorkerId;
 
 /// A packet of a share at an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arrival<P> {
     /// The slot of the group whose state it concerns.
     pub slot: Slot,
-    /// Its place in the order of its steerer, if the share is strict.
-    pub stamp: Option<Stamp>,
+    /// The worker that received it.
+    pub steerer: WorkerId,
+    /// Its place in the order of its steerer, if that has stamped it.
+    pub sequence: Option<u64>,
     /// The packet.
     pub packet: P,
 }

@@ -125,7 +125,12 @@ mod tests {
         let writes = || [Invoke(Write(1)), Invoke(Write(2))];
         let reads = |values: [u8; 4]| {
             let read = |(at, value): (usize, u8)| [Invoke(Read), Return(2 + at, Some(value))];
-            check(&writes().into_iter().chain(values.into_iter().enumerate().flat_map(read)).collect::<Vec<_>>())
+            check(
+                &writes()
+                    .into_iter()
+                    .chain(values.into_iter().enumerate().flat_map(read))
+                    .collect::<Vec<_>>(),
+            )
         };
         assert!(reads([1, 1, 2, 2]) && reads([0, 2, 2, 1]));
         assert!(!reads([1, 2, 1, 2]) && !reads([2, 1, 2, 2]));

@@ -1,5 +1,8 @@
 //! The state that is shared in these tests: which visitors a slot has had.
 
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+
 use weir_state_transfer::share::{Slot, SlotSet, Store};
 use weir_state_transfer::southbound::Cursor;
 use weir_state_transfer::{InstanceId, Nanos};
@@ -12,17 +15,34 @@ pub(crate) struct Visit(pub(crate) u8);
 pub(crate) type Visitors = u64;
 
 /// The visitors of each slot, as one instance knows them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Visits {
     pub(crate) slots: Vec<Visitors>,
     /// What was executed since the last look.
-    pub(crate) executed: Vec<(Slot, u8)>,
+    pub(crate) executed: Vec<(Slot, u8, Visitors)>,
+    /// One piece has all the visitors of a slot; otherwise one.
+    whole: bool,
+    /// Slots that have been copied to the end.
+    copied: Cell<u64>,
 }
 
 impl Visits {
     /// Every instance has had a visitor of its own in each slot before the share.
-    pub(crate) fn new(me: InstanceId, slots: usize) -> Self {
-        Self { slots: vec![own(me); slots], executed: Vec::new() }
+    pub(crate) fn new(me: InstanceId, slots: usize, whole: bool) -> Self {
+        Self { slots: vec![own(me); slots], executed: Vec::new(), whole, copied: Cell::new(0) }
+    }
+}
+
+impl Visits {
+    /// Whether a slot has been copied to the end.
+    pub(crate) fn has_copied(&self, slot: Slot) -> bool {
+        self.copied.get() >> slot.0 & 1 == 1
+    }
+}
+
+impl Hash for Visits {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.slots, &self.executed, self.copied.get()).hash(state);
     }
 }
 
@@ -40,12 +60,13 @@ pub(crate) fn visit(visitors: &mut Visitors, Visit(visitor): &Visit) -> Visitors
 impl Store for Visits {
     type Op = Visit;
     type Answer = Visitors;
-    /// One visitor.
+    /// Visitors.
     type Piece = Visitors;
 
     fn execute(&mut self, slot: Slot, op: &Visit, _: Nanos) -> Visitors {
-        self.executed.push((slot, op.0));
-        visit(&mut self.slots[usize::from(slot.0)], op)
+        let before = visit(&mut self.slots[usize::from(slot.0)], op);
+        self.executed.push((slot, op.0, before));
+        before
     }
 
     fn occupied(&self) -> SlotSet {
@@ -54,12 +75,15 @@ impl Store for Visits {
     }
 
     fn copy(&self, slot: Slot, cursor: &mut Cursor) -> Option<Visitors> {
-        let left = self.slots[usize::from(slot.0)].checked_shr(cursor.0 as u32)?;
-        let next = cursor.0 + u64::from(left.trailing_zeros());
-        (left != 0).then(|| {
-            cursor.0 = next + 1;
-            1 << next
-        })
+        let all = self.slots[usize::from(slot.0)];
+        let left = all.checked_shr(cursor.0 as u32).unwrap_or(0);
+        if left == 0 {
+            self.copied.set(self.copied.get() | 1 << slot.0);
+            return None;
+        }
+        let first = cursor.0 + u64::from(left.trailing_zeros());
+        cursor.0 = if self.whole { 64 } else { first + 1 };
+        Some(if self.whole { all } else { 1 << first })
     }
 
     fn join(&mut self, slot: Slot, piece: Visitors, _: Nanos) {
@@ -67,6 +91,7 @@ impl Store for Visits {
     }
 
     fn remove(&mut self, slot: Slot) {
+        self.copied.set(self.copied.get() & !(1 << slot.0));
         self.slots[usize::from(slot.0)] = 0;
     }
 }

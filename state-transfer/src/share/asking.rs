@@ -15,6 +15,7 @@ use super::turn::{Arrival, Need, Next, Turn};
 use super::view::View;
 
 use crate::id::{InstanceId, WorkerId};
+use crate::mark::Steerers;
 use crate::time::Nanos;
 
 /// Ranges of packets without an operation that wait to be sent, at most.
@@ -33,6 +34,8 @@ pub(super) struct Asking<O, A, P> {
     /// Lanes whose first packet may be able to go on.
     ready: VecDeque<Lane>,
     passed: Vec<Passed>,
+    /// Steerers that have stamped packets to this instance.
+    stamped: Steerers,
     /// Nothing has to be given up before.
     due: Option<Nanos>,
 }
@@ -51,7 +54,8 @@ struct Asked<O, A, P> {
     /// Given when it is sent: those of a lane are sent in the order of their numbers.
     number: Option<u64>,
     op: O,
-    arrival: Arrival<Option<P>>,
+    arrival: Arrival<()>,
+    packet: Option<P>,
     /// To whom it was sent, once it has been.
     to: Option<InstanceId>,
     fate: Fate<A>,
@@ -76,6 +80,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             next_number: 0,
             ready: VecDeque::new(),
             passed: Vec::new(),
+            stamped: Steerers::default(),
             due: None,
         }
     }
@@ -115,13 +120,17 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     pub(super) fn packet<C>(
         &mut self,
         need: Need<O>,
-        arrival: Arrival<P>,
+        mut arrival: Arrival<P>,
         first: bool,
         (view, now, sent): (&View, Nanos, &mut Sent<O, A, C>),
         counters: &mut Counters,
     ) -> Turn<P> {
-        let Arrival { slot, steerer, sequence, .. } = arrival;
-        let lane = self.lane(slot, steerer);
+        if arrival.sequence.is_some() {
+            self.stamped.insert(arrival.steerer);
+        } else if !first {
+            arrival.follows = self.stamped.contains(arrival.steerer);
+        }
+        let lane = self.lane(arrival.slot, arrival.steerer);
         let waits = !first && self.waits_in(lane);
         let entries = match need {
             Need::Unknown | Need::Nothing => usize::from(waits),
@@ -141,13 +150,14 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 self.pass_on(lane, arrival.packet, waits)
             }
             Need::Update(op) => {
-                let asked = self.asked(op, Arrival { slot, steerer, sequence, packet: None }, now);
+                let (arrival, packet) = arrival.split();
+                let asked = self.asked(op, arrival, None, now);
                 self.put(lane, asked, first);
-                self.pass_on(lane, arrival.packet, waits)
+                self.pass_on(lane, packet, waits)
             }
             Need::Answer(op) => {
-                let packet = Some(arrival.packet);
-                let asked = self.asked(op, Arrival { slot, steerer, sequence, packet }, now);
+                let (arrival, packet) = arrival.split();
+                let asked = self.asked(op, arrival, Some(packet), now);
                 self.push(lane, asked, first)
             }
         };
@@ -159,6 +169,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     pub(super) fn pass<Q>(&mut self, arrival: &Arrival<Q>, cause: Cause) {
         let (slot, steerer) = (arrival.slot, arrival.steerer);
         let Some(place) = arrival.sequence else { return };
+        self.stamped.insert(steerer);
         let passed = Passed { slot, steerer, first: place, last: place, cause };
         if !self.passed.iter_mut().any(|before| before.extend(&passed)) {
             self.passed.push(passed);
@@ -169,6 +180,9 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     pub(super) fn flush<C>(&mut self, all: bool, view: &View, sent: &mut Sent<O, A, C>) {
         if all || self.passed.len() > PASSED_MAX {
             for passed in self.passed.drain(..) {
+                if view.is_alone() {
+                    continue;
+                }
                 sent.push(view.home(passed.slot, self.me), Message::Passed(passed));
             }
         }
@@ -205,7 +219,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 Some(Entry::Undecided(arrival)) => return Some(Next::Decide(arrival)),
                 Some(Entry::Passing(packet)) => return Some(Next::Process(packet)),
                 Some(Entry::Asked(asked)) => {
-                    let Some(packet) = asked.arrival.packet else { continue };
+                    let Some(packet) = asked.packet else { continue };
                     return Some(match asked.fate {
                         Fate::Told(Outcome::Done(answer)) => Next::Answered(packet, answer),
                         Fate::Told(Outcome::Late) => Next::Late(packet),
@@ -266,10 +280,24 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         self.due
     }
 
-    fn asked(&mut self, op: O, arrival: Arrival<Option<P>>, now: Nanos) -> Entry<O, A, P> {
+    fn asked(
+        &mut self,
+        op: O,
+        arrival: Arrival<()>,
+        packet: Option<P>,
+        now: Nanos,
+    ) -> Entry<O, A, P> {
         let due = now + self.limits.patience;
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
-        Entry::Asked(Asked { number: None, op, arrival, to: None, fate: Fate::Open, since: now })
+        Entry::Asked(Asked {
+            number: None,
+            op,
+            arrival,
+            packet,
+            to: None,
+            fate: Fate::Open,
+            since: now,
+        })
     }
 
     fn pass_on(&mut self, lane: Lane, packet: P, waits: bool) -> Turn<P> {
@@ -283,12 +311,12 @@ impl<O: Clone, A, P> Asking<O, A, P> {
 
     fn put(&mut self, lane: Lane, entry: Entry<O, A, P>, first: bool) {
         self.len += 1;
-        self.lanes.with(
-            lane,
-            |queue| {
-                if first { queue.push_front(entry) } else { queue.push_back(entry) }
-            },
-        );
+        self.lanes.with(lane, |queue| {
+            // Where it was when its turn came: behind what has been sent before.
+            let sent = queue.iter().take_while(|entry| entry.is_sent()).count();
+            let at = if first { sent } else { queue.len() };
+            queue.insert(at, entry);
+        });
     }
 
     /// Takes the first of a lane, if it may go on. Operations without a packet keep nobody.
@@ -333,10 +361,12 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 if asked.to.is_none() {
                     asked.to = Some(home);
                     let id = OperationId { instance, number };
-                    let Arrival { slot, steerer, sequence, .. } = asked.arrival;
+                    let Arrival { slot, steerer, sequence, follows, .. } = asked.arrival;
+                    // At the end of the share there is no order among steerers any more.
+                    let sequence = sequence.filter(|_| !view.is_alone());
                     let stamp = sequence.map(|sequence| Stamp { steerer, sequence });
                     let (view, op) = (view.number, asked.op.clone());
-                    let operation = Operation { id, floor, view, lane, slot, stamp, op };
+                    let operation = Operation { id, floor, view, lane, slot, stamp, follows, op };
                     sent.push(home, Message::Operation(operation));
                 }
             }
@@ -345,10 +375,17 @@ impl<O: Clone, A, P> Asking<O, A, P> {
 }
 
 impl<O, A, P> Entry<O, A, P> {
+    fn is_sent(&self) -> bool {
+        match self {
+            Self::Undecided(_) | Self::Passing(_) => false,
+            Self::Asked(asked) => asked.number.is_some(),
+        }
+    }
+
     fn has_packet(&self) -> bool {
         match self {
             Self::Undecided(_) | Self::Passing(_) => true,
-            Self::Asked(asked) => asked.arrival.packet.is_some(),
+            Self::Asked(asked) => asked.packet.is_some(),
         }
     }
 }

@@ -72,7 +72,8 @@ pub enum Command {
     /// Tell a view to its participants, which answer with [`Event::Settled`].
     Adopt(ShareId, View),
     /// Tell all steerers that packets to the members of the view get stamps, and no others; answer
-    /// with [`Event::Stamped`] when they do so.
+    /// with [`Event::Stamped`] when they do so and all that they have stamped before is with its
+    /// instance, as a marker behind it says.
     Stamp(ShareId, View),
     /// The share is what was asked for: it has started, or changed its members.
     Steady(ShareId),
@@ -89,8 +90,9 @@ pub enum Event {
     Unprepared(&'static str),
     /// An instance has done all that the change to the view of this number takes.
     Settled(InstanceId, u64),
-    /// All steerers stamp, or do no more.
-    Stamped,
+    /// All steerers stamp as they were told with the view of this number, and what they stamped
+    /// before has come.
+    Stamped(u64),
 }
 
 impl Coordinator {
@@ -245,11 +247,15 @@ impl Coordinator {
                     self.over(id, "asked to");
                 }
             }
-            (Phase::Stamping, Event::Stamped) => self.steady(id),
-            (Phase::Unstamping, Event::Stamped) => self.end_view(id),
+            (Phase::Stamping, Event::Stamped(number)) if number == share.view.number => {
+                self.steady(id)
+            }
+            (Phase::Unstamping, Event::Stamped(number)) if number == share.view.number => {
+                self.end_view(id);
+            }
             // Of a view or a phase that a failure has put an end to.
             (_, Event::Prepared(_) | Event::Unprepared(_)) => {}
-            (_, Event::Settled(..) | Event::Stamped) => {}
+            (_, Event::Settled(..) | Event::Stamped(_)) => {}
         }
     }
 

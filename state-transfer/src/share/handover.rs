@@ -2,6 +2,7 @@
 
 use super::home::{Home, Phase, Work};
 use super::message::{Ledger, Message};
+use super::order::Windows;
 use super::slot::{Slot, SlotSet};
 use super::store::Store;
 use super::view::View;
@@ -50,7 +51,10 @@ impl Handover {
         for (number, row) in home.rows.iter_mut().enumerate() {
             let slot = Slot(number as u16);
             row.owed_by.clear();
-            row.done.retain(|asker| before.has_member(asker) || view.has_participant(asker));
+            // Of who has failed nothing more is executed, and soon nothing is remembered.
+            row.held.retain(|held| view.has_participant(held.id.instance));
+            let took_part = |asker| before.has_participant(asker) || view.has_participant(asker);
+            row.done.retain(took_part);
             let was_mine = !before.is_alone() && before.home(slot, home.me) == home.me;
             let is_open = row.phase == Phase::Open;
             let (phase, owes) = if view.is_alone() && before.is_alone() {
@@ -199,18 +203,24 @@ impl Handover {
     }
 }
 
-/// Begins to hand over a slot: from here on its operations are its next home's.
+/// Begins to hand over a slot: from here on its operations are its next home's. At the end of the
+/// share every instance learns what was executed, as its answer may be on its way still.
 fn begin<S: Store>(slot: Slot, home: &mut Home<S::Op, S::Answer>, work: &mut Work<'_, S>) {
-    if home.view.is_alone() {
+    let (ends, view) = (home.view.is_alone(), home.view.number);
+    if ends {
         home.finish(slot, work);
-        return;
     }
-    let view = home.view.number;
     let row = &mut home.rows[slot.index()];
-    row.phase = Phase::Elsewhere;
-    let (done, windows) = (std::mem::take(&mut row.done), std::mem::take(&mut row.windows));
-    let held = row.held.extract_if(.., |held| held.view <= view).collect();
-    send(slot, &Message::Ledger(Box::new(Ledger { slot, done, windows, held })), home, work);
+    let ledger = if ends {
+        let (done, windows) = (row.done.clone(), Windows::default());
+        Ledger { slot, done, windows, held: Vec::new() }
+    } else {
+        row.phase = Phase::Elsewhere;
+        let (done, windows) = (std::mem::take(&mut row.done), std::mem::take(&mut row.windows));
+        let held = row.held.extract_if(.., |held| held.view <= view).collect();
+        Ledger { slot, done, windows, held }
+    };
+    send(slot, &Message::Ledger(Box::new(ledger)), home, work);
 }
 
 /// Sends a message to the next home of a slot; at the end of the share to everybody.

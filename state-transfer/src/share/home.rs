@@ -227,8 +227,8 @@ impl<O: Clone, A: Clone> Home<O, A> {
             }
             (Seen::New, None) => {
                 let waits = match operation.lane.steerer {
-                    Some(steerer) => row.windows.of(steerer).follow(operation),
-                    None => Err(operation),
+                    Some(steerer) if operation.follows => row.windows.of(steerer).follow(operation),
+                    Some(_) | None => Err(operation),
                 };
                 if let Err(operation) = waits {
                     self.execute(&operation, work);

@@ -59,10 +59,13 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.asking.flush(true, &self.home.view, &mut self.sent);
         self.run(store, now);
         let number = view.number;
-        for (other, owed) in self.handover.adopt(view, &mut self.home, store) {
+        let owed = self.handover.adopt(view, &mut self.home, store);
+        // What is sent again comes before the fence: behind that, what waits may be executed.
+        self.asking.adopt(&self.home.view, &mut self.sent);
+        self.run(store, now);
+        for (other, owed) in owed {
             self.sent.push(other, Message::Fence { view: number, owed });
         }
-        self.asking.adopt(&self.home.view, &mut self.sent);
         let mut work = Work { store, now, sent: &mut self.sent };
         self.handover.adopted(&mut self.home, &mut work);
         self.run(store, now);
@@ -110,8 +113,7 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     /// A packet with a stamp was dropped at this instance before it was handed in.
     pub fn skipped(&mut self, slot: Slot, stamp: Stamp) {
         let Stamp { steerer, sequence } = stamp;
-        let arrival = Arrival { slot, steerer, sequence: Some(sequence), packet: () };
-        self.asking.pass(&arrival, Cause::Skipped);
+        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), Cause::Skipped);
         self.asking.flush(false, &self.home.view, &mut self.sent);
     }
 

@@ -214,7 +214,7 @@ mod tests {
         let id = OperationId { instance: InstanceId(0), number: sequence };
         let stamp = Some(Stamp { steerer: STEERER, sequence });
         let lane = Lane { slot: Slot(0), steerer: Some(STEERER) };
-        Operation { id, floor: 0, view: 1, lane, slot: Slot(0), stamp, op: () }
+        Operation { id, floor: 0, view: 1, lane, slot: Slot(0), stamp, follows: false, op: () }
     }
 
     fn passed(first: u64, last: u64) -> Passed {

@@ -12,8 +12,24 @@ pub struct Arrival<P> {
     pub steerer: WorkerId,
     /// Its place in the order of its steerer, if that has stamped it.
     pub sequence: Option<u64>,
+    /// It has no place, and came after others of the steerer that had one.
+    pub(super) follows: bool,
     /// The packet.
     pub packet: P,
+}
+
+impl<P> Arrival<P> {
+    /// A packet of a slot that a worker received, and its place in that worker's order if it has
+    /// been stamped.
+    pub fn new(slot: Slot, steerer: WorkerId, sequence: Option<u64>, packet: P) -> Self {
+        Self { slot, steerer, sequence, follows: false, packet }
+    }
+
+    /// The same without the packet, and the packet.
+    pub(super) fn split(self) -> (Arrival<()>, P) {
+        let Self { slot, steerer, sequence, follows, packet } = self;
+        (Arrival { slot, steerer, sequence, follows, packet: () }, packet)
+    }
 }
 
 /// What a packet needs of the shared state.

@@ -34,8 +34,13 @@ pub(crate) struct Model {
     stampers: Vec<Stamper>,
     stamped: Vec<InstanceId>,
     received: Vec<usize>,
-    /// Packets on their way to instances, by steerer and instance.
-    steered: Vec<Vec<VecDeque<Arrival<Packet>>>>,
+    /// Packets on their way to instances, by steerer and instance, and markers behind those that
+    /// were stamped for other members.
+    steered: Vec<Vec<VecDeque<Option<Arrival<Packet>>>>>,
+    /// Markers that are on their way.
+    markers: usize,
+    /// For which view the last were sent.
+    marked_for: u64,
     /// Messages between instances, by sender and receiver.
     pub(crate) rings: Vec<Vec<VecDeque<Told>>>,
     acted: usize,
@@ -61,14 +66,6 @@ pub(crate) struct End {
     ended: Option<Vec<Slot>>,
     /// The last answer of each slot, for a fault.
     pub(crate) replica: Vec<Option<Visitors>>,
-}
-
-impl End {
-    /// Whether the share has ended, and what it does in a slot is its own business.
-    fn is_done_with(&self, slot: Slot) -> bool {
-        let homes = self.ended.as_ref();
-        homes.is_some_and(|homes| !homes.contains(&slot) || self.store.has_copied(slot))
-    }
 }
 
 /// Anything that can happen next.
@@ -133,6 +130,8 @@ impl Model {
                 .map(|steerer| Stamper::new(WorkerId(steerer as u8), scope.limits))
                 .collect(),
             stamped: Vec::new(),
+            markers: 0,
+            marked_for: 0,
             received: vec![0; steerers],
             steered: vec![vec![VecDeque::new(); count]; steerers],
             rings: vec![vec![VecDeque::new(); count]; count],
@@ -178,11 +177,11 @@ impl Model {
                 steps.push(Step::Receive(steerer));
             }
         }
-        if self.acted < self.scope.acts.len() {
-            steps.push(Step::Act);
-        }
         if self.scope.timeouts || steps.is_empty() {
             steps.push(Step::Timeout);
+        }
+        if self.acted < self.scope.acts.len() {
+            steps.push(Step::Act);
         }
     }
 
@@ -192,7 +191,8 @@ impl Model {
             Step::Receive(steerer) => self.receive(steerer),
             Step::Packet { at, steerer } => {
                 let Some(arrival) = self.steered[steerer][at].pop_front() else { return Ok(false) };
-                self.packet(at, arrival)?;
+                arrival.map_or(Ok(()), |arrival| self.packet(at, arrival))?;
+                self.mark();
             }
             Step::Message { at, from } => {
                 let Some(mut message) = self.rings[from][at].pop_front() else {
@@ -256,12 +256,12 @@ impl Model {
         let stamp = stamps.then(|| self.stampers[steerer].stamp(load.slot));
         let sequence = stamp.map(|stamp| stamp.sequence);
         let (slot, worker) = (load.slot, WorkerId(steerer as u8));
-        let arrival = Arrival { slot, steerer: worker, sequence, packet };
-        self.steered[steerer][to].push_back(arrival);
+        let arrival = Arrival::new(slot, worker, sequence, packet);
+        self.steered[steerer][to].push_back(Some(arrival));
     }
 
     fn packet(&mut self, at: usize, arrival: Arrival<Packet>) -> Result<(), Violation> {
-        let Arrival { slot, steerer, sequence, packet } = arrival;
+        let Arrival { slot, steerer, sequence, packet, .. } = arrival;
         let (now, fault, kind) = (self.now, self.scope.fault, packet.load.kind);
         let end = &mut self.ends[at];
         self.seen.arrive(&packet, sequence);
@@ -380,15 +380,18 @@ impl Model {
     }
 
     fn executed(&mut self, at: usize) -> Result<(), Violation> {
-        for (slot, id, before) in std::mem::take(&mut self.ends[at].store.executed) {
-            let (steerer, n) = self.place(id);
+        for executed in std::mem::take(&mut self.ends[at].store.executed) {
+            let (steerer, n) = self.place(executed.visitor);
             let load = self.scope.script[steerer][n];
-            let packet = Packet { id, steerer: steerer as u8, load };
-            if usize::from(load.to) == at && self.ends[at].is_done_with(slot) {
-                self.seen.execute_alone(&packet);
-                continue;
+            let packet = Packet { id: executed.visitor, steerer: steerer as u8, load };
+            // When the share has ended, what an instance does in a slot is its own business.
+            let ended = self.ends[at].ended.as_ref();
+            let replaced = |homes: &Vec<Slot>| executed.copied || !homes.contains(&executed.slot);
+            if usize::from(load.to) == at && ended.is_some_and(replaced) {
+                self.seen.execute_alone(&packet)?;
+            } else {
+                self.seen.execute(&self.scope, at as u8, executed, &packet)?;
             }
-            self.seen.execute(&self.scope, at as u8, (slot, id, before), &packet)?;
         }
         Ok(())
     }
@@ -443,8 +446,13 @@ impl Model {
                     self.last_view = Some(view);
                 }
                 Command::Stamp(id, view) => {
+                    debug_assert_eq!(id, ID);
                     self.stamped.clone_from(&view.members);
-                    self.coordinator.event(id, Event::Stamped);
+                    self.markers += self.steered.iter().map(Vec::len).sum::<usize>();
+                    self.marked_for = view.number;
+                    let queues = self.steered.iter_mut().flatten();
+                    queues.for_each(|queue| queue.push_back(None));
+                    self.mark();
                 }
                 Command::Forget(_, at) => {
                     for instance in at {
@@ -453,6 +461,21 @@ impl Model {
                 }
                 Command::Steady(_) | Command::End(..) => {}
             }
+        }
+    }
+
+    /// Takes the markers that are next: when it was the last, all that was stamped for other
+    /// members has come.
+    fn mark(&mut self) {
+        let before = self.markers;
+        for queue in self.steered.iter_mut().flatten() {
+            while queue.pop_front_if(|next| next.is_none()).is_some() {
+                self.markers -= 1;
+            }
+        }
+        if before > 0 && self.markers == 0 {
+            self.coordinator.event(ID, Event::Stamped(self.marked_for));
+            self.command();
         }
     }
 
@@ -502,9 +525,7 @@ impl Model {
         }
         self.seen.fail(instance, bereft);
         for steered in &mut self.steered {
-            for arrival in steered[at].drain(..) {
-                self.seen.dropped |= 1 << arrival.packet.id;
-            }
+            steered[at].retain(Option::is_none);
         }
         let packets = (0..self.scope.packets() as u8).map(|id| (id, self.place(id)));
         for (id, (steerer, n)) in packets.collect::<Vec<_>>() {
@@ -512,6 +533,7 @@ impl Model {
                 self.seen.dropped |= 1 << id;
             }
         }
+        self.mark();
         self.coordinator.fail(InstanceId(instance));
     }
 

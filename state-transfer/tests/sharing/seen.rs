@@ -6,7 +6,7 @@ use weir_state_transfer::share::{Mode, Slot};
 use crate::linear::{Record, linearizable};
 use crate::model::{Model, Packet};
 use crate::scope::{Act, Kind, Scope};
-use crate::store::{Visit, Visitors, own, visit};
+use crate::store::{Executed, Visit, Visitors, own, visit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -121,9 +121,10 @@ impl Seen {
         &mut self,
         scope: &Scope,
         at: u8,
-        (slot, id, before): (Slot, u8, Visitors),
+        executed: Executed,
         packet: &Packet,
     ) -> Result<(), Violation> {
+        let Executed { slot, visitor: id, before, .. } = executed;
         let executed = &mut self.executed[usize::from(id)];
         let is_gone = |other: u8| self.failed.contains(&other) && self.bereft.contains(&slot);
         if executed.is_some_and(|other| !is_gone(other)) {
@@ -154,8 +155,16 @@ impl Seen {
     }
 
     /// An operation is executed when the share has ended, on the instance's own replica.
-    pub(crate) fn execute_alone(&mut self, packet: &Packet) {
-        self.alone |= 1 << packet.id;
+    ///
+    /// # Errors
+    /// When it had been executed before the end.
+    pub(crate) fn execute_alone(&mut self, packet: &Packet) -> Result<(), Violation> {
+        let id = packet.id;
+        if self.executed[usize::from(id)].is_some() || self.alone >> id & 1 == 1 {
+            return Err(Violation::ExecutedTwice(id));
+        }
+        self.alone |= 1 << id;
+        Ok(())
     }
 
     /// An instance is gone, with the state of these slots.

@@ -19,7 +19,7 @@ pub(crate) type Visitors = u64;
 pub(crate) struct Visits {
     pub(crate) slots: Vec<Visitors>,
     /// What was executed since the last look.
-    pub(crate) executed: Vec<(Slot, u8, Visitors)>,
+    pub(crate) executed: Vec<Executed>,
     /// One piece has all the visitors of a slot; otherwise one.
     whole: bool,
     /// Slots that have been copied to the end.
@@ -33,11 +33,15 @@ impl Visits {
     }
 }
 
-impl Visits {
-    /// Whether a slot has been copied to the end.
-    pub(crate) fn has_copied(&self, slot: Slot) -> bool {
-        self.copied.get() >> slot.0 & 1 == 1
-    }
+/// An operation that was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Executed {
+    pub(crate) slot: Slot,
+    pub(crate) visitor: u8,
+    /// Who was there before.
+    pub(crate) before: Visitors,
+    /// The slot had been copied to the end.
+    pub(crate) copied: bool,
 }
 
 impl Hash for Visits {
@@ -65,7 +69,8 @@ impl Store for Visits {
 
     fn execute(&mut self, slot: Slot, op: &Visit, _: Nanos) -> Visitors {
         let before = visit(&mut self.slots[usize::from(slot.0)], op);
-        self.executed.push((slot, op.0, before));
+        let copied = self.copied.get() >> slot.0 & 1 == 1;
+        self.executed.push(Executed { slot, visitor: op.0, before, copied });
         before
     }
 

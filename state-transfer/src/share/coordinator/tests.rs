@@ -41,7 +41,7 @@ impl Node {
                     let settled = |at| (*id, Event::Settled(at, view.number));
                     view.participants().map(settled).collect()
                 }
-                Command::Stamp(id, _) => vec![(*id, Event::Stamped)],
+                Command::Stamp(id, view) => vec![(*id, Event::Stamped(view.number))],
                 Command::Forget(..) | Command::Steady(_) | Command::End(..) => Vec::new(),
             };
             done.push(name(&command));

@@ -1,4 +1,4 @@
-//! Small numbers with a name: which instance, worker, port, service or move is meant.
+//! Small numbers with a name: which instance, worker, port, service, move or share is meant.
 
 use std::fmt;
 
@@ -42,4 +42,8 @@ id! {
 id! {
     /// A move; never reused while the process lives.
     MoveId(u64)
+}
+id! {
+    /// A share; never reused while the process lives.
+    ShareId(u64)
 }

@@ -1,4 +1,4 @@
-//! Flow keys, filters, chunks and the move protocol: no I/O, no clock.
+//! Flow keys, filters, chunks, the protocols of moves and of shares: no I/O, no clock.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod mark;
 pub mod merge;
 pub mod prefix;
 pub mod protocol;
+pub mod share;
 pub mod southbound;
 pub mod state_filter;
 pub mod steering_hash;
@@ -23,7 +24,7 @@ pub use chunk::Chunk;
 pub use filter::{Filter, Selection};
 pub use flow_id::FlowId;
 pub use flow_key::FlowKey;
-pub use id::{InstanceId, MoveId, PortId, ServiceId, WorkerId};
+pub use id::{InstanceId, MoveId, PortId, ServiceId, ShareId, WorkerId};
 pub use prefix::Prefix;
 pub use state_filter::StateFilter;
 pub use steering_hash::SteeringHash;

@@ -65,7 +65,7 @@ pub enum Verdict<P> {
 ///
 /// A worker flips all the queues that it polls in the same poll round and sends one marker for
 /// them, so the marker is the worker's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Steerers(u64);
 
 impl Steerers {

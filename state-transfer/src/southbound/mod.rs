@@ -65,7 +65,7 @@ impl StateKind {
 }
 
 /// Where a get goes on: the network function's own business, but for its beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor(pub u64);
 
 /// Whether a get has found all that there is.

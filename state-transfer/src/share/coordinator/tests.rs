@@ -1,0 +1,206 @@
+use super::*;
+use crate::chunk::Scope;
+use crate::filter::Selection;
+use crate::id::MoveId;
+use crate::share::Limits;
+
+const NOW: Nanos = Nanos(0);
+
+struct Node {
+    shares: Coordinator,
+    moves: mark::Coordinator,
+    removing: Vec<InstanceId>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let step = Duration::from_secs(1);
+        let (shares, moves) = (Coordinator::new(2, step), mark::Coordinator::new(4, step));
+        Self { shares, moves, removing: Vec::new() }
+    }
+
+    fn start(&mut self, request: Request) -> Result<ShareId, Refused> {
+        let around = Surroundings { moves: &self.moves, removing: &self.removing };
+        self.shares.start(request, &around, NOW)
+    }
+
+    fn change(&mut self, id: ShareId, members: &[u8]) -> Result<(), Refused> {
+        let around = Surroundings { moves: &self.moves, removing: &self.removing };
+        self.shares.change(id, &instances(members), &around, NOW)
+    }
+
+    /// Carries out what there is to do, in which every instance does its part; what it was.
+    fn run(&mut self) -> Vec<String> {
+        let mut done = Vec::new();
+        while let Some(command) = self.shares.poll_command() {
+            let events: Vec<_> = match &command {
+                Command::Prepare(id, at) => {
+                    at.iter().map(|at| (*id, Event::Prepared(*at))).collect()
+                }
+                Command::Adopt(id, view) => {
+                    let settled = |at| (*id, Event::Settled(at, view.number));
+                    view.participants().map(settled).collect()
+                }
+                Command::Stamp(id, view) => vec![(*id, Event::Stamped(view.number))],
+                Command::Forget(..) | Command::Steady(_) | Command::End(..) => Vec::new(),
+            };
+            done.push(name(&command));
+            events.into_iter().for_each(|(id, event)| self.shares.event(id, event));
+        }
+        done
+    }
+}
+
+fn name(command: &Command) -> String {
+    let list = |at: &[InstanceId]| at.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    match command {
+        Command::Prepare(_, at) => format!("prepare {}", list(at)),
+        Command::Forget(_, at) => format!("forget {}", list(at)),
+        Command::Adopt(_, view) => {
+            format!(
+                "adopt {}: {}, without {}",
+                view.number,
+                list(&view.members),
+                list(&view.leaving)
+            )
+        }
+        Command::Stamp(_, view) => format!("stamp {}", list(&view.members)),
+        Command::Steady(_) => "steady".to_owned(),
+        Command::End(_, why) => format!("end: {why}"),
+    }
+}
+
+fn instances(members: &[u8]) -> Vec<InstanceId> {
+    members.iter().copied().map(InstanceId).collect()
+}
+
+fn request(members: &[u8], filter: &str, mode: Mode) -> Request {
+    Request {
+        members: instances(members),
+        filter: filter.parse().unwrap(),
+        scopes: vec![Scope::MultiFlow],
+        mode,
+        limits: Limits::default(),
+        key: 7,
+    }
+}
+
+fn strong(members: &[u8]) -> Request {
+    request(members, "dst=10.0.0.0/8", Mode::Strong)
+}
+
+#[test]
+fn a_share_starts_changes_its_members_and_ends() {
+    let mut node = Node::new();
+    let id = node.start(strong(&[2, 1])).unwrap();
+    assert_eq!(node.run(), ["prepare 1 2", "adopt 1: 1 2, without ", "steady"]);
+    node.change(id, &[3, 2]).unwrap();
+    let changed = ["prepare 3", "adopt 2: 2 3, without 1", "forget 1", "steady"];
+    assert_eq!(node.run(), changed);
+    assert_eq!(
+        (node.shares.share_of(InstanceId(1)), node.shares.share_of(InstanceId(3))),
+        (None, Some(id))
+    );
+    node.shares.end(id).unwrap();
+    assert_eq!(node.run(), ["adopt 3: , without 2 3", "forget 2 3", "end: asked to"]);
+    assert_eq!(node.shares.end(id), Err(Unknown(id)));
+}
+
+#[test]
+fn steerers_stamp_only_while_all_that_they_stamp_for_share() {
+    let mut node = Node::new();
+    let id = node.start(request(&[1, 2], "any", Mode::Strict)).unwrap();
+    let started = ["prepare 1 2", "adopt 1: 1 2, without ", "stamp 1 2", "steady"];
+    assert_eq!(node.run(), started);
+    node.change(id, &[2, 3]).unwrap();
+    let changed = ["prepare 3", "adopt 2: 2 3, without 1", "stamp 2 3", "forget 1", "steady"];
+    assert_eq!(node.run(), changed);
+    node.shares.end(id).unwrap();
+    let ended = ["stamp ", "adopt 3: , without 2 3", "forget 2 3", "end: asked to"];
+    assert_eq!(node.run(), ended);
+}
+
+#[test]
+fn what_contradicts_another_operation_is_refused_with_its_name() {
+    let mut node = Node::new();
+    let id = node.start(strong(&[1, 2])).unwrap();
+    assert_eq!(node.start(strong(&[2, 3])), Err(Refused::Share(id)));
+    assert_eq!(node.change(id, &[1, 3]), Err(Refused::Changing(id)));
+    node.run();
+    let other = request(&[2, 3], "dst=192.0.2.0/24", Mode::Strong);
+    let other = node.start(other).expect("it is of other flows");
+    let third = request(&[8, 9], "dst=192.0.2.0/24", Mode::Strong);
+    assert_eq!(node.start(third), Err(Refused::TooMany(2)));
+    node.run();
+
+    let moving = |from, to, filter: &str| mark::Request {
+        from: InstanceId(from),
+        to: InstanceId(to),
+        selection: Selection::Filter(filter.parse().unwrap()),
+    };
+    let of_it = moving(1, 5, "dst=10.1.0.0/16");
+    assert_eq!(node.shares.in_the_way_of(&of_it), Some(id));
+    assert_eq!(node.shares.in_the_way_of(&moving(2, 5, "dst=192.0.2.1")), Some(other));
+    assert_eq!(node.shares.in_the_way_of(&moving(6, 5, "dst=10.1.0.0/16")), None);
+    assert_eq!(
+        node.shares.in_the_way_of(&moving(1, 5, "src=203.0.113.9,dst=198.51.100.0/24")),
+        None
+    );
+
+    let moved = node.moves.start(moving(4, 5, "any"), false, NOW).unwrap();
+    assert_eq!(moved, MoveId(1));
+    assert_eq!(node.change(id, &[1, 4]), Err(Refused::Move(moved)));
+    node.removing.push(InstanceId(7));
+    assert_eq!(node.change(id, &[1, 7]), Err(Refused::Removing(InstanceId(7))));
+    assert_eq!(node.change(ShareId(9), &[1, 2]), Err(Refused::Unknown(Unknown(ShareId(9)))));
+    assert!(node.run().is_empty(), "nothing has been changed");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused() {
+    let mut node = Node::new();
+    assert_eq!(node.start(strong(&[1])), Err(Refused::TooFew));
+    assert_eq!(node.start(strong(&[1, 2, 1])), Err(Refused::Twice(InstanceId(1))));
+    let per_flow = Request { scopes: vec![Scope::PerFlow], ..strong(&[1, 2]) };
+    assert_eq!(node.start(per_flow), Err(Refused::Scope));
+    let everybody: Vec<u8> = (0..=u8::MAX).collect();
+    assert_eq!(node.start(strong(&everybody)), Err(Refused::TooManyMembers));
+}
+
+#[test]
+fn what_takes_too_long_to_prepare_is_undone() {
+    let mut node = Node::new();
+    let id = node.start(strong(&[1, 2])).unwrap();
+    let late = node.shares.poll_timeout().unwrap();
+    node.shares.poll_command();
+    node.shares.handle_timeout(late);
+    let why = "end: an instance took too long to prepare";
+    assert_eq!(node.run(), ["forget 1 2", why]);
+    node.shares.event(id, Event::Prepared(InstanceId(1)));
+
+    let id = node.start(strong(&[1, 2])).unwrap();
+    node.run();
+    node.change(id, &[1, 3]).unwrap();
+    node.shares.poll_command();
+    node.shares.event(id, Event::Unprepared("no room"));
+    assert_eq!(node.run(), ["forget 3", "steady"]);
+    let members = instances(&[1, 2]);
+    assert_eq!(node.shares.get(id).map(|share| share.view.members.clone()), Some(members));
+}
+
+#[test]
+fn the_others_go_on_without_an_instance_that_has_failed() {
+    let mut node = Node::new();
+    let id = node.start(strong(&[1, 2, 3])).unwrap();
+    node.run();
+    node.change(id, &[1, 2]).unwrap();
+    node.shares.fail(InstanceId(2));
+    let went_on = ["adopt 2: 1 2, without 3", "adopt 3: 1, without 3", "forget 3", "steady"];
+    let mut done = node.run();
+    // The answers to the second view came before those to the third.
+    done.dedup();
+    assert_eq!(done, went_on);
+    node.shares.end(id).unwrap();
+    node.shares.fail(InstanceId(1));
+    assert_eq!(node.run().last().unwrap(), "end: all its instances have failed");
+}

@@ -1,0 +1,308 @@
+//! The home side of a share: executes the operations of its slots, once and in one order.
+
+use super::done::{Done, Seen};
+use super::limits::Limits;
+use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed};
+use super::order::{GivenUp, Out, Windows};
+use super::sent::Sent;
+use super::slot::Slot;
+use super::store::Store;
+use super::view::View;
+use crate::id::{InstanceId, WorkerId};
+use crate::time::Nanos;
+
+/// The slots whose home an instance is, was or will be.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Home<O, A> {
+    pub(super) me: InstanceId,
+    pub(super) limits: Limits,
+    pub(super) view: View,
+    pub(super) rows: Vec<Row<O, A>>,
+    pub(super) counters: Counters,
+    /// Windows in which something waits, or did.
+    blocked: Vec<(Slot, WorkerId)>,
+    /// No window has to be looked at before.
+    due: Option<Nanos>,
+}
+
+/// What a home knows of a slot besides its state.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Row<O, A> {
+    pub(super) phase: Phase,
+    /// The share ends: what is asked for from here on waits until the others have their replicas.
+    pub(super) ends: bool,
+    /// Who will yet hand over what it has of the slot.
+    pub(super) owed_by: Vec<InstanceId>,
+    pub(super) done: Done<A>,
+    pub(super) windows: Windows<O>,
+    /// Operations that wait until the slot is open, or until the view by which they were sent is
+    /// adopted.
+    pub(super) held: Vec<Operation<O>>,
+}
+
+/// Whose a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// This instance executes its operations.
+    Open,
+    /// This instance waits for the state of the slot.
+    Closed,
+    /// Another is its home.
+    Elsewhere,
+}
+
+/// What an instance of a share has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Operations executed here.
+    pub executed: u64,
+    /// Operations that had been executed before, and were not again.
+    pub repeated: u64,
+    /// Operations that missed their place in the order of their steerer.
+    pub late: u64,
+    /// Places in the order of a steerer that were given up: by the window, or after the patience.
+    pub given_up: u64,
+    /// Places of packets that were dropped on their way.
+    pub skipped: u64,
+    /// Packets refused because as many wait as may.
+    pub full: u64,
+    /// Packets that went on without an answer, after the patience.
+    pub unanswered: u64,
+    /// Messages sent on, since the home of their slot is another.
+    pub forwarded: u64,
+}
+
+/// What a home works with.
+pub(super) struct Work<'a, S: Store> {
+    pub(super) store: &'a mut S,
+    pub(super) now: Nanos,
+    pub(super) sent: &'a mut Sent<S::Op, S::Answer, S::Piece>,
+}
+
+impl<O: Clone, A: Clone> Home<O, A> {
+    /// An instance that does not share yet: all slots are its own.
+    pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
+        let row = || Row {
+            phase: Phase::Open,
+            ends: false,
+            owed_by: Vec::new(),
+            done: Done::default(),
+            windows: Windows::default(),
+            held: Vec::new(),
+        };
+        let rows = (0..limits.slots).map(|_| row()).collect();
+        let counters = Counters::default();
+        Self { me, limits, view: View::alone(), rows, counters, blocked: Vec::new(), due: None }
+    }
+
+    /// An operation has come.
+    pub(super) fn operation<S>(&mut self, operation: Operation<O>, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
+        match row.phase {
+            _ if operation.view > self.view.number => row.held.push(operation),
+            Phase::Open if row.ends && operation.view == self.view.number => {
+                row.held.push(operation);
+            }
+            Phase::Closed => row.held.push(operation),
+            Phase::Open => self.take(operation, work),
+            Phase::Elsewhere => {
+                let home = self.view.home(operation.slot, self.me);
+                self.counters.forwarded += 1;
+                work.sent.push(home, Message::Operation(operation));
+            }
+        }
+    }
+
+    /// Packets of which nothing else comes.
+    pub(super) fn passed<S>(&mut self, passed: Passed, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let Some(row) = self.rows.get_mut(passed.slot.index()) else { return };
+        if row.phase == Phase::Elsewhere {
+            let home = self.view.home(passed.slot, self.me);
+            self.counters.forwarded += 1;
+            work.sent.push(home, Message::Passed(passed));
+            return;
+        }
+        self.counters.skipped += passed.count(Cause::Skipped);
+        row.windows.of(passed.steerer).pass(&passed, self.limits.window);
+        if row.phase == Phase::Open {
+            self.drain(passed.slot, passed.steerer, work);
+        }
+    }
+
+    /// What another knew of a slot.
+    pub(super) fn learn(&mut self, ledger: Ledger<O, A>) {
+        let Some(row) = self.rows.get_mut(ledger.slot.index()) else { return };
+        row.done.merge(ledger.done);
+        row.windows.merge(ledger.windows);
+        row.held.extend(ledger.held);
+    }
+
+    /// Executes what has waited for a slot that is open from here on.
+    ///
+    /// Nobody has an answer to any of it, so every order is right that keeps each asker's own.
+    pub(super) fn open<S>(&mut self, slot: Slot, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let view = self.view.number;
+        let row = &mut self.rows[slot.index()];
+        row.phase = Phase::Open;
+        let of_it = |held: &mut Operation<O>| held.view < view || (held.view == view && !row.ends);
+        let mut held: Vec<_> = row.held.extract_if(.., of_it).collect();
+        held.sort_by_key(|operation| operation.id.number);
+        for operation in held {
+            self.take(operation, work);
+        }
+        for steerer in self.rows[slot.index()].windows.steerers() {
+            self.drain(slot, steerer, work);
+        }
+    }
+
+    /// Gives up all gaps of a slot that ends: nothing will fill them.
+    pub(super) fn finish<S>(&mut self, slot: Slot, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        for steerer in self.rows[slot.index()].windows.steerers() {
+            loop {
+                self.drain(slot, steerer, work);
+                let window = self.rows[slot.index()].windows.of(steerer);
+                if window.since().is_none() {
+                    break;
+                }
+                window.skip(&mut GivenUp(0));
+            }
+        }
+    }
+
+    /// Gives up gaps that have been waited for for too long.
+    pub(super) fn handle_timeout<S>(&mut self, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        if self.due.is_none_or(|due| work.now < due) {
+            return;
+        }
+        self.due = None;
+        for (slot, steerer) in std::mem::take(&mut self.blocked) {
+            let row = &mut self.rows[slot.index()];
+            let window = row.windows.of(steerer);
+            let Some(since) = window.since() else { continue };
+            let patience = self.limits.patience;
+            if since + patience <= work.now && row.phase == Phase::Open {
+                let mut given_up = GivenUp::default();
+                window.skip(&mut given_up);
+                self.counters.given_up += given_up.0;
+                self.drain(slot, steerer, work);
+            }
+            if let Some(since) = self.rows[slot.index()].windows.of(steerer).since() {
+                self.watch((slot, steerer), since.max(work.now - patience));
+            }
+        }
+    }
+
+    /// When [`Home::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Nanos> {
+        self.due
+    }
+
+    /// An operation whose slot is open: what it gave back, if it had been executed before;
+    /// otherwise it is its turn, or it waits for it.
+    fn take<S>(&mut self, operation: Operation<O>, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let row = &mut self.rows[operation.slot.index()];
+        match (row.done.seen(&operation), operation.stamp) {
+            (Seen::Over, _) => self.counters.repeated += 1,
+            (Seen::Done(outcome), _) => {
+                self.counters.repeated += 1;
+                answer(&operation, outcome, work);
+            }
+            (Seen::New, None) => {
+                let waits = match operation.lane.steerer {
+                    Some(steerer) if operation.follows => row.windows.of(steerer).follow(operation),
+                    Some(_) | None => Err(operation),
+                };
+                if let Err(operation) = waits {
+                    self.execute(&operation, work);
+                }
+            }
+            (Seen::New, Some(stamp)) => {
+                let window = row.windows.of(stamp.steerer);
+                if window.is_next(stamp.sequence) {
+                    self.execute(&operation, work);
+                    return;
+                }
+                let slot = operation.slot;
+                window.insert(stamp.sequence, operation);
+                self.drain(slot, stamp.steerer, work);
+            }
+        }
+    }
+
+    /// Executes what is next in a window, as far as there is no gap.
+    fn drain<S>(&mut self, slot: Slot, steerer: WorkerId, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let mut progress = false;
+        let mut given_up = GivenUp::default();
+        loop {
+            let row = &mut self.rows[slot.index()];
+            let window = row.windows.of(steerer);
+            let Some(out) = window.pop(self.limits.window as u64, &mut given_up) else { break };
+            progress = true;
+            let (Out::Execute(operation) | Out::Late(operation)) = &out;
+            match (row.done.seen(operation), &out) {
+                (Seen::Over, _) => self.counters.repeated += 1,
+                (Seen::Done(outcome), _) => {
+                    self.counters.repeated += 1;
+                    answer(operation, outcome, work);
+                }
+                (Seen::New, Out::Execute(operation)) => self.execute(operation, work),
+                (Seen::New, Out::Late(operation)) => {
+                    self.counters.late += 1;
+                    row.done.note(operation, Outcome::Late);
+                    answer(operation, Outcome::Late, work);
+                }
+            }
+        }
+        self.counters.given_up += given_up.0;
+        if self.rows[slot.index()].windows.of(steerer).wait(progress, work.now) {
+            self.watch((slot, steerer), work.now);
+        }
+    }
+
+    fn execute<S>(&mut self, operation: &Operation<O>, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        let outcome = Outcome::Done(work.store.execute(operation.slot, &operation.op, work.now));
+        self.counters.executed += 1;
+        self.rows[operation.slot.index()].done.note(operation, outcome.clone());
+        answer(operation, outcome, work);
+    }
+
+    /// A window has a gap since then.
+    fn watch(&mut self, window: (Slot, WorkerId), since: Nanos) {
+        self.blocked.push(window);
+        let due = since + self.limits.patience;
+        self.due = Some(self.due.map_or(due, |other| other.min(due)));
+    }
+}
+
+fn answer<S: Store>(
+    operation: &Operation<S::Op>,
+    outcome: Outcome<S::Answer>,
+    work: &mut Work<'_, S>,
+) {
+    let answer = Answer { number: operation.id.number, lane: operation.lane, outcome };
+    work.sent.push(operation.id.instance, Message::Answer(answer));
+}

@@ -1,0 +1,38 @@
+//! The bounds of a share.
+
+use std::time::Duration;
+
+use super::slot::SLOTS_MAX;
+
+/// The bounds of a share, the same at all its instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Slots that the groups are divided into, at most [`SLOTS_MAX`]. Default 1,024.
+    pub slots: usize,
+    /// Packets and operations that wait at an instance: one more is refused. Default 1,024.
+    pub waiting: usize,
+    /// Places of a steerer's order, from the one that is waited for on, in which operations wait
+    /// at the home: when one comes behind them the gap is given up. Default 1,024.
+    pub window: usize,
+    /// How long a packet waits for its answer, and an operation for those in front of it.
+    /// Default 10 ms.
+    pub patience: Duration,
+}
+
+impl Limits {
+    /// The same limits with each at least 1, and no more slots than there may be.
+    pub(super) fn in_bounds(self) -> Self {
+        Self {
+            slots: self.slots.clamp(1, SLOTS_MAX),
+            waiting: self.waiting.max(1),
+            window: self.window.max(1),
+            patience: self.patience,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { slots: 1024, waiting: 1024, window: 1024, patience: Duration::from_millis(10) }
+    }
+}

@@ -47,6 +47,7 @@ pub mod nf {
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     clippy::too_many_lines,
     reason = "generated from the .proto file"
 )]

@@ -15,7 +15,7 @@ pub const RUNNING_MAX: usize = 64;
 pub const ENDED_MAX: usize = 256;
 
 /// Why an operation is not begun.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BeginError {
     /// One in progress is about the same state.
     #[error("operation {0} is in the way")]

@@ -248,7 +248,7 @@ impl Coordinator {
                 }
             }
             (Phase::Stamping, Event::Stamped(number)) if number == share.view.number => {
-                self.steady(id)
+                self.steady(id);
             }
             (Phase::Unstamping, Event::Stamped(number)) if number == share.view.number => {
                 self.end_view(id);

@@ -7,6 +7,7 @@
 
 mod crates;
 mod documents;
+mod southbound;
 mod text;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,20 @@ fn crates_use_only_what_the_design_lets_them() {
             .flat_map(|(folder, toml)| crates::check(folder, toml))
             .collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn the_southbound_api_is_a_small_part_of_each_network_function() {
+    let files = files();
+    for function in southbound::FUNCTIONS {
+        let of_function = files.iter().filter(|path| function.has(path));
+        let (all, of_api) = of_function
+            .map(|path| function.count(path, &read(path)))
+            .fold((0, 0), |sum, file| (sum.0 + file.0, sum.1 + file.1));
+        let percent = 100.0 * of_api as f64 / all as f64;
+        println!("southbound API of {}: {of_api} of {all} lines, {percent:.1} %", function.name);
+        assert!(of_api > 0 && of_api * 3 < all, "{}: is it found?", function.name);
+    }
 }
 
 #[test]

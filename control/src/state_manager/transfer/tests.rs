@@ -105,7 +105,9 @@ fn run(
             }
             Task::PutBack => {
                 for chunk in transfer.to_put_back() {
-                    step(&mut || drop(destination.flows.insert(flow(chunk[0]), chunk[1])));
+                    step(&mut || {
+                        destination.flows.insert(flow(chunk[0]), chunk[1]);
+                    });
                 }
             }
         }
@@ -216,7 +218,9 @@ fn a_refused_chunk_undoes_what_was_taken_and_nothing_else() {
     transfer.done();
     assert_eq!(transfer.task(), Some(Task::Carry(Scope::MultiFlow)));
     let hosts = [1, 2, 3].map(|last| FlowId::host([10, 0, 0, last].into(), ServiceId(0)));
-    hosts.iter().for_each(|id| drop(transfer.carry(Scope::MultiFlow, id).unwrap()));
+    for id in &hosts {
+        transfer.carry(Scope::MultiFlow, id).unwrap();
+    }
     transfer.taken(2);
     transfer.failed(failure("full"));
     assert_eq!(transfer.task(), Some(Task::Remove(Scope::PerFlow)));

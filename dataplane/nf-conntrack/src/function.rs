@@ -123,7 +123,10 @@ impl Conntrack {
                 0 => Some(self.flows.table.list()?),
                 number => self.listings.remove(&number),
             };
-            let listing = listing.ok_or(Error::Interrupted)?;
+            let Some(listing) = listing else {
+                self.overruns += 1;
+                return Err(Error::Interrupted);
+            };
             match self.go_on(listing, get, cursor, out) {
                 Err(error @ (Error::Overrun | Error::Interrupted)) => {
                     self.overruns += 1;

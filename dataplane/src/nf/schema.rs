@@ -7,8 +7,8 @@
 use weir_state_transfer::chunk::{Schema, Scope};
 use weir_state_transfer::southbound::StateKind;
 
-/// The first number that no function here has: from here on they are for functions of others,
-/// which run in processes of their own.
+/// The first number that no function here has: from here on they are for functions in processes of
+/// their own, those of others, and from 0x9000 to 0x90ff `weir-nf-conntrack`.
 pub const OTHERS: u16 = 0x8000;
 
 /// Declares kinds: number, revision of the layout, scope, and name for people.

@@ -1,14 +1,15 @@
 //! Busy connections go from one kernel to another and back.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use weir_testbed::namespace::Namespace;
 use weir_testbed::wait::{Deadline, LIMIT, until};
 
 use crate::agent::{Agent, lasting};
 use crate::conversations::Conversations;
 use crate::figures::{Host, Kernel, devices};
-use crate::network::Network;
+use crate::network::{CLIENT, Network, SERVER};
 use crate::relay::Order;
 
 /// Connections, a third of them over IPv6, a third to an address that is translated too.
@@ -87,6 +88,40 @@ fn busy_connections_go_to_another_kernel_and_back_without_a_lost_packet() {
         assert_eq!((figures.resets_sent, figures.resets_received), (0, 0));
     }
     assert_nothing_lost(&network);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn flows_of_udp_keep_their_translation_in_both_directions() {
+    let network = Network::new();
+    let agents = network.kernels.each_ref().map(Agent::start);
+    let flows = CLIENT.into_iter().zip(SERVER).map(|(client, server)| {
+        let bind = |namespace: &Namespace, at: &str, port| {
+            let socket = namespace.enter(|| UdpSocket::bind((at, port))).unwrap().unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket
+        };
+        let (near, far) = (bind(&network.client, client, 0), bind(&network.server, server, 99));
+        near.connect((server, 99)).unwrap();
+        (near, far)
+    });
+    let flows: Vec<_> = flows.collect();
+    let ask = |(near, far): &(UdpSocket, UdpSocket)| {
+        near.send(b"?").unwrap();
+        far.recv_from(&mut [0; 9]).unwrap().1
+    };
+    let seen: Vec<SocketAddr> = flows.iter().map(ask).collect();
+    network.relay.tell(Order::Hold);
+    let chunks = agents[0].get("proto=udp,dport=99");
+    agents[1].put_all(&chunks);
+    assert_eq!((chunks.len(), agents[0].del(&chunks)), (2, 2));
+    network.relay.tell(Order::Steer(1));
+    // The server first: only who knows the translation can pass it on.
+    for ((near, far), public) in flows.iter().zip(&seen) {
+        far.send_to(b"!", public).unwrap();
+        assert_eq!(near.recv(&mut [0; 9]).unwrap(), 1);
+    }
+    assert_eq!(flows.iter().map(ask).collect::<Vec<_>>(), seen);
 }
 
 /// Frames that the devices of the switch have received, the relay has, and has sent on; and no device

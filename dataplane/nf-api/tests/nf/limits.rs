@@ -61,7 +61,7 @@ async fn errors_of(client: &Client) -> Vec<CallError> {
     let (id, filter) = (SubscriptionId(1), StateFilter::default());
     let chunks = || tokio_stream::iter(vec![vec![0; 100]; 3]);
     let endless = tokio_stream::iter(std::iter::repeat(vec![0; 1 << 20]));
-    let flow = weir_state_transfer::FlowId::default();
+    let flow = FlowId::default();
     let all = async {
         [
             client.describe().await.map(drop),
@@ -217,7 +217,7 @@ async fn slow_readers_hold_up_nobody_and_are_few() {
     let before = running.turns.load(Ordering::Relaxed);
     let others = async {
         while running.turns.load(Ordering::Relaxed) < before + 50 {
-            client.del_multi_flow(&[weir_state_transfer::FlowId::default()]).await.expect("asked");
+            client.del_multi_flow(&[FlowId::default()]).await.expect("asked");
         }
     };
     timeout(LONG, others).await.expect("the thread goes round");

@@ -65,7 +65,7 @@ async fn the_network_function_in_python_keeps_every_rule() {
     tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("packets come");
     let lines = run(&client, &options, |line| println!("{line}")).await;
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
-    assert_eq!((lines.len(), others), (65, Vec::new()));
+    assert_eq!((lines.len(), others), (66, Vec::new()));
 }
 
 async fn run_until_there_is_state(client: &Client) {

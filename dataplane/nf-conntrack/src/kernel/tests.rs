@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::process::Command;
+use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -24,7 +25,14 @@ impl Namespace {
         Self(name)
     }
 
-    /// Flows of its kernel, on this thread, which stays there.
+    /// Checks the flows of its kernel, on a thread that is there.
+    fn check(&self, check: impl FnOnce(Flows<Kernel>) + Send) {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| check(self.flows()));
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
     fn flows(&self) -> Flows<Kernel> {
         let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -76,8 +84,10 @@ fn lasting(entry: &Entry) -> Entry {
 #[test]
 #[ignore = "needs root"]
 fn the_kernel_has_of_every_kind_of_entry_what_it_was_told() {
-    let namespace = Namespace::new("kinds");
-    let mut flows = namespace.flows();
+    Namespace::new("kinds").check(has_what_it_was_told);
+}
+
+fn has_what_it_was_told(mut flows: Flows<Kernel>) {
     let adjustment = |offset| Adjustment { position: 1_000, before: offset, after: offset + 1 };
     let tcp = entry(6, (ports(4000, 80), ports(8080, 5000)), TCP);
     let sctp = ProtocolState::Sctp { state: 3, tags: [7, 8] };
@@ -126,8 +136,10 @@ fn the_kernel_has_of_every_kind_of_entry_what_it_was_told() {
 #[test]
 #[ignore = "needs root"]
 fn what_the_kernel_leaves_out_or_refuses_is_a_refusal_and_leaves_nothing() {
-    let namespace = Namespace::new("refusals");
-    let mut flows = namespace.flows();
+    Namespace::new("refusals").check(leaves_nothing_of_a_refusal);
+}
+
+fn leaves_nothing_of_a_refusal(mut flows: Flows<Kernel>) {
     let tcp = entry(6, (ports(4000, 80), ports(80, 5000)), TCP);
     let labels = Some([1; 16]);
     let labelled = flows.put(&Entry { labels, ..tcp.clone() });

@@ -43,11 +43,9 @@ const TWO: &[&[Load]] = &[&[load(1, 0, Wait)], &[load(1, 0, Lazy)]];
 /// While members change: of a strict share there are fewer packets, as it matters there when they
 /// are received.
 fn search_change(scope: Scope) {
-    let with = |script: &[&[Load]]| {
-        let script = script.iter().map(|loads| loads.to_vec()).collect();
-        Scope { script, ..scope.clone() }
-    };
-    for scope in [scope.clone(), with(TWO).strict()] {
+    let script = TWO.iter().map(|loads| loads.to_vec()).collect();
+    let fewer = Scope { script, ..scope.clone() }.strict();
+    for scope in [scope, fewer] {
         assert_eq!(search(scope).lossy, 0, "there is room for all");
     }
 }

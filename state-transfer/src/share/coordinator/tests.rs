@@ -1,3 +1,5 @@
+//! A node around the coordinator in which every instance does its part at once.
+
 use super::*;
 use crate::chunk::Scope;
 use crate::filter::Selection;

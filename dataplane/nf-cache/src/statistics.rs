@@ -112,6 +112,8 @@ impl Join for Statistics {
 
 #[cfg(test)]
 mod tests {
+    use weir_state_transfer::merge::{LIVES_MAX, Life, Lives};
+
     use super::*;
 
     fn replica(instance: u32) -> Replica {
@@ -135,7 +137,10 @@ mod tests {
     #[test]
     fn the_largest_statistics_fit_in_a_chunk() {
         let parts = || (0..weir_state_transfer::merge::REPLICAS_MAX as u32).map(replica);
-        let ended = (5_000..5_000 + weir_state_transfer::merge::REPLICAS_MAX as u32).map(replica);
+        let mut ended = Lives::default();
+        for life in (5_000..5_000 + LIVES_MAX as u32).map(replica).map(Life::of_one) {
+            ended.add(life);
+        }
         let counter = Counter::from_parts(parts().map(|replica| (replica, u64::MAX)), ended);
         let largest = Statistics { counters: std::array::from_fn(|_| counter.clone()), version: 1 };
         assert!(largest.fits() && largest.chunk().encode().is_ok());

@@ -67,7 +67,8 @@ pub enum Command {
     /// Make the ends of a share at these instances, and answer with [`Event::Prepared`] or
     /// [`Event::Unprepared`] for each.
     Prepare(ShareId, Vec<InstanceId>),
-    /// Remove the ends of a share at these instances: they share nothing.
+    /// Remove the ends of a share at these instances: they share nothing. Each takes first what is
+    /// in the rings to it, as some of it may have to be sent on.
     Forget(ShareId, Vec<InstanceId>),
     /// Tell a view to its participants, which answer with [`Event::Settled`].
     Adopt(ShareId, View),

@@ -180,12 +180,13 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     /// told once, for the coordinator. Of an instance that leaves, and at the end of the share, no
     /// packet waits any more, and what is left of it may be forgotten when all have settled.
     pub fn poll_settled(&mut self) -> Option<u64> {
-        let shares = self.home.view.has_member(self.home.me);
-        let is_over = self.handover.is_over(&self.home) && (shares || self.asking.is_empty());
-        if !is_over || std::mem::replace(&mut self.handover.settled, true) {
+        if self.handover.settled {
             return None;
         }
-        Some(self.home.view.number)
+        let shares = self.home.view.has_member(self.home.me);
+        let is_over = self.handover.is_over(&self.home) && (shares || self.asking.is_empty());
+        self.handover.settled = is_over;
+        is_over.then_some(self.home.view.number)
     }
 
     /// Packets and operations that wait here for an answer or for their turn.

@@ -12,6 +12,7 @@ mod explore;
 mod faults;
 mod linear;
 mod model;
+mod node;
 mod scope;
 mod seen;
 mod store;

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use weir_state_transfer::share::{
-    Arrival, Command, Coordinator, Event, Member, Message, Need, Next, Phase, Slot, Stamp, Stamper,
+    Arrival, Coordinator, Event, Member, Message, Need, Next, Phase, Slot, Stamp, Stamper,
     Surroundings, Turn, View,
 };
 use weir_state_transfer::{InstanceId, Nanos, ShareId, WorkerId, mark};
 
-use crate::scope::{Act, Fault, Kind, Load, Scope, instances};
+use crate::scope::{Fault, Kind, Load, Scope};
 use crate::seen::{Seen, Violation};
 use crate::store::{Visit, Visitors, Visits};
 
@@ -31,23 +31,27 @@ pub(crate) struct Model {
     pub(crate) scope: Shared,
     pub(crate) coordinator: Coordinator,
     pub(crate) ends: Vec<End>,
-    stampers: Vec<Stamper>,
-    stamped: Vec<InstanceId>,
-    received: Vec<usize>,
+    pub(crate) stampers: Vec<Stamper>,
+    pub(crate) stamped: Vec<InstanceId>,
+    pub(crate) received: Vec<usize>,
     /// Packets on their way to instances, by steerer and instance, and markers behind those that
     /// were stamped for other members.
-    steered: Vec<Vec<VecDeque<Option<Arrival<Packet>>>>>,
+    pub(crate) steered: Vec<Vec<VecDeque<Option<Arrival<Packet>>>>>,
+    /// Instances whose ends go when all that is in the rings to them has been taken, and those that
+    /// get new ones then.
+    pub(crate) going: Vec<usize>,
+    pub(crate) coming: Vec<usize>,
     /// Markers that are on their way.
-    markers: usize,
+    pub(crate) markers: usize,
     /// For which view the last were sent.
-    marked_for: u64,
+    pub(crate) marked_for: u64,
     /// Messages between instances, by sender and receiver.
     pub(crate) rings: Vec<Vec<VecDeque<Told>>>,
-    acted: usize,
+    pub(crate) acted: usize,
     /// Operations that have come, by steerer, for a fault.
     came: Vec<u64>,
-    last_view: Option<View>,
-    now: Nanos,
+    pub(crate) last_view: Option<View>,
+    pub(crate) now: Nanos,
     pub(crate) seen: Seen,
 }
 
@@ -56,14 +60,14 @@ pub(crate) struct Model {
 pub(crate) struct End {
     pub(crate) member: Option<Member<Visit, Visitors, Visitors, Packet>>,
     pub(crate) store: Visits,
-    commands: VecDeque<View>,
+    pub(crate) commands: VecDeque<View>,
     /// It can hand over a piece.
-    busy: bool,
+    pub(crate) busy: bool,
     pub(crate) failed: bool,
     /// It has been told to share.
-    shares: bool,
+    pub(crate) shares: bool,
     /// Once it has been told that the share ends: the slots whose home it was.
-    ended: Option<Vec<Slot>>,
+    pub(crate) ended: Option<Vec<Slot>>,
     /// The last answer of each slot, for a fault.
     pub(crate) replica: Vec<Option<Visitors>>,
 }
@@ -103,7 +107,7 @@ impl Hash for Shared {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-const ID: ShareId = ShareId(1);
+pub(crate) const ID: ShareId = ShareId(1);
 
 impl Model {
     pub(crate) fn new(scope: Scope) -> Self {
@@ -130,6 +134,8 @@ impl Model {
                 .map(|steerer| Stamper::new(WorkerId(steerer as u8), scope.limits))
                 .collect(),
             stamped: Vec::new(),
+            going: Vec::new(),
+            coming: Vec::new(),
             markers: 0,
             marked_for: 0,
             received: vec![0; steerers],
@@ -146,7 +152,13 @@ impl Model {
         let around = Surroundings { moves: &moves, removing: &[] };
         model.coordinator.start(model.scope.request(), &around, model.now).expect("nothing else");
         model.command();
+        model.replace();
         while model.scope.started && model.stir_share() {}
+        // A packet may as well lie in the ring, unless it matters whether it has a stamp.
+        for (steerer, loads) in model.scope.script.clone().iter().enumerate() {
+            let first = if model.scope.stamps_change() { 0 } else { loads.len() };
+            (0..first).for_each(|_| model.receive(steerer));
+        }
         model
     }
 
@@ -187,6 +199,12 @@ impl Model {
 
     /// Does a step; whether it has changed anything.
     pub(crate) fn take(&mut self, step: Step) -> Result<bool, Violation> {
+        let changed = self.try_take(step)?;
+        self.replace();
+        Ok(changed)
+    }
+
+    fn try_take(&mut self, step: Step) -> Result<bool, Violation> {
         match step {
             Step::Receive(steerer) => self.receive(steerer),
             Step::Packet { at, steerer } => {
@@ -294,12 +312,12 @@ impl Model {
             self.seen.ask(&packet);
         }
         let turn = member.packet(need, arrival, &mut end.store, now);
-        self.turn(at, turn, packet)?;
+        self.turn(at, &turn)?;
         self.after(at)
     }
 
-    fn turn(&mut self, at: usize, turn: Turn<Packet>, packet: Packet) -> Result<(), Violation> {
-        match turn {
+    fn turn(&mut self, at: usize, turn: &Turn<Packet>) -> Result<(), Violation> {
+        match *turn {
             Turn::Process(packet) | Turn::Alone(packet) => self.seen.process(&self.scope, &packet),
             Turn::Kept => Ok(()),
             Turn::Full(packet) => {
@@ -307,12 +325,13 @@ impl Model {
                 Ok(())
             }
             Turn::Decide(arrival) => {
+                let packet = arrival.packet;
                 self.seen.ask(&packet);
                 let (now, end) = (self.now, &mut self.ends[at]);
                 let Some(member) = &mut end.member else { return Ok(()) };
                 let need = Need::Answer(Visit(packet.id));
                 let turn = member.decided(need, arrival, &mut end.store, now);
-                self.turn(at, turn, packet)
+                self.turn(at, &turn)
             }
         }
     }
@@ -360,8 +379,7 @@ impl Model {
             match next {
                 Next::Process(packet) => self.seen.process(&self.scope, &packet)?,
                 Next::Decide(arrival) => {
-                    let packet = arrival.packet;
-                    self.turn(at, Turn::Decide(arrival), packet)?;
+                    self.turn(at, &Turn::Decide(arrival))?;
                 }
                 Next::Answered(packet, answer) => {
                     self.ends[at].replica[usize::from(packet.load.slot.0)] = Some(answer);
@@ -396,7 +414,7 @@ impl Model {
         Ok(())
     }
 
-    fn place(&self, id: u8) -> (usize, usize) {
+    pub(crate) fn place(&self, id: u8) -> (usize, usize) {
         let mut n = usize::from(id);
         let lens = self.scope.script.iter().map(Vec::len).enumerate();
         for (steerer, len) in lens {
@@ -426,115 +444,6 @@ impl Model {
             self.coordinator.event(ID, Event::Settled(InstanceId(at as u8), number));
             self.command();
         }
-    }
-
-    /// Carries out what the coordinator wants; only that instances adopt views takes time.
-    fn command(&mut self) {
-        while let Some(command) = self.coordinator.poll_command() {
-            match command {
-                Command::Prepare(id, at) => {
-                    for instance in at {
-                        let member = Member::new(instance, self.scope.mode, self.scope.limits);
-                        self.ends[usize::from(instance.0)].member = Some(member);
-                        self.coordinator.event(id, Event::Prepared(instance));
-                    }
-                }
-                Command::Adopt(_, view) => {
-                    for participant in view.participants() {
-                        self.ends[usize::from(participant.0)].commands.push_back(view.clone());
-                    }
-                    self.last_view = Some(view);
-                }
-                Command::Stamp(id, view) => {
-                    debug_assert_eq!(id, ID);
-                    self.stamped.clone_from(&view.members);
-                    self.markers += self.steered.iter().map(Vec::len).sum::<usize>();
-                    self.marked_for = view.number;
-                    let queues = self.steered.iter_mut().flatten();
-                    queues.for_each(|queue| queue.push_back(None));
-                    self.mark();
-                }
-                Command::Forget(_, at) => {
-                    for instance in at {
-                        self.ends[usize::from(instance.0)].member = None;
-                    }
-                }
-                Command::Steady(_) | Command::End(..) => {}
-            }
-        }
-    }
-
-    /// Takes the markers that are next: when it was the last, all that was stamped for other
-    /// members has come.
-    fn mark(&mut self) {
-        let before = self.markers;
-        for queue in self.steered.iter_mut().flatten() {
-            while queue.pop_front_if(|next| next.is_none()).is_some() {
-                self.markers -= 1;
-            }
-        }
-        if before > 0 && self.markers == 0 {
-            self.coordinator.event(ID, Event::Stamped(self.marked_for));
-            self.command();
-        }
-    }
-
-    fn act(&mut self) -> Result<bool, Violation> {
-        let steady = self.coordinator.get(ID).is_none_or(|share| share.phase == Phase::Steady);
-        let act = self.scope.acts[self.acted].clone();
-        if !steady && !matches!(act, Act::Fail(_)) {
-            return Ok(false);
-        }
-        self.acted += 1;
-        match act {
-            Act::Change(members) => {
-                let moves = mark::Coordinator::new(1, Duration::from_secs(1));
-                let around = Surroundings { moves: &moves, removing: &[] };
-                let changed = self.coordinator.change(ID, &instances(&members), &around, self.now);
-                changed.expect("it is steady");
-            }
-            Act::End => self.coordinator.end(ID).expect("it has not ended"),
-            Act::Fail(instance) => self.fail(instance),
-        }
-        self.command();
-        Ok(true)
-    }
-
-    fn fail(&mut self, instance: u8) {
-        let at = usize::from(instance);
-        let store = &self.ends[at].store;
-        let slots = (0..self.scope.limits.slots as u16).map(Slot);
-        let lost = slots.filter(|slot| store.slots[usize::from(slot.0)] != 0);
-        let mut bereft: Vec<_> = lost.collect();
-        self.ends[at].failed = true;
-        self.ends[at].member = None;
-        for other in 0..self.ends.len() {
-            // State that was on its way is lost with it.
-            let state = |message: &Told| match message {
-                Message::Piece(slot, _) => Some(*slot),
-                Message::Ledger(_)
-                | Message::Handed(_)
-                | Message::Operation(_)
-                | Message::Answer(_) => None,
-                Message::Passed(_) | Message::Fence { .. } => None,
-            };
-            let lost = self.rings[at][other].iter().chain(&self.rings[other][at]);
-            bereft.extend(lost.filter_map(state));
-            self.rings[at][other].clear();
-            self.rings[other][at].clear();
-        }
-        self.seen.fail(instance, bereft);
-        for steered in &mut self.steered {
-            steered[at].retain(Option::is_none);
-        }
-        let packets = (0..self.scope.packets() as u8).map(|id| (id, self.place(id)));
-        for (id, (steerer, n)) in packets.collect::<Vec<_>>() {
-            if n < self.received[steerer] && self.scope.script[steerer][n].to == instance {
-                self.seen.dropped |= 1 << id;
-            }
-        }
-        self.mark();
-        self.coordinator.fail(InstanceId(instance));
     }
 
     /// Time passes until something is due.

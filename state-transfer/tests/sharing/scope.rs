@@ -140,6 +140,11 @@ impl Scope {
         (self.script[..steerer].iter().map(Vec::len).sum::<usize>() + n) as u8
     }
 
+    /// Whether some packets get a stamp only if they come at the right time.
+    pub(crate) fn stamps_change(&self) -> bool {
+        self.mode == Mode::Strict && (!self.started || !self.acts.is_empty())
+    }
+
     /// Whether an instance fails.
     pub(crate) fn fails(&self) -> bool {
         self.acts.iter().any(|act| matches!(act, Act::Fail(_)))

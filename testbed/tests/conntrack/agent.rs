@@ -53,7 +53,7 @@ impl Agent {
         let putting = std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let client = Client::unix(&path, LIMIT).unwrap();
+                let client = Client::unix(&path, LIMIT);
                 client.put_per_flow(tokio_stream::iter(many)).await
             })
         });
@@ -127,7 +127,7 @@ pub(crate) fn lasting(chunks: &[Chunk]) -> Vec<(FlowId, Scope, u64, Vec<u8>)> {
 
 fn client(runtime: &Runtime, folder: &Folder) -> Client {
     let _within = runtime.enter();
-    Client::unix(&socket(folder), LIMIT).unwrap()
+    Client::unix(&socket(folder), LIMIT)
 }
 
 fn socket(folder: &Folder) -> PathBuf {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use weir_dataplane::nf::connection::{Connection, Packet, Settings, TcpTimeouts, Tracked};
-use weir_dataplane::nf::schema::CONNECTION;
 use weir_dataplane::packet::{Flags, Meta, Parsed, parse};
 use weir_state_transfer::{FlowKey, Nanos, PortId, ServiceId, protocol};
 

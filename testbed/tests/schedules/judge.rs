@@ -163,7 +163,10 @@ impl World {
         for _ in 0..SWEEPS {
             self.settle()?;
             let (to, pieces) = channel();
-            self.node.node.report_nfs(to);
+            for instance in self.node.node.instance_ids() {
+                self.node.node.report_nfs(instance, to.clone());
+            }
+            drop(to);
             self.settle()?;
             let counters = pieces.try_iter().flatten().filter(|nf| nf.kind == "firewall");
             sources = counters.flat_map(|nf| nf.counters).collect();

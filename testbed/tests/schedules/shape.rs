@@ -8,6 +8,7 @@ use weir_dataplane::nf::firewall::{self, Limits as SourceLimits, Rules};
 use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids};
 use weir_dataplane::node::Limits;
 use weir_state_transfer::mark::Guarantee;
+use weir_state_transfer::southbound::EventLimits;
 
 use crate::memory_node::Plan;
 

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
-use weir_dataplane::nf::ids::{self, Record, Timestamp};
-use weir_dataplane::nf::{ChainConfig, FunctionConfig};
+use weir_dataplane::nf::ids;
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, Record, Timestamp};
 use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::mark::Request;
@@ -45,7 +45,7 @@ fn begin_move(
     to: InstanceId,
     selection: Selection,
 ) -> MoveId {
-    let request = Request { from, to, selection };
+    let request = Request::new(from, to, selection);
     let started = stepped.node.start_move(&api::Change::default(), request, true, stepped.now);
     MoveId(started.unwrap().id)
 }
@@ -92,7 +92,7 @@ fn stop(stepped: &mut MemoryNode) -> BTreeMap<u16, u64> {
 fn logged(stepped: &MemoryNode) -> BTreeMap<u16, u64> {
     let mut logged = BTreeMap::new();
     for (_, record) in &stepped.records {
-        let Record::Conn(conn) = record else { continue };
+        let Record::Ids(ids::Record::Conn(conn)) = record else { continue };
         let again = logged.insert(conn.id.orig.1 - 1000, conn.packets.orig + conn.packets.resp);
         assert_eq!(again, None, "{conn:?} is recorded twice");
     }

@@ -70,7 +70,7 @@ fn ask(thread: usize, (proxy, origin): (SocketAddr, SocketAddr), stop: &AtomicBo
 fn judged(proxy: &Running) -> Vec<Line> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let client = Api::unix(&proxy.place.socket(), LONG).expect("an address");
+        let client = Api::unix(&proxy.place.socket(), LONG);
         let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
         run(&client, &options, |line| eprintln!("{line}")).await
     })

@@ -21,7 +21,6 @@ fn a_source_that_is_killed_in_the_midst_of_a_copy_leaves_whole_objects() {
         let (from, destination) = (Peer::of(&source.place), Running::plain(2));
         let copied = from.wait(async {
             let to = weir_nf_api::client::Client::unix(&destination.place.socket(), LONG);
-            let to = to.expect("an address");
             let query = weir_nf_api::client::Query::new(Default::default());
             let mut got = from.api.get_multi_flow(&query).await.expect("a get");
             let (mut copied, mut is_killed) = (0, false);
@@ -66,9 +65,7 @@ fn a_peer_that_puts_again_and_again() {
     let Some((from, to)) = places else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let api = |path: String| {
-            weir_nf_api::client::Client::unix(path.as_ref(), LONG).expect("an address")
-        };
+        let api = |path: String| weir_nf_api::client::Client::unix(path.as_ref(), LONG);
         let (from, to) = (api(from), api(to));
         let query = weir_nf_api::client::Query::new(Default::default());
         let chunks = from.get_multi_flow(&query).await.expect("a get").all(1_000).await;

@@ -116,7 +116,7 @@ impl Peer {
     pub(crate) fn of(place: &Place) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let within = runtime.enter();
-        let api = Api::unix(&place.socket(), LONG).expect("an address");
+        let api = Api::unix(&place.socket(), LONG);
         drop(within);
         Self { runtime, api }
     }

@@ -1,3 +1,5 @@
+//! A node around the coordinator in which every instance does its part at once.
+
 use super::*;
 use crate::chunk::Scope;
 use crate::filter::Selection;
@@ -133,10 +135,9 @@ fn what_contradicts_another_operation_is_refused_with_its_name() {
     assert_eq!(node.start(third), Err(Refused::TooMany(2)));
     node.run();
 
-    let moving = |from, to, filter: &str| mark::Request {
-        from: InstanceId(from),
-        to: InstanceId(to),
-        selection: Selection::Filter(filter.parse().unwrap()),
+    let moving = |from, to, filter: &str| {
+        let selection = Selection::Filter(filter.parse().unwrap());
+        mark::Request::new(InstanceId(from), InstanceId(to), selection)
     };
     let of_it = moving(1, 5, "dst=10.1.0.0/16");
     assert_eq!(node.shares.in_the_way_of(&of_it), Some(id));

@@ -70,7 +70,7 @@ fn begin_promising(
 /// Sources that the firewall of an instance knows.
 fn sources(node: &mut MemoryNode, instance: InstanceId) -> u64 {
     let (to, pieces) = channel();
-    node.node.report_nfs(to);
+    node.node.report_nfs(instance, to);
     node.settle();
     let report = pieces.try_iter().flatten().find(|nf| nf.instance == instance).unwrap();
     report.counters.into_iter().find(|(name, _)| name == "sources").unwrap().1

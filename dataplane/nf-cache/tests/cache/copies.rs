@@ -61,7 +61,8 @@ fn a_copy_of_what_a_client_has_fetched_turns_its_misses_into_hits() {
             (3..10).map(|client| hits(&second, &origin, client, &all[&client][50..])).sum();
         let (count, size) = (chunks.len(), bytes(&chunks));
         println!(
-            "{name}: {count} objects, {size} bytes; of 50 requests of client 2 {of_client_2} hits, of 350 of others {of_others}"
+            "{name}: {count} objects, {size} bytes; hits of 50 requests of client 2: {of_client_2}, \
+             of 350 of others: {of_others}"
         );
         table.push((count, size, of_client_2, of_others));
     }

@@ -138,6 +138,11 @@ fn copies_both_ways_converge_and_count_nothing_twice() {
 }
 
 #[test]
+fn statistics_are_given_though_nothing_was_counted_yet() {
+    assert_eq!(Running::plain(1).peer().get(Scope::AllFlows, "any").len(), 1);
+}
+
+#[test]
 fn the_age_of_an_object_travels_and_what_is_stale_is_asked_about() {
     let origin = Origin::start(|asked| match asked.header("if-none-match") {
         Some(_) => Reply::Bytes(b"HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n".to_vec()),

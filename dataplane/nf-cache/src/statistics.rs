@@ -54,6 +54,11 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Those of who has counted nothing yet.
+    pub(crate) fn of_version(version: u64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
     /// A replica has so many more.
     pub(crate) fn add(&mut self, replica: Replica, figure: Figure, count: u64, version: u64) {
         self.counters[figure as usize].add(replica, count);

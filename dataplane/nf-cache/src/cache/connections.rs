@@ -184,7 +184,7 @@ impl Cache {
         let now = state.stamp().map(|stamp| stamp.wrapping_add(millis(age)));
         let (stream, held) = match (revive(&key, &state.with_stamp(now)), old) {
             (Ok(stream), _) => {
-                let (version, stamp) = (chunk.version, state.stamp());
+                let (version, stamp) = (chunk.version.max(super::FIRST), state.stamp());
                 (stream, Restored { age, version, requests, stamp })
             }
             (Err(error), None) => return Err(refused(chunk, &error)),

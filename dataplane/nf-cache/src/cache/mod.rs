@@ -33,6 +33,8 @@ use crate::store::{Object, Store, Url};
 /// URLs that are remembered to have been invalidated, so that a response that was on its way then is
 /// not kept.
 const INVALIDATED_MAX: usize = 1_024;
+/// The version of what nothing has changed yet: a get of all gives what is above 0.
+const FIRST: u64 = 1;
 
 /// What the proxy knows.
 #[derive(Debug)]
@@ -83,10 +85,10 @@ impl Cache {
             replica,
             now,
             store: Store::new(limits.store),
-            statistics: Statistics::default(),
+            statistics: Statistics::of_version(FIRST),
             connections: Connections::default(),
             requests: Requests::new(limits.connections),
-            updates: 0,
+            updates: FIRST,
             collecting: 0,
             invalidated: VecDeque::new(),
             repairs,

@@ -12,7 +12,7 @@ mod upstream;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -88,7 +88,6 @@ pub(crate) async fn handle(
     let (parts, body) = request.into_parts();
     let mut exchange = admit(&connection, &parts).await?;
     connection.shared().with(|cache| cache.count(Figure::Requests, 1));
-    let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let answer = match target(&parts) {
         Ok(Target::Tunnel(host, port)) => tunnel::tunnel(&connection, parts, (host, port)).await,
         Ok(Target::Origin { address, authority }) => match host_of(&authority) {
@@ -100,13 +99,12 @@ pub(crate) async fn handle(
         },
         Err(refusal) => Err(refusal),
     };
-    let ends = is_chunked || answer.as_ref().is_err_and(|refusal| refusal.ends_connection());
+    let ends = answer.as_ref().is_err_and(|refusal| refusal.ends_connection());
     let mut response = answer.unwrap_or_else(|refusal| {
         exchange.count(Figure::Refused, 1);
         refused(refusal, &connection.proxy.name)
     });
     if ends {
-        // A length may have stood beside the encoding (RFC 9112, section 6.1).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.is_answered = true;

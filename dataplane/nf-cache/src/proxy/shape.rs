@@ -24,8 +24,8 @@ pub(crate) enum Target {
 ///
 /// hyper has refused before what is no HTTP: lengths that differ, encodings that do not end with
 /// `chunked`, names with spaces, lines that go on in the next one. Where both a length and an
-/// encoding are there it goes by the encoding, and in most cases takes the length away, as RFC 9112
-/// has it in section 6.1; the proxy passes one body on, and closes the connection.
+/// encoding are there it goes by the encoding, takes the length away and ends the connection, as
+/// RFC 9112 has it in section 6.1.
 pub(crate) fn target(parts: &request::Parts) -> Result<Target, Refusal> {
     let headers = &parts.headers;
     let encodings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();

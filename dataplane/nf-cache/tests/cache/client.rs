@@ -42,11 +42,11 @@ impl Client {
 
     /// Asks for a URL.
     pub(crate) fn get(&mut self, url: &str) -> Answer {
-        self.get_with(url, "")
+        self.ask(url, "")
     }
 
     /// Asks for a URL, with header lines.
-    pub(crate) fn get_with(&mut self, url: &str, lines: &str) -> Answer {
+    pub(crate) fn ask(&mut self, url: &str, lines: &str) -> Answer {
         self.write(format!("GET {url} HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes());
         self.answer(false).expect("an answer")
     }

@@ -61,7 +61,8 @@ fn a_copy_of_what_a_client_has_fetched_turns_its_misses_into_hits() {
             (3..10).map(|client| hits(&second, &origin, client, &all[&client][50..])).sum();
         let (count, size) = (chunks.len(), bytes(&chunks));
         println!(
-            "{name}: {count} objects, {size} bytes; of 50 requests of client 2 {of_client_2} hits, of 350 of others {of_others}"
+            "{name}: {count} objects, {size} bytes; hits of 50 requests of client 2: {of_client_2}, \
+             of 350 of others: {of_others}"
         );
         table.push((count, size, of_client_2, of_others));
     }
@@ -134,6 +135,11 @@ fn copies_both_ways_converge_and_count_nothing_twice() {
     let bodies = [&one, &two].map(|proxy| proxy.client_from(2).get(&url));
     assert_eq!(bodies.each_ref().map(|answer| answer.how()), ["hit", "hit"]);
     assert_eq!(bodies[0].body, bodies[1].body);
+}
+
+#[test]
+fn statistics_are_given_though_nothing_was_counted_yet() {
+    assert_eq!(Running::plain(1).peer().get(Scope::AllFlows, "any").len(), 1);
 }
 
 #[test]

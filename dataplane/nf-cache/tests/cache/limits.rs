@@ -59,17 +59,21 @@ fn bodies_that_are_collected_have_a_bound_together() {
     });
     let quick = Origin::plain();
     let proxy = Running::start(1, |settings| settings.limits.store = 4 << 20);
-    let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
-    for (number, client) in clients.iter_mut().enumerate() {
-        let url = origin.url(&format!("/{number}"));
+    let streams = [0, 1, 2, 3].map(|number| {
+        let (mut client, url) = (proxy.client(), origin.url(&format!("/{number}")));
+        let stream = client.0.get_ref().try_clone().expect("a stream");
         client.write(format!("GET {url} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-    }
+        (stream, thread::spawn(move || client.answer(false)))
+    });
     let peer = proxy.peer();
     peer.reaches(Figure::OriginBytes, 4 * 499_999);
     let mut client = proxy.client();
     let answers = [0; 2].map(|_| client.get(&quick.url("/big/500000")).how().to_owned());
     assert_eq!(answers, ["miss", "miss"], "there is no room to collect it");
-    drop(clients);
+    for (stream, reader) in streams {
+        stream.shutdown(std::net::Shutdown::Both).expect("it is there");
+        assert_eq!(reader.join().expect("it has read"), None);
+    }
     // Room comes back when those have gone.
     while client.get(&quick.url("/big/500000")).how() != "hit" {}
 }

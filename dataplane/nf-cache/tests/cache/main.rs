@@ -1,5 +1,6 @@
 //! The proxy from outside: what clients, origins and peers see of it.
 
+mod cli;
 mod client;
 mod conformance;
 mod copies;

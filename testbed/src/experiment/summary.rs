@@ -46,7 +46,7 @@ pub(super) fn markdown(report: &Report) -> String {
     let waited = &report.forwarding_only;
     let faults = report.faults();
     let verdict = if faults.is_empty() {
-        "Nothing was lost, reordered or logged otherwise.".to_owned()
+        "Nothing was lost, reordered or logged otherwise than promised.".to_owned()
     } else {
         format!("**FAILED**: {}.", faults.join("; "))
     };

@@ -8,7 +8,7 @@ use weir_testbed::folder::Folder;
 use weir_testbed::process::Process;
 
 /// The longest that an experiment may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const MOVES: usize = 6;
 
 #[test]

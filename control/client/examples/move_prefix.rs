@@ -14,7 +14,7 @@ use weir_client::{Client, Copy, Error, Guarantee, Move, Outcome, Scope};
 ///
 /// Counters of hosts are copied and not moved: the old monitor goes on with other flows of the same
 /// hosts. They are there before the first packet of a flow is.
-pub async fn move_prefix(
+pub(crate) async fn move_prefix(
     client: &Client,
     prefix: &str,
     (old, new): (&str, &str),
@@ -26,7 +26,7 @@ pub async fn move_prefix(
 }
 
 /// Copies the counters of hosts both ways, at an interval, until one copy fails or this is dropped.
-pub async fn keep_in_step(
+pub(crate) async fn keep_in_step(
     client: &Client,
     (one, two): (&str, &str),
     every: Duration,

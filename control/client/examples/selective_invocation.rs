@@ -14,7 +14,7 @@ use weir_client::{Client, Error, Events, Guarantee, Move, Told};
 ///
 /// A flow is moved once, however many of its packets are told of. What a gap has hidden is found
 /// when another packet of its flow comes.
-pub async fn invoke(
+pub(crate) async fn invoke(
     client: &Client,
     events: &mut Events,
     (light, heavy): (&str, &str),

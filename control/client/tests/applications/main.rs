@@ -6,7 +6,6 @@
 #[path = "../../examples/move_prefix.rs"]
 mod move_prefix;
 #[path = "../../../tests/control/support/nf.rs"]
-#[expect(dead_code, reason = "the sidecar's own tests use the rest")]
 mod nf;
 #[path = "../../examples/selective_invocation.rs"]
 mod selective_invocation;

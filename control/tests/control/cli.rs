@@ -4,7 +4,11 @@ use std::process::Output;
 
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
-use crate::support::node::{Node, Running, weir};
+use crate::support::{
+    nf::flow,
+    node::{Node, Running, weir},
+    state::Pair,
+};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -20,7 +24,8 @@ fn parsed(output: &Output, message: &str) -> DynamicMessage {
     let mut last = None;
     for value in values.into_iter::<serde_json::Value>() {
         let value = value.unwrap();
-        assert!(last.is_none() || message == "WatchStatsResponse", "one document: {output:?}");
+        let is_stream = ["WatchStatsResponse", "MoveResponse"].contains(&message);
+        assert!(last.is_none() || is_stream, "one document: {output:?}");
         last = Some(DynamicMessage::deserialize(descriptor.clone(), value).unwrap());
     }
     last.unwrap_or_else(|| panic!("no {message} printed"))
@@ -52,11 +57,10 @@ fn every_command_prints_the_protos_own_json_and_a_table() {
         (vec!["drops", "--check"], "GetCountersResponse"),
         (vec!["stats"], "GetStatsResponse"),
         (vec!["stats", "--watch", "10ms", "--count", "3"], "WatchStatsResponse"),
-        (vec!["move", "--from", "sw1", "--to", "sw2", "--buckets", "0-9"], "WatchMoveResponse"),
-        (
-            vec!["move", "--from", "sw2", "--to", "sw1", "--filter", "proto=udp"],
-            "WatchMoveResponse",
-        ),
+        (vec!["move", "--from", "sw1", "--to", "sw2", "--buckets", "0-9"], "MoveResponse"),
+        (vec!["move", "--from", "sw2", "--to", "sw1", "--filter", "proto=udp"], "MoveResponse"),
+        (vec!["operation", "list"], "ListStateOperationsResponse"),
+        (vec!["operation", "watch", "1"], "WatchStateOperationResponse"),
         (vec!["move", "list"], "ListMovesResponse"),
         (vec!["scale", "--to", "3", "--wait"], "ScaleResponse"),
         (vec!["scale", "list"], "ListOperationsResponse"),
@@ -160,6 +164,46 @@ fn errors_are_json_for_those_who_ask_for_it() {
 }
 
 #[test]
+fn state_is_moved_copied_and_told_of_by_commands() {
+    let pair = Pair::new();
+    pair.a.monitor().packets(&flow(1, 1, 1_000), 3);
+    let running = pair.start();
+    let nfs = running.weir(&["nf", "list"]);
+    assert!(text(&nfs.stdout).contains("monitor 1"), "{nfs:?}");
+    let copy = ["copy", "--from", "a", "--to", "b", "--filter", "any"];
+    let copied = running.weir(&[&["-o", "json"], &copy[..]].concat());
+    let lines: Vec<serde_json::Value> =
+        text(&copied.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = &lines.last().unwrap()["operation"];
+    assert_eq!(last["state"], "STATE_OPERATION_STATE_DONE", "{copied:?}");
+    assert_eq!(last["chunks"], "3", "two hosts and their network: {last}");
+    let by_default = ["move", "--from", "a", "--to", "b", "--filter", "any"];
+    let refused = running.weir(&by_default);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let said = text(&refused.stderr);
+    assert!(said.contains("[NOT_LOSS_FREE]") && said.contains("--guarantee none"), "{said}");
+    let moved = running.weir(&[&by_default[..], &["--guarantee", "none"]].concat());
+    assert!(moved.status.success() && text(&moved.stdout).contains("1 chunks"), "{moved:?}");
+    let list = running.weir(&["operation", "list"]);
+    let words: Vec<_> = text(&list.stdout).lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(words[1..4], ["move", "nf/a", "nf/b"], "{list:?}");
+    assert_eq!(running.weir(&["operation", "cancel", "99"]).status.code(), Some(3));
+    let told = std::thread::scope(|scope| {
+        let notify = ["-o", "json", "notify", "b", "--filter", "any", "--count", "2"];
+        let told = scope.spawn(|| running.weir(&notify));
+        while !told.is_finished() {
+            pair.b.monitor().packets(&flow(1, 2, 1_000), 1);
+            std::thread::yield_now();
+        }
+        told.join().unwrap()
+    });
+    assert!(told.status.success(), "{told:?}");
+    let event = text(&told.stdout).lines().nth(1).unwrap();
+    let event: serde_json::Value = serde_json::from_str(event).unwrap();
+    assert!(event["event"]["flow"].as_str().unwrap().starts_with("src=10.0.1.2,"), "{event}");
+}
+
+#[test]
 fn links_and_workers_that_were_started_again_are_shown() {
     let node = Node::new(1);
     let running = node.start();
@@ -255,6 +299,9 @@ fn completions_and_help_name_every_noun_and_the_exit_codes() {
         "worker",
         "scale",
         "move",
+        "copy",
+        "notify",
+        "operation",
         "route",
         "neighbour",
         "nf",

@@ -6,7 +6,7 @@ use super::Finding;
 ///
 /// `weir-xdp` uses `weir-frame`: the memory of its sockets is frame memory, so that no unsafe
 /// interface lies between them.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("xdp", &["weir-frame"]),
     ("dataplane/frame", &[]),
     ("dataplane/dpdk-sys", &[]),
@@ -26,7 +26,9 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "weir-api",
         ],
     ),
-    ("control", &["weir-state-transfer", "weir-api"]),
+    ("control", &["weir-nf-api", "weir-state-transfer", "weir-api"]),
+    // All but `weir-api` for its tests.
+    ("control/client", &["weir-api", "weir-control", "weir-nf-api", "weir-state-transfer"]),
     (
         "testbed",
         &[

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     fault::Fault,
     sidecar::{Notice, Reader, Sidecar, parse_filter},
-    state_manager::relay::Told,
+    state_manager::{operation::Operation, relay::Told},
 };
 
 /// Bytes of a packet in its event at most.
@@ -78,7 +78,13 @@ impl StateService for Api {
         let mut notices = self.sidecar.notify(&request.end, filter, request.snap).await?;
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(move |sink| async move {
-            while let Some(notice) = notices.recv().await {
+            // When the reader goes, so does the receiver: that ends the notification.
+            loop {
+                let notice = tokio::select! {
+                    notice = notices.recv() => notice,
+                    () = sink.closed() => return,
+                };
+                let Some(notice) = notice else { return };
                 let note = Some(note(&sidecar, notice));
                 if sink.send(Ok(NotifyResponse { note })).await.is_err() {
                     return;

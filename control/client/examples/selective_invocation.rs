@@ -1,0 +1,62 @@
+//! Selective invocation of advanced processing (OpenNF, SIGCOMM 2014, section 6): all traffic passes
+//! a light function; flows that look suspicious are moved to one that does the heavier work.
+//!
+//! ```sh
+//! cargo run -p weir-client --example selective_invocation -- \
+//!     /run/weir/control.sock sw1 sw2 proto=tcp,dport=80,tcp_flags=syn
+//! ```
+
+use std::{collections::BTreeSet, path::Path};
+
+use weir_client::{Client, Error, Events, Guarantee, Move, Told};
+
+/// Moves the flow of each packet that is told of, as long as `goes_on` says so.
+///
+/// A flow is moved once, however many of its packets are told of. What a gap has hidden is found
+/// when another packet of its flow comes.
+pub(crate) async fn invoke(
+    client: &Client,
+    events: &mut Events,
+    (light, heavy): (&str, &str),
+    guarantee: Guarantee,
+    mut goes_on: impl FnMut(&str) -> bool,
+) -> Result<(), Error> {
+    let mut moved = BTreeSet::new();
+    while let Some(told) = events.next().await? {
+        let Told::Event(event) = told else { continue };
+        if moved.contains(&event.flow) {
+            continue;
+        }
+        let flow = Move { guarantee, ..Move::new(light, heavy, &event.flow) };
+        client.move_state(&flow).await?;
+        let enough = !goes_on(&event.flow);
+        moved.insert(event.flow);
+        if enough {
+            break;
+        }
+        if moved.len() >= REMEMBERED_MAX {
+            moved.pop_first();
+        }
+    }
+    Ok(())
+}
+
+/// Flows that are known to have been moved; one that is forgotten is moved again, which does nothing.
+const REMEMBERED_MAX: usize = 4_096;
+
+#[tokio::main(flavor = "current_thread")]
+#[allow(dead_code, clippy::allow_attributes, reason = "tests use what is above, and not this")]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [socket, light, heavy, suspicious] = arguments.as_slice() else {
+        anyhow::bail!("usage: selective_invocation SOCKET LIGHT HEAVY FILTER");
+    };
+    let client = Client::unix(Path::new(socket)).await?;
+    let mut events = client.notify(light, suspicious, 0).await?;
+    let tell = |flow: &str| {
+        eprintln!("{flow} is looked at more closely");
+        true
+    };
+    invoke(&client, &mut events, (light, heavy), Guarantee::Ordered, tell).await?;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! The examples as control applications of a sidecar with two network functions in processes of
+//! their own, and what the client says when something is not done.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../../examples/move_prefix.rs"]
+mod move_prefix;
+#[path = "../../../tests/control/support/nf.rs"]
+mod nf;
+#[path = "../../examples/selective_invocation.rs"]
+mod selective_invocation;
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure};
+use weir_control::{config::Config, service, sidecar::Sidecar};
+
+use nf::{Monitor, Nf, flow};
+
+/// How long an event is waited for.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A sidecar with two network functions, and a client of it.
+struct Setup {
+    client: Client,
+    one: Nf,
+    two: Nf,
+    directory: PathBuf,
+}
+
+impl Setup {
+    async fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = |name: &str| directory.join(format!("{name}.sock"));
+        let (one, two) = (path("one"), path("two"));
+        let nfs = [("one", &one), ("two", &two)].map(|(name, socket)| {
+            format!("[[control.nf]]\nname = '{name}'\nsocket = '{}'\n", socket.display())
+        });
+        let text = format!(
+            "[control]\nsocket = '{}'\ndataplane_socket = '{}'\nstore = '{}'\n{}",
+            path("control").display(),
+            path("absent").display(),
+            directory.join("control.db").display(),
+            nfs.concat(),
+        );
+        let (one, two) = (Nf::start(&one, Monitor::new(1)), Nf::start(&two, Monitor::new(2)));
+        let config = Config::parse(&text, "weir.toml").unwrap();
+        let sidecar: Arc<Sidecar> = Sidecar::start(config, None).await.unwrap();
+        // It serves as long as the test runs.
+        service::serve(&sidecar).await.unwrap();
+        let client = Client::unix(&path("control")).await.unwrap();
+        Self { client, one, two, directory }
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        // A test that fails for another reason should say that one.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Waits until something is so.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let seen = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, seen).await.unwrap_or_else(|_| panic!("{what} does not come"));
+}
+
+#[tokio::test]
+async fn a_scan_that_is_spread_over_two_monitors_is_seen_by_both_while_a_prefix_moves() {
+    let setup = Setup::new("prefix").await;
+    let scanner: IpAddr = [10, 0, 1, 7].into();
+    // The scanner has begun to scan by way of the old monitor.
+    (1..=30).for_each(|port| setup.one.monitor().packets(&flow(1, 7, port), 1));
+    (1..=9).for_each(|host| setup.one.monitor().packets(&flow(2, host, 1_000), 1));
+    let ends = ("one", "two");
+    let (client, none) = (&setup.client, Guarantee::None);
+    let moved = move_prefix::move_prefix(client, "10.0.1.0/24", ends, none).await.unwrap();
+    assert_eq!((moved.chunks, moved.left_behind), (30, 0));
+    assert_eq!((setup.one.monitor().of_flows(), setup.two.monitor().of_flows()), (9, 30));
+    let seen = || (setup.one.monitor().of_host(scanner), setup.two.monitor().of_host(scanner));
+    assert_eq!(seen(), (30, 30), "the counters of hosts stay, and are copied");
+    // It goes on by way of both, and each sees all of it.
+    (31..=40).for_each(|port| setup.one.monitor().packets(&flow(1, 7, port), 1));
+    (41..=60).for_each(|port| setup.two.monitor().packets(&flow(1, 7, port), 1));
+    let every = Duration::from_millis(10);
+    tokio::select! {
+        ended = move_prefix::keep_in_step(client, ends, every) => panic!("{ended:?}"),
+        () = until("the same count", || seen() == (60, 60)) => {}
+    }
+}
+
+#[tokio::test]
+async fn suspicious_flows_are_moved_to_where_they_are_looked_at_more_closely() {
+    let setup = Setup::new("selective").await;
+    let (light, heavy) = (&setup.one, &setup.two);
+    let mut events = setup.client.notify("one", "src=10.0.1.0/24", 0).await.unwrap();
+    for host in 1..=5 {
+        light.monitor().packets(&flow(1, host, 1_000), 3);
+        light.monitor().packets(&flow(2, host, 1_000), 3);
+    }
+    let mut left = 5;
+    let goes_on = |_: &str| {
+        left -= 1;
+        left > 0
+    };
+    let none = Guarantee::None;
+    let ends = ("one", "two");
+    let invoked =
+        selective_invocation::invoke(&setup.client, &mut events, ends, none, goes_on).await;
+    invoked.unwrap();
+    assert_eq!((light.monitor().flows.len(), heavy.monitor().flows.len()), (5, 5));
+    assert!(heavy.monitor().flows.keys().all(|key| {
+        let host = |last| flow(1, last, 1_000).both_ways();
+        (1..=5).any(|last| *key == host(last))
+    }));
+    // Each of them once, however many of its packets were told of.
+    let moves = setup.client.operations().await.unwrap();
+    assert_eq!(moves.iter().filter(|operation| !operation.to.is_empty()).count(), 5);
+}
+
+#[tokio::test]
+async fn what_is_not_done_has_a_type() {
+    let setup = Setup::new("types").await;
+    let client = &setup.client;
+    let mut asked = Move::new("one", "two", "any");
+    let refused = client.move_state(&asked).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("NOT_LOSS_FREE"));
+    asked.guarantee = Guarantee::None;
+    asked.scopes.push(Scope::MultiFlow);
+    setup.one.hang(true);
+    let mut begun = client.begin_move(&asked).await.unwrap();
+    let id = begun.next().await.unwrap().unwrap().id;
+    let refused = client.copy(&Copy::new("two", "one", "any")).await.unwrap_err();
+    assert_eq!(refused.in_the_way(), Some(id), "{refused}");
+    client.cancel(id).await.unwrap();
+    let ended = begun.outcome().await.unwrap_err();
+    assert_eq!(ended.failure(), Some(StateFailure::Cancelled), "{ended}");
+    asked.limit = Duration::from_millis(100);
+    let late = client.move_state(&asked).await.unwrap_err();
+    assert!(matches!(late, Error::Ended(_)) && late.failure() == Some(StateFailure::Late));
+    setup.one.hang(false);
+    let nobody = Client::unix(&setup.directory.join("nobody.sock")).await.unwrap_err();
+    assert!(nobody.to_string().contains("nobody.sock"), "{nobody}");
+}

@@ -206,7 +206,7 @@ fn difference<T: PartialEq + std::fmt::Debug>(
 }
 
 /// What lines about hosts begin with.
-const HOST: &str = "host ";
+const HOST: &str = "host\t";
 
 /// A record as a line, but for when it was made: that is up to the order of the rounds. What else
 /// is known of sources and hosts is not the same in many instances until it is copied.

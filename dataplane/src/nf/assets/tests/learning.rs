@@ -92,13 +92,8 @@ fn a_stack_that_the_table_does_not_have_is_unknown_and_another_system_is_told() 
 
 #[test]
 fn a_server_is_told_with_the_name_that_was_asked_for() {
-    let sni = b"\0\0\0\x10\0\x0e\0\0\x0bexample.org";
-    let hello = |kind: u8, rest: &[u8]| {
-        [&[22, 3, 1, 0, 90, kind, 0, 0, 86, 3, 3][..], &[7; 32], &[0], rest].concat()
-    };
-    let asks = hello(1, &[&[0, 2, 19, 1, 1, 0, 0, 20][..], sni].concat());
     let mut talk = Talk::default();
-    talk.exchange(1000, 443, &asks, &hello(2, &[19, 1, 0, 0, 0]));
+    talk.exchange(1000, 443, &asks_for_a_server(), &tls_hello(2, &[19, 1, 0, 0, 0]));
     let mut node = Node::new(1);
     node.take_all(&talk.frames);
     let lines = node.lines();

@@ -172,6 +172,18 @@ fn conversations() -> Talk {
     talk
 }
 
+/// A hello of TLS 1.2, of a client or of a server.
+fn tls_hello(kind: u8, rest: &[u8]) -> Vec<u8> {
+    let head = [22, 3, 1, 0, 90, kind, 0, 0, 86, 3, 3];
+    [&head[..], &[7; 32], &[0], rest].concat()
+}
+
+/// A hello that leaves a name behind at its flow.
+fn asks_for_a_server() -> Vec<u8> {
+    let sni = b"\0\0\0\x10\0\x0e\0\0\x0bexample.org";
+    tls_hello(1, &[&[0, 2, 19, 1, 1, 0, 0, 20][..], sni].concat())
+}
+
 /// The frames of a capture, if it is there.
 fn capture(name: &str) -> Option<Vec<Timed>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/traces").join(name);

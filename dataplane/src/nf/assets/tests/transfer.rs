@@ -60,7 +60,9 @@ pub(super) fn moved(frames: &[Timed], at: usize) -> (Node, Vec<Record>) {
 
 #[test]
 fn a_trace_that_is_cut_at_any_packet_gives_the_same_hosts_and_records() {
-    let frames = conversations().frames;
+    let mut talk = conversations();
+    talk.exchange(1005, 443, &asks_for_a_server(), &tls_hello(2, &[19, 1, 0, 0, 0]));
+    let frames = talk.frames;
     let mut single = Node::new(1);
     single.take_all(&frames);
     for at in 0..=frames.len() {
@@ -149,13 +151,6 @@ fn bytes_that_are_cut_or_too_many_are_refused() {
         let error = Connection::decode(SCHEMA, &longer, now).unwrap_err();
         assert_eq!(error, WireError::TooLong { excess: 1 }.into());
     }
-}
-
-/// A hello that leaves a name behind at its flow.
-fn asks_for_a_server() -> Vec<u8> {
-    let sni = b"\0\0\0\x10\0\x0e\0\0\x0bexample.org";
-    let head = [22, 3, 1, 0, 90, 1, 0, 0, 86, 3, 3];
-    [&head[..], &[7; 32], &[0], &[0, 2, 19, 1, 1, 0, 0, 20], sni].concat()
 }
 
 #[test]

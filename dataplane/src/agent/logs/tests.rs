@@ -263,7 +263,7 @@ fn each_function_has_a_directory_of_its_own_or_none() {
     write([("ids", one.clone()), ("assets", two.clone())].into());
     write([("assets", one.clone())].into());
     let lines = |path: PathBuf| fs::read_to_string(path).map(|text| text.lines().count()).ok();
-    let header = 6;
+    let header = 7;
     assert_eq!(lines(one.join("a/scan.log")), Some(header + 1));
     assert_eq!(lines(one.join("a/assets.log")), Some(header + 1));
     assert_eq!(lines(two.join("a/assets.log")), Some(header + 1));

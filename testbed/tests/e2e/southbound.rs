@@ -31,7 +31,7 @@ const FUNCTIONS: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any
 const CALL: Duration = Duration::from_secs(20);
 
 /// Where functions are asked.
-fn asking() -> Runtime {
+pub(super) fn asking() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 

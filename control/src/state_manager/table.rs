@@ -15,7 +15,7 @@ pub const RUNNING_MAX: usize = 64;
 pub const ENDED_MAX: usize = 256;
 
 /// Why an operation is not begun.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BeginError {
     /// One in progress is about the same state.
     #[error("operation {0} is in the way")]
@@ -89,9 +89,9 @@ impl Table {
         Some(operation)
     }
 
-    /// Forgets an operation that has not begun after all.
-    pub fn forget(&mut self, id: u64) {
-        self.running.remove(&id);
+    /// Forgets an operation that has not begun after all; whether it was in progress.
+    pub fn forget(&mut self, id: u64) -> bool {
+        self.running.remove(&id).is_some()
     }
 
     /// The operation of a number.

@@ -98,7 +98,6 @@ impl Fake {
 }
 
 /// Lets calls pass that name the first instance.
-#[expect(clippy::result_large_err, reason = "the type of an interceptor")]
 fn first_instance(request: Request<()>) -> Result<Request<()>, Status> {
     let named = request.metadata().get(weir_nf_api::client::INSTANCE).map(|name| name.to_str());
     match named {

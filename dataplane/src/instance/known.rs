@@ -145,10 +145,22 @@ impl FlowTable {
         }
     }
 
-    /// What is known of the flow at a place of a walk.
-    pub(super) fn states_at(&self, cursor: &StatesCursor, place: usize) -> Option<&FlowStates> {
-        let states = self.part(cursor.part)?.states()?;
-        states.get(states.at(place)?)
+    /// What is known of the flow at a place of a walk, and the version that it has by that.
+    pub(super) fn states_at(
+        &self,
+        cursor: &StatesCursor,
+        place: usize,
+    ) -> Option<(&FlowStates, u64)> {
+        let part = self.part(cursor.part)?;
+        let states = part.states()?;
+        let known = states.get(states.at(place)?)?;
+        Some((known, known.version().max(part.version)))
+    }
+
+    /// The version of the part that has what network functions know of a flow.
+    pub(super) fn version_of_part(&self, key: &FlowKey, bucket: Bucket) -> u64 {
+        let part = self.part_of_states(&key.both_ways(), bucket);
+        self.part(part).map_or(0, |part| part.version)
     }
 
     /// The next place of a walk, in the part that it is in; none when the part has no more. The walk

@@ -153,17 +153,23 @@ impl Instance {
             }
             // More than there is memory for may have come by moves.
             let mut excess = chain.excess(flows.kept());
+            let mut ended = false;
             flows.walk_states(hand, sets, |known| {
                 if known.is_copy() {
                     return chain.is_over(&known.states, now);
                 }
                 let over = chain.expire(&mut known.states, now);
+                ended |= over;
                 if !over && excess > 0 && known.kept() > 0 {
                     excess = excess.saturating_sub(known.kept());
                     chain.give_up(&mut known.states);
                 }
                 over
             });
+            if ended || chain.is_inheriting() {
+                // What is known of several flows may have changed, without a packet.
+                flows.update();
+            }
             chain.sweep(SOURCES, now);
         }
     }

@@ -42,6 +42,7 @@ impl FlowTable {
         let left = flow.states.and_then(|mut states| {
             states.set_move(by);
             self.see_version(states.version());
+            states.set_version(self.update());
             self.keep(flow.key, bucket, states).err()
         });
         (has_room, left)

@@ -17,7 +17,8 @@ pub struct Part {
     len: usize,
     /// What network functions know of its flows, where there are any.
     states: Option<Box<States>>,
-    /// The count of updates of the instance that gave it away.
+    /// The count of updates when it came to its instance; on its way, that of the instance that has
+    /// given it away. What functions know of its flows is no older.
     pub(super) version: u64,
 }
 

@@ -43,11 +43,11 @@ impl Southbound for AsFunction<'_> {
                 at.function = 0;
                 continue;
             };
-            let Some(known) = flows.states_at(&at.walk, place) else { continue };
+            let Some((known, version)) = flows.states_at(&at.walk, place) else { continue };
             let functions = known.states.len();
             while at.function < functions && out.len() < most {
-                let chunk = chain.get_flow(at.function, &known.states, get, self.now);
-                out.extend(chunk.map(|chunk| Chunk { version: known.version(), ..chunk }));
+                let chunk = chain.chunk_of_flow(at.function, &known.states, get, self.now);
+                out.extend(chunk.map(|chunk| Chunk { version, ..chunk }));
                 at.function += 1;
             }
             // With functions left, the next call goes on with them.
@@ -69,7 +69,11 @@ impl Southbound for AsFunction<'_> {
             let kept = flows.keep(key, bucket, FlowStates::copy(states, chunk.version));
             return kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)));
         }
-        flows.change_states(&key, bucket, |known| known.put(place, state, chunk.version));
+        let of_part = flows.version_of_part(&key, bucket);
+        flows.change_states(&key, bucket, |known| {
+            known.set_version(of_part);
+            known.put(place, state, chunk.version);
+        });
         Ok(())
     }
 
@@ -88,7 +92,7 @@ impl Southbound for AsFunction<'_> {
 
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_multi_flow(&chunk, self.now)?;
-        self.instance.flows.see_version(chunk.version);
+        self.joined(chunk.version);
         Ok(())
     }
 
@@ -104,7 +108,7 @@ impl Southbound for AsFunction<'_> {
 
     fn put_all_flows(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_all_flows(&chunk)?;
-        self.instance.flows.see_version(chunk.version);
+        self.joined(chunk.version);
         Ok(())
     }
 
@@ -136,7 +140,14 @@ impl Southbound for AsFunction<'_> {
 }
 
 impl AsFunction<'_> {
-    /// Gives state of more than one flow its version: any packet since may have changed it.
+    /// State of more than one flow has been joined with what is here: whoever copies it on is to
+    /// see that.
+    fn joined(&mut self, version: u64) {
+        self.instance.flows.see_version(version);
+        self.instance.flows.update();
+    }
+
+    /// Gives state of more than one flow its version: any update since may have changed it.
     fn number(&self, chunks: &mut [Chunk]) {
         let version = self.instance.flows.version();
         chunks.iter_mut().for_each(|chunk| chunk.version = version);

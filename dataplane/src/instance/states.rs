@@ -54,6 +54,11 @@ impl FlowStates {
         self.version = self.version.max(version);
     }
 
+    /// It has come, or is as new as all that has come with it.
+    pub(crate) fn set_version(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// A packet of the flow is about to change it.
     #[inline]
     pub(crate) fn touch(&mut self, version: u64) {

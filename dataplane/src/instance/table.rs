@@ -115,12 +115,13 @@ impl FlowTable {
     }
 
     /// Takes over a bucket with its flows.
-    pub fn put_bucket(&mut self, bucket: Bucket, part: Box<Part>) {
+    pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
         self.in_states(OWN, |own| own.forget_copies(&part));
         self.len += part.len();
         self.kept += part.kept();
         self.buckets += 1;
         self.see_version(part.version);
+        part.version = self.update();
         let old = self.parts[bucket.index()].replace(part);
         debug_assert!(old.is_none(), "a bucket has one owner");
     }

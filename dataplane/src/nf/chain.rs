@@ -238,7 +238,7 @@ impl Chain {
     }
 
     /// Whether what instances that are gone knew has not all been taken over.
-    pub(super) fn is_inheriting(&self) -> bool {
+    pub(crate) fn is_inheriting(&self) -> bool {
         !self.inherited.is_empty()
     }
 

@@ -16,7 +16,7 @@ impl Chain {
     }
 
     /// What one function knows of a flow, if a get asks for it. `place` is that of the function.
-    pub(crate) fn get_flow(
+    pub(crate) fn chunk_of_flow(
         &self,
         place: usize,
         states: &[FlowState],

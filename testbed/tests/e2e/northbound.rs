@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{interval, timeout};
 use weir_client::{Client, Copy, Move, Scope, Told};
 use weir_testbed::dataplane::Selection;
+use weir_testbed::flow::Flow;
 use weir_testbed::folder::Folder;
 use weir_testbed::node::Shape;
 use weir_testbed::wait::LIMIT;
@@ -43,11 +44,10 @@ fn state_is_moved_and_copied_by_the_sidecar_and_only_what_has_changed_is_copied_
         Copy { scopes: vec![Scope::PerFlow, Scope::AllFlows], ..Copy::new("r1", "second", "any") };
     let first = asking.block_on(client.copy(&copy)).unwrap();
     assert!(first.chunks >= 300, "{first:?}");
-    // Nothing has changed since.
+    // What a copy may have missed is in the next; then nothing has changed since.
     traffic.settle().unwrap();
-    asking.block_on(client.copy(&copy)).unwrap();
-    let again = asking.block_on(client.copy(&copy)).unwrap();
-    assert_eq!(again.chunks, 0, "{again:?}");
+    let copied = [(); 4].map(|()| asking.block_on(client.copy(&copy)).unwrap().chunks);
+    assert_eq!(copied[3], 0, "{copied:?}");
     traffic.resume();
     for (from, to) in [("r1", "second"), ("second", "r1")] {
         let asked = Move::new(from, to, "proto=udp,src=10.0.0.0/15");
@@ -73,18 +73,17 @@ fn every_packet_that_an_application_asks_for_is_told_or_is_in_a_gap() {
     let_flow(&traffic, 3_000);
     let report = traffic.stop().unwrap();
     setup.assert_exact(&report);
-    let of_host = |flow: &weir_testbed::flow::Flow| flow.from == 0 && flow.source.is_ipv4();
+    // A filter matches either direction.
+    let of_host = |flow: &Flow| flow.source.is_ipv4() && (flow.from == 0 || flow.to == 0);
     let packets = report.states.iter().filter(|(flow, _)| of_host(flow));
     let packets: u64 = packets.map(|(_, state)| state.packets).sum();
     let (mut told, mut lost) = (0, 0);
     while told + lost < packets {
-        match asking.block_on(timeout(LIMIT, events.next())).unwrap().unwrap().unwrap() {
+        let next = asking.block_on(async { timeout(LIMIT, events.next()).await });
+        match next.unwrap().unwrap().unwrap() {
             Told::Event(event) => {
                 assert_eq!(event.sequence, told + lost, "each has its number");
-                assert!(
-                    event.packet.len() == 64 && event.flow.contains("src=10.0.1.2"),
-                    "{event:?}"
-                );
+                assert!(event.packet.len() == 64 && event.flow.contains("10.0.1.2"), "{event:?}");
                 told += 1;
             }
             Told::Gap(gap) => lost += gap,

@@ -162,6 +162,41 @@ fn a_copy_ends_without_a_record_and_one_that_a_packet_has_come_for_with_one() {
 }
 
 #[test]
+fn what_changes_without_a_packet_or_comes_by_a_move_has_a_greater_version_than_all_before() {
+    let (mut here, mut there) = (instance(1, true), instance(2, false));
+    let of_several = |instance: &mut Instance, now| {
+        let (hash, filter) = (hash(), StateFilter::default());
+        let mut function = as_function(instance, &hash, now);
+        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
+        let (mut cursor, mut chunks) = (Cursor::default(), function.get_all_flows());
+        while function.get_multi_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+        chunks
+    };
+    (1..200).for_each(|port| packet(&mut here, port, Nanos(0)));
+    let before = of_several(&mut here, Nanos(1));
+    let newest = before.iter().map(|chunk| chunk.version).max().expect("totals");
+    // Flows end, which totals count, though no packet comes.
+    let later = Nanos(0) + Duration::from_hours(2);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
+    let after = of_several(&mut here, later);
+    assert!(after.iter().all(|chunk| chunk.version > newest), "{after:?}");
+    // An instance that has seen many packets gets a bucket with an old flow of one that has not.
+    let mut busy = instance(3, true);
+    let key = {
+        let frame = samples::udp4(HOST_A, HOST_B, (7, 53), b"?");
+        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        meta.key
+    };
+    let bucket = Bucket::of(hash().hash(&key));
+    packet(&mut busy, 7, later);
+    (0..5_000).for_each(|_| _ = there.flows.update());
+    let newest = there.flows.version();
+    there.flows.put_bucket(bucket, busy.flows.take_bucket(bucket).expect("it owns it"));
+    let came = all(&mut there, "sport=7", later);
+    assert!(came.len() == 2 && came.iter().all(|chunk| chunk.version > newest), "{came:?}");
+}
+
+#[test]
 fn a_chunk_of_no_function_here_or_about_no_flow_is_refused_and_changes_nothing() {
     let mut owner = instance(1, true);
     packet(&mut owner, 1, Nanos(0));

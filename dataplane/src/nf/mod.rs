@@ -6,6 +6,7 @@ pub mod firewall;
 pub mod ids;
 #[cfg(test)]
 mod laws;
+pub mod nat;
 mod numbered;
 pub mod schema;
 

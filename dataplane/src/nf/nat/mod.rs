@@ -37,8 +37,11 @@
 //! * A host keeps its external address (REQ-2) until its ports for a remote end are taken; then
 //!   seven more of the pool are tried. Without ports, it always does.
 //! * One port serves flows to many remote ends (RFC 7857, section 3). A bucket has 16 ports of an
-//!   external address for one of them, all buckets together all of them. Flows are spread by chance, so the first that finds none comes before all are in use.
-//!   It is dropped as [`Reason::Exhausted`].
+//!   external address for one of them, all buckets together all of them. Flows are spread by
+//!   chance, so the first that finds none comes before all are in use: with one address, when some
+//!   25,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`]. Who chooses
+//!   addresses and ports on purpose can fill a bucket for one remote end with 16 flows, and no
+//!   other bucket.
 //! * Well-known ports become such where one is free, and others never do (REQ-3). Parity is not
 //!   kept, which RFC 7857 allows. No port of a service is given to a host.
 //! * GRE, ESP, SCTP and IP in IP have addresses only: an external address has one such flow with

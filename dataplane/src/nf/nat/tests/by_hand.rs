@@ -177,6 +177,21 @@ fn a_checksum_that_udp_does_not_have_is_not_made_up() {
     assert_eq!(frame[40..42], [0, 0]);
 }
 
+/// One of these payloads makes the sum 0, which stands for no checksum.
+#[test]
+fn a_checksum_of_udp_that_is_0_is_sent_as_its_complement() {
+    let mut instance = masquerade();
+    let mut complements = 0;
+    for payload in 0..=u16::MAX {
+        let mut frame =
+            samples::udp4(INSIDE, OUTSIDE, (4000, 53), payload.to_be_bytes().as_slice());
+        assert_eq!(instance.translate(&mut frame, NOW), Verdict::Translate);
+        assert_ne!(frame[40..42], [0, 0]);
+        complements += usize::from(frame[40..42] == [0xff, 0xff]);
+    }
+    assert_eq!(complements, 1);
+}
+
 #[test]
 fn a_translation_ends_with_its_connection_and_its_port_is_free_again() {
     let mut instance = masquerade();

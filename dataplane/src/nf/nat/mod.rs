@@ -39,7 +39,7 @@
 //! * One port serves flows to many remote ends (RFC 7857, section 3). A bucket has 16 ports of an
 //!   external address for one of them, all buckets together all of them. Flows are spread by
 //!   chance, so the first that finds none comes before all are in use: with one address, when some
-//!   25,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`]. Who chooses
+//!   20,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`]. Who chooses
 //!   addresses and ports on purpose can fill a bucket for one remote end with 16 flows, and no
 //!   other bucket.
 //! * Well-known ports become such where one is free, and others never do (REQ-3). Parity is not

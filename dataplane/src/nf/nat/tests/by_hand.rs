@@ -137,6 +137,43 @@ fn well_known_ports_become_such_where_one_is_free_and_others_never_do() {
     assert!((300..700).contains(&low), "{low} of 2000");
 }
 
+/// Each flow would get a port that is none to give, were it not for the second choice.
+#[test]
+fn neither_port_0_nor_one_of_a_service_is_given_out() {
+    let mut instance = instance(vec![source_rule(&[EXTERNAL])], vec![web()]);
+    for last in 0..=u8::MAX {
+        let host = Ipv4Addr::new(10, 0, 200, last);
+        let by = rules::word(&host.into()) ^ rules::word(&EXTERNAL.into());
+        // Every host has a remote end of its own, so that no port is taken.
+        let remote = (OUTSIDE, 1_000 + u16::from(last));
+        for wanted in [0, 80, 85, 89, 90] {
+            let port = wanted ^ by;
+            assert!(port < 1_024, "well known, as that which it would become");
+            let sent = instance.sends(&syn((host, port), remote)).expect("it goes on");
+            assert_eq!(sent.src_port() == wanted, wanted == 90, "{wanted}");
+        }
+    }
+}
+
+/// Steering takes a host for its one external address where no port can be chosen.
+#[test]
+fn a_host_without_ports_never_gets_another_external_address() {
+    let mut instance = instance(vec![source_rule(&POOL)], vec![]);
+    let mut went = 0;
+    for last in 1..=30 {
+        let host = Ipv4Addr::new(10, 0, 0, last);
+        let paired = instance.sends(&udp((host, 4000), (OUTSIDE, 53))).expect("it goes on");
+        if paired.src() != IpAddr::V4(EXTERNAL) {
+            continue;
+        }
+        let mut frame = udp((host, 1), (OUTSIDE, 2));
+        frame[23] = 47;
+        samples::mend_ipv4(&mut frame);
+        went += usize::from(instance.sends(&frame).is_ok());
+    }
+    assert_eq!(went, 1, "the other two addresses are free");
+}
+
 #[test]
 fn hosts_that_ask_one_host_with_one_identifier_are_told_apart() {
     let mut instance = masquerade();

@@ -87,6 +87,7 @@ fn first(rng: &mut Rng) -> Vec<u8> {
         3..5 => syn(inside, outside),
         5 => echo(inside.0, outside.0, true, rng.u16(..3)),
         6 => syn((outside.0, inside.1), (EXTERNAL, rng.u16(80..90))),
+        7 if rng.bool() => syn((SERVER, rng.u16(8080..8090)), (outside.0, inside.1)),
         _ => syn(inside, (EXTERNAL, rng.u16(80..90))),
     }
 }

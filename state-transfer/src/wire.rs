@@ -207,7 +207,9 @@ impl<'a> Reader<'a> {
         let (number, service) = (self.u8()?, ServiceId(self.u16()?));
         let (src, dst) = (self.address()?, self.address()?);
         let ports = (self.u16()?, self.u16()?);
-        if !protocol::has_ports(number) && ports != (0, 0) {
+        // In the place of both, echoes may have their identifier.
+        let is_echo = matches!(number, protocol::ICMP | protocol::ICMPV6) && ports.0 == ports.1;
+        if !protocol::has_ports(number) && !is_echo && ports != (0, 0) {
             return Err(WireError::BadField { what: "pair of ports" });
         }
         let key = FlowKey::new(src, dst, ports, number, service);

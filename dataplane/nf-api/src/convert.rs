@@ -126,6 +126,7 @@ pub(crate) fn refusal_to(error: &PutError) -> api::Refusal {
         PutError::WrongId { .. } => Reason::WrongId,
         PutError::BadBody { .. } => Reason::BadBody,
         PutError::Full { .. } => Reason::Full,
+        PutError::Taken { .. } => Reason::Taken,
     };
     let mut message = error.to_string();
     message.truncate(message.floor_char_boundary(REFUSAL_MAX));

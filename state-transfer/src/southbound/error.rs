@@ -2,6 +2,7 @@
 
 use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
+use crate::flow_key::FlowKey;
 
 use super::SubscriptionId;
 
@@ -45,6 +46,14 @@ pub enum PutError {
         /// How much there may be.
         most: usize,
     },
+    /// It takes what belongs to another flow here.
+    #[error("the state of {id} can not be here: another flow has {taken}")]
+    Taken {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// The flow that it would be the second with.
+        taken: Box<FlowKey>,
+    },
 }
 
 impl PutError {
@@ -61,6 +70,11 @@ impl PutError {
     /// There is no room for what is in a chunk.
     pub fn full(chunk: &Chunk, what: &'static str, most: usize) -> Self {
         Self::Full { id: Box::new(chunk.id.clone()), what, most }
+    }
+
+    /// A flow that the state in a chunk takes is another's.
+    pub fn taken(chunk: &Chunk, taken: &FlowKey) -> Self {
+        Self::Taken { id: Box::new(chunk.id.clone()), taken: Box::new(*taken) }
     }
 }
 

@@ -123,6 +123,7 @@ fn everybody() -> (Vec<&'static str>, Rules) {
         from: from.parse().unwrap(),
         to: None,
         pool: vec![external],
+        ports: 1..=u16::MAX,
     };
     let rules = vec![rule("0.0.0.0/0", EXTERNAL.into()), rule("::/0", EXTERNAL6.into())];
     let nft = vec!["ip postrouting snat to 192.0.2.77", "ip6 postrouting snat to 2001:db8:77::1"];
@@ -188,7 +189,7 @@ fn service() -> (Vec<&'static str>, Rules) {
         "ip postrouting ip saddr 10.0.0.0/8 snat to 192.0.2.77",
     ];
     let from = "10.0.0.0/8".parse().unwrap();
-    let source = SourceRule { from, to: None, pool: vec![EXTERNAL.into()] };
+    let source = SourceRule { from, to: None, pool: vec![EXTERNAL.into()], ports: 1..=u16::MAX };
     let backends = vec![(Ipv4Addr::new(10, 9, 0, 1), 8080).into()];
     let (address, protocol, ports) = (EXTERNAL.into(), protocol::TCP, 80..=80);
     let service = Service { address, protocol, ports, backends };

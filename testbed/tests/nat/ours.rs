@@ -30,7 +30,8 @@ impl Ours {
     /// What becomes of a frame. The translation is encoded and decoded behind it.
     pub(crate) fn pass(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason> {
         let (mut frame, mut meta) = (frame.to_vec(), meta(frame).unwrap());
-        let mut state = self.translations.get(&flow_key(&frame, &meta).both_ways()).cloned();
+        meta.key = flow_key(&frame, &meta);
+        let mut state = self.translations.get(&meta.key.both_ways()).cloned();
         if let Some(known) = &state {
             known.keys().iter().for_each(|key| drop(self.translations.remove(key)));
         }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use weir_state_transfer::{FlowKey, SteeringHash, protocol};
 
 use super::reason::Reason;
+use super::rule::SourceRule;
 use super::rules::{End, Rules, between, ends, has_ports, is_icmp, word};
 
 /// External addresses that are tried for one flow.
@@ -30,8 +31,8 @@ impl Allocator {
         Self { neutral: hash.neutral_words().take(PORTS_TRIED).collect() }
     }
 
-    /// What a flow that nobody has translated yet becomes: the flow itself where no rule
-    /// translates it.
+    /// What a flow that nobody has translated yet, and that may begin, becomes: the flow itself where
+    /// no rule translates it.
     pub(super) fn translated(
         &self,
         rules: &Rules,
@@ -44,21 +45,19 @@ impl Allocator {
                 let backend = &service.backends[choice(flow, service.backends.len())];
                 (backend.ip(), backend.port() + offset)
             }
-            None if rules.is_external(&dst.0) => return Err(Reason::Unsolicited),
             None => dst,
         };
-        if rules.is_external(&src.0) {
-            return Err(Reason::Unsolicited);
-        }
         let is_free = |key: &FlowKey| !taken(&key.both_ways());
-        let Some(pool) = rules.pool(&src.0, &dst.0) else {
+        let Some(rule) = rules.source(&src.0, &dst.0) else {
             let key = between(flow, src, receiver);
             return if key == *flow || is_free(&key) { Ok(key) } else { Err(Reason::Exhausted) };
         };
         // Without a port to choose, steering can only follow the first.
         let tried = if has_ports(flow.protocol()) { ADDRESSES_TRIED } else { 1 };
-        let senders =
-            pool.take(tried).flat_map(|external| self.senders(rules, flow, src, external));
+        let senders = rule
+            .addresses(&src.0)
+            .take(tried)
+            .flat_map(|external| self.senders(rules, rule, flow, external));
         // An echo has one identifier, in the place of both ports.
         let is_echo = is_icmp(flow.protocol());
         let answers = |sender: End| if is_echo { (receiver.0, sender.1) } else { receiver };
@@ -72,11 +71,11 @@ impl Allocator {
     fn senders(
         &self,
         rules: &Rules,
+        rule: &SourceRule,
         flow: &FlowKey,
-        src: End,
         external: IpAddr,
     ) -> impl Iterator<Item = End> {
-        let number = flow.protocol();
+        let ([src, _], number) = (ends(flow), flow.protocol());
         let is_low = |port: u16| port < WELL_KNOWN;
         let low = is_low(src.1);
         // A port that is not well known never becomes one that is.
@@ -91,7 +90,7 @@ impl Allocator {
         let numbers = passes.iter().flat_map(move |low| {
             let numbers = self.neutral.iter().map(move |word| base ^ word);
             numbers.filter(move |number| match kind {
-                Kind::Port => *number != 0 && is_low(*number) == *low,
+                Kind::Port => rule.ports.contains(number) && is_low(*number) == *low,
                 Kind::Identifier | Kind::None => true,
             })
         });

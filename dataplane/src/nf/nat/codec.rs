@@ -1,13 +1,13 @@
 //! Translations, the usage of addresses and the totals, as bytes.
 //!
 //! ```text
-//! translation: connection, behind its length | identifier 2 | source | destination | ports 2 each
+//! translation: connection, behind its length | source | destination | ports 2 each
 //! usage:       open gauge | exhausted counter
 //! totals:      passed, translated, begun, ended counter | reasons, behind their number: counter
 //! ```
 //!
-//! The identifier is that of an echo before it is translated, and 0 for all else; what follows is
-//! the translated flow, whose ports are both the identifier where it has one.
+//! The connection has the flow as it is before its translation; what follows is the translated flow,
+//! of which both ports are the identifier where it has one.
 
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Gauge};
@@ -15,14 +15,14 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 use weir_state_transfer::{FlowKey, Nanos};
 
 use super::reason::Reason;
-use super::rules::{between, ends, has_ports, is_icmp};
+use super::rules::{ends, has_ports, is_icmp};
 use super::totals::{Totals, Usage};
 use super::translation::Translation;
 use crate::nf::connection::{self, Connection};
 use crate::nf::schema::{CONNECTION, NAT_TOTALS, NAT_TRANSLATION, NAT_USAGE};
 
 /// Bytes of a translation at most.
-pub const BODY_MAX: usize = 4 + connection::BODY_MAX + 2 + 2 * 17 + 2 * 2;
+pub const BODY_MAX: usize = 4 + connection::BODY_MAX + 2 * 17 + 2 * 2;
 
 impl Translation {
     /// The translation as it is now, in [`BODY_MAX`] bytes at most.
@@ -30,7 +30,6 @@ impl Translation {
         let connection = self.connection.encode(now);
         Writer::bytes_of(|out| {
             out.bytes(&connection);
-            out.u16(if is_icmp(self.original.protocol()) { self.original.src_port() } else { 0 });
             let [src, dst] = ends(&self.translated);
             out.address(src.0);
             out.address(dst.0);
@@ -101,26 +100,20 @@ fn take(reader: &mut Reader<'_>, now: Nanos) -> Result<Translation, WireError> {
     let connection = reader.bytes("bytes of a connection", connection::BODY_MAX)?;
     let connection =
         Connection::decode(CONNECTION.schema, connection, now).map_err(|_| bad("connection"))?;
-    let (key, id) = (connection.key(), reader.u16()?);
+    let key = connection.key();
     let (src, dst) = (reader.address()?, reader.address()?);
     let ports = (reader.u16()?, reader.u16()?);
     let translated = FlowKey::new(src, dst, ports, key.protocol(), key.service())
         .filter(|translated| translated.is_v4() == key.is_v4())
         .ok_or(bad("pair of addresses"))?;
-    let original = if is_icmp(key.protocol()) {
-        let [src, dst] = ends(key);
-        between(key, (src.0, id), (dst.0, id))
-    } else {
-        *key
-    };
-    // There is one form only, and no port where none is translated.
+    // No port where none is translated.
     let fits = match key.protocol() {
-        _ if is_icmp(key.protocol()) => ports.0 == ports.1,
-        number if has_ports(number) => id == 0,
-        _ => id == 0 && ports == (0, 0),
+        number if is_icmp(number) => ports.0 == ports.1,
+        number if has_ports(number) => true,
+        _ => ports == (0, 0),
     };
     if !fits {
         return Err(bad("pair of ports"));
     }
-    Ok(Translation { connection, original, translated })
+    Ok(Translation { connection, translated })
 }

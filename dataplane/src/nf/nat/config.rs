@@ -13,8 +13,9 @@ pub struct Config {
     /// How connections are tracked. Translations last as long as their connections.
     ///
     /// By default for as long as is recommended for a NAT, where that is longer than is usual
-    /// else: UDP 300 s (RFC 4787, REQ-5), echoes 60 s (RFC 5508, REQ-1), TCP connections that are
-    /// not yet or no more established 240 s (RFC 5382, REQ-5).
+    /// else: UDP 300 s (RFC 4787, REQ-5), echoes 60 s (RFC 5508, REQ-2), TCP connections that are
+    /// not yet or no more established 240 s (RFC 5382, REQ-5), those that were reset too (RFC 7857,
+    /// section 2.2).
     pub tracking: Settings,
 }
 
@@ -24,10 +25,19 @@ impl Default for Config {
         let timeouts = &mut tracking.timeouts;
         (timeouts.udp_unreplied, timeouts.udp_replied) = (UDP, UDP);
         timeouts.icmp = ECHO;
-        let tcp = &mut timeouts.tcp;
-        (tcp.syn_sent, tcp.syn_received) = (TRANSITORY, TRANSITORY);
-        (tcp.fin_wait, tcp.close_wait, tcp.last_ack) = (TRANSITORY, TRANSITORY, TRANSITORY);
-        Self { rules: Rules::default(), tracking }
+        let mut config = Self { rules: Rules::default(), tracking };
+        config.set_transitory(TRANSITORY);
+        config
+    }
+}
+
+impl Config {
+    /// Sets how long TCP connections stay that are not yet or no more established.
+    pub fn set_transitory(&mut self, timeout: Duration) {
+        let tcp = &mut self.tracking.timeouts.tcp;
+        (tcp.syn_sent, tcp.syn_received) = (timeout, timeout);
+        (tcp.fin_wait, tcp.close_wait, tcp.last_ack) = (timeout, timeout, timeout);
+        (tcp.time_wait, tcp.closed) = (timeout, timeout);
     }
 }
 

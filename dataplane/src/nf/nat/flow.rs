@@ -2,48 +2,32 @@
 
 use weir_state_transfer::FlowKey;
 
-use super::rules::{between, ends, has_ports, is_icmp};
+use super::rules::{between, ends, is_icmp};
 use crate::packet::header::header_at;
 use crate::packet::icmp::{self, IcmpHeader};
 use crate::packet::ipv4::Ipv4Header;
 use crate::packet::ipv6::{self, Ipv6Header, walk_extensions};
-use crate::packet::l4::Ports;
 use crate::packet::{Flags, Meta};
 
-/// The key under which the translation of a packet is found, made the same for both directions by
-/// [`FlowKey::both_ways`].
-///
-/// It is that of [`Meta`] with what `Meta` leaves out: echoes, and errors about them, have their
-/// identifier as both ports, and a first fragment of TCP or UDP has its ports. A later fragment
-/// has none, unless it has got them already from somebody who has seen the first.
+/// The key by which a NAT knows the flow of a packet: that of [`Meta`], but that echoes, and errors
+/// about them, have their identifier in the place of both ports.
 pub fn flow_key(frame: &[u8], meta: &Meta) -> FlowKey {
     let key = meta.key;
+    if !is_icmp(key.protocol()) {
+        return key;
+    }
     let headers = if meta.flags.has(Flags::KEY_OF_QUOTED) {
         Headers::quoted(frame, meta)
     } else {
-        Headers::of(frame, meta)
+        Some(Headers::of(meta))
     };
-    let Some(l4) = headers.and_then(|headers| headers.l4) else { return key };
-    let ports = match key.protocol() {
-        number if is_icmp(number) => identifier(frame, l4, key.is_v4()).map(|id| (id, id)),
-        number if has_ports(number) && meta.flags.has(Flags::FRAGMENT) => {
-            header_at::<Ports>(frame, l4).map(|ports| (ports.src.get(), ports.dst.get()))
+    let l4 = headers.and_then(|headers| headers.l4);
+    match l4.and_then(|l4| identifier(frame, l4, key.is_v4())) {
+        Some(id) => {
+            let [src, dst] = ends(&key);
+            between(&key, (src.0, id), (dst.0, id))
         }
-        _ => None,
-    };
-    let Some(ports) = ports else { return key };
-    let [src, dst] = ends(&key);
-    between(&key, (src.0, ports.0), (dst.0, ports.1))
-}
-
-/// The key that [`Meta`] has for a packet of a flow, which had one of its kind.
-pub(super) fn meta_key(flow: &FlowKey, meta: &Meta) -> FlowKey {
-    let had_none = (meta.key.src_port(), meta.key.dst_port()) == (0, 0);
-    if has_ports(flow.protocol()) && !(had_none && meta.flags.has(Flags::FRAGMENT)) {
-        *flow
-    } else {
-        let [src, dst] = ends(flow);
-        between(flow, (src.0, 0), (dst.0, 0))
+        None => key,
     }
 }
 
@@ -58,20 +42,15 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    pub(super) fn of(frame: &[u8], meta: &Meta) -> Option<Self> {
-        let (l3, protocol) = (usize::from(meta.l3), meta.protocol);
-        if meta.flags.has(Flags::FRAGMENT) {
-            return Self::read(frame, l3, meta);
-        }
-        Some(Self { l3, l4: (meta.l4 > 0).then_some(usize::from(meta.l4)), protocol })
+    /// Those of a packet.
+    pub(super) fn of(meta: &Meta) -> Self {
+        let l4 = (meta.l4 > 0).then_some(usize::from(meta.l4));
+        Self { l3: usize::from(meta.l3), l4, protocol: meta.protocol }
     }
 
     /// Those of the packet that an ICMP error quotes.
     pub(super) fn quoted(frame: &[u8], meta: &Meta) -> Option<Self> {
-        Self::read(frame, usize::from(meta.l4) + icmp::HEADER_LEN, meta)
-    }
-
-    fn read(frame: &[u8], l3: usize, meta: &Meta) -> Option<Self> {
+        let l3 = usize::from(meta.l4) + icmp::HEADER_LEN;
         let packet = frame.get(..usize::from(meta.end))?;
         let (protocol, l4, later) = if meta.key.is_v4() {
             let header: &Ipv4Header = header_at(packet, l3)?;
@@ -96,4 +75,21 @@ fn identifier(frame: &[u8], l4: usize, is_v4: bool) -> Option<u16> {
     };
     let [high, low, ..] = header.rest;
     is_echo.then_some(u16::from_be_bytes([high, low]))
+}
+
+/// Whether a packet is the answer to an echo request.
+pub(super) fn is_echo_reply(frame: &[u8], meta: &Meta) -> bool {
+    let reply = if meta.key.is_v4() { icmp::v4::ECHO_REPLY } else { icmp::v6::ECHO_REPLY };
+    kind(frame, meta) == Some(reply)
+}
+
+/// Whether a packet is an error about a packet of its flow, and no redirect.
+pub(super) fn is_error(frame: &[u8], meta: &Meta) -> bool {
+    let redirect = if meta.key.is_v4() { icmp::v4::REDIRECT } else { icmp::v6::REDIRECT };
+    meta.flags.has(Flags::KEY_OF_QUOTED) && kind(frame, meta) != Some(redirect)
+}
+
+fn kind(frame: &[u8], meta: &Meta) -> Option<u8> {
+    let header: &IcmpHeader = header_at(meta.l4_bytes(frame)?, 0)?;
+    Some(header.kind)
 }

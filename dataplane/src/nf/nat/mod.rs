@@ -22,8 +22,9 @@
 //!   that have it ask one remote host through one bucket, whose owner gives out identifiers.
 //!
 //! A bucket that is handed over takes its flows, their translations and its part of all ports
-//! along: which ports are taken is told by the flows themselves. A flow that was steered by a
-//! filter or alone, out of its bucket, must be so by both names.
+//! along: which ports are taken is told by the flows themselves. What is taken is a port *for a
+//! remote end*, so flows may leave their bucket by a filter, as long as that takes all flows to a
+//! remote end or none ([`Rules::check_filter`]).
 //!
 //! # What users notice
 //!
@@ -36,19 +37,20 @@
 //!   but to services, so hairpin is to services only.
 //! * A host keeps its external address (REQ-2) until its ports for a remote end are taken; then
 //!   seven more of the pool are tried. Without ports, it always does.
-//! * One port serves flows to many remote ends (RFC 7857, section 3). A bucket has 16 ports of an
+//! * One port serves flows to many remote ends, of several hosts too (RFC 7857, section 3, which
+//!   allows this in the place of RFC 4787, REQ-3). A bucket has 16 ports of an
 //!   external address for one of them, all buckets together all of them. Flows are spread by
 //!   chance, so the first that finds none comes before all are in use: with one address, when some
-//!   20,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`]. Who chooses
-//!   addresses and ports on purpose can fill a bucket for one remote end with 16 flows, and no
-//!   other bucket.
-//! * Well-known ports become such where one is free, and others never do (REQ-3). Parity is not
+//!   20,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`], and its
+//!   sender is told (RFC 5508, REQ-8). Who chooses addresses and ports on purpose can fill a
+//!   bucket for one remote end with 16 flows, and no other bucket.
+//! * Well-known ports become such where one is free, and others never do (REQ-3 a). Parity is not
 //!   kept, which RFC 7857 allows. No port of a service is given to a host.
 //! * GRE, ESP, SCTP and IP in IP have addresses only: an external address has one such flow with
 //!   a remote host. Protocols that are not known are dropped: what their checksums cover is not.
 //! * Addresses in payloads, such as those of FTP and SIP, stay what they are.
-//! * Fragments are translated where their flow is known: a first fragment by its ports, a later
-//!   one if who steers it has learnt them. None begins a flow.
+//! * Fragments of flows that a rule is about are dropped: later ones have no ports, and nobody
+//!   here puts packets together. Against RFC 4787, REQ-14.
 
 mod allocate;
 mod codec;
@@ -58,30 +60,33 @@ mod reason;
 mod rewrite;
 mod rule;
 mod rules;
+mod southbound;
 #[cfg(test)]
 mod tests;
 mod totals;
 mod translation;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Join, Replica};
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::{FlowKey, Nanos, PortId, SteeringHash, protocol};
 
 pub use codec::BODY_MAX;
 pub use config::Config;
 pub use flow::flow_key;
 pub use reason::{Reason, Verdict};
-pub use rule::{BACKENDS_MAX, POOL_MAX, RuleError, SERVICES_MAX, SOURCES_MAX, Service, SourceRule};
+pub use rule::{
+    BACKENDS_MAX, FilterRefused, POOL_MAX, RuleError, SERVICES_MAX, SOURCES_MAX, Service,
+    SourceRule,
+};
 pub use rules::Rules;
 pub use totals::{Totals, Usage};
 pub use translation::Translation;
 
-use crate::nf::connection::{Connection, Invalid, Packet, Settings, TimeoutError, Tracked};
-use crate::packet::{Flags, Meta};
+use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked};
+use crate::nf::numbered::Numbered;
+use crate::packet::Meta;
 use allocate::Allocator;
-use flow::meta_key;
 use rewrite::rewrite;
 use rules::{has_ports, is_icmp};
 use translation::Way;
@@ -92,13 +97,16 @@ use translation::Way;
 /// [`Translation::keys`]. State of several flows (how much each external address is used) and of
 /// all flows (the totals) is kept here, and joined with that of other instances. Beginning a flow
 /// may allocate; no other packet does.
+///
+/// Keys in `meta` are those of [`flow_key`].
 #[derive(Debug)]
 pub struct Nat {
     rules: Rules,
     tracking: Settings,
     replica: Replica,
     allocator: Allocator,
-    usages: BTreeMap<IpAddr, Usage>,
+    /// Of every external address, from the beginning on.
+    usages: Numbered<IpAddr, Usage>,
     totals: Totals,
 }
 
@@ -114,14 +122,17 @@ impl Nat {
     ) -> Result<Self, TimeoutError> {
         let Config { rules, tracking } = config;
         tracking.timeouts.check()?;
-        let usages = rules.external().iter().map(|address| (*address, Usage::default())).collect();
+        let mut usages = Numbered::default();
+        for address in rules.external() {
+            usages.entry(*address, Usage::default);
+        }
         let (allocator, totals) = (Allocator::new(hash), Totals::default());
         Ok(Self { rules, tracking, replica, allocator, usages, totals })
     }
 
-    /// Translates the packet in a frame, given what is known of its flow, by [`flow_key`]: none if
-    /// nothing is. What is to be known from here on stands in the same place, and the key in
-    /// `meta` becomes that of the packet as it is then.
+    /// Translates the packet in a frame, given what is known of its flow: none if nothing is. What
+    /// is to be known from here on stands in the same place, and the key in `meta` becomes that of
+    /// the packet as it is then.
     ///
     /// `taken` says whether a translation is known under a key that is made the same
     /// [both ways](FlowKey::both_ways). It is asked only when a flow begins: at most 128 times.
@@ -133,19 +144,57 @@ impl Nat {
         taken: impl Fn(&FlowKey) -> bool,
         now: Nanos,
     ) -> Verdict {
+        match self.arrive(frame, meta, state, now) {
+            Some(verdict) => verdict,
+            None => self.leave(frame, meta, state, taken, now),
+        }
+    }
+
+    /// The first half of [`Nat::translate`]: what is to be done before others look at the packet,
+    /// who know its flow as the end that has begun it does. A packet that comes back is translated,
+    /// and one that can not begin a flow refused. None where it is for [`Nat::leave`] to say.
+    pub fn arrive(
+        &mut self,
+        frame: &mut [u8],
+        meta: &mut Meta,
+        state: &mut Option<Translation>,
+        now: Nanos,
+    ) -> Option<Verdict> {
         self.end_if_over(state, now);
-        let decided = match state {
-            Some(known) => self.follow(frame, meta, known, now),
-            None => Ok(Followed::Anew),
+        let result = match state {
+            None => match self.rules.refusal(&meta.key) {
+                Some(reason) => Err(reason),
+                None => return None,
+            },
+            Some(known) => match known.way(&meta.key) {
+                Some(Way::There) => return None,
+                Some(Way::Back) if known.is_plain() => return None,
+                Some(Way::Back) => self.bring_back(frame, meta, known, now),
+                None => Err(Reason::Bypass),
+            },
         };
-        let verdict = match decided {
-            Ok(Followed::Is(verdict)) => verdict,
-            Ok(Followed::Anew) => {
-                self.end(state);
-                self.begin(frame, meta, state, taken, now).unwrap_or_else(Verdict::Drop)
-            }
-            Err(reason) => Verdict::Drop(reason),
-        };
+        let verdict = result.map_or_else(Verdict::Drop, |()| Verdict::Translate);
+        self.totals.count(self.replica, verdict);
+        self.end_if_over(state, now);
+        Some(verdict)
+    }
+
+    /// The second half of [`Nat::translate`]: what is to be done when nobody else has refused the
+    /// packet. One that goes there is translated, and if nothing is known of its flow, that begins.
+    pub fn leave(
+        &mut self,
+        frame: &mut [u8],
+        meta: &mut Meta,
+        state: &mut Option<Translation>,
+        taken: impl Fn(&FlowKey) -> bool,
+        now: Nanos,
+    ) -> Verdict {
+        let followed = state.as_mut().and_then(|known| self.follow(frame, meta, known, now));
+        let result = followed.unwrap_or_else(|| {
+            self.end(state);
+            self.begin(frame, meta, state, taken, now)
+        });
+        let verdict = result.unwrap_or_else(Verdict::Drop);
         self.totals.count(self.replica, verdict);
         self.end_if_over(state, now);
         verdict
@@ -168,27 +217,36 @@ impl Nat {
         self.usages.iter()
     }
 
-    /// Takes in what another instance knows of an external address; false if no rule has it.
-    #[must_use]
-    pub fn join_usage(&mut self, address: &IpAddr, other: &Usage) -> bool {
-        self.usages.get_mut(address).map(|usage| usage.join(other)).is_some()
-    }
-
     /// What was done altogether.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// Takes in what another instance knows of the totals.
-    pub fn join_totals(&mut self, other: &Totals) {
-        self.totals.join(other);
+    /// What it has counted, by name: drops by their reasons, and what was used of each external
+    /// address.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let Totals { passed, translated, begun, ended, .. } = &self.totals;
+        let of_all =
+            [("passed", passed), ("translated", translated), ("begun", begun), ("ended", ended)];
+        let of_all = of_all.map(|(name, counter)| (name.to_owned(), counter.value()));
+        let dropped = Reason::all()
+            .map(|reason| (format!("dropped.{}", reason.name()), self.totals.dropped_for(reason)));
+        let usages = self.usages().flat_map(|(address, usage)| {
+            // A flow may have begun elsewhere and ended here.
+            let open = u64::try_from(usage.open.value()).unwrap_or(0);
+            let exhausted = usage.exhausted.value();
+            [(format!("open.{address}"), open), (format!("exhausted.{address}"), exhausted)]
+        });
+        let others = dropped.chain(usages).filter(|(_, count)| *count > 0);
+        of_all.into_iter().chain(others).collect()
     }
 
     /// Takes over the counts of a replica that has ended for good, all of which were joined.
     pub fn take_over(&mut self, ended: Replica) {
-        self.totals.take_over(ended, self.replica);
-        for usage in self.usages.values_mut() {
-            usage.take_over(ended, self.replica);
+        let Self { totals, usages, rules, replica, .. } = self;
+        totals.take_over(ended, *replica);
+        for address in rules.external() {
+            usages.entry(*address, Usage::default).take_over(ended, *replica);
         }
     }
 
@@ -201,123 +259,111 @@ impl Nat {
         taken: impl Fn(&FlowKey) -> bool,
         now: Nanos,
     ) -> Result<Verdict, Reason> {
-        let original = flow_key(frame, meta);
-        if !self.rules.concern(&original) {
+        if !self.rules.concern(&meta.key) {
             return Ok(Verdict::Pass);
         }
-        if !is_translatable(meta.protocol) {
-            return Err(Reason::Protocol);
+        if let Some(reason) = self.rules.refusal(&meta.key) {
+            return Err(reason);
         }
         let packet = Packet::new(frame, meta, NO_PORT);
         let connection = Connection::open(&packet, now, &self.tracking)?;
-        let found = self.allocator.translated(&self.rules, &original, taken);
+        let found = self.allocator.translated(&self.rules, &meta.key, taken);
         if found == Err(Reason::Exhausted) {
-            self.count_exhausted(&original);
+            self.count_exhausted(&meta.key);
         }
-        let begun = Translation { connection, original, translated: found? };
-        self.totals.begun.add(self.replica, 1);
-        if let Some(usage) = begun.external().and_then(|address| self.usages.get_mut(&address)) {
-            usage.open.up.add(self.replica, 1);
+        let begun = Translation { connection, translated: found? };
+        let replica = self.replica;
+        self.totals.begun.add(replica, 1);
+        if let Some(usage) = begun.external().and_then(|address| self.usage(address)) {
+            usage.open.up.add(replica, 1);
         }
         let verdict = apply(frame, meta, &begun, Way::There);
         *state = Some(begun);
         Ok(verdict)
     }
 
-    /// A packet of a flow that is known. The connection sees packets as the end does that has
-    /// begun it, so those that come back are translated first.
+    /// A packet of a translated flow that comes back. The connection sees packets as the end does
+    /// that has begun it, so it is translated first.
+    fn bring_back(
+        &self,
+        frame: &mut [u8],
+        meta: &mut Meta,
+        known: &mut Translation,
+        now: Nanos,
+    ) -> Result<(), Reason> {
+        apply(frame, meta, known, Way::Back);
+        let packet = Packet::new(frame, meta, NO_PORT);
+        match known.connection.track(&packet, now, &self.tracking) {
+            Tracked::New | Tracked::Established | Tracked::Related => Ok(()),
+            Tracked::Begins => Err(Reason::Unsolicited),
+            Tracked::Invalid(reason) => Err(reason.into()),
+        }
+    }
+
+    /// A packet of a known flow that goes there, or of one that is not translated. None if it
+    /// begins another, in the other direction.
     fn follow(
         &self,
         frame: &mut [u8],
         meta: &mut Meta,
         known: &mut Translation,
         now: Nanos,
-    ) -> Result<Followed, Reason> {
-        let way = known.way(&flow_key(frame, meta)).ok_or(Reason::Bypass)?;
-        if meta.flags.has(Flags::FRAGMENT) {
-            return follow_fragment(frame, meta, known, way);
-        }
-        if way == Way::Back {
-            apply(frame, meta, known, way);
-        }
+    ) -> Option<Result<Verdict, Reason>> {
+        let way = known.way(&meta.key)?;
         let packet = Packet::new(frame, meta, NO_PORT);
         match known.connection.track(&packet, now, &self.tracking) {
             Tracked::New | Tracked::Established | Tracked::Related => {}
-            Tracked::Invalid(reason) => return Err(reason.into()),
-            Tracked::Begins if way == Way::Back => {
-                return if known.is_plain() {
-                    Ok(Followed::Anew)
-                } else {
-                    Err(Reason::Unsolicited)
-                };
+            Tracked::Invalid(reason) => return Some(Err(reason.into())),
+            Tracked::Begins if way == Way::Back => return None,
+            Tracked::Begins => {
+                if let Err(reason) = known.connection.begin(&packet, now, &self.tracking) {
+                    return Some(Err(reason.into()));
+                }
             }
-            Tracked::Begins => known.connection.begin(&packet, now, &self.tracking)?,
         }
-        if way == Way::There {
-            apply(frame, meta, known, way);
-        }
-        Ok(Followed::Is(verdict_on(known)))
+        Some(Ok(apply(frame, meta, known, way)))
     }
 
-    fn end(&mut self, state: &mut Option<Translation>) {
+    /// Notes that a translation is over, and forgets it.
+    pub(crate) fn end(&mut self, state: &mut Option<Translation>) {
         let Some(ended) = state.take() else { return };
-        self.totals.ended.add(self.replica, 1);
-        if let Some(usage) = ended.external().and_then(|address| self.usages.get_mut(&address)) {
-            usage.open.down.add(self.replica, 1);
+        let replica = self.replica;
+        self.totals.ended.add(replica, 1);
+        if let Some(usage) = ended.external().and_then(|address| self.usage(address)) {
+            usage.open.down.add(replica, 1);
         }
     }
 
     fn count_exhausted(&mut self, flow: &FlowKey) {
-        let external = self.rules.pool(&flow.src(), &flow.dst()).and_then(|mut pool| pool.next());
-        if let Some(usage) = external.and_then(|address| self.usages.get_mut(&address)) {
-            usage.exhausted.add(self.replica, 1);
+        let external = self.rules.paired(&flow.src(), &flow.dst());
+        let replica = self.replica;
+        if let Some(usage) = external.and_then(|address| self.usage(address)) {
+            usage.exhausted.add(replica, 1);
         }
     }
-}
 
-/// What a packet of a known flow has come to.
-enum Followed {
-    Is(Verdict),
-    /// It begins another flow, of which nothing is known.
-    Anew,
+    /// The usage of an external address. A translation that came from elsewhere may have one that
+    /// no rule has here.
+    fn usage(&mut self, address: IpAddr) -> Option<&mut Usage> {
+        self.rules.is_external(&address).then(|| self.usages.entry(address, Usage::default))
+    }
 }
 
 /// No rule asks for the port at which a packet has come in.
 const NO_PORT: PortId = PortId(0);
 
-/// A fragment is neither the first packet of a flow nor one that keeps it alive: its connection
-/// can not be asked. Later fragments without ports are of any flow between two hosts.
-fn follow_fragment(
-    frame: &mut [u8],
-    meta: &mut Meta,
-    known: &Translation,
-    way: Way,
-) -> Result<Followed, Reason> {
-    let has_numbers = has_ports(meta.protocol) || is_icmp(meta.protocol);
-    let unknown = meta.flags.has(Flags::LATER_FRAGMENT)
-        && has_numbers
-        && (meta.key.src_port(), meta.key.dst_port()) == (0, 0);
-    if unknown {
-        return Err(Invalid::Fragment.into());
-    }
-    Ok(Followed::Is(apply(frame, meta, known, way)))
-}
-
 /// Makes a packet of a flow one of what the flow is translated to, or back.
 fn apply(frame: &mut [u8], meta: &mut Meta, known: &Translation, way: Way) -> Verdict {
-    if !known.is_plain() {
-        let (from, to) = match way {
-            Way::There => (known.original, known.translated),
-            Way::Back => (known.translated.reversed(), known.original.reversed()),
-        };
-        rewrite(frame, meta, &from, &to);
-        meta.key = meta_key(&to, meta);
+    if known.is_plain() {
+        return Verdict::Pass;
     }
-    verdict_on(known)
-}
-
-fn verdict_on(known: &Translation) -> Verdict {
-    if known.is_plain() { Verdict::Pass } else { Verdict::Translate }
+    let (from, to) = match way {
+        Way::There => (*known.original(), known.translated),
+        Way::Back => (known.translated.reversed(), known.original().reversed()),
+    };
+    rewrite(frame, meta, &from, &to);
+    meta.key = to;
+    Verdict::Translate
 }
 
 /// Whether it is known which checksums of a protocol cover the addresses.

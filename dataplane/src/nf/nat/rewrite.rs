@@ -20,9 +20,7 @@ use crate::packet::{Flags, Meta};
 pub(super) fn rewrite(frame: &mut [u8], meta: &Meta, from: &FlowKey, to: &FlowKey) {
     let Some(packet) = frame.get_mut(..usize::from(meta.end)) else { return };
     if !meta.flags.has(Flags::KEY_OF_QUOTED) {
-        if let Some(headers) = Headers::of(packet, meta) {
-            readdress(packet, &headers, to);
-        }
+        readdress(packet, &Headers::of(meta), to);
         return;
     }
     let Some(quoted) = Headers::quoted(packet, meta) else { return };

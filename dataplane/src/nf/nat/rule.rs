@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 
 use weir_state_transfer::Prefix;
 
-use super::rules::has_ports;
+use super::rules::{has_ports, word};
 
 /// Most source rules: they are tried one after the other, for packets that have no translation.
 pub const SOURCES_MAX: usize = 64;
 /// Most external addresses of a source rule.
 pub const POOL_MAX: usize = 256;
+/// Fewest external ports of a source rule. With a steering key that spreads, a bucket has one of any
+/// 4,096 ports from a multiple of that on, so of these it has three at least.
+pub(crate) const PORTS_MIN: u16 = 16_384;
 /// Most services.
 pub const SERVICES_MAX: usize = 1024;
 /// Most backends of a service.
@@ -26,6 +29,9 @@ pub struct SourceRule {
     /// The external addresses: one is what others call masquerading. If there is none, such flows
     /// keep their source, and no later rule is about them.
     pub pool: Vec<IpAddr>,
+    /// The external ports that hosts may get. Of each external address a bucket has 16 ports for
+    /// a remote end when these are all, and fewer in proportion when they are less.
+    pub ports: RangeInclusive<u16>,
 }
 
 /// Flows to an external address and port go to a server inside.
@@ -86,6 +92,17 @@ pub enum RuleError {
         /// Its address.
         address: IpAddr,
     },
+    /// The ports that hosts may get are so few that buckets would have none.
+    #[error(
+        "bad external ports {first} to {last}: expected at least {PORTS_MIN} of 1 to 65535, so that \
+         each bucket has some"
+    )]
+    FewPorts {
+        /// The first.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
     /// Two services, or two backends, have a port in common: it could not be told whose a packet
     /// is.
     #[error("{address} port {port} is there twice")]
@@ -103,7 +120,33 @@ pub enum RuleError {
     },
 }
 
+/// Why flows can not be moved by a filter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterRefused {
+    /// It names one of the ends that flows have on this side of the NAT.
+    #[error(
+        "names {named}, which flows have on one side of the NAT only: name addresses of remote \
+         hosts, or move buckets"
+    )]
+    Inside {
+        /// The addresses that it names.
+        named: Prefix,
+    },
+    /// It names ports of no host in particular, which ends of either kind may have.
+    #[error(
+        "names ports without the address of a remote host, and flows have other ports behind the \
+         NAT: add dst=ADDRESS, or move buckets"
+    )]
+    Ports,
+}
+
 impl SourceRule {
+    /// The external addresses in the order in which those of a host are tried.
+    pub(super) fn addresses(&self, src: &IpAddr) -> impl Iterator<Item = IpAddr> + '_ {
+        let first = usize::from(word(src)).checked_rem(self.pool.len()).unwrap_or(0);
+        self.pool[first..].iter().chain(&self.pool[..first]).copied()
+    }
+
     pub(super) fn matches(&self, src: &IpAddr, dst: &IpAddr) -> bool {
         let has = |prefix: &Prefix, address: &IpAddr| prefix.covers(&Prefix::host(*address));
         has(&self.from, src) && self.to.as_ref().is_none_or(|to| has(to, dst))
@@ -117,10 +160,12 @@ impl SourceRule {
         if let Some(to) = self.to.filter(|to| other(to.is_v4())) {
             return families(to.to_string());
         }
-        match self.pool.iter().find(|address| other(address.is_ipv4())) {
-            Some(address) => families(address.to_string()),
-            None => Ok(()),
+        if let Some(address) = self.pool.iter().find(|address| other(address.is_ipv4())) {
+            return families(address.to_string());
         }
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        let few = first == 0 || last < first || last - first < PORTS_MIN - 1;
+        if few { Err(RuleError::FewPorts { first, last }) } else { Ok(()) }
     }
 }
 

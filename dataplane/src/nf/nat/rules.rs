@@ -4,9 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use weir_state_transfer::steering_hash::address_word;
-use weir_state_transfer::{FlowKey, protocol};
+use weir_state_transfer::{Filter, FlowKey, Prefix, protocol};
 
-use super::rule::{RuleError, SERVICES_MAX, SOURCES_MAX, Service, SourceRule, at_most};
+use super::flow::{is_echo_reply, is_error};
+use super::is_translatable;
+use super::reason::Reason;
+use super::rule::{
+    FilterRefused, RuleError, SERVICES_MAX, SOURCES_MAX, Service, SourceRule, at_most,
+};
+use crate::packet::Meta;
 
 /// The rules of a NAT, checked: what steering and translating share. They know no flow, so every
 /// steerer and every instance comes to the same result.
@@ -87,6 +93,74 @@ impl Rules {
         }
     }
 
+    /// Why a packet whose flow is not known can not begin one, as far as rules tell; none if it may.
+    pub(super) fn refusal(&self, key: &FlowKey) -> Option<Reason> {
+        let [src, dst] = ends(key);
+        let at_external = self.is_external(&dst.0) && self.service(key.protocol(), dst).is_none();
+        if at_external || self.is_external(&src.0) {
+            Some(Reason::Unsolicited)
+        } else if !is_translatable(key.protocol()) && self.concern(key) {
+            Some(Reason::Protocol)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a packet to an address that the router has too is for a flow behind it.
+    ///
+    /// What is asked of the router itself, by echo or as a neighbour, is not, nor is a redirect,
+    /// which would name a router on the wrong side.
+    pub fn claims(&self, frame: &[u8], meta: &Meta) -> bool {
+        let [_, dst] = ends(&meta.key);
+        if is_icmp(meta.protocol) {
+            let about_flow = is_echo_reply(frame, meta) && self.is_external(&dst.0);
+            return about_flow || (is_error(frame, meta) && self.has_outside(&dst.0));
+        }
+        self.is_external(&dst.0) || self.fronts.find(meta.protocol, dst).is_some()
+    }
+
+    /// Whether flows that a filter matches may be moved by it: whether a flow matches must not
+    /// depend on which of its names a packet has, and flows that could take the same port must
+    /// not part. Both hold where the filter is about remote ends alone.
+    ///
+    /// # Errors
+    /// What is wrong with the filter.
+    pub fn check_filter(&self, filter: &Filter) -> Result<(), FilterRefused> {
+        for end in [&filter.src, &filter.dst] {
+            match end.prefix.filter(|prefix| !prefix.is_any()) {
+                Some(named) if self.has_near(&named) => {
+                    return Err(FilterRefused::Inside { named });
+                }
+                None if end.ports.is_some() => return Err(FilterRefused::Ports),
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses that it answers for beside those of the router: of pools and of services.
+    pub fn outside(&self) -> BTreeSet<IpAddr> {
+        let fronts = self.services.iter().map(|service| service.address);
+        self.external.iter().copied().chain(fronts).collect()
+    }
+
+    /// Whether any address of a prefix may be an end on this side: inside, external, a service's or
+    /// a backend's.
+    fn has_near(&self, prefix: &Prefix) -> bool {
+        let is_in = |address: &IpAddr| prefix.covers(&Prefix::host(*address));
+        let inside = self.sources.iter().filter(|rule| !rule.pool.is_empty());
+        inside.map(|rule| &rule.from).any(|from| from.overlaps(prefix))
+            || self.external.iter().any(is_in)
+            || self.services.iter().any(|service| {
+                is_in(&service.address)
+                    || service.backends.iter().any(|backend| is_in(&backend.ip()))
+            })
+    }
+
+    fn has_outside(&self, address: &IpAddr) -> bool {
+        self.is_external(address) || self.services.iter().any(|service| service.address == *address)
+    }
+
     /// The addresses that the pools of source rules have.
     pub fn external(&self) -> &BTreeSet<IpAddr> {
         &self.external
@@ -96,23 +170,18 @@ impl Rules {
         self.external.contains(address)
     }
 
-    /// The external addresses for a flow, that of its host first; none if it keeps its source.
-    pub(super) fn pool(
-        &self,
-        src: &IpAddr,
-        dst: &IpAddr,
-    ) -> Option<impl Iterator<Item = IpAddr> + '_> {
+    /// The rule by which a flow gets an external address; none if it keeps its source.
+    pub(super) fn source(&self, src: &IpAddr, dst: &IpAddr) -> Option<&SourceRule> {
         if self.is_external(src) {
             return None;
         }
-        let pool = &self.sources.iter().find(|rule| rule.matches(src, dst))?.pool;
-        let first = usize::from(word(src)).checked_rem(pool.len())?;
-        Some(pool[first..].iter().chain(&pool[..first]).copied())
+        let rule = self.sources.iter().find(|rule| rule.matches(src, dst))?;
+        (!rule.pool.is_empty()).then_some(rule)
     }
 
     /// The external address of a host (RFC 4787, REQ-2: "paired"); none if it keeps its own.
-    fn paired(&self, src: &IpAddr, dst: &IpAddr) -> Option<IpAddr> {
-        self.pool(src, dst)?.next()
+    pub(super) fn paired(&self, src: &IpAddr, dst: &IpAddr) -> Option<IpAddr> {
+        self.source(src, dst)?.addresses(src).next()
     }
 
     /// The service at an end, and which of its ports that is.
@@ -133,14 +202,14 @@ impl Rules {
     }
 
     /// Whether any rule is about a flow, in either direction. All others pass as they are.
-    pub(super) fn concern(&self, key: &FlowKey) -> bool {
+    pub(crate) fn concern(&self, key: &FlowKey) -> bool {
         let [src, dst] = ends(key);
         let at = |end: End| {
             self.is_external(&end.0)
                 || self.fronts.find(key.protocol(), end).is_some()
                 || self.backs.find(key.protocol(), end).is_some()
         };
-        let is_inside = |one: End, other: End| self.paired(&one.0, &other.0).is_some();
+        let is_inside = |one: End, other: End| self.source(&one.0, &other.0).is_some();
         at(src) || at(dst) || is_inside(src, dst) || is_inside(dst, src)
     }
 }

@@ -30,6 +30,12 @@ pub struct Totals {
 }
 
 impl Usage {
+    /// Whether each count has as few parts as fit in bytes.
+    pub(super) fn fits(&self) -> bool {
+        let Self { open: Gauge { up, down }, exhausted } = self;
+        [up, down, exhausted].into_iter().all(Counter::fits)
+    }
+
     /// Takes over what a replica has counted that has ended for good; see [`Counter::take_over`].
     pub fn take_over(&mut self, ended: Replica, heir: Replica) {
         let Self { open: Gauge { up, down }, exhausted } = self;
@@ -48,6 +54,12 @@ impl Totals {
         let Self { passed, translated, begun, ended: over, dropped } = self;
         let counters = [passed, translated, begun, over].into_iter().chain(dropped);
         counters.for_each(|counter| counter.take_over(ended, heir));
+    }
+
+    /// Whether each count has as few parts as fit in bytes.
+    pub(super) fn fits(&self) -> bool {
+        let Self { passed, translated, begun, ended, dropped } = self;
+        [passed, translated, begun, ended].into_iter().chain(dropped).all(Counter::fits)
     }
 
     pub(super) fn count(&mut self, replica: Replica, verdict: Verdict) {

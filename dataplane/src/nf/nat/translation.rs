@@ -11,9 +11,8 @@ use crate::nf::connection::Connection;
 /// A flow has two names, and its translation is found under both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
-    /// As the end that has begun it knows it.
+    /// As the end that has begun it knows it: its key is that of the flow before its translation.
     pub(super) connection: Connection,
-    pub(super) original: FlowKey,
     pub(super) translated: FlowKey,
 }
 
@@ -29,7 +28,7 @@ pub(super) enum Way {
 impl Translation {
     /// The flow as the end that has begun it knows it.
     pub fn original(&self) -> &FlowKey {
-        &self.original
+        self.connection.key()
     }
 
     /// The flow as the other end knows it: its packets come with the reverse of this key.
@@ -40,13 +39,19 @@ impl Translation {
     /// What the translation is found under, by [`super::flow_key`] and [`FlowKey::both_ways`]: by
     /// both names of the flow, which are the same where nothing is translated.
     pub fn keys(&self) -> [FlowKey; 2] {
-        [self.original.both_ways(), self.translated.both_ways()]
+        [self.original().both_ways(), self.translated.both_ways()]
+    }
+
+    /// The second of [`Translation::keys`], if it is another than the first.
+    pub fn second_key(&self) -> Option<FlowKey> {
+        let [first, second] = self.keys();
+        (second != first).then_some(second)
     }
 
     /// The external address that its flow uses, if its source is translated.
     pub fn external(&self) -> Option<IpAddr> {
         let external = self.translated.src();
-        (external != self.original.src()).then_some(external)
+        (external != self.original().src()).then_some(external)
     }
 
     /// When it ends if no packet comes.
@@ -61,13 +66,13 @@ impl Translation {
     }
 
     /// Whether nothing is translated: the flow is known, so that its answers are not either.
-    pub(super) fn is_plain(&self) -> bool {
-        self.original == self.translated
+    pub(crate) fn is_plain(&self) -> bool {
+        *self.original() == self.translated
     }
 
     /// Which way a packet of a flow goes; none if it goes past the translation.
     pub(super) fn way(&self, flow: &FlowKey) -> Option<Way> {
-        if *flow == self.original {
+        if flow == self.original() {
             Some(Way::There)
         } else if *flow == self.translated.reversed() {
             Some(Way::Back)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::nf::connection::Invalid;
 
 const POOL: [Ipv4Addr; 3] = [EXTERNAL, Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 
@@ -26,7 +27,7 @@ fn flows_of_every_protocol_go_out_by_the_external_address_and_answers_come_back(
         echo(INSIDE, OUTSIDE, true, 7),
     ] {
         let mut instance = masquerade();
-        let key = flow_key(&frame, &meta_of(&frame));
+        let key = meta_of(&frame).key;
         let sent = instance.sends(&frame).expect("it goes on");
         assert_eq!((sent.src(), sent.dst()), (IpAddr::V4(EXTERNAL), IpAddr::V4(OUTSIDE)));
         assert_eq!(sent.protocol(), key.protocol());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nf::nat::flow::Headers;
+use crate::packet::Flags;
 use crate::packet::checksum::{Sum, is_valid, pseudo_header};
 
 /// Whether every checksum in a frame is what it is when computed from nothing: that of the header,
@@ -9,7 +10,7 @@ use crate::packet::checksum::{Sum, is_valid, pseudo_header};
 pub(super) fn are_right(frame: &[u8]) -> bool {
     let meta = meta_of(frame);
     let packet = &frame[..usize::from(meta.end)];
-    let own = Headers::of(packet, &meta).expect("headers");
+    let own = Headers::of(&meta);
     let quoted = meta.flags.has(Flags::KEY_OF_QUOTED).then(|| Headers::quoted(packet, &meta));
     [Some(own), quoted.flatten()].into_iter().flatten().all(|headers| {
         header_is_right(packet, &headers, meta.key.is_v4())

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::*;
+use crate::nf::connection::Invalid;
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const ROUTER_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
@@ -16,6 +17,7 @@ fn instance() -> Instance {
         from: "fd00::/8".parse().expect("a prefix"),
         to: None,
         pool: vec![EXTERNAL6.into()],
+        ports: 1..=u16::MAX,
     };
     let sources = vec![source_rule(&[EXTERNAL]), six];
     Instance::new(config(sources, vec![web()]), &random_hash(&mut rng()), 1)
@@ -31,7 +33,7 @@ impl Exchange {
     fn of(instance: &mut Instance, asked: Vec<u8>) -> Self {
         let mut arrives = asked.clone();
         assert_eq!(instance.translate(&mut arrives, NOW), Verdict::Translate);
-        let answer = answer(&flow_key(&arrives, &meta_of(&arrives)));
+        let answer = answer(&meta_of(&arrives).key);
         let mut returns = answer.clone();
         assert_eq!(instance.translate(&mut returns, NOW), Verdict::Translate);
         Self { asked: [asked, arrives], answered: [answer, returns] }
@@ -79,12 +81,13 @@ fn an_error_about_what_was_not_sent_is_dropped() {
     let mut other = arrived.clone();
     other[38] ^= 1;
     let error = samples::icmp4(ROUTER, EXTERNAL, 11, &other[14..]);
-    let unrelated = Err(Reason::Invalid(Invalid::UnrelatedError));
-    assert_eq!(instance.sends(&error), unrelated, "another identifier");
+    let unsolicited = Err(Reason::Unsolicited);
+    assert_eq!(instance.sends(&error), unsolicited, "another identifier");
     let other = udp((EXTERNAL, 1), (OUTSIDE, 53));
     let error = samples::icmp4(ROUTER, EXTERNAL, 11, &other[14..]);
-    assert_eq!(instance.sends(&error), unrelated, "another flow");
+    assert_eq!(instance.sends(&error), unsolicited, "another flow");
     let error = samples::icmp4(ROUTER, INSIDE, 11, &arrived[14..]);
+    let unrelated = Err(Reason::Invalid(Invalid::UnrelatedError));
     assert_eq!(instance.sends(&error), unrelated, "to somebody else");
 }
 
@@ -108,34 +111,25 @@ fn ipv6_is_translated_by_the_same_rules_and_so_are_errors_about_it() {
     assert_eq!((sent.src(), sent.protocol()), (EXTERNAL6.into(), protocol::ICMPV6));
 }
 
+/// Later fragments have no ports, and the first goes the way of the later ones.
 #[test]
-fn fragments_of_known_flows_are_translated_and_begin_none() {
+fn fragments_of_flows_that_a_rule_is_about_are_dropped_and_others_pass() {
     let mut instance = instance();
-    let whole = udp((INSIDE, 4000), (OUTSIDE, 53));
-    let fragment = |offset: u8, more: bool| {
-        let mut frame = whole.clone();
+    let fragment = |whole: &[u8], offset: u8, more: bool| {
+        let mut frame = whole.to_vec();
         (frame[20], frame[21]) = (u8::from(more) << 5, offset);
         samples::mend_ipv4(&mut frame);
         frame
     };
-    let (first, later) = (fragment(0, true), fragment(4, false));
-    let unknown = Err(Reason::Invalid(Invalid::Fragment));
-    assert_eq!(instance.sends(&first), unknown, "no flow");
-    let mut translated = whole.clone();
-    instance.translate(&mut translated, NOW);
-    let mut frame = first.clone();
-    assert_eq!(instance.translate(&mut frame, NOW), Verdict::Translate);
-    assert_eq!((&frame[26..], frame[20]), (&translated[26..], 0x20));
-    assert_eq!(instance.sends(&later), unknown, "no ports");
-    // Somebody has seen the first fragment and says what the ports are.
-    let (mut frame, mut meta) = (later.clone(), meta_of(&later));
-    meta.key = meta_of(&whole).key;
-    let mut known = Some(instance.table.only().clone());
-    let verdict = instance.nat.translate(&mut frame, &mut meta, &mut known, |_| false, NOW);
-    assert_eq!((verdict, meta.key), (Verdict::Translate, meta_of(&translated).key));
-    assert_eq!(frame[26..34], translated[26..34]);
-    assert_eq!(frame[34..], later[34..], "what looks like ports is data");
-    assert!(crate::packet::checksum::is_valid(&frame[14..34]));
+    let whole = udp((INSIDE, 4000), (OUTSIDE, 53));
+    instance.sends(&whole).expect("it goes on");
+    let other = udp((OUTSIDE, 4000), (Ipv4Addr::new(203, 0, 113, 9), 53));
+    let dropped = Err(Reason::Invalid(Invalid::Fragment));
+    for (offset, more) in [(0, true), (4, false)] {
+        assert_eq!(instance.sends(&fragment(&whole, offset, more)), dropped);
+        instance.sends(&fragment(&other, offset, more)).expect("no rule is about it");
+    }
+    assert_eq!(instance.table.translations.len(), 1);
 }
 
 fn src(frame: &[u8]) -> Ipv4Addr {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use weir_state_transfer::BUCKETS;
 
+use super::southbound::all_of;
 use super::*;
-use crate::nf::schema::{NAT_TOTALS, NAT_TRANSLATION, NAT_USAGE};
+use crate::nf::schema::NAT_TRANSLATION;
 
 const INSTANCES: usize = 3;
 const POOL: [Ipv4Addr; 2] = [EXTERNAL, Ipv4Addr::new(192, 0, 2, 2)];
@@ -36,7 +37,7 @@ impl World {
     }
 
     fn sends(&mut self, frame: &[u8]) -> Result<FlowKey, Reason> {
-        self.arrives(frame).map(|arrived| flow_key(&arrived, &meta_of(&arrived)))
+        self.arrives(frame).map(|arrived| meta_of(&arrived).key)
     }
 
     /// A frame as it arrives.
@@ -110,7 +111,7 @@ fn run(rng: &mut Rng, steering: fn(&Rules, &FlowKey) -> FlowKey) -> (usize, Vec<
             0 => wrong.extend(world.hand_over(rng.usize(..BUCKETS), rng.usize(..INSTANCES))),
             1 => {
                 let Some((original, arrived)) = rng.choice(&flows) else { continue };
-                let translated = flow_key(arrived, &meta_of(arrived));
+                let translated = meta_of(arrived).key;
                 let answer = if rng.bool() { answer(&translated) } else { error_about(arrived) };
                 let back = world.sends(&answer);
                 if back != Ok(original.reversed()) {
@@ -119,10 +120,10 @@ fn run(rng: &mut Rng, steering: fn(&Rules, &FlowKey) -> FlowKey) -> (usize, Vec<
             }
             _ => {
                 let frame = first(rng);
-                let original = flow_key(&frame, &meta_of(&frame));
+                let original = meta_of(&frame).key;
                 // Else nothing was left, or its connection has begun and is further.
                 if let Ok(arrived) = world.arrives(&frame) {
-                    let translated = flow_key(&arrived, &meta_of(&arrived));
+                    let translated = meta_of(&arrived).key;
                     let other = *seen.entry(translated).or_insert(original);
                     if other != original {
                         wrong.push(format!("{other} and {original} are {translated}"));
@@ -182,21 +183,13 @@ fn what_instances_count_adds_up_when_they_tell_each_other() {
     for port in 1_024..2_024 {
         world.sends(&udp((INSIDE, port), (OUTSIDE, 53))).expect("it goes on");
     }
-    let copy = |nat: &Nat| {
-        let usages = nat.usages().map(|(address, usage)| (*address, usage.encode()));
-        (nat.totals().encode(), usages.collect::<Vec<_>>())
-    };
-    let copies: Vec<_> = world.instances.iter().map(|instance| copy(&instance.nat)).collect();
+    let copies: Vec<_> = world.instances.iter().map(|instance| all_of(&instance.nat)).collect();
     let nat = &mut world.instances[0].nat;
     for (totals, usages) in copies.iter().chain(&copies) {
-        nat.join_totals(&Totals::decode(NAT_TOTALS.schema, totals).expect("its own bytes"));
-        for (address, usage) in usages {
-            let usage = Usage::decode(NAT_USAGE.schema, usage).expect("its own bytes");
-            assert!(nat.join_usage(address, &usage));
-        }
+        totals.iter().for_each(|chunk| nat.put_all_flows(chunk).expect("its own"));
+        usages.iter().for_each(|chunk| nat.put_multi_flow(chunk).expect("its own"));
     }
     nat.take_over(replica(1));
-    assert!(!nat.join_usage(&INSIDE.into(), &Usage::default()), "no external address");
     let open: i128 = nat.usages().map(|(_, usage)| usage.open.value()).sum();
     let totals = nat.totals();
     assert_eq!((open, totals.begun.value(), totals.translated.value()), (1_000, 1_000, 1_000));

@@ -6,6 +6,7 @@ mod checksums;
 mod errors;
 mod instances;
 mod model;
+mod southbound;
 mod steering;
 mod transfer;
 
@@ -47,7 +48,8 @@ pub(super) fn random_hash(rng: &mut Rng) -> SteeringHash {
 /// All of 10.0.0.0/8 to what is outside of it gets an address of the pool.
 pub(super) fn source_rule(pool: &[Ipv4Addr]) -> SourceRule {
     let from = "10.0.0.0/8".parse().expect("a prefix");
-    SourceRule { from, to: None, pool: pool.iter().map(|address| IpAddr::V4(*address)).collect() }
+    let pool = pool.iter().map(|address| IpAddr::V4(*address)).collect();
+    SourceRule { from, to: None, pool, ports: 1..=u16::MAX }
 }
 
 /// Ports of the external address go to the server.
@@ -76,6 +78,12 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn knows(&self, key: &FlowKey) -> bool {
         self.translations.contains_key(key) || self.names.contains_key(key)
+    }
+
+    /// The first name of the flow that has a name.
+    pub(super) fn first(&self, key: &FlowKey) -> Option<FlowKey> {
+        let first = *self.names.get(key).unwrap_or(key);
+        self.translations.contains_key(&first).then_some(first)
     }
 
     pub(super) fn remove(&mut self, key: &FlowKey) -> Option<Translation> {
@@ -115,7 +123,7 @@ impl Instance {
         let mut meta = meta_of(frame);
         let was_right = are_right(frame);
         let before = frame.to_vec();
-        let key = flow_key(frame, &meta).both_ways();
+        let key = meta.key.both_ways();
         let mut state = self.table.remove(&key);
         let taken = |key: &FlowKey| self.table.knows(key);
         let verdict = self.nat.translate(frame, &mut meta, &mut state, taken, now);
@@ -135,9 +143,9 @@ impl Instance {
     /// an answer which was captured in front of a NAT.
     pub(super) fn as_answered(&self, frame: &[u8]) -> Vec<u8> {
         let (mut answer, meta) = (frame.to_vec(), meta_of(frame));
-        let flow = flow_key(frame, &meta);
+        let flow = meta.key;
         if let Some(known) = self.table.translations.get(&flow.both_ways())
-            && known.original.reversed() == flow
+            && known.original().reversed() == flow
         {
             rewrite(&mut answer, &meta, &flow, &known.translated.reversed());
         }
@@ -149,14 +157,15 @@ impl Instance {
         let mut frame = frame.to_vec();
         match self.translate(&mut frame, NOW) {
             Verdict::Drop(reason) => Err(reason),
-            Verdict::Pass | Verdict::Translate => Ok(flow_key(&frame, &meta_of(&frame))),
+            Verdict::Pass | Verdict::Translate => Ok(meta_of(&frame).key),
         }
     }
 }
 
+/// A frame as steering describes it.
 pub(super) fn meta_of(frame: &[u8]) -> Meta {
     match parse(frame, ServiceId(0)) {
-        Ok(Parsed::Ip(meta)) => meta,
+        Ok(Parsed::Ip(meta)) => Meta { key: flow_key(frame, &meta), ..meta },
         other => panic!("{other:?}: {frame:02x?}"),
     }
 }

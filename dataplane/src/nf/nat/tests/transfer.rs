@@ -13,7 +13,7 @@ use crate::nf::schema::{NAT_TOTALS, NAT_TRANSLATION, NAT_USAGE};
 /// By how much the clock of the other process is ahead.
 const AHEAD: Duration = Duration::from_secs(12_345);
 
-fn translations() -> Vec<Translation> {
+pub(super) fn translations() -> Vec<Translation> {
     let mut rng = Rng::with_seed(3);
     let hash = random_hash(&mut rng);
     let frames = [
@@ -49,7 +49,7 @@ struct Wanderer {
 impl Wanderer {
     fn translate(&mut self, frame: &mut [u8], now: Nanos) -> Verdict {
         let at = |ahead: bool| if ahead { now + AHEAD } else { now };
-        let key = flow_key(frame, &meta_of(frame)).both_ways();
+        let key = meta_of(frame).key.both_ways();
         // Only that of the packet's flow: all the others have moved when theirs came.
         if let Some(known) = self.instance.table.remove(&key) {
             let bytes = known.encode(at(self.ahead));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::nat;
 use super::report::{Finding, Findings};
 use super::section::Section;
 use super::value::{self, Label};
@@ -26,42 +27,87 @@ pub struct Nf {
 enum Kind {
     Firewall,
     Ids,
+    Nat,
 }
 
-const KINDS: &[(&str, Kind)] = &[("firewall", Kind::Firewall), ("ids", Kind::Ids)];
+const KINDS: &[(&str, Kind)] =
+    &[("firewall", Kind::Firewall), ("ids", Kind::Ids), ("nat", Kind::Nat)];
 
-/// Keys of the one kind, which have no use in the other.
-const FIREWALL: [&str; 6] =
-    ["rules", "connections_max", "rate", "burst", "established_timeout", "pick_up"];
-const IDS: [&str; 4] = ["logs", "records_max", "scan_threshold", "scan_window"];
+/// The keys of each kind, and what it is called.
+const KEYS: [(Kind, &str, &[&str]); 3] = [
+    (
+        Kind::Firewall,
+        "the firewall",
+        &[
+            "rules",
+            "connections_max",
+            "rate",
+            "burst",
+            "sources_max",
+            "established_timeout",
+            "pick_up",
+        ],
+    ),
+    (
+        Kind::Ids,
+        "the ids",
+        &["logs", "records_max", "scan_threshold", "scan_window", "sources_max"],
+    ),
+    (
+        Kind::Nat,
+        "the nat",
+        &[
+            "source",
+            "service",
+            "udp_timeout",
+            "icmp_timeout",
+            "transitory_timeout",
+            "established_timeout",
+            "pick_up",
+        ],
+    ),
+];
 
 /// Reads one function; `None` when its kind is none.
 pub(super) fn read_nf(mut section: Section<'_>, findings: &Findings) -> Option<Nf> {
     let kind = section.required("kind", value::word(KINDS)).map(Spanned::into_inner);
+    forbid_others(&mut section, kind);
     let nf = match kind {
         Some(Kind::Firewall) => {
-            IDS.iter().for_each(|key| section.forbid(key, "this is a key of the ids"));
             let function = FunctionConfig::Firewall(read_firewall(&mut section, findings));
             Some(Nf { function, logs: None })
         }
         Some(Kind::Ids) => {
-            FIREWALL.iter().for_each(|key| section.forbid(key, "this is a key of the firewall"));
             let function = FunctionConfig::Ids(read_ids(&mut section));
             let logs = section.optional("logs", value::absolute_path).map(Spanned::into_inner);
             Some(Nf { function, logs })
         }
-        None => {
-            section.know(&FIREWALL);
-            section.know(&IDS);
-            section.know(&["sources_max"]);
-            None
+        Some(Kind::Nat) => {
+            let function = FunctionConfig::Nat(nat::read(&mut section, findings));
+            Some(Nf { function, logs: None })
         }
+        None => None,
     };
     section.close();
     nf
 }
 
-/// Refuses a second function of a kind: both would do the same.
+/// Refuses keys that are of other kinds only; of no kind, all are known.
+fn forbid_others(section: &mut Section<'_>, kind: Option<Kind>) {
+    let own = KEYS.iter().find(|(of, ..)| Some(*of) == kind);
+    for (_, name, keys) in KEYS.iter().filter(|(of, ..)| Some(*of) != kind) {
+        match own {
+            None => section.know(keys),
+            Some((.., own)) => keys
+                .iter()
+                .filter(|key| !own.contains(key))
+                .for_each(|key| section.forbid(key, &format!("this is a key of {name}"))),
+        }
+    }
+}
+
+/// Refuses a second function of a kind, as both would do the same, and one behind a NAT, which
+/// would see each flow by two names.
 pub(super) fn check(functions: &[Spanned<Nf>], findings: &Findings) {
     let kind = |nf: &Spanned<Nf>| std::mem::discriminant(&nf.get_ref().function);
     for (n, nf) in functions.iter().enumerate() {
@@ -69,6 +115,15 @@ pub(super) fn check(functions: &[Spanned<Nf>], findings: &Findings) {
             let finding = Finding::error(nf.span(), "a second [[nf]] of this kind", "again here");
             findings.push(finding.over_the_whole().context(first.span(), "first here"));
         }
+    }
+    let is_nat = |nf: &&Spanned<Nf>| matches!(nf.get_ref().function, FunctionConfig::Nat(_));
+    if let (Some(nat), Some(last)) = (functions.iter().find(is_nat), functions.last())
+        && !is_nat(&last)
+    {
+        let finding =
+            Finding::error(nat.span(), "a NAT is the last [[nf]]", "others are behind it");
+        let help = "put it behind all others: they know each flow as who has begun it does";
+        findings.push(finding.over_the_whole().help(help));
     }
 }
 

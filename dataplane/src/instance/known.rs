@@ -28,12 +28,15 @@ impl FlowTable {
     ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
+        let second = states.second_key();
         let Self { parts, own, hasher, .. } = self;
         let part = if part == OWN { Some(own) } else { parts[part].as_deref_mut() };
-        match part {
+        let kept = match part {
             Some(part) => part.states_or_new(hasher).put(key, states),
             None => Err(states),
-        }
+        };
+        self.forget_decisions(second, bucket);
+        kept
     }
 
     /// What network functions know of a flow, if they know it.
@@ -45,6 +48,45 @@ impl FlowTable {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
         self.part_mut(part)?.states()?.get_mut(&key)
+    }
+
+    /// Whether network functions know a flow by this name.
+    pub(crate) fn knows(&self, key: &FlowKey, bucket: Bucket) -> bool {
+        let key = key.both_ways();
+        let knows = |part: &Part| part.known_states().is_some_and(|states| states.has(&key));
+        knows(&self.own) || self.parts[bucket.index()].as_deref().is_some_and(knows)
+    }
+
+    /// Changes what network functions know of a flow, if they know it; it is forgotten when `change`
+    /// says so, and found under the second name that it has then.
+    pub(crate) fn change_states(
+        &mut self,
+        key: &FlowKey,
+        bucket: Bucket,
+        change: impl FnOnce(&mut FlowStates) -> bool,
+    ) {
+        let key = key.both_ways();
+        let part = self.part_of_states(&key, bucket);
+        let Some(states) = self.part_mut(part).and_then(Part::states) else { return };
+        let Some(known) = states.get_mut(&key) else { return };
+        let second = if change(known) {
+            states.remove(&key);
+            None
+        } else {
+            states.rename(&key)
+        };
+        self.forget_decisions(second, bucket);
+    }
+
+    /// Forgets what was decided for the flow that had a name before: who has it now may be
+    /// elsewhere.
+    fn forget_decisions(&mut self, second: Option<FlowKey>, bucket: Bucket) {
+        let Some(second) = second else { return };
+        for name in [second, second.reversed()] {
+            if let Some(place) = self.find(&name, bucket) {
+                self.entry_mut(place).undecide();
+            }
+        }
     }
 
     /// Gives a flow up: a packet of it has made a stage panic. What network functions knew of it
@@ -78,6 +120,8 @@ impl FlowTable {
             let key = *key;
             if over(known) {
                 states.remove(&key);
+            } else {
+                states.rename(&key);
             }
         }
     }
@@ -104,8 +148,8 @@ impl FlowTable {
     }
 
     /// The part that has what network functions know of a flow, or that would have it.
-    pub(super) fn part_of_states(&mut self, key: &FlowKey, bucket: Bucket) -> usize {
-        let in_own = self.own.states().is_some_and(|own| own.get_mut(key).is_some());
+    pub(super) fn part_of_states(&self, key: &FlowKey, bucket: Bucket) -> usize {
+        let in_own = self.own.known_states().is_some_and(|own| own.has(key));
         if in_own || !self.owns(bucket) { OWN } else { bucket.index() }
     }
 }

@@ -64,20 +64,50 @@ impl Instance {
         if self.chain.is_empty() {
             return Ok(());
         }
+        let Self { flows, chain, .. } = self;
+        let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        match flows.known_states(&key, bucket) {
+            None => self.show_first(packet),
+            Some(_) if chain.has_nat() => self.show_to_nat(packet),
+            Some(known) => chain.process(&mut known.states, packet, |_| true),
+        }
+    }
+
+    /// Shows a packet whose flow is not known.
+    fn show_first(&mut self, packet: Shown<'_>) -> Result<(), Refused> {
         let Self { flows, chain, counters, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
-        if let Some(known) = flows.known_states(&key, bucket) {
-            return chain.process(&mut known.states, packet);
-        }
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
-            return chain.process_without_room();
+            return chain.process_without_room(packet.meta);
         }
-        let (verdict, begun) = chain.process_first(packet);
+        let (verdict, begun) = chain.process_first(packet, |key| flows.knows(key, bucket));
         if let Some(states) = begun {
             let kept = flows.keep(key, bucket, FlowStates::new(states));
-            debug_assert!(kept.is_ok(), "there is room");
+            debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
+        verdict
+    }
+
+    /// Shows a packet of a known flow where there is a NAT, which may give it another second name.
+    fn show_to_nat(&mut self, packet: Shown<'_>) -> Result<(), Refused> {
+        let Self { flows, chain, .. } = self;
+        let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
+        // The name of a translation that is over is nobody's.
+        flows.change_states(&key, bucket, |known| {
+            known.is_over(now) && chain.expire(&mut known.states, now)
+        });
+        let Some(known) = flows.known_states(&key, bucket) else { return self.show_first(packet) };
+        if !chain.may_translate_anew(&known.states) {
+            return chain.process(&mut known.states, packet, |_| true);
+        }
+        // Which names are taken is asked of the table that has the states.
+        let mut states = std::mem::take(&mut known.states);
+        let verdict = chain.process(&mut states, packet, |key| flows.knows(key, bucket));
+        flows.change_states(&key, bucket, |known| {
+            known.states = states;
+            false
+        });
         verdict
     }
 

@@ -108,6 +108,11 @@ impl Part {
         self.states.as_deref_mut()
     }
 
+    /// The same, to look at.
+    pub(super) fn known_states(&self) -> Option<&States> {
+        self.states.as_deref()
+    }
+
     /// What network functions know of its flows; as many of them as it has entries at most.
     pub(super) fn states_or_new(&mut self, hasher: &FlowHasher) -> &mut States {
         let most = self.capacity();

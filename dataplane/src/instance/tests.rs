@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId};
+use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId, SteeringHash};
 
 use super::*;
 use crate::nf::firewall::{self, Limits, Rules};
@@ -162,12 +162,13 @@ fn a_walk_shows_all_that_stay_whatever_comes_and_goes_on_the_way() {
 fn nothing_is_kept_of_flows_whose_packets_are_refused() {
     let functions = vec![FunctionConfig::Firewall(firewall::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("a function");
-    let chain = Chain::new(&config, Replica { instance: 1, incarnation: 1 });
+    let chain =
+        Chain::new(&config, &SteeringHash::new(0x6d5a), Replica { instance: 1, incarnation: 1 });
     let mut instance = Instance::new(InstanceId(1), table(), chain, Arc::default());
     for port in 1..1_000 {
-        let frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
-        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-        let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: Nanos(0) };
+        let mut frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
+        let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        let shown = Shown { frame: &mut frame, meta: &mut meta, port: PortId(0), now: Nanos(0) };
         let refused = instance.show(shown).expect_err("no rule is about it");
         assert_eq!(refused.reason, crate::packet::DropReason::Firewall);
     }
@@ -184,15 +185,18 @@ fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
     let functions =
         vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions");
-    let chain = |instance| Chain::new(&config, Replica { instance, incarnation: 1 });
+    let chain = |instance| {
+        Chain::new(&config, &SteeringHash::new(0x6d5a), Replica { instance, incarnation: 1 })
+    };
     let (mut here, mut gone) = (chain(1), chain(2));
     for (chain, packets) in [(&mut here, 3), (&mut gone, 4)] {
         let mut states = chain.unknown();
         for n in 0..packets {
-            let frame = samples::udp4(HOST_A, HOST_B, (4_000, 53), b"?");
-            let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-            let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: Nanos(n) };
-            assert_eq!(chain.process(&mut states, shown), Ok(()));
+            let mut frame = samples::udp4(HOST_A, HOST_B, (4_000, 53), b"?");
+            let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+            let shown =
+                Shown { frame: &mut frame, meta: &mut meta, port: PortId(0), now: Nanos(n) };
+            assert_eq!(chain.process(&mut states, shown, |_| false), Ok(()));
         }
     }
     here.inherit(gone);

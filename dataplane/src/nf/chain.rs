@@ -1,17 +1,21 @@
 //! The network functions of an instance, in the order in which packets pass them.
+//!
+//! A NAT is the last, and the others know each flow by the name that it has for the end that has
+//! begun it: what comes back passes the NAT first.
 
 use std::collections::VecDeque;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More};
-use weir_state_transfer::{Nanos, PortId, StateFilter};
+use weir_state_transfer::{FlowKey, Nanos, PortId, StateFilter, SteeringHash, protocol};
 
 use super::connection::{self, TimeoutError};
 use super::firewall::{self, Firewall, Reason, Verdict};
 use super::ids::{self, Ids, Record, Timestamp};
+use super::nat::{self, Nat};
 use crate::icmp_error::Kind;
-use crate::packet::{DropReason, Meta};
+use crate::packet::{DropReason, Flags, Meta};
 
 /// Functions that an instance has at most.
 pub const FUNCTIONS_MAX: usize = 8;
@@ -30,6 +34,8 @@ pub enum FunctionConfig {
     Firewall(firewall::Config),
     /// Logs of connections and of HTTP, scans of sources.
     Ids(ids::Config),
+    /// Addresses that flows have on the other side.
+    Nat(nat::Config),
 }
 
 /// The network functions of one instance: all that they have but what they know of single flows.
@@ -58,6 +64,7 @@ struct Inherited {
 enum Function {
     Firewall(Box<Firewall>),
     Ids(Box<Ids>),
+    Nat(Box<Nat>),
 }
 
 /// What one function knows of a flow, in both directions.
@@ -67,13 +74,15 @@ pub enum FlowState {
     Firewall(Option<connection::Connection>),
     /// The connection as the intrusion detection sees it.
     Ids(Option<ids::Connection>),
+    /// What the NAT translates the flow to.
+    Nat(Option<nat::Translation>),
 }
 
-/// A packet that functions are shown.
-#[derive(Clone, Copy, Debug)]
+/// A packet that functions are shown, and that a NAT changes.
+#[derive(Debug)]
 pub(crate) struct Shown<'a> {
-    pub(crate) frame: &'a [u8],
-    pub(crate) meta: &'a Meta,
+    pub(crate) frame: &'a mut [u8],
+    pub(crate) meta: &'a mut Meta,
     pub(crate) port: PortId,
     pub(crate) now: Nanos,
 }
@@ -92,9 +101,12 @@ pub enum ChainError {
     /// There are too many.
     #[error("there are {0} network functions, and {FUNCTIONS_MAX} are the most")]
     TooMany(usize),
-    /// A time-out of the firewall is not in its bounds.
+    /// A time-out of a function is not in its bounds.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
+    /// There is a function behind a NAT.
+    #[error("a NAT is the last of the network functions, and there is one only")]
+    NatNotLast,
 }
 
 impl ChainConfig {
@@ -110,10 +122,23 @@ impl ChainConfig {
         for function in &functions {
             match function {
                 FunctionConfig::Firewall(config) => config.tracking.timeouts.check()?,
+                FunctionConfig::Nat(config) => config.tracking.timeouts.check()?,
                 FunctionConfig::Ids(_) => {}
             }
         }
-        Ok(Self { functions, day })
+        let is_nat = |function: &FunctionConfig| matches!(function, FunctionConfig::Nat(_));
+        match functions.iter().position(is_nat) {
+            Some(place) if place + 1 < functions.len() => Err(ChainError::NatNotLast),
+            Some(_) | None => Ok(Self { functions, day }),
+        }
+    }
+
+    /// The rules of the NAT, if there is one.
+    pub fn nat_rules(&self) -> Option<&nat::Rules> {
+        match self.functions.last() {
+            Some(FunctionConfig::Nat(config)) => Some(&config.rules),
+            Some(FunctionConfig::Firewall(_) | FunctionConfig::Ids(_)) | None => None,
+        }
     }
 
     /// Whether there are none.
@@ -123,14 +148,18 @@ impl ChainConfig {
 }
 
 impl Chain {
-    /// The functions of an instance that counts as a replica.
-    pub fn new(config: &ChainConfig, replica: Replica) -> Self {
+    /// The functions of an instance that counts as a replica, at a node with a steering hash.
+    pub fn new(config: &ChainConfig, hash: &SteeringHash, replica: Replica) -> Self {
         let make = |function: &FunctionConfig| match function {
             FunctionConfig::Firewall(config) => {
                 let firewall = Firewall::new(config.clone(), replica);
                 Function::Firewall(Box::new(firewall.expect("its time-outs have been checked")))
             }
             FunctionConfig::Ids(config) => Function::Ids(Box::new(Ids::new(*config, replica))),
+            FunctionConfig::Nat(config) => {
+                let nat = Nat::new(config.clone(), hash, replica);
+                Function::Nat(Box::new(nat.expect("its time-outs have been checked")))
+            }
         };
         let functions = config.functions.iter().map(make).collect();
         Self { functions, replica: Some(replica), day: config.day, ..Self::default() }
@@ -147,8 +176,15 @@ impl Chain {
         let unknown = |function: &Function| match function {
             Function::Firewall(_) => FlowState::Firewall(None),
             Function::Ids(_) => FlowState::Ids(None),
+            Function::Nat(_) => FlowState::Nat(None),
         };
         self.functions.iter().map(unknown).collect()
+    }
+
+    /// Whether there is a NAT, so that what begins must not begin twice: it takes what others could
+    /// take.
+    pub(crate) fn has_nat(&self) -> bool {
+        matches!(self.functions.last(), Some(Function::Nat(_)))
     }
 
     /// Shows a packet of a flow that is not known. What is known of it from here on comes back: of
@@ -156,13 +192,14 @@ impl Chain {
     pub(crate) fn process_first(
         &mut self,
         packet: Shown<'_>,
+        taken: impl Fn(&FlowKey) -> bool,
     ) -> (Result<(), Refused>, Option<Box<[FlowState]>>) {
         let mut states = std::mem::take(&mut self.blank);
         if states.len() != self.functions.len() {
             // The first, and after a panic.
             states = self.unknown();
         }
-        let verdict = self.process(&mut states, packet);
+        let verdict = self.process(&mut states, packet, taken);
         if states.iter().all(FlowState::is_unknown) {
             self.blank = states;
             return (verdict, None);
@@ -176,22 +213,52 @@ impl Chain {
     ///
     /// # Errors
     /// That there is such a function.
-    pub(crate) fn process_without_room(&self) -> Result<(), Refused> {
-        let decides = |function: &Function| matches!(function, Function::Firewall(_));
+    pub(crate) fn process_without_room(&self, meta: &Meta) -> Result<(), Refused> {
+        let decides = |function: &Function| match function {
+            Function::Firewall(_) => true,
+            Function::Nat(nat) => nat.rules().concern(&meta.key),
+            Function::Ids(_) => false,
+        };
         let full = Refused { reason: DropReason::FunctionFull, answer: None };
         if self.functions.iter().any(decides) { Err(full) } else { Ok(()) }
     }
 
     /// Shows a packet to each function until one refuses it. `states` is what they know of its
-    /// flow.
+    /// flow; `taken` says whether anything is known under a key, when a NAT looks for a free one.
     ///
     /// # Errors
     /// Which function has refused the packet.
     pub(crate) fn process(
         &mut self,
         states: &mut [FlowState],
-        packet: Shown<'_>,
+        mut packet: Shown<'_>,
+        taken: impl Fn(&FlowKey) -> bool,
     ) -> Result<(), Refused> {
+        let came_back = match self.nat_with(states) {
+            Some((nat, translation)) => {
+                let Shown { frame, meta, now, .. } = &mut packet;
+                let verdict = nat.arrive(frame, meta, translation, *now);
+                verdict.map(|verdict| translated(verdict, meta)).transpose()?.is_some()
+            }
+            None => false,
+        };
+        self.show_others(states, &packet)?;
+        if !came_back && let Some((nat, translation)) = self.nat_with(states) {
+            let Shown { frame, meta, now, .. } = packet;
+            let verdict = nat.leave(frame, meta, translation, taken, now);
+            translated(verdict, meta)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a flow may begin at the NAT with the next packet, though others know it already.
+    pub(crate) fn may_translate_anew(&self, states: &[FlowState]) -> bool {
+        matches!(states.last(), Some(FlowState::Nat(known))
+            if known.as_ref().is_none_or(nat::Translation::is_plain))
+    }
+
+    /// Shows a packet to the functions that change none.
+    fn show_others(&mut self, states: &mut [FlowState], packet: &Shown<'_>) -> Result<(), Refused> {
         let day = self.day;
         for (function, state) in self.functions.iter_mut().zip(states) {
             match (function, state) {
@@ -201,12 +268,24 @@ impl Chain {
                 (Function::Ids(ids), FlowState::Ids(connection)) => {
                     ids.packet(connection, packet.meta, packet.frame, at(day, packet.now));
                 }
-                (Function::Firewall(_) | Function::Ids(_), _) => {
+                (Function::Nat(_), FlowState::Nat(_)) => {}
+                (Function::Firewall(_) | Function::Ids(_) | Function::Nat(_), _) => {
                     debug_assert!(false, "all instances of a node have the same functions");
                 }
             }
         }
         Ok(())
+    }
+
+    /// The NAT and what it knows of a flow.
+    fn nat_with<'a>(
+        &'a mut self,
+        states: &'a mut [FlowState],
+    ) -> Option<(&'a mut Nat, &'a mut Option<nat::Translation>)> {
+        match (self.functions.last_mut()?, states.last_mut()?) {
+            (Function::Nat(nat), FlowState::Nat(translation)) => Some((nat, translation)),
+            (Function::Firewall(_) | Function::Ids(_) | Function::Nat(_), _) => None,
+        }
     }
 
     /// Ends what has been idle for too long in each function; whether nothing is left.
@@ -220,7 +299,10 @@ impl Chain {
                 (Function::Ids(ids), FlowState::Ids(connection)) => {
                     ids.expire(connection, at(day, now));
                 }
-                (Function::Firewall(_) | Function::Ids(_), _) => {}
+                (Function::Nat(nat), FlowState::Nat(translation)) => {
+                    nat.end_if_over(translation, now);
+                }
+                (Function::Firewall(_) | Function::Ids(_) | Function::Nat(_), _) => {}
             }
         }
         states.iter().all(FlowState::is_unknown)
@@ -229,8 +311,10 @@ impl Chain {
     /// Ends what is known of a flow, as when the node stops, with the records of its end.
     pub(crate) fn end(&mut self, states: &mut [FlowState]) {
         for (function, state) in self.functions.iter_mut().zip(states) {
-            if let (Function::Ids(ids), FlowState::Ids(connection)) = (function, state) {
-                ids.end(connection);
+            match (function, state) {
+                (Function::Ids(ids), FlowState::Ids(connection)) => ids.end(connection),
+                (Function::Nat(nat), FlowState::Nat(translation)) => nat.end(translation),
+                (Function::Firewall(_) | Function::Ids(_) | Function::Nat(_), _) => {}
             }
         }
     }
@@ -249,7 +333,7 @@ impl Chain {
         for function in &mut self.functions {
             match function {
                 Function::Firewall(firewall) => firewall.sweep_sources(sources, now),
-                Function::Ids(_) => {}
+                Function::Ids(_) | Function::Nat(_) => {}
             }
         }
     }
@@ -258,7 +342,7 @@ impl Chain {
     pub(crate) fn has_records(&self) -> bool {
         self.functions.iter().any(|function| match function {
             Function::Ids(ids) => ids.waiting() > 0,
-            Function::Firewall(_) => false,
+            Function::Firewall(_) | Function::Nat(_) => false,
         })
     }
 
@@ -271,7 +355,7 @@ impl Chain {
                     let next = std::iter::from_fn(|| ids.next_record());
                     records.extend(next.take(most - records.len()));
                 }
-                Function::Firewall(_) => {}
+                Function::Firewall(_) | Function::Nat(_) => {}
             }
         }
         records
@@ -282,6 +366,7 @@ impl Chain {
         self.functions.iter().map(|function| match function {
             Function::Firewall(firewall) => ("firewall", firewall.counters()),
             Function::Ids(ids) => ("ids", ids.counters()),
+            Function::Nat(nat) => ("nat", nat.counters()),
         })
     }
 
@@ -298,8 +383,10 @@ impl Chain {
         let Some(Inherited { mut gone, .. }) = self.inherited.pop_front() else { return };
         for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
             here.join_totals(gone_function);
-            if let (Function::Firewall(here), Some(ended)) = (here, gone.replica) {
-                here.take_over(ended);
+            match (here, gone.replica) {
+                (Function::Firewall(here), Some(ended)) => here.take_over(ended),
+                (Function::Nat(here), Some(ended)) => here.take_over(ended),
+                (Function::Firewall(_) | Function::Ids(_) | Function::Nat(_), _) => {}
             }
         }
         self.inherited.append(&mut gone.inherited);
@@ -323,7 +410,12 @@ impl Function {
                 chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
                 more
             }
-            (Self::Firewall(_) | Self::Ids(_), _) => More::No,
+            (Self::Nat(here), Self::Nat(gone)) => {
+                let more = gone.get_multi_flow(&get, cursor, &mut chunks);
+                chunks.iter().for_each(|chunk| drop(here.put_multi_flow(chunk)));
+                more
+            }
+            (Self::Firewall(_) | Self::Ids(_) | Self::Nat(_), _) => More::No,
         }
     }
 
@@ -336,7 +428,10 @@ impl Function {
             (Self::Ids(here), Self::Ids(gone)) => {
                 gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
             }
-            (Self::Firewall(_) | Self::Ids(_), _) => {}
+            (Self::Nat(here), Self::Nat(gone)) => {
+                gone.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+            }
+            (Self::Firewall(_) | Self::Ids(_) | Self::Nat(_), _) => {}
         }
     }
 }
@@ -347,17 +442,60 @@ impl FlowState {
         match self {
             Self::Firewall(connection) => connection.is_none(),
             Self::Ids(connection) => connection.is_none(),
+            Self::Nat(translation) => translation.is_none(),
         }
     }
+
+    /// Whether this is a translation whose time is over.
+    pub(crate) fn is_translation_over(&self, now: Nanos) -> bool {
+        match self {
+            Self::Nat(translation) => translation.as_ref().is_some_and(|known| known.is_over(now)),
+            Self::Firewall(_) | Self::Ids(_) => false,
+        }
+    }
+
+    /// The second name of a flow: what a NAT translates it to.
+    pub(crate) fn second_key(&self) -> Option<FlowKey> {
+        match self {
+            Self::Nat(translation) => translation.as_ref()?.second_key(),
+            Self::Firewall(_) | Self::Ids(_) => None,
+        }
+    }
+}
+
+/// Marks a packet that a NAT has translated.
+///
+/// # Errors
+/// That the NAT has refused it.
+fn translated(verdict: nat::Verdict, meta: &mut Meta) -> Result<(), Refused> {
+    let reason = match verdict {
+        nat::Verdict::Pass => return Ok(()),
+        nat::Verdict::Translate => {
+            meta.flags = meta.flags.with(Flags::TRANSLATED, true);
+            return Ok(());
+        }
+        nat::Verdict::Drop(reason) => reason,
+    };
+    let answer = match reason {
+        // RFC 5508, REQ-8.
+        nat::Reason::Exhausted => Some(Kind::Prohibited),
+        // Nothing listens there; senders of TCP are not answered (RFC 5382, REQ-4).
+        nat::Reason::Unsolicited if meta.protocol == protocol::UDP => Some(Kind::PortUnreachable),
+        nat::Reason::Unsolicited
+        | nat::Reason::Invalid(_)
+        | nat::Reason::Bypass
+        | nat::Reason::Protocol => None,
+    };
+    Err(Refused { reason: DropReason::Nat, answer })
 }
 
 fn judge(
     firewall: &mut Firewall,
     connection: &mut Option<connection::Connection>,
-    packet: Shown<'_>,
+    packet: &Shown<'_>,
 ) -> Result<(), Refused> {
     let Shown { frame, meta, port, now } = packet;
-    match firewall.judge(&connection::Packet::new(frame, meta, port), connection, now) {
+    match firewall.judge(&connection::Packet::new(frame, meta, *port), connection, *now) {
         Verdict::Accept => Ok(()),
         Verdict::Drop(reason) => Err(Refused {
             reason: DropReason::Firewall,

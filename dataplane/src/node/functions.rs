@@ -97,7 +97,8 @@ impl Node {
         // Each has room for numbers of its own behind it: functions count on from there.
         let incarnation = self.identity.incarnation.wrapping_add(self.records.lives << 32);
         let replica = Replica { instance: u32::from(id.0), incarnation };
-        (Chain::new(&self.limits.functions, replica), self.records.lives)
+        let hash = self.steered.steering.hash();
+        (Chain::new(&self.limits.functions, hash, replica), self.records.lives)
     }
 
     /// What the network functions of an instance that is gone knew of more than one flow goes to

@@ -47,6 +47,7 @@ pub enum DropReason {
     HoldFull,
     InstanceGone,
     Firewall,
+    Nat,
     FunctionFull,
     Poisoned,
     WorkerPanic,
@@ -301,6 +302,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::Firewall,
         "firewall",
         "the firewall of the instance let it not pass: the counters of the firewall say why",
+    ),
+    (
+        DropReason::Nat,
+        "nat",
+        "the NAT refused the packet: `weir nf list` says for which reasons; with those of \
+         `exhausted` more external addresses help",
     ),
     (
         DropReason::FunctionFull,

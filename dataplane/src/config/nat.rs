@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeArray, DeValue};
 use weir_state_transfer::{Prefix, protocol};
 
 use super::report::{Finding, Findings};
@@ -37,13 +37,13 @@ pub(super) fn read(section: &mut Section<'_>, findings: &Findings) -> Config {
             let address = table.required("address", host);
             let protocol = table.required("proto", value::word(PROTOCOLS));
             let ports = table.required("ports", port_range);
-            let backends = table.list("backends", BACKENDS_MAX, backend);
+            let backends = table.required("backends", backends);
             table.close();
             Some(Service {
                 address: address?.into_inner(),
                 protocol: protocol?.into_inner(),
                 ports: ports?.into_inner(),
-                backends: backends.into_iter().map(Spanned::into_inner).collect(),
+                backends: backends?.into_inner(),
             })
         });
     let place = section.header();
@@ -143,6 +143,16 @@ fn port_range(value: &DeValue<'_>) -> Result<RangeInclusive<u16>, Label> {
     read().ok_or_else(|| "expected a port or a range, as in 80 or \"8000-8099\"".to_owned())
 }
 
-fn backend(value: &DeValue<'_>) -> Result<SocketAddr, Label> {
-    value::parsed("an address and a port, as in \"10.0.1.2:8080\" or \"[fd00::2]:8080\"")(value)
+fn backends(value: &DeValue<'_>) -> Result<Vec<SocketAddr>, Label> {
+    let array = value.as_array().filter(|array| array.len() <= BACKENDS_MAX);
+    let read = |array: &DeArray<'_>| {
+        let backend = |element: &Spanned<DeValue<'_>>| element.get_ref().as_str()?.parse().ok();
+        array.iter().map(backend).collect::<Option<Vec<_>>>()
+    };
+    array.and_then(read).ok_or_else(|| {
+        format!(
+            "expected a list of at most {BACKENDS_MAX} addresses with ports, as in \
+             [\"10.0.1.2:8080\", \"[fd00::2]:8080\"]"
+        )
+    })
 }

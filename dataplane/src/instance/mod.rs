@@ -4,6 +4,8 @@ pub mod digest;
 mod entry;
 mod known;
 mod moved;
+#[cfg(test)]
+mod nat_tests;
 mod part;
 mod states;
 mod table;

@@ -3,6 +3,7 @@
 mod chain;
 pub mod connection;
 pub mod firewall;
+mod flow_state;
 pub mod ids;
 #[cfg(test)]
 mod laws;
@@ -10,5 +11,6 @@ pub mod nat;
 mod numbered;
 pub mod schema;
 
-pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FlowState, FunctionConfig};
+pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
 pub(crate) use chain::{Refused, Shown};
+pub use flow_state::FlowState;

@@ -12,7 +12,7 @@ use super::reason::Reason;
 use super::rule::{
     FilterRefused, RuleError, SERVICES_MAX, SOURCES_MAX, Service, SourceRule, at_most,
 };
-use crate::packet::Meta;
+use crate::packet::{Flags, Meta};
 
 /// The rules of a NAT, checked: what steering and translating share. They know no flow, so every
 /// steerer and every instance comes to the same result.
@@ -109,8 +109,12 @@ impl Rules {
     /// Whether a packet to an address that the router has too is for a flow behind it.
     ///
     /// What is asked of the router itself, by echo or as a neighbour, is not, nor is a redirect,
-    /// which would name a router on the wrong side.
+    /// which would name a router on the wrong side, nor what came in a frame for all, which is never
+    /// forwarded (RFC 1812, section 5.3.4).
     pub fn claims(&self, frame: &[u8], meta: &Meta) -> bool {
+        if meta.flags.has(Flags::GROUP_FRAME) {
+            return false;
+        }
         let [_, dst] = ends(&meta.key);
         if is_icmp(meta.protocol) {
             let about_flow = is_echo_reply(frame, meta) && self.is_external(&dst.0);

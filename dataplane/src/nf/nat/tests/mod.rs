@@ -105,6 +105,10 @@ impl Table {
         is_free
     }
 
+    pub(super) fn only_or_none(&self) -> Option<&Translation> {
+        self.translations.values().next()
+    }
+
     pub(super) fn only(&self) -> &Translation {
         assert_eq!(self.translations.len(), 1);
         self.translations.values().next().expect("one")

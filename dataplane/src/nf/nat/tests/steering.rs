@@ -79,3 +79,90 @@ fn both_directions_are_steered_alike() {
         assert_eq!(buckets[0], buckets[1], "{key}");
     }
 }
+
+#[test]
+fn a_filter_may_name_remote_hosts_and_nothing_that_has_two_names() {
+    let mut kept = source_rule(&[]);
+    kept.from = "172.16.0.0/12".parse().expect("a prefix");
+    let rules = Rules::new(vec![kept, source_rule(&[EXTERNAL])], vec![web()]).expect("rules");
+    let checked = |text: &str| rules.check_filter(&text.parse().expect("a filter"));
+    for text in [
+        "any",
+        "proto=tcp",
+        "dst=198.51.100.7/32",
+        "src=198.51.100.0/24,proto=udp,sport=53",
+        "src=198.51.100.7/32,dst=203.0.113.9/32,proto=tcp,sport=1,dport=2,service=0",
+        "dst=2001:db8::/32,dport=443",
+        "src=172.16.0.0/16",
+    ] {
+        assert_eq!(checked(text), Ok(()), "{text}");
+    }
+    for named in ["10.0.1.0/24", "0.0.0.0/1", "192.0.2.1/32", "10.0.9.1/32"] {
+        let inside = Err(FilterRefused::Inside { named: named.parse().expect("a prefix") });
+        assert_eq!(checked(&format!("src={named}")), inside);
+        assert_eq!(checked(&format!("src=198.51.100.7/32,dst={named}")), inside);
+    }
+    for text in ["dport=53", "dst=198.51.100.7/32,sport=4000", "dst=0.0.0.0/0,dport=53"] {
+        assert_eq!(checked(text), Err(FilterRefused::Ports), "{text}");
+    }
+}
+
+/// Flows match a filter that is not refused under each of their names or under none.
+#[test]
+fn a_filter_that_is_not_refused_tells_no_names_apart() {
+    let mut rng = rng();
+    let hash = random_hash(&mut rng);
+    let config = config(vec![source_rule(&[EXTERNAL])], vec![web()]);
+    let mut matched = 0;
+    for _ in 0..2_000 {
+        let mut instance = Instance::new(config.clone(), &hash, 1);
+        let host = |rng: &mut Rng| {
+            let hosts = [INSIDE, OUTSIDE, SERVER, EXTERNAL, Ipv4Addr::new(203, 0, 113, 9)];
+            hosts[rng.usize(..hosts.len())]
+        };
+        let mut end = || (host(&mut rng), [53, 80, 4000, 8080][rng.usize(..4)]);
+        let (src, dst, named) = (end(), end(), end());
+        if instance.sends(&syn(src, dst)).is_err() {
+            continue;
+        }
+        let known = instance.table.only_or_none();
+        let Some(names) = known.map(Translation::keys) else { continue };
+        let (name, length) = (named.0, [8, 24, 32][rng.usize(..3)]);
+        let prefix = Ipv4Addr::from_bits(name.to_bits() & (u32::MAX << (32 - length)));
+        let text = match rng.u8(..4) {
+            0 => format!("src={prefix}/{length}"),
+            1 => format!("dst={prefix}/{length},proto=tcp,dport={}", named.1),
+            2 => format!("dport={}", named.1),
+            _ => format!("src={prefix}/{length},sport={}", named.1),
+        };
+        let filter: weir_state_transfer::Filter = text.parse().expect("a filter");
+        if config.rules.check_filter(&filter).is_ok() {
+            assert_eq!(filter.matches(&names[0]), filter.matches(&names[1]), "{text}: {names:?}");
+            matched += usize::from(filter.matches(&names[0]));
+        }
+    }
+    assert!(matched > 20, "{matched}");
+}
+
+/// What the router is asked itself stays its own, though it has the address too.
+#[test]
+fn traffic_to_an_outside_address_is_for_flows_but_for_what_asks_the_router() {
+    let rules = Rules::new(vec![source_rule(&[EXTERNAL])], vec![web()]).expect("rules");
+    let claims = |frame: &[u8]| rules.claims(frame, &meta_of(frame));
+    let quoted = udp((EXTERNAL, 4000), (OUTSIDE, 53));
+    let error = |kind| samples::icmp4(OUTSIDE, EXTERNAL, kind, &quoted[14..]);
+    assert!(claims(&udp((OUTSIDE, 53), (EXTERNAL, 4000))));
+    assert!(claims(&syn((OUTSIDE, 4000), (EXTERNAL, 80))));
+    assert!(claims(&echo(OUTSIDE, EXTERNAL, false, 7)) && claims(&error(3)) && claims(&error(11)));
+    assert!(!claims(&echo(OUTSIDE, EXTERNAL, true, 7)) && !claims(&error(5)));
+    assert!(!claims(&udp((INSIDE, 53), (OUTSIDE, 4000))));
+    let mut for_all = udp((OUTSIDE, 53), (EXTERNAL, 4000));
+    for_all[..6].fill(0xff);
+    assert!(!claims(&for_all));
+    // Of an address that is a service's only, the rest is the router's.
+    let rules = Rules::new(vec![], vec![web()]).expect("rules");
+    let claims = |frame: &[u8]| rules.claims(frame, &meta_of(frame));
+    assert!(claims(&syn((OUTSIDE, 4000), (EXTERNAL, 80))) && claims(&error(3)));
+    assert!(!claims(&syn((OUTSIDE, 4000), (EXTERNAL, 22))));
+    assert!(!claims(&echo(OUTSIDE, EXTERNAL, false, 7)));
+}

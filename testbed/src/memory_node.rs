@@ -69,6 +69,8 @@ pub struct Plan {
     pub flow_timeout: Duration,
     /// Bounds of the node.
     pub limits: Limits,
+    /// Whether a NAT chooses ports by another hash than flows are steered by, as it must not.
+    pub ports_astray: bool,
 }
 
 impl Default for Plan {
@@ -105,6 +107,7 @@ impl Default for Plan {
             icmp_errors: 1000,
             flow_timeout: Duration::from_secs(60),
             limits,
+            ports_astray: false,
         }
     }
 }
@@ -123,7 +126,8 @@ impl MemoryNode {
         let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
         let (homes, memory) = (Homes::new(&region), region.clone());
         let steering_hash = SteeringHash::new(steering_key(seed));
-        let steering = Steering::new(steering_hash.clone(), FIRST, 65_536);
+        let chosen_by = SteeringHash::new(steering_key(seed + u64::from(plan.ports_astray)));
+        let steering = Steering::new(chosen_by, FIRST, 65_536);
         let nat = plan.limits.functions.nat_rules();
         let outside = nat.map(Rules::outside).unwrap_or_default();
         let (routes, mut writer) =

@@ -125,7 +125,7 @@ fn moving(world: &World, rng: &mut Rng) -> Action {
         return Action::Move(Request { from: last.to, to: last.from, ..last.clone() }, false);
     }
     let from = if rng.bool() { weir_dataplane::node::FIRST } else { instance(world, rng) };
-    let selection = selection::random(&world.reference.flows, world.shape.functions, rng);
+    let selection = selection::random(&world.reference.flows, &world.shape, rng);
     Action::Move(Request { from, to: instance(world, rng), selection }, rng.u8(..8) == 0)
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     CountedTwice,
     /// END overtakes the piece in front of it.
     EndEarly,
+    /// A NAT chooses ports by another hash than flows are steered by.
+    PortsAstray,
     /// The state overtakes the packets in front of it that wait for their next hops.
     ParkedLate,
 }
@@ -130,6 +132,7 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
         | Fault::NoHold
         | Fault::MarkerForged
         | Fault::CompletedEarly
+        | Fault::PortsAstray
         | Fault::ParkedLate => {}
         Fault::MarkerEarly => swap(items, |before, item| {
             matches!((before, item), (Item::Packet(..), Item::Marker { .. }))

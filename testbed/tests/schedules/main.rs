@@ -202,6 +202,11 @@ fn notices_what_network_functions_know_left_behind() {
 }
 
 #[test]
+fn notices_ports_that_do_not_keep_a_flow_in_its_bucket() {
+    is_noticed(Fault::PortsAstray, &[Kind::Dropped, Kind::Collided]);
+}
+
+#[test]
 fn notices_a_packet_counted_twice() {
     is_noticed(Fault::CountedTwice, &[Kind::State]);
 }

@@ -67,7 +67,11 @@ fn what_is_wrong_with_a_nat_is_said_where_it_stands() {
         (source("pool = ['192.0.2.1']\nports = '1-100'"), 1, "at least 16384 of 1 to 65535"),
         (source("pool = ['192.0.2.1']\nports = '9-1'"), 6, "a port or a range"),
         (source("pool = ['192.0.2.1']\nport = 9"), 6, "did you mean `ports`?"),
-        (service("proto = 'icmp'\nports = 80"), 5, "\"tcp\" or \"udp\""),
+        (
+            service("proto = 'icmp'\nports = 80\nbackends = ['10.0.1.2:80']"),
+            5,
+            "\"tcp\" or \"udp\"",
+        ),
         (service("proto = 'tcp'\nports = 80"), 3, "missing key backends"),
         (service("proto = 'tcp'\nports = 80\nbackends = []"), 1, "has no backend"),
         (service("proto = 'tcp'\nports = 80\nbackends = ['10.0.1.2']"), 7, "10.0.1.2:8080"),

@@ -11,6 +11,7 @@ mod full_disk;
 mod functions;
 mod idling;
 mod moves;
+mod nat;
 mod reachability;
 mod refusals;
 mod restart;

@@ -36,7 +36,7 @@ const FUNCTIONS_AND_NAT: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: ac
 const CALL: Duration = Duration::from_secs(20);
 
 /// Where functions are asked.
-fn asking() -> Runtime {
+pub(super) fn asking() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -163,9 +163,11 @@ impl Instance {
         let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
         let known = flows.known_states(&key, bucket)?;
         if known.is_translation_over(now) {
-            // Its name is nobody's.
-            if flows.change_states(&key, bucket, |known| chain.expire(&mut known.states, now))? {
-                flows.forget(&key, bucket);
+            // Its second name is nobody's from here on, which may be that of the packet.
+            let first = flows.first_name(&key, bucket)?;
+            let expire = |known: &mut FlowStates| chain.expire(&mut known.states, now);
+            if flows.change_states(&first, bucket, expire)? {
+                flows.forget(&first, bucket);
                 return None;
             }
         } else if !chain.may_translate_anew(&known.states) {

@@ -302,6 +302,7 @@ fn a_copy_gives_way_to_a_flow_that_comes_with_its_names() {
         // The flow ends, and another gets its port.
         here.now = here.now + UDP_TIMEOUT;
         here.sends((OUTSIDE, 53), (EXTERNAL, sent.src_port())).expect_err("nobody has asked");
+        assert_eq!(here.instance.flows.known(), 0, "nothing is left of it");
         assert_eq!(here.sends((RIVAL, 4001), (OUTSIDE, 53)), Ok(sent));
         let bucket = here.hash.bucket(&sent);
         if in_its_bucket {

@@ -194,4 +194,9 @@ fn what_instances_count_adds_up_when_they_tell_each_other() {
     let open: i128 = nat.usages().map(|(_, usage)| usage.open.value()).sum();
     let totals = nat.totals();
     assert_eq!((open, totals.begun.value(), totals.translated.value()), (1_000, 1_000, 1_000));
+    // Also where all has been forgotten since.
+    let ids: Vec<_> = usages.iter().map(|chunk| chunk.id.clone()).collect();
+    assert_eq!(nat.del_multi_flow(&ids), ids.len());
+    usages.iter().for_each(|chunk| nat.put_multi_flow(chunk).expect("its own"));
+    assert!(nat.usages().all(|(_, usage)| usage.open.value() == 0));
 }

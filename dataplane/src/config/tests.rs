@@ -2,6 +2,7 @@
 //! files by the hundred.
 
 mod functions;
+mod nat;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,24 +104,26 @@ fn functions_of_the_example() -> String {
 fn functions_of_the_example_have_the_defaults() {
     let text = functions_of_the_example();
     let config = accept(&text);
-    let [firewall, ids, assets] = config.nfs() else { panic!("three functions") };
+    let [firewall, ids, assets, nat] = config.nfs() else { panic!("four functions") };
     assert_eq!(ids.logs.as_deref(), Some(Path::new("/var/log/weir")));
     assert_eq!(assets.logs, ids.logs);
     let defaults = "[[nf]]\nkind = 'firewall'\n\
                     rules = ['web: accept dst=10.0.2.0/24,proto=tcp,dport=80', 'rest: reject any']\n\
                     connections_max = 1000\nrate = 100\n[[nf]]\nkind = 'ids'\n\
-                    [[nf]]\nkind = 'assets'\n";
+                    [[nf]]\nkind = 'assets'\n[[nf]]\nkind = 'nat'\n\
+                    [[nf.source]]\nfrom = '10.0.1.0/24'\nto = '0.0.0.0/0'\n\
+                    pool = ['192.0.2.1', '192.0.2.8-192.0.2.11']\n\
+                    [[nf.service]]\naddress = '192.0.2.1'\nproto = 'tcp'\nports = '8000-8009'\n\
+                    backends = ['10.0.1.2:8000', '10.0.1.3:9000']\n";
     let shown = |nfs: &[Nf]| nfs.iter().map(|nf| format!("{:?}", nf.function)).collect::<Vec<_>>();
-    assert_eq!(
-        shown(accept(defaults).nfs()),
-        shown(&[firewall.clone(), ids.clone(), assets.clone()])
-    );
+    let all = [firewall.clone(), ids.clone(), assets.clone(), nat.clone()];
+    assert_eq!(shown(accept(defaults).nfs()), shown(&all));
     assert!(accept("").nfs().is_empty());
 }
 
 #[test]
 fn what_is_wrong_with_a_function_is_said_where_it_stands() {
-    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"ids\" or \"assets\""]);
+    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"ids\" or \"assets\" or \"nat\""]);
     refuse_one("[[nf]]\n", 1, &["missing key kind"]);
     refuse_one("[[nf]]\nkind = 'ids'\nrules = []\n", 3, &["key of the firewall"]);
     refuse_one("[[nf]]\nkind = 'firewall'\nlogs = '/x'\n", 3, &["key of the ids and the assets"]);

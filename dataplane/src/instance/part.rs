@@ -44,16 +44,16 @@ impl Part {
     }
 
     /// A part that has room too for what network functions know of its flows, of as many as there
-    /// may be entries.
-    pub fn with_states(flows: usize, hasher: &FlowHasher) -> Self {
+    /// may be entries, and for their second names if there `are_translated` ones.
+    pub fn with_states(flows: usize, hasher: &FlowHasher, are_translated: bool) -> Self {
         let part = Self::new(flows);
-        let states = States::new(part.entries.len(), hasher.state());
+        let states = States::new(part.entries.len(), hasher.state(), are_translated);
         Self { states: Some(Box::new(states)), ..part }
     }
 
     /// Bytes that the table of what network functions know takes in a part for so many flows.
-    pub(crate) fn bytes_of_states(flows: usize) -> usize {
-        States::bytes(flows.div_ceil(WAYS).next_power_of_two() * WAYS)
+    pub(crate) fn bytes_of_states(flows: usize, are_translated: bool) -> usize {
+        States::bytes(flows.div_ceil(WAYS).next_power_of_two() * WAYS, are_translated)
     }
 
     /// Flows in the part.

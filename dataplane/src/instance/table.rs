@@ -51,8 +51,8 @@ impl FlowTable {
 
     /// A table that has room too for what network functions know of the flows that are moved to it
     /// one by one. What they know of the others is in the parts: see [`Part::with_states`].
-    pub fn with_states(own: usize, hasher: FlowHasher) -> Self {
-        let own = Part::with_states(own, &hasher);
+    pub fn with_states(own: usize, hasher: FlowHasher, are_translated: bool) -> Self {
+        let own = Part::with_states(own, &hasher, are_translated);
         Self { own, ..Self::new(0, hasher) }
     }
 

@@ -120,8 +120,13 @@ impl Node {
         (counters.keeping.get() > 0).then(|| counters.keeper.get())
     }
 
-    /// Network functions know flows in both directions: these do not part.
+    /// Network functions know flows in both directions, and a NAT by two names: these do not part.
     fn check_both_ways(&self, selection: &Selection) -> Result<(), NodeError> {
+        if let (Selection::Filter(filter), Some(nat)) =
+            (selection, self.limits.functions.nat_rules())
+        {
+            nat.check_filter(filter).map_err(|why| NodeError::invalid("filter", why))?;
+        }
         match selection {
             Selection::Filter(filter) if !filter.symmetric && !self.limits.functions.is_empty() => {
                 let reason = "is for one direction, and the instances have network functions, which \

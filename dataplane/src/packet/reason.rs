@@ -50,6 +50,7 @@ pub enum DropReason {
     SubscriberDrop,
     KeepFull,
     Firewall,
+    Nat,
     FunctionFull,
     Poisoned,
     WorkerPanic,
@@ -322,6 +323,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::Firewall,
         "firewall",
         "the firewall of the instance let it not pass: the counters of the firewall say why",
+    ),
+    (
+        DropReason::Nat,
+        "nat",
+        "the NAT refused the packet: `weir nf list` says for which reasons; with those of \
+         `exhausted` more external addresses help",
     ),
     (
         DropReason::FunctionFull,

@@ -294,6 +294,7 @@ impl Worker {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
             Item::Transmit(port, frame) => self.forwarder.send(port, frame),
+            Item::Error(port, frame) => self.steer_error(frame, port),
             Item::Parked(port, address, packet) => self.forwarder.wait_here(port, address, packet),
             Item::Resolve(port, address) => self.forwarder.resolve_for_others(port, address),
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),

@@ -11,6 +11,7 @@ mod full_disk;
 mod functions;
 mod idling;
 mod moves;
+mod nat;
 mod northbound;
 mod reachability;
 mod readme;

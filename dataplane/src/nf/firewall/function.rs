@@ -2,7 +2,7 @@
 
 use weir_state_transfer::merge::Life;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId};
+use weir_state_transfer::{Chunk, FlowId, FlowKey};
 
 use super::{Firewall, Reason, Verdict};
 use crate::icmp_error::Kind;
@@ -57,7 +57,7 @@ impl Function for Firewall {
         self.sweep_sources(hosts, now.uptime);
     }
 
-    fn decides(&self) -> bool {
+    fn decides(&self, _flow: &FlowKey) -> bool {
         true
     }
 

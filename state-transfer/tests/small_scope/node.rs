@@ -260,7 +260,7 @@ impl Model {
                         self.tell(spec.to_worker, Command::Forget(spec.id));
                     }
                 }
-                Next::End(id) => self.end(id),
+                Next::End(id, _) => self.end(id),
             }
         }
     }

@@ -101,7 +101,8 @@ fn moves_that_end_at_once_on_threads_of_their_own_are_each_counted_and_lose_noth
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut plan = Plan { workers: WORKERS, queues: WORKERS as u16, ..Plan::default() };
     (plan.frames, plan.port_ring, plan.limits.moves_max) = (8192, 256, MOVES);
-    // Threads may have no turn for as long as this machine likes.
+    // Threads may have no turn for as long as this machine likes, also the one that knows the host.
+    plan.parked = 1024;
     plan.limits.step_timeout = std::time::Duration::from_hours(1);
     let mut stepped = MemoryNode::new(&plan, seed);
     let others = instances(&mut stepped);
@@ -120,6 +121,7 @@ fn moves_that_end_at_once_on_threads_of_their_own_are_each_counted_and_lose_noth
             workers.into_values().map(|worker| scope.spawn(move || run(worker))).collect();
         let stopping = Stop(&stop);
         for round in 0..ROUNDS {
+            let before = load.left.len() as u64;
             let moves = start(&mut stepped, &others, round % 2 == 0);
             let ended = |stepped: &MemoryNode, id: &MoveId| {
                 stepped.node.show_move(*id).unwrap().ended_ns > 0
@@ -139,7 +141,7 @@ fn moves_that_end_at_once_on_threads_of_their_own_are_each_counted_and_lose_noth
             assert_eq!(buckets as usize, BUCKETS, "round {round}");
             let flows: u64 = shown.iter().map(|moved| moved.flows).sum();
             let known = load.sent.values().filter(|sent| **sent > 0).count() as u64;
-            assert!(flows <= known && flows + OUTSTANDING >= known, "{flows} of {known}");
+            assert!(before <= flows && flows <= known, "{before}, {flows}, {known}");
         }
         drop(stopping);
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

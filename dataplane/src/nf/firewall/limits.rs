@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica};
 use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
 
 use super::bucket::{Bucket, Rate};
@@ -145,13 +145,28 @@ impl Sources {
         true
     }
 
-    /// Takes over what a life that has ended has counted of a source.
-    pub(super) fn take_over(&mut self, origin: Origin, ended: Life) {
-        if self.known.contains(&origin) {
-            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
-            source.open.take_over(ended, *replica);
-            source.bucket.take_over(ended, *replica);
+    /// Takes in what another has given away, if there is room for it.
+    pub(super) fn inherit(
+        &mut self,
+        origin: Origin,
+        given: Source,
+        by: Replica,
+        ended: &Lives,
+    ) -> bool {
+        if !self.has_room(origin) {
+            return false;
         }
+        if let Some(stamp) = given.bucket.stamp() {
+            self.clock.see(&stamp);
+        }
+        let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+        source.inherit(given, by, *replica, ended);
+        true
+    }
+
+    /// As which replica a source is counted here, or would be.
+    pub(super) fn counted_as(&self, origin: &Origin) -> Replica {
+        self.known.get(origin).map_or(self.replica, |known| known.replica)
     }
 
     pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
@@ -218,6 +233,13 @@ impl Source {
     /// Whether its counters are no larger than they may be.
     pub(super) fn fits(&self) -> bool {
         self.open.fits() && self.bucket.parts().1.fits()
+    }
+
+    /// Joins what its holder has given away; see
+    /// [`Counter::inherit`](weir_state_transfer::merge::Counter::inherit).
+    pub(super) fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.open.inherit(given.open, by, heir, ended);
+        self.bucket.inherit(given.bucket, by, heir, ended);
     }
 
     /// Leaves out what lives have counted that others have taken over.

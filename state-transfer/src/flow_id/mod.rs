@@ -71,9 +71,11 @@ impl FlowId {
         Self { ends, protocol, service, extras: Vec::new() }
     }
 
-    /// The id of one flow.
+    /// The id of one flow. An echo whose key has its identifier in the place of both ports has it
+    /// there too.
     pub fn flow(key: &FlowKey) -> Self {
-        let has_ports = protocol::has_ports(key.protocol());
+        let is_named = key.src_port() != 0 || key.dst_port() != 0;
+        let has_ports = protocol::has_ports(key.protocol()) || is_named;
         let end = |address, port| End {
             prefix: Some(Prefix::host(address)),
             port: has_ports.then_some(port),
@@ -108,11 +110,15 @@ impl FlowId {
         let protocol = self.protocol?;
         let address = |end: &End| Some(end.prefix.filter(Prefix::is_host)?.address());
         let port = |end: &End| match (end.port, protocol::has_ports(protocol)) {
-            (Some(port), true) => Some(port),
+            (Some(port), _) => Some(port),
             (None, false) => Some(0),
-            (Some(_), false) | (None, true) => None,
+            (None, true) => None,
         };
         let ports = (port(src)?, port(dst)?);
+        // There is one form for each flow.
+        if !protocol::has_ports(protocol) && ports == (0, 0) && src.port.or(dst.port).is_some() {
+            return None;
+        }
         FlowKey::new(address(src)?, address(dst)?, ports, protocol, self.service?)
     }
 

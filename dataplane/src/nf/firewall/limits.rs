@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
 use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
 
 use super::bucket::{Bucket, Rate};
@@ -62,6 +62,15 @@ pub(super) struct Known {
     /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
     /// must not be taken for newer than; so it counts under another replica then.
     replica: Replica,
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Another source.
+    Sources,
+    /// Another replica that has counted the source.
+    Replicas,
 }
 
 impl Limits {
@@ -133,35 +142,25 @@ impl Sources {
         }
     }
 
-    /// Takes in a copy, if there is room for it.
-    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> bool {
-        if !self.has_room(origin) {
-            return false;
-        }
-        if let Some(stamp) = other.bucket.stamp() {
-            self.clock.see(&stamp);
-        }
-        Self::entry(&mut self.known, self.replica, origin).source.join(other);
-        true
-    }
-
-    /// Takes in what another has given away, if there is room for it.
-    pub(super) fn inherit(
+    /// Takes in what another knows of a source, or has given away: its bucket was last full at a
+    /// stamp, if ever. Nothing changes where there is no room for that.
+    pub(super) fn take_in(
         &mut self,
         origin: Origin,
-        given: Source,
-        by: Replica,
-        ended: &Lives,
-    ) -> bool {
+        full: Option<Stamp>,
+        change: impl FnOnce(&mut Source, Replica),
+    ) -> Result<(), Full> {
         if !self.has_room(origin) {
-            return false;
+            return Err(Full::Sources);
         }
-        if let Some(stamp) = given.bucket.stamp() {
-            self.clock.see(&stamp);
+        let mut changed = self.source(&origin).cloned().unwrap_or_default();
+        change(&mut changed, self.counted_as(&origin));
+        if !changed.fits() {
+            return Err(Full::Replicas);
         }
-        let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
-        source.inherit(given, by, *replica, ended);
-        true
+        full.iter().for_each(|stamp| self.clock.see(stamp));
+        Self::entry(&mut self.known, self.replica, origin).source = changed;
+        Ok(())
     }
 
     /// As which replica a source is counted here, or would be.

@@ -8,7 +8,7 @@ use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
-use super::limits::{Origin, Source};
+use super::limits::{Full, Origin, Source};
 use super::totals::Totals;
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
@@ -50,15 +50,9 @@ impl Firewall {
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         let (origin, mut other) = source_of(chunk, now)?;
         other.retire(self.totals.retired());
-        let mut joined = self.source(&origin).cloned().unwrap_or_default();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        if !self.sources.join(origin, &other) {
-            return Err(PutError::full(chunk, "sources", self.sources.max()));
-        }
-        Ok(())
+        let taken =
+            self.sources.take_in(origin, other.bucket.stamp(), |source, _| source.join(&other));
+        taken.map_err(|full| self.full(chunk, full))
     }
 
     /// Takes in what an instance knew of a source, counting as a replica, and has given away.
@@ -72,17 +66,18 @@ impl Firewall {
         now: Nanos,
     ) -> Result<(), PutError> {
         let (origin, given) = source_of(chunk, now)?;
-        let heir = self.sources.counted_as(&origin);
         let ended = self.totals.retired();
-        let mut joined = self.source(&origin).cloned().unwrap_or_default();
-        joined.inherit(given.clone(), by, heir, ended);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
+        let taken = self.sources.take_in(origin, given.bucket.stamp(), |source, heir| {
+            source.inherit(given, by, heir, ended);
+        });
+        taken.map_err(|full| self.full(chunk, full))
+    }
+
+    fn full(&self, chunk: &Chunk, full: Full) -> PutError {
+        match full {
+            Full::Sources => PutError::full(chunk, "sources", self.sources.max()),
+            Full::Replicas => PutError::full(chunk, "replicas", REPLICAS_MAX),
         }
-        if !self.sources.inherit(origin, given, by, ended) {
-            return Err(PutError::full(chunk, "sources", self.sources.max()));
-        }
-        Ok(())
     }
 
     /// As which replica what is known of a source is counted here.

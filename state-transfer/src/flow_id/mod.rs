@@ -74,8 +74,8 @@ impl FlowId {
     /// The id of one flow. An echo whose key has its identifier in the place of both ports has it
     /// there too.
     pub fn flow(key: &FlowKey) -> Self {
-        let is_named = key.src_port() != 0 || key.dst_port() != 0;
-        let has_ports = protocol::has_ports(key.protocol()) || is_named;
+        let is_named_echo = protocol::is_icmp(key.protocol()) && key.src_port() != 0;
+        let has_ports = protocol::has_ports(key.protocol()) || is_named_echo;
         let end = |address, port| End {
             prefix: Some(Prefix::host(address)),
             port: has_ports.then_some(port),
@@ -109,16 +109,14 @@ impl FlowId {
         let Ends::Pair { src, dst } = &self.ends else { return None };
         let protocol = self.protocol?;
         let address = |end: &End| Some(end.prefix.filter(Prefix::is_host)?.address());
-        let port = |end: &End| match (end.port, protocol::has_ports(protocol)) {
-            (Some(port), _) => Some(port),
-            (None, false) => Some(0),
-            (None, true) => None,
+        let ports = match (src.port, dst.port) {
+            (Some(src), Some(dst)) if protocol::has_ports(protocol) => (src, dst),
+            (None, None) if !protocol::has_ports(protocol) => (0, 0),
+            (Some(src), Some(dst)) if src == dst && src != 0 && protocol::is_icmp(protocol) => {
+                (src, dst)
+            }
+            _ => return None,
         };
-        let ports = (port(src)?, port(dst)?);
-        // There is one form for each flow.
-        if !protocol::has_ports(protocol) && ports == (0, 0) && src.port.or(dst.port).is_some() {
-            return None;
-        }
         FlowKey::new(address(src)?, address(dst)?, ports, protocol, self.service?)
     }
 

@@ -75,9 +75,8 @@ impl Both {
     /// Both give a flow the same name but for the port, or identifier, that each chooses, and both
     /// keep what it has where neither translates.
     fn compare(&mut self, flow: &FlowKey, names: &[FlowKey; 2]) {
-        let is_icmp = matches!(flow.protocol(), protocol::ICMP | protocol::ICMPV6);
         let fixed = |name: &FlowKey| {
-            let port = if is_icmp { 0 } else { name.dst_port() };
+            let port = if protocol::is_icmp(flow.protocol()) { 0 } else { name.dst_port() };
             (name.src(), name.dst(), port, name == flow)
         };
         let [theirs, ours] = names;

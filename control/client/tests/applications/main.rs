@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../examples/elastic_scaling.rs"]
+mod elastic_scaling;
 #[path = "../../examples/move_prefix.rs"]
 mod move_prefix;
 #[path = "../../../tests/control/support/nf.rs"]
@@ -122,6 +124,25 @@ async fn suspicious_flows_are_moved_to_where_they_are_looked_at_more_closely() {
     // Each of them once, however many of its packets were told of.
     let moves = setup.client.operations().await.unwrap();
     assert_eq!(moves.iter().filter(|operation| !operation.to.is_empty()).count(), 5);
+}
+
+#[test]
+fn instances_are_added_by_the_most_loaded_and_removed_when_the_rest_has_room() {
+    let every = Duration::from_secs(1);
+    let policy = elastic_scaling::Policy { high: 0.8, low: 0.4, most: 3, every };
+    let looks: [(&[f64], u32); 8] = [
+        (&[0.8], 1),
+        (&[0.81], 2),
+        (&[0.1, 0.9], 3),
+        (&[0.9, 0.9, 0.9], 3),
+        (&[0.4, 0.3, 0.2], 3),
+        (&[0.3, 0.2, 0.2], 2),
+        (&[0.2, 0.21], 2),
+        (&[0.0], 1),
+    ];
+    for (loads, instances) in looks {
+        assert_eq!(policy.instances(loads), instances, "{loads:?}");
+    }
 }
 
 #[tokio::test]

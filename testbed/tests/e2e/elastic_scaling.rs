@@ -1,0 +1,74 @@
+//! Elastic scaling by a control application: instances follow the load of real traffic, and nothing
+//! is lost nor logged otherwise than by a single one.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_api::v1::Operation;
+use weir_client::unix_channel;
+use weir_testbed::folder::Folder;
+use weir_testbed::wait::LIMIT;
+
+use super::functions::{assert_each_flow_is_logged_once, logging};
+use super::let_flow;
+use super::southbound::asking;
+
+#[path = "../../../control/client/examples/elastic_scaling.rs"]
+mod application;
+
+/// Packets a second when there is load, and when it has gone: so few that it has gone although each
+/// packet then costs a whole poll round.
+const LOADED: u64 = 20_000;
+const QUIET: u64 = 20;
+/// How often the application looks.
+const EVERY: Duration = Duration::from_millis(500);
+
+#[test]
+#[ignore = "needs root"]
+fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_has_gone() {
+    let logs = Folder::new().unwrap();
+    let mut setup = logging(&logs);
+    setup.node.start_sidecar(None).unwrap();
+    let traffic = setup.traffic(400, LOADED);
+    let_flow(&traffic, LOADED / 2);
+    let asking = asking();
+    let channel = asking.block_on(unix_channel(&setup.node.control_socket())).unwrap();
+    let loaded = asking.block_on(async {
+        let mut loads = application::Loads::watch(&channel, EVERY).await.unwrap();
+        timeout(LIMIT, loads.next()).await.unwrap().unwrap()
+    });
+    println!("a load of {loaded:?} at {LOADED} packets a second");
+    assert_eq!(loaded.len(), 1);
+    let loaded = loaded[0];
+    // What is loaded is found here, as machines differ.
+    let policy =
+        application::Policy { high: loaded / 2.0, low: loaded / 4.0, most: 2, every: EVERY };
+    let once = |operation: &mut Operation| {
+        let kept = application::keep_scaled(&channel, &policy, |done| {
+            operation.clone_from(done);
+            false
+        });
+        asking.block_on(async { timeout(LIMIT, kept).await }).unwrap().unwrap();
+    };
+    let (mut out, mut back) = (Operation::default(), Operation::default());
+
+    once(&mut out);
+    assert_eq!((out.from_instances, out.to_instances), (1, 2), "{out:?}");
+    let_flow(&traffic, LOADED / 2);
+    let instances = setup.dataplane.instances().unwrap();
+    assert_eq!(instances.len(), 2);
+    assert!(instances.iter().all(|one| one.flows > 0 && one.packets > 0), "{instances:?}");
+    assert!(out.flows_moved > 0, "{out:?}");
+
+    traffic.set_rate(QUIET);
+    once(&mut back);
+    assert_eq!((back.from_instances, back.to_instances), (2, 1), "{back:?}");
+    let_flow(&traffic, QUIET / 2);
+    assert_eq!(setup.dataplane.instances().unwrap().len(), 1);
+    println!("{} flows moved there, {} back", out.flows_moved, back.flows_moved);
+
+    let report = traffic.stop().unwrap();
+    setup.assert_exact(&report);
+    setup.node.stop().unwrap();
+    assert_each_flow_is_logged_once(&logs, &report);
+}

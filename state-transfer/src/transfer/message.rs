@@ -156,6 +156,9 @@ pub enum Refusal {
     /// It may not be said at this point.
     #[error("{0} is said out of turn")]
     OutOfTurn(&'static str),
+    /// It is nothing that can be said.
+    #[error("what was said is no message")]
+    Malformed,
     /// The stream broke before all was there.
     #[error("the stream broke off")]
     BrokenOff,

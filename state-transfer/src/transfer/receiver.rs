@@ -134,6 +134,13 @@ impl Receiver {
         }
     }
 
+    /// The source says what is no message.
+    pub fn malformed(&mut self) {
+        if !self.holds() {
+            self.refuse(Refusal::Malformed);
+        }
+    }
+
     /// The verdict of the source, by the stream or by a connection of its own.
     pub fn verdict(&mut self, verdict: Verdict) {
         match (verdict, self.phase) {

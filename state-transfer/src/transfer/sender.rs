@@ -119,6 +119,11 @@ impl Sender {
         self.phase == Phase::Sending
     }
 
+    /// Whether no receipt is there, nothing is given up, and the stream has not broken off.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.phase, Phase::Sending | Phase::Closing(_))
+    }
+
     /// The destination says something.
     pub fn reply(&mut self, reply: Reply, now: Nanos) {
         match (reply, self.phase) {

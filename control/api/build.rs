@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "weir/dataplane/v1/dataplane.proto",
     "weir/nf/v1/nf.proto",
     "weir/v1/weir.proto",
     "weir/v1/state.proto",
+    "weir/v1/transfer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -58,6 +58,14 @@ impl Fault {
             .fix(format!("weir {noun} list"))
     }
 
+    /// A caller that is no node that this one takes state from.
+    pub fn unknown_peer(why: &str) -> Self {
+        let message = format!("the caller may not bring state: {why}");
+        Self::new(Code::PermissionDenied, "UNKNOWN_PEER", message)
+            .object("control.peer")
+            .fix("add its node as [[control.peer]], with the identity that its certificate has")
+    }
+
     /// Names the object.
     pub fn object(mut self, object: impl Into<String>) -> Self {
         self.object = object.into();

@@ -16,7 +16,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
 };
 
-use crate::listen::Role;
+use crate::listen::{Role, node_uri};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const CA_DAYS: u32 = 3_650;
@@ -31,6 +31,9 @@ pub enum Purpose {
     Server,
     /// A caller with this role.
     Caller(Role),
+    /// The sidecar of a node that moves state to others: its server's side, and a caller that is
+    /// the node of the certificate's name.
+    Node,
 }
 
 /// Why the authority did not do what was asked.
@@ -94,7 +97,7 @@ pub fn issue(
     if name.is_empty() || name.starts_with('.') || name == "ca" || !name.chars().all(sound) {
         return Err(PkiError::Name(name.to_owned()));
     }
-    if purpose == Purpose::Server && sans.is_empty() {
+    if !matches!(purpose, Purpose::Caller(_)) && sans.is_empty() {
         return Err(PkiError::NoSan);
     }
     let ca_key = directory.join("ca.key");
@@ -109,6 +112,11 @@ pub fn issue(
     match purpose {
         Purpose::Server => {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        }
+        Purpose::Node => {
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.subject_alt_names.push(SanType::URI(Ia5String::try_from(node_uri(name))?));
         }
         Purpose::Caller(role) => {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -17,6 +17,7 @@ pub mod southbound;
 pub mod state_filter;
 pub mod steering_hash;
 pub mod time;
+pub mod transfer;
 pub mod wire;
 
 pub use bucket::{BUCKETS, Bucket, BucketSet, BucketSetError};

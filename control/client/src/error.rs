@@ -77,6 +77,16 @@ impl Error {
         (refused.reason == "OPERATION_IN_THE_WAY").then(|| number.parse().ok())?
     }
 
+    /// Why the other node has not taken what was to move there, such as `UNKNOWN_PEER`.
+    pub fn peer_refusal(&self) -> Option<&str> {
+        match self {
+            Self::Ended(ended) if ended.failure() == StateFailure::PeerRefused => {
+                Some(&ended.peer_refusal)
+            }
+            Self::Ended(_) | Self::Refused(_) | Self::Unreachable { .. } => None,
+        }
+    }
+
     /// Why the operation has ended otherwise than done.
     pub fn failure(&self) -> Option<StateFailure> {
         match self {

@@ -16,13 +16,13 @@ use crate::Error;
 pub struct Move {
     /// The source: the name or number of an instance, or the name of a network function.
     pub from: String,
-    /// The destination.
+    /// The destination; `PEER/END` for one of another node.
     pub to: String,
     /// Which state, as in `src=10.0.0.0/8,proto=tcp,dport=80`, or `any`.
     pub filter: String,
     /// Of which scopes: per-flow, multi-flow or both.
     pub scopes: Vec<Scope>,
-    /// What is promised of packets; between processes only [`Guarantee::None`].
+    /// What is promised of packets; between processes and nodes only [`Guarantee::None`].
     pub guarantee: Guarantee,
     /// How long it may take, an hour at most; undoing it may take 30 s more.
     pub limit: Duration,

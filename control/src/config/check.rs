@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, NFS_MAX, NfProcess,
+    Config, Control, NFS_MAX, NfProcess, PEERS_MAX,
     report::{ConfigError, Fault, Faults},
 };
 
@@ -28,8 +28,10 @@ const DATAPLANE_TABLES: [&str; 16] = [
     "route",
     "instance",
 ];
-const CONTROL_KEYS: [&str; 6] = ["socket", "dataplane_socket", "store", "listen", "tls", "nf"];
+const CONTROL_KEYS: [&str; 7] =
+    ["socket", "dataplane_socket", "store", "listen", "tls", "nf", "peer"];
 const NF_KEYS: [&str; 2] = ["name", "socket"];
+const PEER_KEYS: [&str; 3] = ["name", "address", "identity"];
 const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
 pub(super) const SCALING_KEYS: [&str; 10] =
     ["auto", "min", "max", "high", "low", "target", "dwell", "cool_down", "interval", "window"];
@@ -97,8 +99,9 @@ fn check(text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
         let span = table(root, "control").map_or(0..0, |control| key_span(control, "listen"));
         faults.push(Fault::new(span, title, "no certificates").fix(fix));
     }
-    let tables = table(root, "control").map(nf_tables).unwrap_or_default();
-    check_nfs(&config.control.nf, &tables, faults);
+    let tables = |key| table(root, "control").map(|control| tables(control, key));
+    check_nfs(&config.control.nf, &tables("nf").unwrap_or_default(), faults);
+    check_peers(&config.control, &tables("peer").unwrap_or_default(), faults);
     if let Some(scaling) = table(root, "scaling") {
         for (key, why) in config.scaling.faults() {
             faults.push(policy_fault(scaling, key, &why));
@@ -119,8 +122,8 @@ impl<'t, 'i> Place<'t, 'i> {
     fn all(root: &'t DeTable<'i>) -> Vec<Self> {
         let control = table(root, "control");
         let tls = control.and_then(|control| table(control, "tls"));
-        let tables = DATAPLANE_TABLES.iter().chain(&["control", "scaling"]).copied();
-        let mut places = vec![Self { title: "the file", table: root, known: tables.collect() }];
+        let known = DATAPLANE_TABLES.iter().chain(&["control", "scaling"]).copied();
+        let mut places = vec![Self { title: "the file", table: root, known: known.collect() }];
         for (title, table, known) in [
             ("[control]", control, &CONTROL_KEYS[..]),
             ("[control.tls]", tls, &TLS_KEYS[..]),
@@ -128,8 +131,12 @@ impl<'t, 'i> Place<'t, 'i> {
         ] {
             places.extend(table.map(|table| Self { title, table, known: known.to_vec() }));
         }
-        for table in control.map(nf_tables).unwrap_or_default() {
-            places.push(Self { title: "[[control.nf]]", table, known: NF_KEYS.to_vec() });
+        for (key, title, known) in
+            [("nf", "[[control.nf]]", &NF_KEYS[..]), ("peer", "[[control.peer]]", &PEER_KEYS[..])]
+        {
+            let all = control.map(|control| tables(control, key)).unwrap_or_default();
+            let place = |table| Self { title, table, known: known.to_vec() };
+            places.extend(all.into_iter().map(place));
         }
         places.reverse();
         places
@@ -184,7 +191,9 @@ fn bad_value(error: &toml::de::Error, places: &[Place<'_, '_>]) -> (Fault, Optio
     let why = error.message().trim_end();
     let missing = why.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     if let Some(key) = missing {
-        let place = if NF_KEYS.contains(&key) { "[[control.nf]]" } else { "[control.tls]" };
+        let lacks =
+            |place: &&Place<'_, '_>| place.known.contains(&key) && !place.table.contains_key(key);
+        let place = places.iter().find(lacks).map_or("the file", |place| place.title);
         let title = format!("missing key {key} in {place}");
         return (Fault::new(span, title, &format!("this table needs {key}")), None);
     }
@@ -221,27 +230,70 @@ fn policy_fault(scaling: &DeTable<'_>, key: &'static str, why: &str) -> Fault {
     Fault::new(span, title, "does not fit").fix(fix)
 }
 
-/// The `[[control.nf]]` tables.
-fn nf_tables<'t, 'i>(control: &'t DeTable<'i>) -> Vec<&'t DeTable<'i>> {
-    let Some(DeValue::Array(nfs)) = control.get("nf").map(|value| value.get_ref()) else {
+/// The tables of an array in `[control]`.
+fn tables<'t, 'i>(control: &'t DeTable<'i>, key: &str) -> Vec<&'t DeTable<'i>> {
+    let Some(DeValue::Array(all)) = control.get(key).map(|value| value.get_ref()) else {
         return Vec::new();
     };
     let table = |value: &'t toml::Spanned<DeValue<'i>>| match value.get_ref() {
         DeValue::Table(table) => Some(table),
         _ => None,
     };
-    nfs.iter().filter_map(table).collect()
+    all.iter().filter_map(table).collect()
+}
+
+/// Whether it can be a name.
+fn is_word(name: &str) -> bool {
+    let may_stand = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(may_stand)
+}
+
+const WORD: &str = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+
+/// Peers have names of their own, addresses, and certificates to be reached with.
+fn check_peers(control: &Control, tables: &[&DeTable<'_>], faults: &mut Vec<Fault>) {
+    let peers = &control.peer;
+    for (place, (peer, table)) in peers.iter().zip(tables).enumerate() {
+        let span = key_span(table, "name");
+        if !is_word(&peer.name) || ["nf", "instance"].contains(&peer.name.as_str()) {
+            let title = format!("{:?} can not be the name of a node", peer.name);
+            let fix = format!("{WORD}; `nf/NAME` and `instance/NAME` are ends of this node");
+            faults.push(Fault::new(span.clone(), title, "not a name").fix(fix));
+        } else if peers[..place].iter().any(|other| other.name == peer.name) {
+            let title = format!("two nodes are called {}", peer.name);
+            faults.push(Fault::new(span.clone(), title, "the second"));
+        }
+        if !is_word(peer.identity()) {
+            let title = format!("{:?} can not be the identity of a node", peer.identity());
+            faults.push(Fault::new(key_span(table, "identity"), title, "not a name").fix(WORD));
+        } else if peers[..place].iter().any(|other| other.identity() == peer.identity()) {
+            let title = format!("two nodes have the identity {}", peer.identity());
+            faults.push(Fault::new(span.clone(), title, "the second"));
+        }
+        if peer.host().is_none() {
+            let title = format!("{:?} is no address of a node", peer.address);
+            let fault = Fault::new(key_span(table, "address"), title, "not HOST:PORT");
+            faults.push(fault.fix("write the host and the port of its `listen`"));
+        }
+        if control.tls.is_none() {
+            let fix = "add a [control.tls] table; `weir pki issue --role node` makes the files";
+            let fault = Fault::new(span.clone(), "a node is reached by mutual TLS only", "a node");
+            faults.push(fault.fix(fix));
+        }
+        if place == PEERS_MAX {
+            faults.push(Fault::new(span, format!("more than {PEERS_MAX} nodes"), "one too many"));
+        }
+    }
 }
 
 /// Names of network functions are words, each of one function, and not too many.
 fn check_nfs(nfs: &[NfProcess], tables: &[&DeTable<'_>], faults: &mut Vec<Fault>) {
     for (place, (nf, table)) in nfs.iter().zip(tables).enumerate() {
         let span = key_span(table, "name");
-        let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if !(1..=64).contains(&nf.name.len()) || !nf.name.chars().all(is_word) {
+        if !is_word(&nf.name) {
             let title = format!("{:?} can not be the name of a network function", nf.name);
             let fault = Fault::new(span, title, "not a name");
-            faults.push(fault.fix("use 1 to 64 letters, digits, `-`, `_` and `.`"));
+            faults.push(fault.fix(WORD));
         } else if nfs[..place].iter().any(|other| other.name == nf.name) {
             let title = format!("two network functions are called {}", nf.name);
             faults.push(Fault::new(span, title, "the second"));
@@ -332,6 +384,37 @@ error: bad value of min in [scaling]
         assert_eq!(faults(&(nf("one") + &nf("one")))[0].0, 5);
         let many: String = (0..=NFS_MAX).map(|number| nf(&number.to_string())).collect();
         assert!(faults(&many)[0].1.contains("more than 16"));
+    }
+
+    #[test]
+    fn nodes_have_names_addresses_and_identities_of_their_own_and_need_certificates() {
+        let tls = "[control.tls]\nca = 'a'\ncert = 'b'\nkey = 'c'\n";
+        let peer = |name: &str, rest: &str| format!("[[control.peer]]\nname = '{name}'\n{rest}\n");
+        let address = "address = 'edge:7443'";
+        let two = peer("one", address) + &peer("two", "address = '[::1]:1'\nidentity = 'edge-2'");
+        let found = parse(&(tls.to_owned() + &two), "weir.toml").unwrap().control.peer;
+        let seen = |at: usize| (found[at].identity().to_owned(), found[at].host().unwrap());
+        assert_eq!((seen(0), seen(1)), (("one".into(), "edge"), ("edge-2".into(), "::1")));
+        let same = peer("one", address) + &peer("two", "address = 'a:1'\nidentity = 'one'");
+        for (text, line, says) in [
+            (peer("one", address), 2, "mutual TLS only"),
+            (tls.to_owned() + &peer("nf", address), 6, "can not be the name"),
+            (tls.to_owned() + &peer("one", "address = 'edge'"), 7, "no address"),
+            (tls.to_owned() + &peer("one", "address = ':1'"), 7, "no address"),
+            (tls.to_owned() + &peer("one", "address = 'edge:http'"), 7, "no address"),
+            (tls.to_owned() + &peer("one", &format!("{address}\nidentity = ''")), 8, "identity"),
+            (tls.to_owned() + &peer("one", address) + &peer("one", address), 9, "are called one"),
+            (tls.to_owned() + &same, 9, "have the identity one"),
+            (tls.to_owned() + &peer("one", ""), 5, "missing key address in [[control.peer]]"),
+            (tls.to_owned() + &peer("one", "adress = 'x:1'"), 5, "adress in [[control.peer]]"),
+        ] {
+            let found = faults(&text);
+            assert_eq!(found[0].0, line, "{text}: {found:?}");
+            assert!(found.iter().any(|fault| fault.1.contains(says)), "{text}: {found:?}");
+        }
+        let many = (0..=PEERS_MAX).map(|number| peer(&number.to_string(), address));
+        let many = tls.to_owned() + &many.collect::<String>();
+        assert!(faults(&many)[0].1.contains("more than 16 nodes"));
     }
 
     #[test]

@@ -46,10 +46,14 @@ pub struct Control {
     pub tls: Option<Tls>,
     /// Network functions in processes of their own, [`NFS_MAX`] at most.
     pub nf: Vec<NfProcess>,
+    /// Nodes that state is moved to and taken from, [`PEERS_MAX`] at most; needs [`Control::tls`].
+    pub peer: Vec<Peer>,
 }
 
 /// Network functions in processes of their own at most.
 pub const NFS_MAX: usize = 16;
+/// Other nodes at most.
+pub const PEERS_MAX: usize = 16;
 
 impl Default for Control {
     fn default() -> Self {
@@ -60,6 +64,7 @@ impl Default for Control {
             listen: None,
             tls: None,
             nf: Vec::new(),
+            peer: Vec::new(),
         }
     }
 }
@@ -71,6 +76,33 @@ pub struct NfProcess {
     pub name: String,
     /// Its Unix socket.
     pub socket: PathBuf,
+}
+
+/// A `[[control.peer]]` table: the sidecar of another node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Peer {
+    /// What requests call it: a word as that of [`NfProcess::name`], and neither `nf` nor
+    /// `instance`.
+    pub name: String,
+    /// Where it listens, as `HOST:PORT`; its certificate has to be for that host.
+    pub address: String,
+    /// The node that its certificate has to name; [`Peer::name`] when it is left out.
+    pub identity: Option<String>,
+}
+
+impl Peer {
+    /// The node that its certificate has to name.
+    pub fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The host of its address; none when the address is none.
+    pub fn host(&self) -> Option<&str> {
+        let (host, port) = self.address.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        (!host.is_empty()).then_some(host)
+    }
 }
 
 /// The `[control.tls]` table: PEM files as `weir pki` writes them.

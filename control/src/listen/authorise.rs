@@ -50,11 +50,35 @@ impl FromStr for Role {
     }
 }
 
+/// The scheme of the URI that names a node, as in `weir:node/edge-1`.
+const NODE_URI: &str = "weir:node/";
+
+/// The URI that stands for a node in the certificate of its sidecar.
+pub fn node_uri(name: &str) -> String {
+    format!("{NODE_URI}{name}")
+}
+
 /// The role that a certificate names, if it names one.
 pub fn role_of(certificate: &CertificateDer<'_>) -> Option<Role> {
+    named(certificate, ROLE_URI)?.parse().ok()
+}
+
+/// The node that a certificate names, if it names one.
+pub fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    named(certificate, NODE_URI).filter(|name| !name.is_empty())
+}
+
+/// Who shows a certificate: somebody with a role, or a node.
+pub(super) fn caller_of(certificate: &CertificateDer<'_>) -> Option<Caller> {
+    let role = role_of(certificate).map(|role| Caller::Remote { role });
+    role.or_else(|| node_of(certificate).map(|name| Caller::Node { name }))
+}
+
+/// What follows a prefix in the first URI of a certificate that has it.
+fn named(certificate: &CertificateDer<'_>, prefix: &str) -> Option<String> {
     let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut roles = parsed.valid_uri_names().filter_map(|uri| uri.strip_prefix(ROLE_URI));
-    roles.next()?.parse().ok()
+    let mut names = parsed.valid_uri_names().filter_map(|uri| uri.strip_prefix(prefix));
+    names.next().map(str::to_owned)
 }
 
 /// Whether a method, as in `/weir.v1.ScaleService/Scale`, may change something. Methods that
@@ -112,12 +136,25 @@ where
     }
 }
 
+/// Whether a method is for the sidecars of other nodes, and for nobody else.
+fn between_nodes(path: &str) -> bool {
+    path.starts_with("/weir.v1.TransferService/")
+}
+
 fn check(caller: Option<&Caller>, path: &str) -> Result<(), Fault> {
+    let method = path.rsplit('/').next().unwrap_or(path);
     match caller {
+        Some(Caller::Node { .. }) if between_nodes(path) => Ok(()),
+        Some(Caller::Node { name }) => {
+            let message = format!("node {name} may bring state and nothing else: not {method}");
+            Err(Fault::new(Code::PermissionDenied, "ROLE_TOO_LOW", message)
+                .object(path.trim_start_matches('/'))
+                .fix("use a certificate of a person: weir pki issue DIR --role operator"))
+        }
+        Some(_) if between_nodes(path) => Err(Fault::unknown_peer("only nodes bring state")),
         Some(Caller::Local { .. } | Caller::Remote { role: Role::Operator }) => Ok(()),
         Some(Caller::Remote { role: Role::Viewer }) if !writes(path) => Ok(()),
         Some(Caller::Remote { role: Role::Viewer }) => {
-            let method = path.rsplit('/').next().unwrap_or(path);
             let message = format!("a viewer may not call {method}");
             Err(Fault::new(Code::PermissionDenied, "ROLE_TOO_LOW", message)
                 .object(path.trim_start_matches('/'))
@@ -147,6 +184,21 @@ mod tests {
             assert_eq!(check(Some(&viewer), path).is_err(), changes, "{path}");
             assert_eq!(check(Some(&operator), path), Ok(()));
             assert_eq!(check(None, path).unwrap_err().code, Code::Unauthenticated);
+            let node = Caller::Node { name: "edge-1".to_owned() };
+            assert_eq!(check(Some(&node), path).unwrap_err().code, Code::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn state_is_brought_by_nodes_and_by_nobody_else() {
+        let node = Caller::Node { name: "edge-1".to_owned() };
+        for path in ["/weir.v1.TransferService/Transfer", "/weir.v1.TransferService/SettleTransfer"]
+        {
+            assert_eq!(check(Some(&node), path), Ok(()));
+            let operator = Caller::Remote { role: Role::Operator };
+            for caller in [operator, Caller::Local { uid: 0 }] {
+                assert_eq!(check(Some(&caller), path).unwrap_err().reason, "UNKNOWN_PEER");
+            }
         }
     }
 }

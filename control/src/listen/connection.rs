@@ -31,6 +31,11 @@ pub enum Caller {
         /// What the certificate allows.
         role: Role,
     },
+    /// The sidecar of another node, with a certificate of our authority.
+    Node {
+        /// The node that the certificate names.
+        name: String,
+    },
 }
 
 /// A connection that has been let in; it keeps its slot while it is open.

@@ -17,7 +17,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use tokio::time::Instant;
 
 pub use self::{
-    authorise::{Authorise, Role, role_of, writes},
+    authorise::{Authorise, Role, node_of, node_uri, role_of, writes},
     connection::{Caller, Connection},
     tcp::{TlsFiles, listen_tcp},
     unix::{listen_unix, prepare_socket},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
@@ -17,10 +17,10 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
-    BackOff, Caller, Connection, Limits, ListenError, Refusals, authorise::role_of,
+    BackOff, Caller, Connection, Limits, ListenError, Refusals, authorise::caller_of,
     connection::Stream, slots::Slots,
 };
 
@@ -58,6 +58,22 @@ impl TlsFiles {
         let key =
             PrivateKeyDer::from_pem_file(&self.key).map_err(|error| wrong(&self.key, &error))?;
         Ok((certificates(&self.cert)?, key))
+    }
+
+    /// The client's side, towards whoever shows a certificate of the authority.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds something else.
+    pub fn client(&self) -> Result<TlsConnector, ListenError> {
+        let (chain, key) = self.identity()?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong(&self.cert, &error))?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| wrong(&self.cert, &error))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 
     /// The server's side: callers without a certificate of the authority are refused.
@@ -158,7 +174,7 @@ async fn shake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<(Stream, 
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let role = certificates.first().and_then(role_of);
-    let role = role.ok_or_else(|| io::Error::other("the certificate names no role"))?;
-    Ok((Stream::Tls(Box::new(stream)), Caller::Remote { role }))
+    let caller = certificates.first().and_then(caller_of);
+    let caller = caller.ok_or_else(|| io::Error::other("the certificate names no role"))?;
+    Ok((Stream::Tls(Box::new(stream)), caller))
 }

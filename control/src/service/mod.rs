@@ -14,6 +14,7 @@ mod state;
 mod stats;
 mod status;
 mod stream;
+mod transfer;
 mod workers;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 pub use self::server::{ServeError, Server, serve};
-pub(crate) use self::state::state_message;
+pub(crate) use self::state::{refusal_message, state_message};
 use crate::{fault::Fault, sidecar::Sidecar};
 
 /// Implements all services of `weir.v1`.

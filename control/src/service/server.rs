@@ -13,7 +13,7 @@ use weir_api::v1::{
     port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
     scale_service_server::ScaleServiceServer, state_service_server::StateServiceServer,
     stats_service_server::StatsServiceServer, status_service_server::StatusServiceServer,
-    worker_service_server::WorkerServiceServer,
+    transfer_service_server::TransferServiceServer, worker_service_server::WorkerServiceServer,
 };
 
 use super::Api;
@@ -27,6 +27,9 @@ use crate::{
 
 /// The largest request, in bytes. All requests are small; a route is the largest.
 const REQUEST_MAX: usize = 64 << 10;
+/// The largest message of another node, in bytes: the largest chunk fits.
+const CHUNKS_MAX: usize = 2 << 20;
+const _: () = assert!(weir_state_transfer::chunk::CHUNK_MAX + 64 < CHUNKS_MAX);
 /// Limits of one connection. The library's own defaults leave some of them open.
 const STREAMS_MAX: u32 = 100;
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -154,6 +157,9 @@ async fn services(api: Api) -> Result<Routes, ServeError> {
             StateServiceServer,
         ]
     );
+    health.set_serving::<TransferServiceServer<Api>>().await;
+    let transfer = TransferServiceServer::new(api).max_decoding_message_size(CHUNKS_MAX);
+    routes = routes.add_service(transfer);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(weir_api::FILE_DESCRIPTOR_SET)

@@ -5,6 +5,7 @@ mod changes;
 mod converge;
 mod driver;
 mod link;
+mod peer;
 mod scale;
 mod state;
 
@@ -14,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::link::Link;
 use self::state::StateOperations;
-pub(crate) use self::state::{Listed, Notice, Reader, parse_filter};
+pub(crate) use self::state::{Listed, Notice, Reader, outcome_message, parse_filter};
 use crate::{
     clock::Clock,
     config::Config,

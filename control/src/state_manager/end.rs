@@ -14,6 +14,13 @@ pub enum End {
     },
     /// A network function in a process of its own, by its name in the configuration.
     Nf(String),
+    /// An end of another node.
+    Peer {
+        /// The node, by its name in the configuration.
+        peer: String,
+        /// What it calls the end.
+        end: String,
+    },
 }
 
 impl End {
@@ -28,6 +35,7 @@ impl fmt::Display for End {
         match self {
             Self::Instance { name, .. } => write!(f, "instance/{name}"),
             Self::Nf(name) => write!(f, "nf/{name}"),
+            Self::Peer { peer, end } => write!(f, "{peer}/{end}"),
         }
     }
 }
@@ -41,15 +49,23 @@ pub enum Called<'a> {
     Nf(&'a str),
     /// A network function if there is one of that name, else an instance.
     Either(&'a str),
+    /// An end of another node.
+    Peer {
+        /// The node.
+        peer: &'a str,
+        /// What that is to call the end.
+        end: &'a str,
+    },
 }
 
 impl<'a> Called<'a> {
-    /// Takes `instance/NAME`, `nf/NAME` and `NAME` apart.
+    /// Takes `instance/NAME`, `nf/NAME`, `NAME` and each of these behind `PEER/` apart.
     pub fn of(text: &'a str) -> Self {
         match text.split_once('/') {
             Some(("instance", name)) => Self::Instance(name),
             Some(("nf", name)) => Self::Nf(name),
-            _ => Self::Either(text),
+            Some((peer, end)) => Self::Peer { peer, end },
+            None => Self::Either(text),
         }
     }
 }
@@ -64,6 +80,9 @@ mod tests {
         assert_eq!(Called::of(&instance.to_string()), Called::Instance("sw3"));
         assert_eq!(Called::of(&End::Nf("ids".to_owned()).to_string()), Called::Nf("ids"));
         assert_eq!(Called::of("sw3"), Called::Either("sw3"));
-        assert_eq!(Called::of("port/x"), Called::Either("port/x"));
+        let there = End::Peer { peer: "edge-2".to_owned(), end: "nf/ids".to_owned() };
+        let called = Called::Peer { peer: "edge-2", end: "nf/ids" };
+        assert_eq!(Called::of(&there.to_string()), called);
+        assert_eq!(Called::of("edge-2/ids"), Called::Peer { peer: "edge-2", end: "ids" });
     }
 }

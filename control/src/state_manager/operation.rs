@@ -201,6 +201,8 @@ pub enum FailureKind {
     Dataplane,
     /// The sidecar stops.
     Stopping,
+    /// The other node refuses, or breaks off: what programs match on.
+    PeerRefused(String),
 }
 
 /// A chunk that the destination refuses.
@@ -208,8 +210,8 @@ pub enum FailureKind {
 pub struct ChunkRefusal {
     /// Its scope.
     pub scope: Scope,
-    /// What it is about.
-    pub id: FlowId,
+    /// What it is about, in the words of filters.
+    pub id: String,
     /// Why.
     pub reason: RefusalReason,
     /// The same for people.

@@ -5,6 +5,11 @@
 //! was replaced is put back. Multi-flow state that was merged with some of the destination's own
 //! stays merged, as after a copy: nobody could tell the two apart again, and a merge does no harm.
 //! From the first deletion on it is finished.
+//!
+//! Between two nodes each sidecar has a half of it: that of the source carries, waits for the
+//! receipt and deletes; that of the destination sees what is there, takes in what comes, and holds
+//! it until the source has deleted or wants it undone. What the two say to each other is
+//! `weir_state_transfer::transfer`.
 
 #[cfg(test)]
 mod tests;
@@ -28,10 +33,20 @@ const TRIES: u32 = 3;
 pub enum Task {
     /// See what the destination has: each piece to [`Transfer::there`].
     Survey(Scope),
-    /// Get at the source, and put what [`Transfer::carry`] says.
+    /// Get at the source, and put what [`Transfer::carry`] says; or send it to the other node.
     Carry(Scope),
+    /// Wait for the receipt of the other node.
+    Confirm,
     /// Delete [`Transfer::carried`] at the source.
     Delete(Scope),
+    /// Tell the other node that it was deleted.
+    Release,
+    /// Tell the other node that it is to undo.
+    Recall,
+    /// Put what comes from the other node, as [`Transfer::carry`] says.
+    Receive,
+    /// Wait for what the other node says: it fails when that wants it undone.
+    Hold,
     /// Delete [`Transfer::to_remove`] at the destination.
     Remove(Scope),
     /// Put [`Transfer::to_put_back`] at the destination.
@@ -52,6 +67,8 @@ pub enum Carry {
 pub struct Transfer {
     filter: StateFilter,
     todo: VecDeque<Task>,
+    /// The destination is of another node, which sees to it.
+    leaves: bool,
     /// What the destination has of the same, with the chunks of per-flow state.
     before: BTreeMap<(Scope, FlowId), Vec<Vec<u8>>>,
     kept: usize,
@@ -69,11 +86,30 @@ pub struct Transfer {
 impl Transfer {
     /// A move of what a filter names, scope by scope.
     pub fn new(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
-        let steps = [Task::Survey, Task::Carry, Task::Delete];
-        let todo = steps.iter().flat_map(|step| scopes.iter().map(|scope| step(*scope)));
+        Self::of_tasks(
+            filter,
+            [each(Task::Survey, scopes), each(Task::Carry, scopes), each(Task::Delete, scopes)],
+        )
+    }
+
+    /// The half of a move whose destination is of another node.
+    pub fn leaving(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
+        let (carry, delete) = (each(Task::Carry, scopes), each(Task::Delete, scopes));
+        let tasks = [carry, vec![Task::Confirm], delete, vec![Task::Release]];
+        Self { leaves: true, ..Self::of_tasks(filter, tasks) }
+    }
+
+    /// The half of a move whose source is of another node.
+    pub fn arriving(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
+        let tasks = [each(Task::Survey, scopes), vec![Task::Receive, Task::Hold]];
+        Self::of_tasks(filter, tasks)
+    }
+
+    fn of_tasks(filter: StateFilter, tasks: impl IntoIterator<Item = Vec<Task>>) -> Self {
         Self {
             filter,
-            todo: todo.collect(),
+            todo: tasks.into_iter().flatten().collect(),
+            leaves: false,
             before: BTreeMap::new(),
             kept: 0,
             put: Vec::new(),
@@ -92,7 +128,8 @@ impl Transfer {
 
     /// Whether it may still be told to go back.
     pub fn undoable(&self) -> bool {
-        matches!(self.task(), Some(Task::Survey(_) | Task::Carry(_)))
+        use Task::{Carry, Confirm, Receive, Survey};
+        matches!(self.task(), Some(Survey(_) | Carry(_) | Confirm | Receive))
     }
 
     /// Whether it goes back.
@@ -144,13 +181,8 @@ impl Transfer {
 
     /// The task has failed: it is tried again, or the move goes back, or it stays as it is.
     pub fn failed(&mut self, failure: Failure) {
-        if self.undoable() {
-            self.todo.clear();
-            let scopes: BTreeSet<Scope> = self.put.iter().map(|(scope, _)| *scope).collect();
-            self.todo.extend(scopes.into_iter().map(Task::Remove));
-            if self.put.iter().any(|(scope, _)| *scope == Scope::PerFlow) {
-                self.todo.push_back(Task::PutBack);
-            }
+        if self.undoable() || self.task() == Some(Task::Hold) {
+            self.go_back();
             self.failure = Some(failure);
             return;
         }
@@ -163,6 +195,10 @@ impl Transfer {
                 "all state is at the destination, and some may still be at the source, which did \
                  not delete it"
             }
+            Some(Task::Release) => "all state has left the source",
+            Some(Task::Recall) => {
+                "the source has all its state, and the destination may have some of it"
+            }
             _ => {
                 "the source has all its state, and the destination may have some of it, which it \
                  did not delete"
@@ -174,6 +210,26 @@ impl Transfer {
             Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
         self.stuck = true;
         self.todo.clear();
+    }
+
+    /// What came stays, as nobody says whether the source has deleted it.
+    pub fn unsettled(&mut self, failure: Failure) {
+        self.todo.clear();
+        self.failure = Some(failure);
+        self.stuck = true;
+    }
+
+    fn go_back(&mut self) {
+        self.todo.clear();
+        if self.leaves {
+            self.todo.push_back(Task::Recall);
+            return;
+        }
+        let scopes: BTreeSet<Scope> = self.put.iter().map(|(scope, _)| *scope).collect();
+        self.todo.extend(scopes.into_iter().map(Task::Remove));
+        if self.put.iter().any(|(scope, _)| *scope == Scope::PerFlow) {
+            self.todo.push_back(Task::PutBack);
+        }
     }
 
     /// What a scope's pieces are that were carried, as ids.
@@ -214,6 +270,11 @@ impl Transfer {
         };
         (state, self.failure.clone())
     }
+}
+
+/// A task for each scope.
+fn each(task: fn(Scope) -> Task, scopes: &BTreeSet<Scope>) -> Vec<Task> {
+    scopes.iter().copied().map(task).collect()
 }
 
 /// The same id for both directions of a flow.

@@ -12,3 +12,5 @@ mod state;
 mod store;
 mod support;
 mod tls;
+mod transfer;
+mod transfer_refused;

@@ -152,6 +152,9 @@ async fn what_is_not_done_has_a_type() {
     let mut asked = Move::new("one", "two", "any");
     let refused = client.move_state(&asked).await.unwrap_err();
     assert_eq!(refused.reason(), Some("NOT_LOSS_FREE"));
+    let away = Move { guarantee: Guarantee::None, ..Move::new("one", "nowhere/two", "any") };
+    let refused = client.move_state(&away).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.peer_refusal()), (Some("NOT_FOUND"), None));
     asked.guarantee = Guarantee::None;
     asked.scopes.push(Scope::MultiFlow);
     setup.one.hang(true);

@@ -1,10 +1,10 @@
 //! The connection to the sidecar, with a deadline on everything.
 
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::Args;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
@@ -15,7 +15,11 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use weir_api::dataplane::v1::Change;
-use weir_control::{config::Span, fault::Fault, listen::TlsFiles};
+use weir_control::{
+    config::Span,
+    fault::Fault,
+    listen::{ListenError, TlsFiles},
+};
 
 use super::{
     failure::Failure,
@@ -223,19 +227,10 @@ async fn open_tls(options: &Options, authority: &str) -> Result<Channel, Failure
 }
 
 fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, Failure> {
-    let bad = |option: &str, error: &dyn std::fmt::Display| {
+    files.client().map_err(|error| {
+        let of_ca = matches!(&error, ListenError::Certificate { path, .. } if *path == files.ca);
+        let option = if of_ca { "--tls-ca" } else { "--tls-cert and --tls-key" };
         let fault = Fault::invalid("BAD_FILE", error.to_string()).object(option);
-        Failure::from(fault.fix("give the files that weir pki made: ca.crt, NAME.crt, NAME.key"))
-    };
-    let roots = files.roots().map_err(|error| bad("--tls-ca", &error))?;
-    let ours = "--tls-cert and --tls-key";
-    let (chain, key) = files.identity().map_err(|error| bad(ours, &error))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| bad(ours, &error))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| bad(ours, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+        fault.fix("give the files that weir pki made: ca.crt, NAME.crt, NAME.key").into()
+    })
 }

@@ -24,6 +24,7 @@ Examples:
   weir move --from sw1 --to sw2 --buckets 0-1023
   weir move --from sw1 --to sw2 --filter src=10.0.1.7 --scope per-flow,multi-flow
   weir move --from ids-a --to ids-b --filter any --guarantee none
+  weir move --from ids-a --to edge-2/ids-b --filter src=10.0.1.0/24 --guarantee none
 
 A move is an operation: weir operation list, watch and cancel it by its number. Those of the data
 plane between instances, of scale operations too, have numbers of their own: weir move list, watch
@@ -45,7 +46,7 @@ struct Start {
     /// process of its own
     #[arg(long, value_name = "END", required = true)]
     from: Option<String>,
-    /// The end that shall have it
+    /// The end that shall have it; PEER/END is one of another node, a [[control.peer]]
     #[arg(long, value_name = "END", required = true)]
     to: Option<String>,
     #[command(flatten)]

@@ -38,6 +38,8 @@ pub(crate) enum Verb {
 pub(crate) enum RoleName {
     /// The sidecar's side
     Server,
+    /// The sidecar's side, of a node that moves state to others and from them
+    Node,
     /// A caller that may change
     Operator,
     /// A caller that may look
@@ -54,6 +56,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Issue { directory, name, role, san } => {
             let purpose = match role {
                 RoleName::Server => Purpose::Server,
+                RoleName::Node => Purpose::Node,
                 RoleName::Operator => Purpose::Caller(Role::Operator),
                 RoleName::Viewer => Purpose::Caller(Role::Viewer),
             };

@@ -8,7 +8,9 @@ use weir_state_transfer::{FlowId, Nanos, southbound::Event};
 
 use crate::{
     southbound::scope_message,
-    state_manager::operation::{Asked, Failure, FailureKind, Operation, Selection, State},
+    state_manager::operation::{
+        Asked, ChunkRefusal, Failure, FailureKind, Operation, Selection, State,
+    },
 };
 
 /// Characters of an id that is listed at most.
@@ -32,7 +34,12 @@ pub(crate) fn state_message(operation: &Operation, now: Nanos) -> StateOperation
         events: progress.events,
         events_lost: progress.events_lost,
         left_behind: progress.left_behind.count + moved.left_behind,
-        left_behind_ids: progress.left_behind.listed.iter().map(short).collect(),
+        left_behind_ids: progress
+            .left_behind
+            .listed
+            .iter()
+            .map(|id| short(id.to_string()))
+            .collect(),
         started_unix_ns: operation.started_unix_ns,
         elapsed_ns: operation.elapsed_ns(now),
         r#move: progress.moved.clone(),
@@ -81,20 +88,29 @@ fn failed(message: &mut StateOperation, failure: &Failure) {
         FailureKind::Unreachable => StateFailure::Unreachable,
         FailureKind::Refused => StateFailure::Refused,
         FailureKind::ChunkRefused(refusal) => {
-            message.refusal = Some(v1::ChunkRefusal {
-                scope: scope_message(refusal.scope).into(),
-                id: short(&refusal.id),
-                reason: refusal.reason.into(),
-                message: refusal.message.clone(),
-            });
+            message.refusal = Some(refusal_message(refusal));
             StateFailure::ChunkRefused
         }
         FailureKind::Malformed => StateFailure::Malformed,
         FailureKind::TooMuch => StateFailure::TooMuch,
         FailureKind::Dataplane => StateFailure::Dataplane,
         FailureKind::Stopping => StateFailure::Stopping,
+        FailureKind::PeerRefused(reason) => {
+            message.peer_refusal.clone_from(reason);
+            StateFailure::PeerRefused
+        }
     };
     message.set_failure(kind);
+}
+
+/// A chunk that a destination refuses.
+pub(crate) fn refusal_message(refusal: &ChunkRefusal) -> v1::ChunkRefusal {
+    v1::ChunkRefusal {
+        scope: scope_message(refusal.scope).into(),
+        id: short(refusal.id.clone()),
+        reason: refusal.reason.into(),
+        message: refusal.message.clone(),
+    }
 }
 
 fn state(state: State) -> StateOperationState {
@@ -135,8 +151,7 @@ pub(super) fn event(sequence: u64, event: Event) -> StateEvent {
 }
 
 /// An id that fits into a list.
-fn short(id: &FlowId) -> String {
-    let mut text = id.to_string();
+fn short(mut text: String) -> String {
     if text.len() > ID_MAX {
         text.truncate(text.floor_char_boundary(ID_MAX));
         text.push_str("...");

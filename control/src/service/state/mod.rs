@@ -12,7 +12,7 @@ use weir_api::v1::{
     WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
 };
 
-pub(crate) use self::convert::state_message;
+pub(crate) use self::convert::{refusal_message, state_message};
 use super::{
     Answer, Api, answer, message,
     stream::{self, Answers, Sink},

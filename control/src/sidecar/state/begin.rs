@@ -13,7 +13,7 @@ use super::{
     Reader,
     copy::Copy,
     instances::{self, Follow},
-    processes,
+    processes::{self, Way},
 };
 use crate::{
     fault::Fault,
@@ -61,7 +61,8 @@ impl Sidecar {
         let (mut operation, reins, reader) = begun;
         let sidecar = Arc::clone(self);
         if !between_instances {
-            tokio::spawn(processes::Move { sidecar, reins, asked, filter, limit }.run());
+            let way = if let End::Peer { .. } = asked.to { Way::Leaving(None) } else { Way::Here };
+            tokio::spawn(processes::Move { sidecar, reins, asked, filter, limit, way }.run());
             return Ok((operation, reader));
         }
         match instances::start(self, &asked, request_id).await {
@@ -104,7 +105,9 @@ impl Sidecar {
                 return Err(Fault::invalid("GUARANTEE", message).object("guarantee"));
             }
         };
-        let (from, to) = self.both_ends(&request.from, &request.to).await?;
+        let from = self.find_end("from", &request.from).await?;
+        let to = self.find_destination("to", &request.to).await?;
+        let (from, to) = two_ends(from, to)?;
         Ok(MoveAsked { from, to, selection, scopes, guarantee })
     }
 
@@ -136,13 +139,16 @@ impl Sidecar {
     }
 
     async fn both_ends(&self, from: &str, to: &str) -> Result<(End, End), Fault> {
-        let (from, to) = (self.find_end("from", from).await?, self.find_end("to", to).await?);
-        if from == to {
-            let fault = Fault::invalid("SAME_END", format!("from and to are both {from}"));
-            return Err(fault.object("to").fix("name two ends"));
-        }
-        Ok((from, to))
+        two_ends(self.find_end("from", from).await?, self.find_end("to", to).await?)
     }
+}
+
+fn two_ends(from: End, to: End) -> Result<(End, End), Fault> {
+    if from == to {
+        let fault = Fault::invalid("SAME_END", format!("from and to are both {from}"));
+        return Err(fault.object("to").fix("name two ends"));
+    }
+    Ok((from, to))
 }
 
 /// The filter of a text.
@@ -157,7 +163,7 @@ pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
     text.parse().map_err(|error| fault(format!("{error}")))
 }
 
-fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
+pub(super) fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
     let scope = |number: &i32| {
         let named = nf::Scope::try_from(*number).ok();
         Scope::ALL.into_iter().find(|scope| Some(scope_message(*scope)) == named)
@@ -170,7 +176,7 @@ fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
     Ok(if found.is_empty() { [default].into() } else { found })
 }
 
-fn limit(nanos: u64) -> Result<Duration, Fault> {
+pub(super) fn limit(nanos: u64) -> Result<Duration, Fault> {
     match Duration::from_nanos(nanos) {
         Duration::ZERO => Ok(LIMIT_DEFAULT),
         limit if limit > LIMIT_MAX => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use weir_nf_api::client::{Client, Query};
+use weir_nf_api::client::{Client, Put, Query, Refusal};
 use weir_state_transfer::{Chunk, FlowId, chunk::Scope};
 
 use crate::{
@@ -85,23 +85,9 @@ impl Carrier<'_> {
                 return Carried { taken: None, failure: Some(failure) };
             }
         };
-        let refused = put.refusal.map(|refusal| {
-            let refusal = ChunkRefusal {
-                scope: self.scope,
-                id: names.find(put.taken),
-                reason: refusal.reason,
-                message: refusal.message,
-            };
-            let reason = format!("{destination} refuses a chunk: {}", refusal.message);
-            let kind = FailureKind::ChunkRefused(Box::new(refusal));
-            Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
-        });
-        let missing = (put.taken != kept && refused.is_none()).then(|| {
-            let reason = format!("{destination} took in {} of {kept} chunks", put.taken);
-            let kind = FailureKind::Malformed;
-            Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
-        });
-        Carried { taken: Some(put.taken.min(kept)), failure: refused.or(read.err()).or(missing) }
+        let id = || names.find(put.taken);
+        let refused = not_taken(destination, self.scope, (&put, kept), id);
+        Carried { taken: Some(put.taken.min(kept)), failure: refused.or(read.err()) }
     }
 }
 
@@ -176,6 +162,26 @@ impl<'a> Count<'a> {
             progress.bytes += bytes;
         });
     }
+}
+
+/// Why an end has not taken in all chunks of a put, of which there were so many: what the first
+/// that it did not is about is told by `id`.
+pub(super) fn not_taken(
+    end: &End,
+    scope: Scope,
+    (put, count): (&Put, u64),
+    id: impl FnOnce() -> FlowId,
+) -> Option<Failure> {
+    let failure =
+        |kind, reason: String| Failure { end: Some(end.clone()), ..Failure::new(kind, reason) };
+    if let Some(Refusal { reason, message }) = &put.refusal {
+        let said = format!("{end} refuses a chunk: {message}");
+        let (reason, message) = (*reason, message.clone());
+        let refusal = Box::new(ChunkRefusal { scope, id: id().to_string(), reason, message });
+        return Some(failure(FailureKind::ChunkRefused(refusal), said));
+    }
+    let reason = format!("{end} took in {} of {count} chunks", put.taken);
+    (put.taken != count).then(|| failure(FailureKind::Malformed, reason))
 }
 
 /// The chunk that an end gives.

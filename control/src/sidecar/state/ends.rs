@@ -24,6 +24,9 @@ use crate::{
 /// How long a network function may take to say what it is when it is listed.
 const LISTING_LIMIT: Duration = Duration::from_secs(2);
 
+/// Bytes of the name of an end of another node at most.
+pub(super) const END_MAX: usize = 128;
+
 /// The ways to all ends.
 #[derive(Debug)]
 pub(crate) struct Ends {
@@ -64,6 +67,7 @@ impl Ends {
                 let nf = self.nfs.get(name).expect("an end is one of the configuration");
                 nf.client.clone()
             }
+            End::Peer { .. } => unreachable!("an end of another node is asked by its sidecar"),
         }
     }
 
@@ -98,6 +102,13 @@ impl Sidecar {
             Called::Nf(name) => (name, true),
             Called::Instance(name) => (name, false),
             Called::Either(name) => (name, nfs.contains_key(name)),
+            Called::Peer { .. } => {
+                let message = format!("{field} is {called}, an end of another node");
+                let fault = Fault::precondition("END_OF_ANOTHER_NODE", message).object(field);
+                return Err(fault.fix(
+                    "only the destination of a move can be one: ask the sidecar of that node",
+                ));
+            }
         };
         if name.is_empty() {
             let fault = Fault::invalid("END_MISSING", format!("{field} names no end"));
@@ -117,9 +128,27 @@ impl Sidecar {
         Ok(End::Nf(name.to_owned()))
     }
 
+    /// The end that a request calls so, of this node or of another.
+    pub(super) async fn find_destination(&self, field: &str, called: &str) -> Result<End, Fault> {
+        let Called::Peer { peer, end } = Called::of(called) else {
+            return self.find_end(field, called).await;
+        };
+        if self.state.peers.client(peer).is_none() {
+            let fix = "add it as [[control.peer]], then start weir-control again";
+            return Err(Fault::not_found("peers", peer).fix(fix));
+        }
+        if end.is_empty() || end.len() > END_MAX {
+            let message = format!("{field} names no end of node {peer}");
+            return Err(Fault::invalid("END_MISSING", message).object(field));
+        }
+        Ok(End::Peer { peer: peer.to_owned(), end: end.to_owned() })
+    }
+
     /// By what an end is recognised; of a network function, once it was asked something.
     pub(super) async fn epoch(&self, end: &End) -> Result<[u64; 3], Failure> {
         match end {
+            // State from another node comes by a move only, which forgets the versions.
+            End::Peer { .. } => Ok([0; 3]),
             End::Nf(_) => Ok([self.state.ends.client(end).connections(), 0, 0]),
             End::Instance { .. } => {
                 let node = self.southbound.node().await.map_err(|status| {

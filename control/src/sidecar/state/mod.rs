@@ -1,12 +1,16 @@
 //! Operations on state as they run: a task each, around the logic of the state manager.
 
+mod arrivals;
+mod arriving;
 mod begin;
 mod carry;
 mod copy;
 mod ends;
 mod instances;
+mod leaving;
 mod notify;
 mod processes;
+mod transfer_message;
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +23,12 @@ use tokio::sync::watch;
 use tonic::Code;
 use weir_state_transfer::Nanos;
 
-use self::ends::Ends;
-pub(crate) use self::{begin::filter as parse_filter, ends::Listed, notify::Notice};
-use super::Sidecar;
+use self::{arrivals::Arrivals, ends::Ends};
+pub(crate) use self::{
+    begin::filter as parse_filter, ends::Listed, notify::Notice,
+    transfer_message::outcome_to as outcome_message,
+};
+use super::{Sidecar, peer::Peers};
 use crate::{
     config::Control,
     fault::Fault,
@@ -48,6 +55,8 @@ pub(crate) struct StateOperations {
     versions: Mutex<Versions>,
     running: Mutex<BTreeMap<u64, Running>>,
     pub(crate) ends: Ends,
+    pub(crate) peers: Peers,
+    pub(crate) arrivals: Arrivals,
 }
 
 /// What others have of an operation in progress.
@@ -79,6 +88,8 @@ impl StateOperations {
             versions: Mutex::default(),
             running: Mutex::default(),
             ends: Ends::new(control),
+            peers: Peers::new(control),
+            arrivals: Arrivals::default(),
         }
     }
 

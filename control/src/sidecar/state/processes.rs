@@ -1,19 +1,21 @@
-//! Moves of which an end is a process of its own: get, put and del.
+//! Moves of which an end is a process of its own, or of another node: get, put and del.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use weir_nf_api::client::{CallError, Client, Query};
-use weir_state_transfer::{FlowId, StateFilter, chunk::Scope};
+use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 
 use super::{
     Reins,
+    arriving::Arrival,
     carry::{Carrier, Count, decode},
+    leaving::Session,
 };
 use crate::{
     sidecar::Sidecar,
     state_manager::{
         end::End,
-        operation::{Failure, FailureKind, MoveAsked},
+        operation::{Failure, FailureKind, MoveAsked, State},
         transfer::{Carry, Task, Transfer},
     },
 };
@@ -28,19 +30,30 @@ pub(super) struct Move {
     pub(super) asked: MoveAsked,
     pub(super) filter: StateFilter,
     pub(super) limit: Duration,
+    pub(super) way: Way,
+}
+
+/// Where the other end of a move is.
+pub(super) enum Way {
+    /// Both are of this node.
+    Here,
+    /// The destination is of another, once that was asked.
+    Leaving(Option<Box<Session>>),
+    /// The source is of another.
+    Arriving(Box<Arrival>),
 }
 
 impl Move {
     /// Runs it to its end.
     pub(super) async fn run(self) {
-        let id = self.reins.id;
-        let mut transfer = Transfer::new(self.filter.clone(), &self.asked.scopes);
-        let mut late = std::pin::pin!(tokio::time::sleep(self.limit));
-        let ends = (&self.asked.from, &self.asked.to);
+        let Self { sidecar, reins, asked, filter, limit, mut way } = self;
+        let job = Job { sidecar: &sidecar, asked: &asked, id: reins.id, filter: &filter };
+        let mut transfer = way.transfer(filter.clone(), &asked.scopes);
+        let mut late = std::pin::pin!(tokio::time::sleep(limit));
         let acquainted = tokio::select! {
-            known = self.sidecar.acquaint(ends, self.asked.scopes.iter()) => known.map(drop),
-            failure = self.reins.cancelled() => Err(failure),
-            () = &mut late => Err(too_late(self.limit)),
+            known = job.acquaint(&mut way, limit) => known,
+            failure = reins.cancelled() => Err(failure),
+            () = &mut late => Err(too_late(limit)),
         };
         if let Err(failure) = acquainted {
             transfer.failed(failure);
@@ -48,16 +61,18 @@ impl Move {
         let mut finish = None;
         while let Some(task) = transfer.task() {
             let outcome = if transfer.undoable() {
-                let step = step(&self.sidecar, &self.asked, id, &self.filter, &mut transfer, task);
                 tokio::select! {
-                    outcome = step => outcome,
-                    failure = self.reins.cancelled() => Err(failure),
-                    () = &mut late => Err(too_late(self.limit)),
+                    outcome = job.step(&mut way, &mut transfer, task) => outcome,
+                    failure = reins.cancelled() => Err(failure),
+                    () = &mut late => Err(too_late(limit)),
                 }
+            } else if matches!(task, Task::Hold | Task::Release | Task::Recall) {
+                // What the two nodes settle has limits of its own.
+                job.step(&mut way, &mut transfer, task).await
             } else {
                 let finish =
                     finish.get_or_insert_with(|| Box::pin(tokio::time::sleep(FINISH_LIMIT)));
-                let step = step(&self.sidecar, &self.asked, id, &self.filter, &mut transfer, task);
+                let step = job.step(&mut way, &mut transfer, task);
                 tokio::select! {
                     biased;
                     () = finish => Err(too_late(FINISH_LIMIT)),
@@ -77,12 +92,36 @@ impl Move {
                     }
                     if let Some(failure) = transfer.undoing().filter(|_| transfer.task().is_some())
                     {
-                        self.sidecar.undo_operation(id, failure);
+                        sidecar.undo_operation(job.id, failure);
                     }
                 }
             }
         }
-        self.sidecar.end_operation(id, transfer.ended()).await;
+        way.end(&sidecar, job.id, transfer.ended()).await;
+    }
+}
+
+impl Way {
+    fn transfer(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Transfer {
+        match self {
+            Self::Here => Transfer::new(filter, scopes),
+            Self::Leaving(_) => Transfer::leaving(filter, scopes),
+            Self::Arriving(_) => Transfer::arriving(filter, scopes),
+        }
+    }
+
+    /// Notes how the move has ended, and tells the other node.
+    async fn end(self, sidecar: &Sidecar, id: u64, end: (State, Option<Failure>)) {
+        match self {
+            Self::Here | Self::Leaving(None) => {}
+            // One that could not delete has the receipt all the same. Its failure is told already.
+            Self::Leaving(Some(mut session)) => drop(session.release().await),
+            Self::Arriving(mut arrival) => {
+                sidecar.end_operation(id, end.clone()).await;
+                return arrival.end(end.0, end.1.as_ref());
+            }
+        }
+        sidecar.end_operation(id, end).await;
     }
 }
 
@@ -90,81 +129,137 @@ fn too_late(limit: Duration) -> Failure {
     Failure::new(FailureKind::Late, format!("it did not end within {limit:?}"))
 }
 
-/// Carries out a step of a move.
-async fn step(
-    sidecar: &Sidecar,
-    asked: &MoveAsked,
+/// What all steps of a move have.
+struct Job<'a> {
+    sidecar: &'a Arc<Sidecar>,
+    asked: &'a MoveAsked,
     id: u64,
-    filter: &StateFilter,
-    transfer: &mut Transfer,
-    task: Task,
-) -> Result<(), Failure> {
-    let ends = &sidecar.state().ends;
-    let (from, to) = (&asked.from, &asked.to);
-    match task {
-        Task::Survey(scope) => {
-            let query = Query::new(filter.clone());
-            let failed = |error| Failure::of_call(&error, to);
-            let mut chunks = ends.reader(to).get(scope, &query).await.map_err(failed)?;
-            while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
-                for bytes in encoded {
-                    let flow = decode(&bytes, to)?.id;
-                    transfer.there(scope, &flow, bytes)?;
-                }
-            }
-            Ok(())
-        }
-        Task::Carry(scope) => {
-            sidecar.state().versions().moved(from, to);
-            let (reader, writer) = ((from, ends.reader(from)), (to, ends.client(to)));
-            let carrier = Carrier { from: reader, to: writer, scope };
-            carry(sidecar, id, filter, transfer, carrier).await
-        }
-        Task::Delete(scope) => {
-            delete(&ends.client(from), from, scope, &transfer.carried(scope)).await
-        }
-        Task::Remove(scope) => {
-            delete(&ends.client(to), to, scope, &transfer.to_remove(scope)).await
-        }
-        Task::PutBack => {
-            let chunks = tokio_stream::iter(transfer.to_put_back());
-            let put = ends.client(to).put_per_flow(chunks).await;
-            let put = put.map_err(|error| Failure::of_call(&error, to))?;
-            put.refusal.map_or(Ok(()), |refusal| {
-                let reason = format!("{to} refuses its own state: {refusal}");
-                Err(Failure::new(FailureKind::Malformed, reason))
-            })
-        }
-    }
+    filter: &'a StateFilter,
 }
 
-async fn carry(
-    sidecar: &Sidecar,
-    id: u64,
-    filter: &StateFilter,
-    transfer: &mut Transfer,
-    carrier: Carrier<'_>,
-) -> Result<(), Failure> {
-    let scope = carrier.scope;
-    // What only overlaps is told apart from what moves by its id.
-    let query = Query::new(filter.clone());
-    let mut count = Count::new(sidecar, id);
-    let carried = carrier
-        .run(&query, |chunk, size| {
-            let kept = transfer.carry(scope, &chunk.id)? == Carry::Put;
-            if kept {
-                count.add(size);
+impl Job<'_> {
+    /// Sees that both ends answer, and that the destination has the kinds of state of the source.
+    async fn acquaint(&self, way: &mut Way, limit: Duration) -> Result<(), Failure> {
+        let MoveAsked { from, to, scopes, .. } = self.asked;
+        match way {
+            Way::Here => self.sidecar.acquaint((from, to), scopes.iter()).await.map(drop),
+            Way::Leaving(session) => {
+                let source = self.sidecar.state().ends.client(from).describe().await;
+                let source = source.map_err(|error| Failure::of_call(&error, from))?;
+                let what = (self.filter.to_string(), limit);
+                let opened = Session::open(self.sidecar, self.asked, what, &source).await?;
+                *session = Some(Box::new(opened));
+                Ok(())
             }
-            Ok(kept)
-        })
-        .await;
-    if let Some(taken) = carried.taken {
-        transfer.taken(taken);
+            // That was done before it began.
+            Way::Arriving(_) => Ok(()),
+        }
     }
-    count.end(carried.taken);
-    let left_behind = transfer.left_behind().clone();
-    sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
-    carried.failure.map_or(Ok(()), Err)
+
+    /// Carries out a step.
+    async fn step(
+        &self,
+        way: &mut Way,
+        transfer: &mut Transfer,
+        task: Task,
+    ) -> Result<(), Failure> {
+        let ends = &self.sidecar.state().ends;
+        let (from, to) = (&self.asked.from, &self.asked.to);
+        match (task, way) {
+            (Task::Survey(scope), _) => self.survey(scope, transfer).await,
+            (Task::Carry(scope), way) => {
+                self.sidecar.state().versions().moved(from, to);
+                self.carry(way, scope, transfer).await
+            }
+            (Task::Delete(scope), _) => {
+                delete(&ends.client(from), from, scope, &transfer.carried(scope)).await
+            }
+            (Task::Remove(scope), _) => {
+                delete(&ends.client(to), to, scope, &transfer.to_remove(scope)).await
+            }
+            (Task::PutBack, _) => self.put_back(transfer).await,
+            (Task::Confirm, Way::Leaving(Some(session))) => session.confirm().await,
+            (Task::Release, Way::Leaving(Some(session))) => session.release().await,
+            (Task::Recall, Way::Leaving(Some(session))) => session.recall().await,
+            (Task::Receive, Way::Arriving(arrival)) => {
+                self.sidecar.state().versions().moved(from, to);
+                let mut count = Count::new(self.sidecar, self.id);
+                let received = arrival.receive((to, &ends.client(to)), transfer, &mut count).await;
+                count.end(Some(arrival.taken()));
+                received
+            }
+            (Task::Hold, Way::Arriving(arrival)) => arrival.hold(transfer).await,
+            // The other node was not asked, so it knows nothing; and no other way has these.
+            (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _) => {
+                Ok(())
+            }
+        }
+    }
+
+    async fn survey(&self, scope: Scope, transfer: &mut Transfer) -> Result<(), Failure> {
+        let (to, query) = (&self.asked.to, Query::new(self.filter.clone()));
+        let failed = |error| Failure::of_call(&error, to);
+        let reader = self.sidecar.state().ends.reader(to);
+        let mut chunks = reader.get(scope, &query).await.map_err(failed)?;
+        while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
+            for bytes in encoded {
+                let flow = decode(&bytes, to)?.id;
+                transfer.there(scope, &flow, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_back(&self, transfer: &Transfer) -> Result<(), Failure> {
+        let to = &self.asked.to;
+        let chunks = tokio_stream::iter(transfer.to_put_back());
+        let put = self.sidecar.state().ends.client(to).put_per_flow(chunks).await;
+        let put = put.map_err(|error| Failure::of_call(&error, to))?;
+        put.refusal.map_or(Ok(()), |refusal| {
+            let reason = format!("{to} refuses its own state: {refusal}");
+            Err(Failure::new(FailureKind::Malformed, reason))
+        })
+    }
+
+    async fn carry(
+        &self,
+        way: &mut Way,
+        scope: Scope,
+        transfer: &mut Transfer,
+    ) -> Result<(), Failure> {
+        let (from, to) = (&self.asked.from, &self.asked.to);
+        let ends = &self.sidecar.state().ends;
+        // What only overlaps is told apart from what moves by its id.
+        let (query, reader) = (Query::new(self.filter.clone()), ends.reader(from));
+        let mut count = Count::new(self.sidecar, self.id);
+        let (mut kept, told) = (0, &mut count);
+        let mut keep = |chunk: &Chunk, size: usize| {
+            let put = transfer.carry(scope, &chunk.id)? == Carry::Put;
+            if put {
+                told.add(size);
+                kept += 1;
+            }
+            Ok(put)
+        };
+        let (taken, failure) = match way {
+            Way::Leaving(Some(session)) => {
+                let sent = session.carry((from, &reader), (scope, &query), &mut keep).await;
+                (Some(kept), sent.err())
+            }
+            _ => {
+                let to = (to, ends.client(to));
+                let carried = Carrier { from: (from, reader), to, scope }.run(&query, keep).await;
+                (carried.taken, carried.failure)
+            }
+        };
+        if let Some(taken) = taken {
+            transfer.taken(taken);
+        }
+        count.end(taken);
+        let left_behind = transfer.left_behind().clone();
+        self.sidecar.state().progress(self.id, |progress| progress.left_behind = left_behind);
+        failure.map_or(Ok(()), Err)
+    }
 }
 
 async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<(), Failure> {

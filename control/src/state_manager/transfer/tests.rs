@@ -103,6 +103,9 @@ fn run(
                 let ids = transfer.to_remove(scope);
                 ids.iter().for_each(|id| step(&mut || destination.delete(scope, id)));
             }
+            Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold => {
+                panic!("{task:?} is of a move to another node")
+            }
             Task::PutBack => {
                 for chunk in transfer.to_put_back() {
                     step(&mut || destination.flows.extend([(flow(chunk[0]), chunk[1])]));
@@ -253,4 +256,60 @@ fn more_than_it_carries_is_refused() {
     }
     let most = transfer.carry(Scope::PerFlow, &flow(1)).unwrap_err();
     assert!(most.reason.contains("name less in the filter"), "{most:?}");
+}
+
+/// The tasks of a half of a move between nodes, the one that fails among them.
+fn tasks(mut transfer: Transfer, mut fails: impl FnMut(Task) -> bool) -> (Vec<Task>, State) {
+    let mut seen = Vec::new();
+    while let Some(task) = transfer.task() {
+        seen.push(task);
+        if matches!(task, Task::Carry(_) | Task::Receive) {
+            transfer.carry(Scope::PerFlow, &flow(1)).unwrap();
+        }
+        match fails(task) {
+            true => transfer.failed(failure("it broke")),
+            false => transfer.done(),
+        }
+    }
+    (seen, transfer.ended().0)
+}
+
+#[test]
+fn the_source_of_another_nodes_state_deletes_only_upon_the_receipt() {
+    use Task::{Carry, Confirm, Delete, Recall, Release};
+    let scope = Scope::PerFlow;
+    let half = || Transfer::leaving("any".parse().unwrap(), &[scope].into());
+    let whole = vec![Carry(scope), Confirm, Delete(scope), Release];
+    assert_eq!(tasks(half(), |_| false), (whole, State::Done));
+    for (place, task) in [Carry(scope), Confirm].into_iter().enumerate() {
+        let (seen, state) = tasks(half(), |now| now == task);
+        assert_eq!((seen.len(), seen.last()), (place + 2, Some(&Recall)));
+        assert_eq!(state, State::Undone);
+    }
+    let (seen, state) = tasks(half(), |now| matches!(now, Confirm | Recall));
+    assert!(!seen.contains(&Delete(scope)));
+    assert_eq!(state, State::Failed);
+    let (seen, state) = tasks(half(), |now| now == Delete(scope));
+    assert_eq!((seen.len(), state), (2 + 3, State::Failed), "it is tried three times: {seen:?}");
+}
+
+#[test]
+fn the_destination_of_another_nodes_state_undoes_what_came_and_holds_what_it_has_confirmed() {
+    use Task::{Hold, PutBack, Receive, Remove, Survey};
+    let scope = Scope::PerFlow;
+    let half = || Transfer::arriving("any".parse().unwrap(), &[scope].into());
+    let whole = vec![Survey(scope), Receive, Hold];
+    assert_eq!(tasks(half(), |_| false), (whole.clone(), State::Done));
+    let back = [Remove(scope), PutBack];
+    for task in [Receive, Hold] {
+        let (seen, state) = tasks(half(), |now| now == task);
+        assert_eq!((&seen[seen.len() - 2..], state), (&back[..], State::Undone));
+    }
+    let mut unsettled = half();
+    unsettled.done();
+    unsettled.carry(scope, &flow(1)).unwrap();
+    unsettled.done();
+    assert!(unsettled.task() == Some(Hold) && !unsettled.undoable());
+    unsettled.unsettled(failure("nobody says"));
+    assert_eq!((unsettled.task(), unsettled.ended().0), (None, State::Failed));
 }

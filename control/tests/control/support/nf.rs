@@ -54,6 +54,8 @@ pub(crate) struct Monitor {
     events: Events<Vec<u8>>,
     /// Flows at most.
     pub(crate) flows_max: usize,
+    /// Once it has so many flows, it answers nothing.
+    pub(crate) hangs_at: usize,
     /// Subscriptions in force.
     pub(crate) subscriptions: usize,
 }
@@ -68,6 +70,7 @@ impl Monitor {
             updates: 0,
             events: Events::new(LIMITS),
             flows_max: usize::MAX,
+            hangs_at: usize::MAX,
             subscriptions: 0,
         }
     }
@@ -296,7 +299,9 @@ impl Nf {
             while !stopped.load(Ordering::Relaxed) {
                 if !hung.load(Ordering::Relaxed) {
                     let mut function = function.lock().expect("nobody panics here");
-                    while desk.serve(&mut *function) > 0 {}
+                    while function.flows.len() < function.hangs_at && desk.serve(&mut *function) > 0
+                    {
+                    }
                 }
                 thread::park_timeout(Duration::from_millis(5));
             }

@@ -1,0 +1,315 @@
+//! State that leaves for another node: the stream to its sidecar, and the verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+use weir_api::v1::{
+    self, SettleTransferRequest, TransferEnded, TransferOpen, TransferRequest, TransferResponse,
+    transfer_request::Part,
+};
+use weir_nf_api::{
+    Description,
+    client::{Client, Query},
+};
+use weir_state_transfer::{
+    Chunk,
+    chunk::Scope,
+    transfer::{Ended, Sender, Sending, Verdict, WINDOW},
+};
+
+use super::{CALL_LIMIT, carry::decode, transfer_message as say};
+use crate::{
+    fault::causes,
+    sidecar::{
+        Sidecar,
+        peer::{PeerClient, wrong_identity},
+    },
+    southbound::scope_message,
+    state_manager::{
+        end::End,
+        operation::{ChunkRefusal, Failure, FailureKind, MoveAsked},
+    },
+};
+
+/// Messages that wait for the connection. What is sent is bounded by the credit for it, so that it
+/// always fits, with what is said before and behind it.
+const WAITING_MAX: usize = WINDOW.chunks as usize + 8;
+/// Characters of the reason of a refusal at most.
+const REASON_MAX: usize = 64;
+/// Bytes of what another node says that are kept.
+const TEXT_MAX: usize = 1 << 10;
+
+/// A transfer to another node.
+pub(super) struct Session {
+    sidecar: Arc<Sidecar>,
+    to: End,
+    client: PeerClient,
+    id: u64,
+    sender: Sender,
+    /// Both ways of the stream, while it is there.
+    stream: Option<(mpsc::Sender<TransferRequest>, Streaming<TransferResponse>)>,
+    /// The receipt is there.
+    confirmed: bool,
+    /// A verdict to be told by a connection of its own.
+    settle: Option<Verdict>,
+    /// Why the other node does not take it.
+    refusal: Option<Failure>,
+}
+
+impl Session {
+    /// Asks the other node to take what a source has.
+    pub(super) async fn open(
+        sidecar: &Arc<Sidecar>,
+        asked: &MoveAsked,
+        (filter, limit): (String, Duration),
+        source: &Description,
+    ) -> Result<Self, Failure> {
+        let End::Peer { peer, end } = &asked.to else {
+            return Err(Failure::new(FailureKind::Refused, "the destination is of this node"));
+        };
+        let to = asked.to.clone();
+        let of_to = |failure: Failure| Failure { end: Some(to.clone()), ..failure };
+        let client = sidecar.state().peers.client(peer);
+        let unknown = || Failure::new(FailureKind::Unreachable, format!("{peer} is no node"));
+        let mut client = client.ok_or_else(|| of_to(unknown()))?;
+        let random = |error| Failure::new(FailureKind::Refused, format!("no randomness: {error}"));
+        let id = getrandom::u64().map_err(random)?;
+        let open = TransferOpen {
+            id,
+            from: asked.from.to_string(),
+            to: end.clone(),
+            filter,
+            scopes: asked.scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
+            kinds: source.to_message().kinds,
+            limit_ns: u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let (requests, sent) = mpsc::channel(WAITING_MAX);
+        let opened = requests.try_send(TransferRequest { part: Some(Part::Open(open)) });
+        debug_assert!(opened.is_ok(), "it is the first");
+        let replies = client.transfer(ReceiverStream::new(sent)).await;
+        let replies = replies.map_err(|status| failed(&status, &asked.to))?.into_inner();
+        Ok(Self {
+            sidecar: Arc::clone(sidecar),
+            to: asked.to.clone(),
+            client,
+            id,
+            sender: Sender::new(),
+            stream: Some((requests, replies)),
+            confirmed: false,
+            settle: None,
+            refusal: None,
+        })
+    }
+
+    /// Gets a scope at the source and sends what `keep` says.
+    pub(super) async fn carry(
+        &mut self,
+        (source, reader): (&End, &Client),
+        (scope, query): (Scope, &Query),
+        mut keep: impl FnMut(&Chunk, usize) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let failed = |error| Failure::of_call(&error, source);
+        // A source waits for its reader for a while only.
+        self.until(|sender| sender.wants() || !sender.is_open()).await;
+        let mut chunks = reader.get(scope, query).await.map_err(failed)?;
+        loop {
+            self.until(|sender| sender.wants() || !sender.is_open()).await;
+            if !self.sender.is_open() {
+                return Err(self.why());
+            }
+            // The other node may say meanwhile that it takes no more.
+            let encoded = tokio::select! {
+                encoded = chunks.next_encoded() => encoded.map_err(failed)?,
+                () = self.until(|sender| !sender.is_open()) => return Err(self.why()),
+            };
+            let Some(encoded) = encoded else { return Ok(()) };
+            let mut kept = Vec::new();
+            for bytes in encoded {
+                if keep(&decode(&bytes, source)?, bytes.len())? {
+                    kept.push(bytes);
+                }
+            }
+            self.sender.give(kept);
+        }
+    }
+
+    /// Says the end, and waits for the receipt.
+    pub(super) async fn confirm(&mut self) -> Result<(), Failure> {
+        self.sender.finish();
+        self.until(|sender| !sender.is_undecided()).await;
+        if self.confirmed { Ok(()) } else { Err(self.why()) }
+    }
+
+    /// Tells the other node that the source has deleted; nothing when it has given no receipt.
+    pub(super) async fn release(&mut self) -> Result<(), Failure> {
+        if !self.confirmed {
+            return Ok(());
+        }
+        self.sender.deleted(self.sidecar.now());
+        match self.conclude().await {
+            Some(Ended::WordBroken) => {
+                let reason = format!("{} says that it has undone what it had confirmed", self.to);
+                Err(self.failure(FailureKind::Malformed, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the other node to undo.
+    pub(super) async fn recall(&mut self) -> Result<(), Failure> {
+        self.sender.give_up(self.sidecar.now());
+        if self.conclude().await == Some(Ended::Undone) {
+            return Ok(());
+        }
+        let reason = format!("{} does not say that it is as it was", self.to);
+        Err(self.failure(FailureKind::Unreachable, reason))
+    }
+
+    /// Waits until the verdict is settled, or its time is over.
+    async fn conclude(&mut self) -> Option<Ended> {
+        loop {
+            self.until(|sender| sender.ended().is_some()).await;
+            let Some(verdict) = self.settle.take() else { return self.sender.ended() };
+            let ask =
+                SettleTransferRequest { id: self.id, verdict: say::verdict_to(verdict).into() };
+            let asked = tokio::time::timeout(CALL_LIMIT, self.client.settle_transfer(ask)).await;
+            let now = self.sidecar.now();
+            match asked {
+                Ok(Ok(answer)) => match say::outcome_of(answer.into_inner().outcome()) {
+                    Some(outcome) => self.sender.settled(Some(outcome)),
+                    None => self.sender.not_settled(now),
+                },
+                Ok(Err(status)) if status.code() == Code::NotFound => self.sender.settled(None),
+                Ok(Err(_)) | Err(_) => self.sender.not_settled(now),
+            }
+        }
+    }
+
+    /// Does what the logic says until it is as wanted, or a verdict is to be told elsewhere.
+    async fn until(&mut self, wanted: impl Fn(&Sender) -> bool) {
+        loop {
+            self.send();
+            if wanted(&self.sender) || self.settle.is_some() {
+                return;
+            }
+            let now = self.sidecar.now();
+            let deadline = self.sender.deadline();
+            let wait = deadline.map(|deadline| tokio::time::sleep(deadline.since(now)));
+            tokio::select! {
+                reply = next(&mut self.stream) => self.hear(reply),
+                () = async { wait.expect("it is polled when it is there").await },
+                    if deadline.is_some() => self.sender.tick(self.sidecar.now()),
+            }
+        }
+    }
+
+    /// Takes over what the logic wants done.
+    fn send(&mut self) {
+        while let Some(next) = self.sender.poll() {
+            match next {
+                Sending::Delete => self.confirmed = true,
+                Sending::Settle(verdict) => self.settle = Some(verdict),
+                Sending::Message(message) => {
+                    let said = self
+                        .stream
+                        .as_ref()
+                        .map(|(requests, _)| requests.try_send(say::request(message)).is_ok());
+                    if said != Some(true) {
+                        self.break_off();
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, reply: Result<Option<TransferResponse>, Status>) {
+        let now = self.sidecar.now();
+        match reply.map(|reply| reply.map(say::reply)) {
+            Ok(Some(Some((reply, ended)))) => {
+                if let Some(ended) = ended.filter(|ended| !ended.reason.is_empty()) {
+                    self.refusal = Some(self.refused(&ended));
+                }
+                self.sender.reply(reply, now);
+            }
+            Ok(Some(None)) => {
+                let reason = format!("{} says what is no message", self.to);
+                self.refusal = Some(self.failure(FailureKind::Malformed, reason));
+                self.break_off();
+            }
+            Ok(None) => self.break_off(),
+            Err(status) => {
+                self.refusal.get_or_insert_with(|| failed(&status, &self.to));
+                self.break_off();
+            }
+        }
+    }
+
+    fn break_off(&mut self) {
+        self.stream = None;
+        self.sender.broken_off(self.sidecar.now());
+    }
+
+    /// Why it was not taken.
+    fn why(&self) -> Failure {
+        self.refusal.clone().unwrap_or_else(|| {
+            let reason = format!("{}: the stream broke off, or has no right receipt", self.to);
+            self.failure(FailureKind::Unreachable, reason)
+        })
+    }
+
+    fn refused(&self, ended: &TransferEnded) -> Failure {
+        let kind = match ended.chunk.as_ref().and_then(chunk_refusal) {
+            Some(chunk) => FailureKind::ChunkRefused(Box::new(chunk)),
+            None => FailureKind::PeerRefused(constant(&ended.reason)),
+        };
+        self.failure(kind, format!("{}: {}", self.to, bounded(&ended.message)))
+    }
+
+    fn failure(&self, kind: FailureKind, reason: String) -> Failure {
+        Failure { end: Some(self.to.clone()), ..Failure::new(kind, reason) }
+    }
+}
+
+/// The next reply; none ever when the stream is broken.
+async fn next(
+    stream: &mut Option<(mpsc::Sender<TransferRequest>, Streaming<TransferResponse>)>,
+) -> Result<Option<TransferResponse>, Status> {
+    match stream {
+        Some((_, replies)) => replies.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a call of another node comes to that has failed.
+fn failed(status: &Status, to: &End) -> Failure {
+    let (kind, why) = if let Some(wrong) = wrong_identity(status) {
+        (FailureKind::PeerRefused("UNKNOWN_PEER".to_owned()), wrong.to_string())
+    } else if let Some(info) = status.get_details_error_info() {
+        (FailureKind::PeerRefused(constant(&info.reason)), bounded(status.message()).to_owned())
+    } else {
+        (FailureKind::Unreachable, causes(status))
+    };
+    Failure { end: Some(to.clone()), ..Failure::new(kind, format!("{to}: {why}")) }
+}
+
+/// The chunk that the other node refuses.
+fn chunk_refusal(said: &v1::ChunkRefusal) -> Option<ChunkRefusal> {
+    let scope = Scope::ALL.into_iter().find(|scope| scope_message(*scope) == said.scope())?;
+    let (id, message) = (bounded(&said.id).to_owned(), bounded(&said.message).to_owned());
+    Some(ChunkRefusal { scope, id, reason: said.reason(), message })
+}
+
+/// The beginning of what another node says, which is remembered.
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+/// The reason of a refusal, if it can be one.
+fn constant(reason: &str) -> String {
+    let sound = |c: char| c.is_ascii_uppercase() || c == '_';
+    let is_one = !reason.is_empty() && reason.len() <= REASON_MAX && reason.chars().all(sound);
+    if is_one { reason.to_owned() } else { "REFUSED".to_owned() }
+}

@@ -1,0 +1,232 @@
+//! Two nodes that move state to each other over mutual TLS, and a way between them that can be cut.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::transport::{Channel, Endpoint, Uri};
+use weir_api::v1::transfer_service_client::TransferServiceClient;
+use weir_control::listen::TlsFiles;
+
+use super::{
+    nf::{Monitor, Nf},
+    node::{Directory, Node, Running, Thread, run_thread, weir},
+};
+
+/// A directory with an authority and the certificates of both nodes, of one that nobody knows, and
+/// of an operator.
+pub(crate) struct Authority(Directory);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let directory = Directory::new();
+        let path = directory.0.join("pki");
+        let path = path.to_str().unwrap();
+        let pki = |arguments: &[&str]| {
+            let made = weir(&[&["pki"], arguments].concat());
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        };
+        pki(&["init", path]);
+        for name in ["one", "two", "three"] {
+            pki(&["issue", path, "--name", name, "--role", "node", "--san", "127.0.0.1"]);
+        }
+        pki(&["issue", path, "--name", "alice", "--role", "operator"]);
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.0.join("pki").join(name)
+    }
+
+    fn files(&self, name: &str) -> TlsFiles {
+        let (cert, key) = (format!("{name}.crt"), format!("{name}.key"));
+        TlsFiles { ca: self.path("ca.crt"), cert: self.path(&cert), key: self.path(&key) }
+    }
+
+    /// What a node is told to listen, with the certificate of that name.
+    fn tls(&self, name: &str) -> String {
+        let TlsFiles { ca, cert, key } = self.files(name);
+        format!(
+            "listen = '127.0.0.1:0'\n[control.tls]\nca = '{}'\ncert = '{}'\nkey = '{}'\n",
+            ca.display(),
+            cert.display(),
+            key.display()
+        )
+    }
+
+    /// A client of a node's transfers, with the certificate of that name.
+    pub(crate) async fn client(
+        &self,
+        name: &str,
+        address: SocketAddr,
+    ) -> TransferServiceClient<Channel> {
+        let connector = self.files(name).client().unwrap();
+        let connect = tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let host = address.ip().into();
+                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(host, stream).await?))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://sidecar");
+        TransferServiceClient::new(endpoint.connect_with_connector(connect).await.unwrap())
+    }
+}
+
+/// The nodes `one`, with the network function `a`, and `two`, with `b`.
+pub(crate) struct Nodes {
+    pub(crate) authority: Authority,
+    pub(crate) one: Node,
+    pub(crate) two: Node,
+    pub(crate) a: Nf,
+    pub(crate) b: Nf,
+    /// The certificate that node `two` shows.
+    pub(crate) shown_by_two: &'static str,
+}
+
+impl Nodes {
+    pub(crate) fn new() -> Self {
+        let (one, two) = (Node::new(1), Node::new(1));
+        let (a, b) = (one.directory.0.join("a.sock"), two.directory.0.join("b.sock"));
+        Self {
+            authority: Authority::new(),
+            a: Nf::start(&a, Monitor::new(1)),
+            b: Nf::start(&b, Monitor::new(2)),
+            one,
+            two,
+            shown_by_two: "two",
+        }
+    }
+
+    /// Node `two`, which takes state from `one`.
+    pub(crate) fn start_two(&self) -> Running {
+        let socket = self.two.directory.0.join("b.sock");
+        let rest = parts("b", &socket, "one", "127.0.0.1:1");
+        self.two.start_with(&(self.authority.tls(self.shown_by_two) + &rest), None)
+    }
+
+    /// Node `one`, which reaches `two` at this address.
+    pub(crate) fn start_one(&self, two: SocketAddr) -> Running {
+        let socket = self.one.directory.0.join("a.sock");
+        let rest = parts("a", &socket, "two", &two.to_string());
+        self.one.start_with(&(self.authority.tls("one") + &rest), None)
+    }
+
+    /// Both, which reach each other.
+    pub(crate) fn start(&self) -> (Running, Running) {
+        let two = self.start_two();
+        (self.start_one(two.listening.unwrap()), two)
+    }
+}
+
+fn parts(nf: &str, socket: &Path, peer: &str, address: &str) -> String {
+    let socket = socket.display();
+    format!(
+        "[[control.nf]]\nname = '{nf}'\nsocket = '{socket}'\n\
+         [[control.peer]]\nname = '{peer}'\naddress = '{address}'\n"
+    )
+}
+
+/// A way to an address that breaks each connection off when it has carried so many bytes.
+pub(crate) struct Cutter {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    _thread: Thread,
+}
+
+struct State {
+    /// Bytes that may yet go there, and come back, before all connections break.
+    left: [AtomicU64; 2],
+    /// Grows each time that they break.
+    cuts: watch::Sender<u64>,
+    to: Mutex<SocketAddr>,
+}
+
+impl Cutter {
+    pub(crate) fn new(to: SocketAddr) -> Self {
+        let state = Arc::new(State {
+            left: [u64::MAX; 2].map(AtomicU64::new),
+            cuts: watch::Sender::new(0),
+            to: Mutex::new(to),
+        });
+        let (tell, told) = std::sync::mpsc::channel();
+        let own = Arc::clone(&state);
+        let thread = run_thread(move |ready| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            ready.send(()).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let to = *own.to.lock().unwrap();
+                tokio::spawn(carry(stream, to, Arc::clone(&own)));
+            }
+        });
+        Self { address: told.recv().unwrap(), state, _thread: thread }
+    }
+
+    /// Lets so many bytes more go there, or come back, and then breaks all connections off, once.
+    pub(crate) fn cut_after(&self, back: bool, bytes: u64) {
+        self.state.left[usize::from(back)].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Leads new connections to another address.
+    pub(crate) fn lead(&self, to: SocketAddr) {
+        *self.state.to.lock().unwrap() = to;
+    }
+
+    /// How often connections were broken off.
+    pub(crate) fn cuts(&self) -> u64 {
+        *self.state.cuts.borrow()
+    }
+}
+
+impl State {
+    /// Whether so many bytes more still go; the connections break otherwise.
+    fn lets(&self, way: usize, count: usize) -> bool {
+        let left = &self.left[way];
+        let before = left.load(Ordering::Relaxed);
+        if before == u64::MAX {
+            return true;
+        }
+        let rest = before.saturating_sub(count as u64);
+        left.store(if rest == 0 { u64::MAX } else { rest }, Ordering::Relaxed);
+        if rest == 0 {
+            self.cuts.send_modify(|cuts| *cuts += 1);
+        }
+        rest > 0
+    }
+}
+
+async fn carry(mut here: TcpStream, to: SocketAddr, state: Arc<State>) {
+    let mut cuts = state.cuts.subscribe();
+    let Ok(mut there) = TcpStream::connect(to).await else { return };
+    let (mut one, mut two) = ([0; 1_024], [0; 1_024]);
+    loop {
+        let carried = tokio::select! {
+            read = here.read(&mut one) => match read {
+                Ok(count @ 1..) if state.lets(0, count) => there.write_all(&one[..count]).await,
+                _ => return,
+            },
+            read = there.read(&mut two) => match read {
+                Ok(count @ 1..) if state.lets(1, count) => here.write_all(&two[..count]).await,
+                _ => return,
+            },
+            _ = cuts.changed() => return,
+        };
+        if carried.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Two ends of state, the logic between them, and a stream that loses, repeats, spoils and breaks.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fastrand::Rng;
+
+use super::{FLOW, chunk, id, ready};
+use crate::{
+    FlowId, Nanos,
+    chunk::Chunk,
+    transfer::{
+        Amount, Ended, Message, Outcome, Piece, Receiver, Receiving, Reply, Sender, Sending,
+        Verdict, WINDOW,
+    },
+};
+
+/// State by flow.
+pub(super) type State = BTreeMap<FlowId, Vec<u8>>;
+
+/// How likely each fault is at each step, in per mille.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) lose: u32,
+    pub(super) repeat: u32,
+    pub(super) spoil: u32,
+    /// A chunk is taken by another that is one, too.
+    pub(super) replace: u32,
+    pub(super) break_off: u32,
+    /// The destination's end does not take a put.
+    pub(super) refuse: u32,
+    /// It can not undo.
+    pub(super) stick: u32,
+    pub(super) give_up: u32,
+    /// A verdict or its answer is lost on a connection of its own.
+    pub(super) unreached: u32,
+    /// A sidecar dies, with all that it knows.
+    pub(super) crash: u32,
+}
+
+/// One run.
+pub(super) struct World {
+    rng: Rng,
+    faults: Faults,
+    now: Nanos,
+    pub(super) source: State,
+    pub(super) destination: State,
+    /// What both were at first.
+    pub(super) first: (State, State),
+    left: VecDeque<Vec<u8>>,
+    pub(super) sender: Option<Sender>,
+    pub(super) receiver: Option<Receiver>,
+    /// Pieces that were put, in this order.
+    put: Vec<FlowId>,
+    taken: Amount,
+    /// What is on the way; none when the stream is broken.
+    there: VecDeque<Message>,
+    back: VecDeque<Reply>,
+    connected: bool,
+    /// Work of the drivers that is not done yet.
+    puts: VecDeque<Vec<Piece>>,
+    deleting: bool,
+    undoing: bool,
+    settling: Option<Verdict>,
+    pub(super) stuck: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut source = State::new();
+        for port in 0..rng.u16(0..600) {
+            let body = vec![1; if rng.u32(0..40) == 0 { 300_000 } else { rng.usize(0..90) }];
+            source.insert(id(port), chunk(FLOW, port, &body));
+        }
+        let shared = rng.u16(0..20);
+        let destination: State = (590..620)
+            .chain(0..shared)
+            .map(|port| (id(port), chunk(FLOW, port, b"of the destination")))
+            .collect();
+        let mut receiver = ready("any");
+        assert_eq!(receiver.poll(), None);
+        Self {
+            now: Nanos(1),
+            left: source.values().cloned().collect(),
+            first: (source.clone(), destination.clone()),
+            source,
+            destination,
+            sender: Some(Sender::new()),
+            receiver: Some(receiver),
+            put: Vec::new(),
+            taken: Amount::default(),
+            there: VecDeque::new(),
+            back: [Reply::Credit(WINDOW)].into(),
+            connected: true,
+            puts: VecDeque::new(),
+            deleting: false,
+            undoing: false,
+            settling: None,
+            stuck: false,
+            rng,
+            faults,
+        }
+    }
+
+    /// Runs until nothing can happen any more.
+    pub(super) fn run(&mut self) {
+        for _ in 0..200_000 {
+            self.fault();
+            let steps: [fn(&mut Self) -> bool; 7] = [
+                Self::deliver_there,
+                Self::deliver_back,
+                Self::give,
+                Self::put,
+                Self::delete,
+                Self::undo,
+                Self::settle,
+            ];
+            let first = self.rng.usize(0..steps.len());
+            let acted = (0..steps.len()).any(|turn| steps[(first + turn) % steps.len()](self));
+            self.outputs();
+            self.check_credit();
+            if !acted && !self.pass_time() {
+                return;
+            }
+        }
+        panic!("it does not end");
+    }
+
+    fn chance(&mut self, likely: u32) -> bool {
+        self.rng.u32(0..1_000) < likely
+    }
+
+    fn fault(&mut self) {
+        let faults = self.faults;
+        if self.connected && self.chance(faults.break_off) {
+            self.cut();
+        }
+        if self.chance(faults.give_up)
+            && let Some(sender) = &mut self.sender
+        {
+            sender.give_up(self.now);
+        }
+        if self.chance(faults.crash) && self.rng.bool() {
+            self.sender = None;
+            (self.deleting, self.settling) = (false, None);
+            self.cut();
+        } else if self.chance(faults.crash) {
+            self.receiver = None;
+            self.puts.clear();
+            self.undoing = false;
+            self.cut();
+        }
+        self.outputs();
+    }
+
+    /// The stream breaks: what is on the way is lost, and both ends see it.
+    fn cut(&mut self) {
+        self.connected = false;
+        self.there.clear();
+        self.back.clear();
+        if let Some(sender) = &mut self.sender {
+            sender.broken_off(self.now);
+        }
+        if let Some(receiver) = &mut self.receiver {
+            receiver.broken_off();
+        }
+    }
+
+    fn deliver_there(&mut self) -> bool {
+        let Some(mut message) = self.there.pop_front() else { return false };
+        if self.chance(self.faults.lose) {
+            return true;
+        }
+        if self.chance(self.faults.repeat) {
+            self.there.push_front(message.clone());
+        }
+        if let Message::Chunks { chunks, .. } = &mut message {
+            let place = self.rng.usize(0..chunks.len());
+            if self.chance(self.faults.spoil) {
+                let byte = self.rng.usize(0..chunks[place].len());
+                chunks[place][byte] ^= 1 << self.rng.u32(0..8);
+            } else if self.chance(self.faults.replace) {
+                let mut other = Chunk::decode(&chunks[place]).expect("a chunk");
+                other.body.reverse();
+                other.version += 1;
+                chunks[place] = other.encode().expect("a chunk");
+            }
+        }
+        if let Some(receiver) = &mut self.receiver {
+            receiver.message(message, self.now);
+        }
+        true
+    }
+
+    fn deliver_back(&mut self) -> bool {
+        let Some(reply) = self.back.pop_front() else { return false };
+        if self.chance(self.faults.lose) {
+            return true;
+        }
+        if self.chance(self.faults.repeat) {
+            self.back.push_front(reply);
+        }
+        if let Some(sender) = &mut self.sender {
+            sender.reply(reply, self.now);
+        }
+        true
+    }
+
+    fn give(&mut self) -> bool {
+        let Some(sender) = self.sender.as_mut().filter(|sender| sender.wants()) else {
+            return false;
+        };
+        let count = self.rng.usize(1..300).min(self.left.len());
+        sender.give(self.left.drain(..count));
+        if self.left.is_empty() {
+            sender.finish();
+        }
+        true
+    }
+
+    fn put(&mut self) -> bool {
+        let Some(pieces) = self.puts.pop_front() else { return false };
+        let refused = self.chance(self.faults.refuse);
+        let count = if refused { self.rng.usize(0..pieces.len()) } else { pieces.len() };
+        let mut amount = Amount::default();
+        for piece in pieces.into_iter().take(count) {
+            amount.add(&piece.bytes);
+            self.put.push(piece.id.clone());
+            self.destination.insert(piece.id, piece.bytes);
+        }
+        let Some(receiver) = &mut self.receiver else { return true };
+        if refused {
+            receiver.failed();
+        } else {
+            self.taken = self.taken.plus(amount);
+            receiver.taken(amount, self.now);
+        }
+        true
+    }
+
+    fn delete(&mut self) -> bool {
+        let Some(sender) = self.sender.as_mut().filter(|_| self.deleting) else { return false };
+        let count = self.rng.usize(1..200);
+        (0..count).for_each(|_| drop(self.source.pop_first()));
+        if self.source.is_empty() {
+            self.deleting = false;
+            sender.deleted(self.now);
+        }
+        self.check_losses();
+        true
+    }
+
+    fn undo(&mut self) -> bool {
+        if !self.undoing || !self.puts.is_empty() {
+            return false;
+        }
+        self.undoing = false;
+        let stuck = !self.put.is_empty() && self.chance(self.faults.stick);
+        self.stuck |= stuck;
+        for id in self.put.drain(..).filter(|_| !stuck) {
+            match self.first.1.get(&id) {
+                Some(before) => drop(self.destination.insert(id, before.clone())),
+                None => drop(self.destination.remove(&id)),
+            }
+        }
+        if let Some(receiver) = &mut self.receiver {
+            receiver.undone(!stuck);
+        }
+        self.check_losses();
+        true
+    }
+
+    /// A verdict on a connection of its own, answered when it has been carried out.
+    fn settle(&mut self) -> bool {
+        let Some(verdict) = self.settling else { return false };
+        if self.chance(self.faults.unreached) {
+            self.settling = None;
+            if let Some(sender) = &mut self.sender {
+                sender.not_settled(self.now);
+            }
+            return true;
+        }
+        let lost = self.chance(self.faults.unreached);
+        let answer = match &mut self.receiver {
+            Some(receiver) => {
+                receiver.verdict(verdict);
+                let Some(outcome) = receiver.ended() else { return false };
+                Some(outcome)
+            }
+            None => None,
+        };
+        self.settling = None;
+        let Some(sender) = &mut self.sender else { return true };
+        if lost {
+            sender.not_settled(self.now);
+        } else {
+            sender.settled(answer);
+        }
+        true
+    }
+
+    /// What both ends want done, as their drivers take it.
+    fn outputs(&mut self) {
+        while let Some(next) = self.sender.as_mut().and_then(Sender::poll) {
+            match next {
+                Sending::Message(message) if self.connected => self.there.push_back(message),
+                Sending::Message(_) => {}
+                Sending::Delete => self.deleting = true,
+                Sending::Settle(verdict) => self.settling = Some(verdict),
+            }
+        }
+        while let Some(next) = self.receiver.as_mut().and_then(Receiver::poll) {
+            match next {
+                Receiving::Reply(reply) if self.connected => self.back.push_back(reply),
+                Receiving::Reply(_) => {}
+                Receiving::Put(pieces) => self.puts.push_back(pieces),
+                Receiving::Undo => self.undoing = true,
+            }
+        }
+    }
+
+    /// Nothing can happen before time has passed; whether something will.
+    fn pass_time(&mut self) -> bool {
+        let deadlines = [
+            self.sender.as_ref().and_then(Sender::deadline),
+            self.receiver.as_ref().and_then(Receiver::deadline),
+        ];
+        match deadlines.into_iter().flatten().min() {
+            Some(deadline) => self.now = self.now.max(deadline),
+            // The time of the operation is over.
+            None => match &mut self.sender {
+                Some(sender) if sender.ended().is_none() => sender.give_up(self.now),
+                _ => return false,
+            },
+        }
+        if let Some(sender) = &mut self.sender {
+            sender.tick(self.now);
+        }
+        if let Some(receiver) = &mut self.receiver {
+            receiver.tick(self.now);
+        }
+        self.outputs();
+        true
+    }
+
+    /// Every flow is at one end or at both.
+    pub(super) fn check_losses(&self) {
+        for id in self.first.0.keys() {
+            let somewhere = self.source.contains_key(id) || self.destination.contains_key(id);
+            assert!(somewhere, "{id} is lost");
+        }
+    }
+
+    fn check_credit(&self) {
+        if let Some(sender) = &self.sender {
+            let (sent, taken) = (sender.sent(), self.taken);
+            assert!(sent.within(taken.plus(WINDOW)), "{sent:?} is sent of which {taken:?} is put");
+        }
+    }
+
+    /// How both have ended; none of one that died.
+    pub(super) fn ended(&self) -> (Option<Ended>, Option<Outcome>) {
+        let sender = self.sender.as_ref().map(|sender| sender.ended().expect("it has ended"));
+        let receiver = self.receiver.as_ref().map(|one| one.ended().expect("it has ended"));
+        (sender, receiver)
+    }
+
+    /// What the destination has when all came.
+    pub(super) fn all(&self) -> State {
+        let mut all = self.first.1.clone();
+        all.extend(self.first.0.clone());
+        all
+    }
+}

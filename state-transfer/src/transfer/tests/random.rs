@@ -1,0 +1,104 @@
+//! Random schedules over a stream that loses, repeats, spoils and breaks.
+
+use fastrand::Rng;
+
+use super::model::{Faults, World};
+use crate::transfer::{Ended, Outcome};
+
+/// Runs with seeds of this run, which are printed.
+fn runs(count: u64, mut run: impl FnMut(u64)) {
+    let base = fastrand::u64(..);
+    println!("seeds from {base} on");
+    for seed in 0..count {
+        let seed = base.wrapping_add(seed);
+        println!("seed {seed}");
+        run(seed);
+    }
+}
+
+#[test]
+fn without_faults_everything_is_moved() {
+    runs(60, |seed| {
+        let mut world = World::new(seed, Faults::default());
+        world.run();
+        assert_eq!(world.ended(), (Some(Ended::Moved), Some(Outcome::Kept)));
+        assert!(world.source.is_empty());
+        assert_eq!(world.destination, world.all());
+    });
+}
+
+/// Each fault is there or not, and more or less likely.
+fn some(rng: &mut Rng) -> Faults {
+    let mut rate = || if rng.bool() { 0 } else { rng.u32(0..60) };
+    Faults {
+        lose: rate(),
+        repeat: rate(),
+        spoil: rate(),
+        replace: rate(),
+        break_off: rate(),
+        refuse: rate(),
+        stick: rate() * 8,
+        give_up: rate() / 4,
+        unreached: rate() * 14,
+        crash: 0,
+    }
+}
+
+#[test]
+fn whatever_fails_a_transfer_is_done_or_undone_or_says_that_it_does_not_know() {
+    let mut seen = [0; 3];
+    runs(1_000, |seed| {
+        let mut world = World::new(seed, some(&mut Rng::with_seed(!seed)));
+        world.run();
+        let (sender, receiver) = world.ended();
+        match sender.expect("it lives") {
+            Ended::Moved => {
+                seen[0] += 1;
+                assert!(world.source.is_empty());
+                assert_eq!(world.destination, world.all(), "what was sent came");
+                assert_eq!(receiver, Some(Outcome::Kept));
+            }
+            Ended::Undone => {
+                seen[1] += 1;
+                assert_eq!((&world.source, &world.destination), (&world.first.0, &world.first.1));
+                assert_eq!(receiver, Some(Outcome::Undone));
+            }
+            Ended::Unknown => {
+                seen[2] += 1;
+                assert_eq!(world.source, world.first.0, "nothing is deleted");
+            }
+            Ended::WordBroken => panic!("a receipt is not gone back upon"),
+        }
+        if receiver == Some(Outcome::Undone) {
+            assert_eq!(world.destination, world.first.1);
+            assert!(!world.stuck);
+        }
+    });
+    println!("moved, undone, unknown: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 20), "{seen:?}: the faults are not those meant");
+}
+
+#[test]
+fn nothing_is_lost_when_a_sidecar_dies() {
+    let mut died = [0; 2];
+    runs(500, |seed| {
+        let mut rng = Rng::with_seed(!seed);
+        let mut world = World::new(seed, Faults { crash: rng.u32(1..40), ..some(&mut rng) });
+        world.run();
+        world.check_losses();
+        let (sender, receiver) = world.ended();
+        died[0] += u32::from(sender.is_none());
+        died[1] += u32::from(receiver.is_none());
+        match (sender, receiver) {
+            (Some(Ended::Undone), None) => assert_eq!(world.source, world.first.0),
+            (Some(Ended::Moved), _) => {
+                assert!(world.source.is_empty());
+                assert_eq!(world.destination, world.all());
+            }
+            (None, Some(Outcome::Undone)) => assert_eq!(world.destination, world.first.1),
+            (None, Some(Outcome::Kept)) => assert_eq!(world.destination, world.all()),
+            _ => {}
+        }
+    });
+    assert!(died.iter().all(|count| *count > 20), "{died:?}");
+}

@@ -25,7 +25,6 @@ from stubs import nf_pb2_grpc
 from wire import ALL_FLOWS, MULTI_FLOW, PER_FLOW, PORTS, Chunk, FlowId, Refused
 
 FLOWS_MAX, HOSTS_MAX, REPLICAS_MAX = 100_000, 100_000, 1024
-FLOW = struct.Struct(">QQ")
 PART = struct.Struct(">IQQ")
 
 
@@ -36,13 +35,16 @@ class PacketCounter:
     kinds = {PER_FLOW: (0x8001, 1, "packets and bytes of a flow"),
              MULTI_FLOW: (0x8002, 1, "packets of a host"),
              ALL_FLOWS: (0x8003, 1, "packets")}
+    # Of earlier versions, which it takes in too: {scope: (schema kind, revision, name)}.
+    earlier = {}
+    flow_body = struct.Struct(">QQ")
 
     def __init__(self, instance):
         self.lock = threading.Condition()
         self.events = Events()
         self.replica = (instance, secrets.randbits(64))
         self.updates = 0
-        # FlowId -> (version, packets, bytes), and FlowId -> (version, {replica: packets}).
+        # FlowId -> (version, (packets, bytes)), and FlowId -> (version, {replica: packets}).
         self.flows, self.hosts, self.total = {}, {}, {FlowId(): (0, {})}
 
     def packet(self, frame, at_ns):
@@ -62,13 +64,19 @@ class PacketCounter:
     def _process(self, packet):
         self.updates += 1
         flow = packet.key
-        _, packets, size = self.flows.get(flow, (0, 0, 0))
-        if packets or len(self.flows) < FLOWS_MAX:
-            self.flows[flow] = (self.updates, packets + 1, size + len(packet.data))
+        _, seen = self.flows.get(flow, (0, None))
+        if seen or len(self.flows) < FLOWS_MAX:
+            self.flows[flow] = (self.updates, self.seen_more(seen, len(packet.data)))
         for host in (flow.src, flow.dst):
             self._count(self.hosts, FlowId(host=host, service=flow.service))
         self._count(self.total, FlowId())
         self.events.tell(packet, api.CAUSE_PROCESSED, self.updates)
+
+    @staticmethod
+    def seen_more(seen, size):
+        """What is known of a flow after another packet of it."""
+        packets, total = seen or (0, 0)
+        return packets + 1, total + size
 
     def _count(self, counters, id_):
         if id_ in counters or len(counters) < HOSTS_MAX:
@@ -87,7 +95,7 @@ class PacketCounter:
         if found is None:
             return None
         if scope == PER_FLOW:
-            body = FLOW.pack(*found[1:])
+            body = self.flow_body.pack(*found[1])
         else:
             parts = sorted(found[1].items())
             body = struct.pack(">I", len(parts)) + b"".join(
@@ -104,12 +112,15 @@ class PacketCounter:
     def _put_flow(self, chunk):
         if not chunk.id.is_flow:
             raise Refused("WRONG_ID", "per-flow state is about one flow")
-        if len(chunk.body) != FLOW.size:
-            raise Refused("BAD_BODY", f"the state of a flow has {FLOW.size} bytes")
+        seen = self.read_flow(chunk)
         flow = chunk.id.both_ways()
         if flow not in self.flows and len(self.flows) == FLOWS_MAX:
             raise Refused("FULL", f"{FLOWS_MAX} flows are the most")
-        self.flows[flow] = (chunk.version, *FLOW.unpack(chunk.body))
+        self.flows[flow] = (chunk.version, seen)
+
+    def read_flow(self, chunk):
+        """What a chunk says of a flow, which is all that it says."""
+        return read_body(self.flow_body, chunk.body)
 
     def _merge(self, chunk):
         """Of each replica's part the greater one: so a copy may come twice, late, or back again."""
@@ -137,6 +148,13 @@ class PacketCounter:
         return self._counters(scope).pop(key, None) is not None
 
 
+def read_body(layout, body):
+    """The values of a body that is whole."""
+    if len(body) != layout.size:
+        raise Refused("BAD_BODY", f"the state of a flow has {layout.size} bytes")
+    return layout.unpack(body)
+
+
 def parse(frame, at_ns):
     """The packet of a frame, or None when it is not of IP."""
     kind, ip = frame[12:14], frame[14:]
@@ -158,13 +176,13 @@ def parse(frame, at_ns):
     return Packet(flow, flow.both_ways(), flags, frame, at_ns)
 
 
-def main():
+def main(kind=PacketCounter):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", required=True, help="the Unix socket of the southbound API")
     parser.add_argument("--feed", required=True, help="the Unix socket that frames come by")
     parser.add_argument("--instance", type=int, default=1, help="one that no other has")
     arguments = parser.parse_args()
-    function = PacketCounter(arguments.instance)
+    function = kind(arguments.instance)
     # The sockets are for this user only.
     os.umask(0o077)
     bounds = [("grpc.max_receive_message_length", MESSAGE_MAX),

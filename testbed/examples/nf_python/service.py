@@ -1,8 +1,8 @@
 """The southbound API for a network function in Python: requests are checked here.
 
-A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name)}), `events`, `lock`
-(a threading.Condition that it holds while it processes a packet), and these methods, which are
-called with the lock held: `ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises
+A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name)}), `earlier` (the
+same, of revisions that it takes in and does not give), `events`, `lock` (a threading.Condition that
+it holds while it processes a packet), and these methods, which are called with the lock held: `ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises
 wire.Refused, `delete(scope, id)`, and `process_kept()`.
 """
 
@@ -44,8 +44,9 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
         self.function = function
 
     def Describe(self, request, context):
+        known = [*self.function.kinds.items(), *self.function.earlier.items()]
         kinds = [api.StateKind(scope=scope, schema=kind, revision=revision, name=name)
-                 for scope, (kind, revision, name) in self.function.kinds.items()]
+                 for scope, (kind, revision, name) in known]
         return api.DescribeResponse(name=self.function.name, version=self.function.version,
                                     kinds=kinds, common_versions=True)
 
@@ -155,7 +156,7 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
             for data in request.chunks:
                 try:
                     chunk = Chunk.decode(data)
-                    if chunk.scope != scope or self.function.kinds[scope][:2] != chunk.schema:
+                    if chunk.scope != scope or not self._knows(scope, chunk.schema):
                         raise Refused("UNKNOWN_SCHEMA", f"no such state: {chunk.schema}")
                     with self.function.lock:
                         self.function.put(chunk)
@@ -165,6 +166,10 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
                     return api.PutResponse(taken=taken, refusal=refusal)
                 taken += 1
         return api.PutResponse(taken=taken)
+
+    def _knows(self, scope, schema):
+        known = (self.function.kinds.get(scope), self.function.earlier.get(scope))
+        return any(kind and kind[:2] == schema for kind in known)
 
     def _delete(self, scope, request, context):
         if len(request.ids) > IDS_MAX:

@@ -14,6 +14,7 @@ mod idling;
 mod moves;
 mod nat;
 mod northbound;
+mod rapid_upgrade;
 mod reachability;
 mod readme;
 mod refusals;

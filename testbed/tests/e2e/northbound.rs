@@ -27,7 +27,7 @@ fn with_second(mut setup: Setup) -> Setup {
 }
 
 /// A client of the sidecar of a node; to be made where it asks.
-async fn client(setup: &Setup) -> Client {
+pub(super) async fn client(setup: &Setup) -> Client {
     Client::unix(&setup.node.control_socket()).await.unwrap()
 }
 

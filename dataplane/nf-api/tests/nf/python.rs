@@ -51,11 +51,21 @@ impl Drop for Process {
 #[tokio::test]
 #[ignore = "needs Python packages: testbed/install.sh --python"]
 async fn the_network_function_in_python_keeps_every_rule() {
+    assert_keeps_every_rule("packet_counter.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages: testbed/install.sh --python"]
+async fn so_does_its_next_version_that_takes_in_the_state_of_both() {
+    assert_keeps_every_rule("packet_counter_2.py").await;
+}
+
+async fn assert_keeps_every_rule(script: &str) {
     let place = Place::new();
     let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
     let capture = write_capture(&place);
     let (serve, listen) = (Path::new("--serve"), Path::new("--feed"));
-    let mut function = Process::python("packet_counter.py", &[serve, &socket, listen, &feed], &[]);
+    let mut function = Process::python(script, &[serve, &socket, listen, &feed], &[]);
     function.ready();
     let _feeder = Process::python("feed.py", &[&capture, &feed], &["--rate", "1500", "--loop"]);
     let client = Client::unix(&socket, Duration::from_secs(30));

@@ -1,0 +1,186 @@
+//! Rapid upgrade of a network function (OpenNF, SIGCOMM 2014, section 6): a new version takes over
+//! all state from the old one under traffic, and no packet is missed or counted twice.
+//!
+//! The function is in a process of its own, and is shown the packets that an instance has forwarded.
+//! While the state is on its way they wait in the subscription, and go to the new version in order.
+//! If the upgrade fails, the old version goes on.
+//!
+//! ```sh
+//! cargo run -p weir-client --example rapid_upgrade -- \
+//!     /run/weir/control.sock sw1 proto=udp counter-1=/run/feed-1.sock counter-2=/run/feed-2.sock
+//! ```
+
+use std::{path::Path, pin::pin, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{net::UnixDatagram, select, time::timeout};
+use weir_client::{Client, Copy, Events, Guarantee, Move, Outcome, Scope, Told};
+
+/// A network function, as the sidecar calls it, and the socket by which frames come to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Function<'a> {
+    pub name: &'a str,
+    pub feed: &'a Path,
+}
+
+/// Shows a function the packets of an instance.
+pub(crate) struct Feeder {
+    client: Client,
+    packets: Events,
+    fed: Fed,
+    /// Packets that have been shown.
+    pub shown: u64,
+    /// Packets that were not read as fast as they came.
+    pub missed: u64,
+}
+
+/// The function that is shown packets now.
+struct Fed {
+    name: String,
+    feed: UnixDatagram,
+    /// What it tells of each packet that it has processed.
+    processed: Events,
+    /// Packets that it has been shown and has not told of.
+    waiting: u64,
+}
+
+impl Fed {
+    async fn new(client: &Client, function: Function<'_>) -> anyhow::Result<Self> {
+        let feed = UnixDatagram::unbound()?;
+        feed.connect(function.feed).with_context(|| function.feed.display().to_string())?;
+        let processed = client.notify(function.name, "any", 0).await?;
+        Ok(Self { name: function.name.to_owned(), feed, processed, waiting: 0 })
+    }
+
+    /// Shows it a packet, when it has room.
+    async fn show(&mut self, packet: &[u8]) -> anyhow::Result<()> {
+        self.feed.send(packet).await.with_context(|| format!("{} takes no packets", self.name))?;
+        self.waiting += 1;
+        Ok(())
+    }
+
+    fn told(&mut self, told: Option<Told>) -> anyhow::Result<()> {
+        let packets = match told.context("the notification was cancelled")? {
+            Told::Event(_) => 1,
+            Told::Gap(packets) => packets,
+        };
+        self.waiting = self.waiting.saturating_sub(packets);
+        Ok(())
+    }
+
+    /// Waits until it has processed all that it was shown.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        while self.waiting > 0 {
+            let told = self.processed.next().await?;
+            self.told(told)?;
+        }
+        Ok(())
+    }
+}
+
+impl Feeder {
+    /// Begins to show a function the packets of an instance. The filter is to pick packets that the
+    /// function processes: an upgrade waits for each of them.
+    pub(crate) async fn start(
+        client: Client,
+        (instance, filter): (&str, &str),
+        function: Function<'_>,
+    ) -> anyhow::Result<Self> {
+        let fed = Fed::new(&client, function).await?;
+        let packets = client.notify(instance, filter, u16::MAX.into()).await?;
+        Ok(Self { client, packets, fed, shown: 0, missed: 0 })
+    }
+
+    /// Shows packets until something is so.
+    pub(crate) async fn feed_until(&mut self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut until = pin!(until);
+        loop {
+            select! {
+                () = &mut until => return Ok(()),
+                told = self.packets.next() => self.show(told?).await?,
+                told = self.fed.processed.next() => self.fed.told(told?)?,
+            }
+        }
+    }
+
+    /// Shows packets until so many have been shown or missed, in all.
+    pub(crate) async fn feed_all(&mut self, packets: u64) -> anyhow::Result<()> {
+        while self.shown + self.missed < packets {
+            let told = self.packets.next().await?;
+            self.show(told).await?;
+        }
+        self.fed.settle().await
+    }
+
+    async fn show(&mut self, told: Option<Told>) -> anyhow::Result<()> {
+        match told.context("the notification was cancelled")? {
+            Told::Event(event) => {
+                self.fed.show(&event.packet).await?;
+                self.shown += 1;
+            }
+            Told::Gap(packets) => self.missed += packets,
+        }
+        Ok(())
+    }
+
+    /// Gives all that the function knows to another, which is shown what comes from then on.
+    ///
+    /// No packet is processed meanwhile, so that a move without guarantees loses none.
+    ///
+    /// # Errors
+    /// When it can not be done within the limit: then the old one has its state and goes on.
+    pub(crate) async fn upgrade(
+        &mut self,
+        new: Function<'_>,
+        limit: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let next = Fed::new(&self.client, new).await?;
+        let old = self.fed.name.clone();
+        timeout(limit, self.fed.settle())
+            .await
+            .with_context(|| format!("{old} does not tell of all packets that it was shown"))??;
+        // What is merged may be copied although the move fails then.
+        let all_flows = Copy { scopes: vec![Scope::AllFlows], limit, ..Copy::new(&old, new.name, "any") };
+        self.client.copy(&all_flows).await?;
+        let moved = Move {
+            scopes: vec![Scope::PerFlow, Scope::MultiFlow],
+            guarantee: Guarantee::None,
+            limit,
+            ..Move::new(&old, new.name, "any")
+        };
+        let moved = self.client.move_state(&moved).await?;
+        self.fed = next;
+        Ok(moved)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[allow(dead_code, clippy::allow_attributes, reason = "tests use what is above, and not this")]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [socket, instance, filter, old, new] = arguments.as_slice() else {
+        bail!("usage: rapid_upgrade SOCKET INSTANCE FILTER OLD=FEED NEW=FEED");
+    };
+    let function = |text: &str| -> anyhow::Result<_> {
+        let (name, feed) = text.split_once('=').context("a function is NAME=FEED")?;
+        Ok((name.to_owned(), Path::new(feed).to_owned()))
+    };
+    let (old, new) = (function(old)?, function(new)?);
+    let client = Client::unix(Path::new(socket)).await?;
+    let old = Function { name: &old.0, feed: &old.1 };
+    let new = Function { name: &new.0, feed: &new.1 };
+    let mut feeder = Feeder::start(client, (instance, filter), old).await?;
+    eprintln!("{} is shown packets; start {} and it takes over", old.name, new.name);
+    let there = async {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while !new.feed.exists() {
+            look.tick().await;
+        }
+    };
+    feeder.feed_until(there).await?;
+    match feeder.upgrade(new, Duration::from_secs(30)).await {
+        Ok(moved) => eprintln!("{} has taken over: {} pieces in {:?}", new.name, moved.chunks, moved.took),
+        Err(error) => eprintln!("{} goes on: {error:#}", old.name),
+    }
+    feeder.feed_until(std::future::pending()).await
+}

@@ -28,9 +28,7 @@ pub(crate) struct Feeder {
     client: Client,
     packets: Events,
     fed: Fed,
-    /// Packets that have been shown.
-    pub shown: u64,
-    /// Packets that were not read as fast as they came.
+    /// Packets that it was not shown, as they were not taken as fast as they came.
     pub missed: u64,
 }
 
@@ -88,7 +86,7 @@ impl Feeder {
     ) -> anyhow::Result<Self> {
         let fed = Fed::new(&client, function).await?;
         let packets = client.notify(instance, filter, u16::MAX.into()).await?;
-        Ok(Self { client, packets, fed, shown: 0, missed: 0 })
+        Ok(Self { client, packets, fed, missed: 0 })
     }
 
     /// Shows packets until something is so.
@@ -106,21 +104,9 @@ impl Feeder {
         }
     }
 
-    /// Shows packets until so many have been shown or missed, in all.
-    pub(crate) async fn feed_all(&mut self, packets: u64) -> anyhow::Result<()> {
-        while self.shown + self.missed < packets {
-            let told = self.packets.next().await?;
-            self.show(told).await?;
-        }
-        self.fed.settle().await
-    }
-
     async fn show(&mut self, told: Option<Told>) -> anyhow::Result<()> {
         match told.context("the notification was cancelled")? {
-            Told::Event(event) => {
-                self.fed.show(&event.packet).await?;
-                self.shown += 1;
-            }
+            Told::Event(event) => self.fed.show(&event.packet).await?,
             Told::Gap(packets) => self.missed += packets,
         }
         Ok(())
@@ -184,7 +170,7 @@ async fn main() -> anyhow::Result<()> {
     feeder.feed_until(there).await?;
     match feeder.upgrade(new, Duration::from_secs(30)).await {
         Ok(moved) => {
-            eprintln!("{} has taken over: {} pieces in {:?}", new.name, moved.chunks, moved.took)
+            eprintln!("{} has taken over: {} pieces in {:?}", new.name, moved.chunks, moved.took);
         }
         Err(error) => eprintln!("{} goes on: {error:#}", old.name),
     }

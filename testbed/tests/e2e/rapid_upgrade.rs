@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::{interval, timeout};
 use weir_nf_api::client::{Client as Nf, Query};
+use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_state_transfer::{FlowKey, ServiceId, StateFilter};
 use weir_testbed::folder::Folder;
 use weir_testbed::node::Shape;
@@ -24,6 +26,10 @@ use application::{Feeder, Function};
 
 const FILTER: &str = "proto=udp";
 const UDP: u8 = 17;
+/// A subscription that keeps packets.
+const KEEPER: SubscriptionId = SubscriptionId(7);
+/// Longer than an upgrade takes that does not wait.
+const AWHILE: Duration = Duration::from_secs(1);
 const FLOWS: usize = 200;
 const RATE: u64 = 1_500;
 
@@ -119,7 +125,18 @@ fn version_2_takes_over_from_version_1_under_traffic_and_has_seen_every_packet_o
     fed(&mut feeder, 2 * RATE);
 
     let new = Counter::start("packet_counter_2.py", 2, folder.path());
-    let moved = asking.block_on(feeder.upgrade(new.function("v2"), LIMIT)).unwrap();
+    // Version 1 is behind: it keeps packets that it was shown, and must process them first.
+    let nf = asking.block_on(async { Nf::unix(&old.serve, LIMIT) });
+    let any = StateFilter::default();
+    let keeping = asking.block_on(nf.enable_events(KEEPER, &any, Action::Buffer, 0)).unwrap();
+    fed(&mut feeder, 20);
+    let moved = asking.block_on(async {
+        let mut upgrade = pin!(feeder.upgrade(new.function("v2"), LIMIT));
+        timeout(AWHILE, &mut upgrade).await.expect_err("it waits for them");
+        nf.disable_events(KEEPER).await.unwrap();
+        drop(keeping);
+        upgrade.await.unwrap()
+    });
     println!("{} pieces of state in {:?}", moved.chunks, moved.took);
     assert!(moved.chunks > FLOWS as u64, "{moved:?}");
     assert!(asking.block_on(old.flows()).is_empty());

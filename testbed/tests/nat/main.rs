@@ -15,7 +15,7 @@ mod ours;
 mod source;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use weir_dataplane::nf::nat::{Rules, Service, SourceRule};
 use weir_state_transfer::{FlowKey, protocol};
@@ -201,43 +201,86 @@ fn flows_of_ipv6_are_translated_as_the_kernel_does() {
     assert_eq!((both.tally["packet"], both.tally["answer"]), (4 * 199, 3 * 199));
 }
 
-/// A service with hosts outside and inside (hairpin).
-fn service() -> (Vec<&'static str>, Rules) {
+/// Hosts inside, of both families.
+const INSIDE: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
+/// A service of each kind, by protocol, first external port and backend: the last has ten ports.
+const SERVICES: [(u8, u16, &str); 4] = [
+    (protocol::TCP, 80, "10.9.0.1:8080"),
+    (protocol::UDP, 5_060, "10.9.0.2:5061"),
+    (protocol::TCP, 443, "[fd00::9]:8443"),
+    (protocol::UDP, 7_000, "10.9.0.3:7000"),
+];
+
+/// The services, and the translation of who is inside, so that those may use them too (hairpin).
+fn services() -> (Vec<&'static str>, Rules) {
     let nft = vec![
         "ip prerouting ip daddr 192.0.2.77 tcp dport 80 dnat to 10.9.0.1:8080",
+        "ip prerouting ip daddr 192.0.2.77 udp dport 5060 dnat to 10.9.0.2:5061",
+        "ip6 prerouting ip6 daddr 2001:db8:77::1 tcp dport 443 dnat to [fd00::9]:8443",
+        "ip prerouting ip daddr 192.0.2.77 udp dport 7000-7009 dnat to 10.9.0.3",
         "ip postrouting ip saddr 10.0.0.0/8 snat to 192.0.2.77",
+        "ip6 postrouting ip6 saddr fd00::/8 snat to 2001:db8:77::1",
     ];
-    let from = "10.0.0.0/8".parse().unwrap();
-    let source = SourceRule { from, to: None, pool: vec![EXTERNAL.into()], ports: 1..=u16::MAX };
-    let backends = vec![(Ipv4Addr::new(10, 9, 0, 1), 8080).into()];
-    let (address, protocol, ports) = (EXTERNAL.into(), protocol::TCP, 80..=80);
-    let service = Service { address, protocol, ports, backends };
-    (nft, Rules::new(vec![source], vec![service]).unwrap())
+    let source = |(from, external): (&str, IpAddr)| SourceRule {
+        from: from.parse().unwrap(),
+        to: None,
+        pool: vec![external],
+        ports: 1..=u16::MAX,
+    };
+    let externals = [EXTERNAL.into(), EXTERNAL6.into()];
+    let sources = INSIDE.into_iter().zip(externals).map(source).collect();
+    let service = |(protocol, first, backend): (u8, u16, &str)| {
+        let backend: SocketAddr = backend.parse().unwrap();
+        let last = if first == backend.port() { first + 9 } else { first };
+        let (address, ports) = (external(&backend), first..=last);
+        Service { address, protocol, ports, backends: vec![backend] }
+    };
+    (nft, Rules::new(sources, SERVICES.map(service).to_vec()).unwrap())
+}
+
+fn external(backend: &SocketAddr) -> IpAddr {
+    if backend.is_ipv4() { EXTERNAL.into() } else { EXTERNAL6.into() }
+}
+
+/// A client outside and one inside, of the family of a backend.
+fn clients(backend: &SocketAddr) -> [IpAddr; 2] {
+    if backend.is_ipv4() {
+        [[198, 51, 100, 1].into(), [10, 1, 0, 1].into()]
+    } else {
+        [[0x2001, 0xdb8, 9, 0, 0, 0, 0, 1].into(), [0xfd00, 0, 0, 1, 0, 0, 0, 1].into()]
+    }
 }
 
 #[test]
 #[ignore = "needs root"]
-fn flows_to_a_service_from_both_sides_are_translated_as_the_kernel_does() {
-    let (nft, rules) = service();
+fn flows_to_services_from_both_sides_are_translated_as_the_kernel_does() {
+    let (nft, rules) = services();
     let mut both = Both::new(false, &nft, rules);
     for port in 2_000..2_200 {
-        for client in [[198, 51, 100, 1], [10, 1, 0, 1]] {
-            let (client, service) = ((IpAddr::from(client), port), (IpAddr::V4(EXTERNAL), 80));
-            for flags in ["S", "SA", "A", "FA"] {
-                let there = flags != "SA";
-                let (src, dst) = if there { (client, service) } else { (service, client) };
-                let seq = if flags == "S" || flags == "SA" { 0 } else { 1 };
-                both.see(&frames::packet(src, dst, flags, seq));
+        for (protocol, first, backend) in SERVICES {
+            let backend = backend.parse().unwrap();
+            let more = if first == 7_000 { port % 10 } else { 0 };
+            let service = (external(&backend), first + more);
+            for client in clients(&backend).map(|client| (client, port)) {
+                let tcp = [(true, "S", 0), (false, "SA", 0), (true, "A", 1), (true, "FA", 1)];
+                let udp = [(true, "", 0), (false, "", 0), (true, "", 0)];
+                let packets = if protocol == protocol::TCP { &tcp[..] } else { &udp };
+                for (there, flags, seq) in packets {
+                    let (src, dst) = if *there { (client, service) } else { (service, client) };
+                    both.see(&frames::packet(src, dst, flags, *seq));
+                }
             }
         }
+        // No service is there: at that port, or of that protocol.
         let other = (IpAddr::from([198, 51, 100, 2]), port);
-        both.see(&frames::packet(other, (EXTERNAL.into(), 81), "S", 0));
-        both.see(&frames::packet(other, (EXTERNAL.into(), 53), "", 0));
+        for (to, flags) in [(81, "S"), (53, ""), (80, ""), (5_060, "S"), (7_010, "")] {
+            both.see(&frames::packet(other, (EXTERNAL.into(), to), flags, 0));
+        }
     }
     println!("{:?}", both.tally);
     assert!(both.differences.is_empty(), "{}", both.differences[..1].join("\n\n"));
-    assert_eq!(both.tally["dropped"], 400);
-    assert_eq!((both.tally["packet"], both.tally["answer"]), (1_200, 400));
+    assert_eq!(both.tally["dropped"], 5 * 200);
+    assert_eq!((both.tally["packet"], both.tally["answer"]), (20 * 200, 8 * 200));
 }
 
 /// The comparison has to notice where the two are told different things.
@@ -258,7 +301,7 @@ fn another_external_address_and_a_connection_picked_up_are_noticed() {
     both.see(&frames::packet(end(1, 1), end(2, 80), "S", 5));
     both.see(&frames::packet(end(2, 80), end(1, 1), "SA", 5));
     assert_eq!(both.differences.len(), 1, "nothing done: {:?}", both.differences);
-    let (nft, rules) = service();
+    let (nft, rules) = services();
     let mut both = Both::new(false, &nft[1..], rules);
     both.see(&frames::packet(end(1, 1), (EXTERNAL.into(), 80), "S", 5));
     assert_eq!(both.differences.len(), 1, "no service: {:?}", both.differences);

@@ -340,3 +340,12 @@ fn who_has_subscribed_is_told_of_packets_as_they_came() {
     };
     assert_eq!(event.packet, came);
 }
+
+#[test]
+fn only_a_flow_that_a_rule_is_about_may_take_a_name() {
+    let chain = Site::new(1, true).instance.chain;
+    let back = FlowKey::v4(OUTSIDE, EXTERNAL, (53, 4000), 17, ServiceId(0));
+    assert!(chain.may_translate(&first()) && chain.may_translate(&back));
+    let other = FlowKey::v4(OUTSIDE, Ipv4Addr::new(192, 0, 2, 200), (53, 4000), 17, ServiceId(0));
+    assert!(!chain.may_translate(&other));
+}

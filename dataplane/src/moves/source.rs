@@ -209,7 +209,7 @@ impl SourceEnd {
             match instance.flows.take_flow(&key, bucket, wanted) {
                 Some(flow) => self.send_flows(vec![flow], forwarder),
                 // It would take what one of the flows takes that are still here. It waits for END.
-                None if instance.chain.has_nat() => {}
+                None if instance.chain.may_translate(&key) => {}
                 // Its state has gone ahead, or there is none: either way it begins there.
                 None => self.send(Message::Unknown(key), forwarder),
             }

@@ -156,6 +156,11 @@ impl Chain {
         self.has_nat
     }
 
+    /// Whether a flow that begins may be given another name: a rule of the NAT is about it.
+    pub(crate) fn may_translate(&self, flow: &FlowKey) -> bool {
+        self.has_nat && self.functions.last().is_some_and(|nat| nat.decides(flow))
+    }
+
     /// Whether there are none: packets need not be shown.
     #[inline]
     pub fn is_empty(&self) -> bool {

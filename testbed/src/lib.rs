@@ -25,6 +25,8 @@ pub mod flow;
 pub mod folder;
 /// The sending end of the traffic.
 pub mod generator;
+/// A kernel that forwards, to compare with.
+pub mod kernel_router;
 /// A node over memory ports, stepped by hand.
 pub mod memory_node;
 /// Network namespaces.

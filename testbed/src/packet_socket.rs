@@ -113,6 +113,7 @@ impl AsFd for PacketSocket {
 }
 
 /// Buffers for one call of [`PacketSocket::receive`].
+#[derive(Debug)]
 pub struct Burst {
     frames: Box<[[u8; FRAME_MAX]; BURST]>,
     headers: MultiHeaders<SockaddrStorage>,

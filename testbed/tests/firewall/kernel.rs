@@ -7,13 +7,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags};
+use anyhow::{Context, Result};
 use weir_state_transfer::{FlowKey, ServiceId, protocol};
-use weir_testbed::namespace::Namespace;
-use weir_testbed::packet_socket::{Burst, PacketSocket, arriving};
-use weir_testbed::veth::{End, Veth};
-use weir_testbed::wait::{Deadline, LIMIT, pause};
+use weir_testbed::kernel_router::KernelRouter;
 
 use crate::model::{Seen, TIMEOUTS};
 
@@ -24,111 +20,50 @@ const STATES: [(&str, u8, Seen); 4] = [
     ("established", 3, Seen::Established),
     ("related", 4, Seen::Related),
 ];
-const HOST: &str = "02:00:00:00:0f:01";
-const ROUTER: &str = "02:00:00:00:0f:02";
-/// [`HOST`], then [`ROUTER`]: the addresses of frames from the host.
-const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0x0f, 2], [2, 0, 0, 0, 0x0f, 1]];
-
 /// Removed, with its namespaces, when dropped.
-pub(crate) struct Kernel {
-    into: PacketSocket,
-    out: PacketSocket,
-    burst: Burst,
-    _cables: [Veth; 2],
-    namespaces: [Namespace; 2],
-}
+pub(crate) struct Kernel(KernelRouter);
 
 impl Kernel {
     /// A namespace that tracks connections as we are told to.
     pub(crate) fn new(pick_up: bool) -> Result<Self> {
-        let (host, router) = (Namespace::new()?, Namespace::new()?);
-        let cable = |device| {
-            let end = |namespace, mac| End { namespace, device, mac, addresses: &[] };
-            Veth::new(end(&host, HOST), end(&router, ROUTER), 1)
-        };
-        let cables = [cable("in")?, cable("out")?];
-        for (key, value) in [
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv6/conf/all/forwarding", "1"),
-            ("net/ipv4/conf/all/rp_filter", "0"),
-            ("net/ipv4/conf/in/rp_filter", "0"),
-        ] {
-            router.set(key, value)?;
-        }
-        let via = |next_hop: &str, family: &str| -> Result<()> {
-            let neighbour = format!("neigh replace {next_hop} lladdr {HOST} dev out nud permanent");
-            router.run(&format!("ip {family} {neighbour}"))?;
-            let route = format!("route add default via {next_hop} dev out onlink");
-            router.run(&format!("ip {family} {route}")).map(drop)
-        };
-        via("192.0.2.1", "-4")?;
-        via("fe80::f", "-6")?;
+        let router = KernelRouter::new(["192.0.2.1", "fe80::f"])?;
         for (table, field) in [("ip", "ip"), ("ip6", "ip6")] {
-            router.run(&format!("nft add table {table} seen"))?;
-            router.run(&format!(
+            let run = |command: &str| router.namespace().run(command);
+            run(&format!("nft add table {table} seen"))?;
+            run(&format!(
                 "nft add chain {table} seen c {{ type filter hook prerouting priority -150; }}"
             ))?;
             for (state, dscp, _) in STATES {
                 let rule = format!("ct state {state} {field} dscp set {dscp} return");
-                router.run(&format!("nft add rule {table} seen c {rule}"))?;
+                run(&format!("nft add rule {table} seen c {rule}"))?;
             }
         }
-        // Only now, with a rule that asks for it, are connections tracked.
-        for (key, value) in [
-            ("tcp_loose", if pick_up { "1" } else { "0" }),
-            ("tcp_be_liberal", "0"),
-            // Hosts leave checksums to their network cards, and captures show what they left.
-            ("checksum", "0"),
-        ] {
-            router.set(&format!("net/netfilter/nf_conntrack_{key}"), value)?;
-        }
+        let loose = if pick_up { "1" } else { "0" };
+        router.track([("tcp_loose", loose), ("tcp_be_liberal", "0")])?;
         for (name, seconds, _) in TIMEOUTS {
-            let key = format!("net/netfilter/nf_conntrack_tcp_timeout_{name}");
-            router.set(&key, &seconds.to_string())?;
+            router.track([(&*format!("tcp_timeout_{name}"), &*seconds.to_string())])?;
         }
-        Ok(Self {
-            into: PacketSocket::open(&host, "in", &arriving())?,
-            out: PacketSocket::open(&host, "out", &arriving())?,
-            burst: Burst::default(),
-            _cables: cables,
-            namespaces: [host, router],
-        })
+        Ok(Self(router))
     }
 
     /// What the packet in a frame is to the kernel.
     pub(crate) fn see(&mut self, frame: &[u8]) -> Seen {
-        let frame = [&MACS.concat(), &frame[12..]].concat();
-        assert_eq!(self.into.send([&frame[..]].into_iter()).unwrap(), 1, "{frame:02x?}");
-        self.forwarded(&frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
+        self.forwarded(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
     }
 
     /// The TCP connections that the kernel knows, with what is left of their time.
     pub(crate) fn tcp(&self) -> Result<BTreeMap<FlowKey, Duration>> {
-        let [_, router] = &self.namespaces;
-        let table = router.run("cat /proc/net/nf_conntrack")?;
+        let table = self.0.namespace().run("cat /proc/net/nf_conntrack")?;
         let of_tcp = table.lines().filter(|line| line.contains(" tcp "));
         of_tcp.map(|line| tcp_entry(line).with_context(|| line.to_owned())).collect()
     }
 
     fn forwarded(&mut self, frame: &[u8]) -> Result<Seen> {
-        let deadline = Deadline::after(LIMIT);
-        loop {
-            let mut seen = None;
-            self.out.receive(&mut self.burst, |forwarded| {
-                if is_same(frame, forwarded) {
-                    seen = Some(dscp(forwarded));
-                }
-            })?;
-            if let Some(dscp) = seen {
-                let known = STATES.iter().find(|(_, known, _)| *known == dscp);
-                let Some((.., state)) = known else { bail!("no state for DSCP {dscp}") };
-                return Ok(*state);
-            }
-            if deadline.left().is_zero() {
-                bail!("the kernel did not forward");
-            }
-            pause(&mut [PollFd::new(&self.out, PollFlags::IN)], deadline.left())?;
-        }
+        self.0.send(&[frame])?;
+        let is_same = |forwarded: &&[u8]| is_same(frame, forwarded);
+        let dscp = self.0.receive(|forwarded| Some(forwarded).filter(is_same).map(dscp))?;
+        let known = STATES.iter().find(|(_, known, _)| *known == dscp);
+        known.map(|(.., state)| *state).with_context(|| format!("no state for DSCP {dscp}"))
     }
 }
 

@@ -35,8 +35,9 @@ check: ## Check format, lints and documentation
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
-bench: ## Run the benchmarks; the side-by-side table with the kernel needs root
+bench: ## Run the benchmarks; those over network namespaces need root
 	@testbed/install.sh --root
 	$(CARGO) bench --package weir-benches
-	$(CARGO) build --release --bin weir-dataplane --bin weir-testbed
+	$(CARGO) build --release --workspace --bins
 	target/release/weir-testbed bench forward
+	target/release/weir-testbed bench state

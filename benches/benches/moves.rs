@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use weir_api::dataplane::v1 as api;
-use weir_benches::router::{Router, SEED, key};
+use weir_benches::router::{Router, SEED, key, second_instance};
 use weir_dataplane::node::FIRST;
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::steering_hash::random_key;
@@ -131,20 +131,6 @@ fn timed(
     let elapsed = began.elapsed();
     assert_eq!((moved.phase(), moved.flows), (api::MovePhase::Done, flows as u64));
     elapsed
-}
-
-/// Another instance, at the worker that has the fewest.
-fn second_instance(router: &mut Router) -> InstanceId {
-    let stepped = &mut router.stepped;
-    let change = api::Change::default();
-    let name = format!("sw{}", stepped.node.list_instances(stepped.now).instances.len() + 1);
-    let made = stepped.node.create_instance(&change, &name, 0).expect("there is room");
-    stepped.settle();
-    let id = InstanceId(u8::try_from(made.id).expect("an instance number"));
-    let active = api::InstanceState::Active;
-    stepped.node.set_instance_state(&change, id, active).expect("it is ready");
-    stepped.settle();
-    id
 }
 
 /// The buckets of all flows.

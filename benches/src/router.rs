@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use weir_state_transfer::{BUCKETS, FlowKey, Nanos, PortId, ServiceId, WorkerId, protocol};
+use weir_api::dataplane::v1 as api;
+use weir_state_transfer::{
+    BUCKETS, FlowKey, InstanceId, Nanos, PortId, ServiceId, WorkerId, protocol,
+};
 use weir_testbed::memory_node::{MemoryNode, Plan, host, port_mac};
 
 /// Packets of a burst.
@@ -24,11 +27,21 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router with so many workers, one queue a port for each, and so many flows.
+    /// A router with so many workers, one queue a port for each, and so many flows, by their numbers
+    /// from 0 on.
     ///
     /// # Panics
     /// With more than 2^24 flows.
     pub fn new(workers: u8, flows: usize) -> Self {
+        Self::with_flows(workers, &Vec::from_iter(0..flows))
+    }
+
+    /// The same with the flows of these numbers, each below 2^24.
+    ///
+    /// # Panics
+    /// With a greater number.
+    pub fn with_flows(workers: u8, numbers: &[usize]) -> Self {
+        let flows = numbers.len();
         let mut plan = Plan {
             workers: usize::from(workers),
             queues: u16::from(workers),
@@ -40,7 +53,7 @@ impl Router {
         // Twice what a bucket has on average, for those that have more.
         let a_bucket = (2 * flows / BUCKETS).next_power_of_two();
         plan.limits.flows_per_bucket = plan.limits.flows_per_bucket.max(a_bucket);
-        let mut frames: Vec<_> = (0..flows).map(frame).collect();
+        let mut frames: Vec<_> = numbers.iter().map(|flow| frame(*flow)).collect();
         fastrand::Rng::with_seed(SEED).shuffle(&mut frames);
         Self { stepped: MemoryNode::new(&plan, SEED), frames, next: 0 }
     }
@@ -70,6 +83,16 @@ impl Router {
         BURST
     }
 
+    /// Puts a packet of each of some flows on the wire to a worker.
+    ///
+    /// # Panics
+    /// When the wire has no room.
+    pub fn inject_to(&mut self, worker: WorkerId, frames: &[Vec<u8>]) {
+        let queue = (PortId(0), worker.0.into());
+        let wire = self.stepped.wires.get_mut(&queue).expect("the queue is there");
+        frames.iter().for_each(|frame| assert!(wire.inject(frame), "the worker stocks its port"));
+    }
+
     /// One poll round of a worker.
     pub fn step_worker(&mut self, worker: WorkerId) {
         self.stepped.now = Nanos(self.stepped.now.0 + ROUND);
@@ -91,6 +114,23 @@ impl Router {
     }
 }
 
+/// Another instance, at the worker that has the fewest.
+///
+/// # Panics
+/// When there are as many as there may be.
+pub fn second_instance(router: &mut Router) -> InstanceId {
+    let stepped = &mut router.stepped;
+    let change = api::Change::default();
+    let name = format!("sw{}", stepped.node.list_instances(stepped.now).instances.len() + 1);
+    let made = stepped.node.create_instance(&change, &name, 0).expect("there is room");
+    stepped.settle();
+    let id = InstanceId(u8::try_from(made.id).expect("an instance number"));
+    let active = api::InstanceState::Active;
+    stepped.node.set_instance_state(&change, id, active).expect("it is ready");
+    stepped.settle();
+    id
+}
+
 /// The key of a flow.
 pub fn key(flow: usize) -> FlowKey {
     let (source, ports) = ends(flow);
@@ -98,7 +138,7 @@ pub fn key(flow: usize) -> FlowKey {
 }
 
 /// A packet of a flow, from the host at port 0 to that at port 1.
-fn frame(flow: usize) -> Vec<u8> {
+pub fn frame(flow: usize) -> Vec<u8> {
     let (source, (from, to)) = ends(flow);
     let mut frame = vec![0; FRAME];
     frame[..6].copy_from_slice(&port_mac(0).0);
@@ -118,11 +158,12 @@ fn frame(flow: usize) -> Vec<u8> {
     frame
 }
 
-/// Source address and ports of a flow: 64 flows a host, from ports spread over the whole range, as
-/// hosts choose them. Steering goes by the XOR of all words, so ports that count up as the hosts
-/// do would meet in few buckets.
+/// Source address and ports of a flow: 64 flows a host, from 10.128.0.0 on, and from ports spread
+/// over the whole range, as hosts choose them. Steering goes by the XOR of all words, so ports that
+/// count up as the hosts do would meet in few buckets.
 fn ends(flow: usize) -> (Ipv4Addr, (u16, u16)) {
-    let host = u32::try_from(flow / 64).expect("a bench has few flows");
+    assert!(flow < 1 << 24, "a bench has few flows");
+    let host = u32::try_from(flow / 64).expect("of these");
     let port = u16::try_from(flow % 64).expect("a remainder");
     (Ipv4Addr::from_bits(0x0a80_0000 + host), (1_021 * (port + 1) - 1, 30_000))
 }

@@ -1,13 +1,14 @@
 //! The testbed's command line.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use weir_testbed::bench::forward::{self, Plan};
+use weir_testbed::bench::{forward, state};
 use weir_testbed::demo::{self, Cancel, Options};
 use weir_testbed::{experiment, session};
 
@@ -79,6 +80,21 @@ enum Bench {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// What getting and putting the state of a flow costs, for each network function
+    State {
+        /// Times that all state is got and put
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+        /// The numbers of flows, or of cached objects, to measure with: 1 to 20,000
+        #[arg(long, value_delimiter = ',', default_values_t = [500, 5_000])]
+        flows: Vec<usize>,
+        /// Client connections of the cache: 1 to 16,384
+        #[arg(long, default_value_t = 500)]
+        connections: usize,
+        /// Where everything random comes from; another one each time when absent
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -106,7 +122,11 @@ fn carry_out(command: Command) -> ExitCode {
         }
         Command::Bench(Bench::Forward { rounds, packets, seed }) => {
             let seed = seed.unwrap_or_else(any_seed);
-            (seed, compare(Plan { rounds, packets, seed }))
+            (seed, show(forward::run(forward::Plan { rounds, packets, seed })))
+        }
+        Command::Bench(Bench::State { rounds, flows, connections, seed }) => {
+            let seed = seed.unwrap_or_else(any_seed);
+            (seed, show(state::run(&state::Plan { rounds, flows, connections, seed })))
         }
     };
     match result {
@@ -123,10 +143,9 @@ fn any_seed() -> u64 {
     fastrand::u64(..1 << 32)
 }
 
-/// Measures and shows the table; true when that worked.
-fn compare(plan: Plan) -> Result<bool> {
-    let table = forward::run(plan)?;
-    let _closed = write!(io::stdout(), "{table}");
+/// Shows what was measured; true when that worked.
+fn show(table: Result<impl Display>) -> Result<bool> {
+    let _closed = write!(io::stdout(), "{}", table?);
     Ok(true)
 }
 

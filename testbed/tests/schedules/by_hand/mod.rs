@@ -8,6 +8,7 @@ mod idle;
 mod multi_flow;
 mod ping_pong;
 mod subscriptions;
+mod unaffected;
 mod waiting;
 
 use etherparse::PacketBuilder;
@@ -20,6 +21,8 @@ use weir_state_transfer::{BucketSet, InstanceId, MoveId, PortId, Selection, Work
 use crate::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 use crate::world::id_of;
 
+/// Where everything random of a node comes from.
+const SEED: u64 = 7;
 /// What all moves of a worker may do in one poll round: as ARCHITECTURE.md says.
 const BUDGET: usize = 64;
 const MOVES: usize = 32;
@@ -38,7 +41,7 @@ fn node(instances: usize) -> (MemoryNode, Vec<InstanceId>) {
 
 /// A node with active instances on a worker.
 fn node_of(plan: &Plan, instances: usize, on: WorkerId) -> (MemoryNode, Vec<InstanceId>) {
-    let mut node = MemoryNode::new(plan, 7);
+    let mut node = MemoryNode::new(plan, SEED);
     let (change, mut destinations) = (api::Change::default(), Vec::new());
     while destinations.len() < instances {
         let name = format!("i{}", node.node.list_instances(node.now).instances.len());

@@ -92,10 +92,7 @@ impl Feeder {
     }
 
     /// Shows packets until something is so.
-    pub(crate) async fn feed_until(
-        &mut self,
-        until: impl Future<Output = ()>,
-    ) -> anyhow::Result<()> {
+    pub(crate) async fn feed_until(&mut self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut until = pin!(until);
         loop {
             select! {
@@ -143,8 +140,7 @@ impl Feeder {
             .await
             .with_context(|| format!("{old} does not tell of all packets that it was shown"))??;
         // What is merged may be copied although the move fails then.
-        let all_flows =
-            Copy { scopes: vec![Scope::AllFlows], limit, ..Copy::new(&old, new.name, "any") };
+        let all_flows = Copy { scopes: vec![Scope::AllFlows], limit, ..Copy::new(&old, new.name, "any") };
         self.client.copy(&all_flows).await?;
         let moved = Move {
             scopes: vec![Scope::PerFlow, Scope::MultiFlow],
@@ -183,9 +179,7 @@ async fn main() -> anyhow::Result<()> {
     };
     feeder.feed_until(there).await?;
     match feeder.upgrade(new, Duration::from_secs(30)).await {
-        Ok(moved) => {
-            eprintln!("{} has taken over: {} pieces in {:?}", new.name, moved.chunks, moved.took)
-        }
+        Ok(moved) => eprintln!("{} has taken over: {} pieces in {:?}", new.name, moved.chunks, moved.took),
         Err(error) => eprintln!("{} goes on: {error:#}", old.name),
     }
     feeder.feed_until(std::future::pending()).await

@@ -1,5 +1,6 @@
 //! Elastic scaling (OpenNF): an instance is added when one is loaded and takes over some of the
-//! flows; when the load has gone, its flows and what it knows go back, and it is removed.
+//! flows; when the load has gone, its flows and what it knows go back, and it is removed. The sidecar
+//! must not scale by itself meanwhile: `weir scale auto off`.
 //!
 //! ```sh
 //! cargo run -p weir-client --example elastic_scaling -- /run/weir/control.sock 4
@@ -7,8 +8,8 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, ensure};
-use tonic::{Streaming, transport::Channel};
+use anyhow::Context as _;
+use tonic::{Code, Status, Streaming, transport::Channel};
 use weir_api::{
     dataplane::v1::Change,
     v1::{
@@ -92,10 +93,11 @@ fn loads(before: &Stats, now: &Stats) -> Vec<f64> {
     load.collect()
 }
 
-/// Scales by the load, as long as `goes_on` says so of each operation that is done.
+/// Scales by the load, as long as `goes_on` says so of each operation, however it has ended.
 ///
 /// The sidecar moves flows loss-free and in order, so that all instances have as many buckets. The
-/// load is looked at anew after each operation, so that what came before it is not counted in.
+/// load is looked at anew after each operation, so that what came before it is not counted in, and
+/// one that is refused or undone is asked for again if the load still says so.
 pub(crate) async fn keep_scaled(
     channel: &Channel,
     policy: &Policy,
@@ -112,25 +114,33 @@ pub(crate) async fn keep_scaled(
         };
         // Unique: by who asks, and when.
         let request_id = format!("elastic-scaling-{}-{}", std::process::id(), loads.last.at_ns);
-        let done = scale(channel, instances, request_id).await?;
-        if !goes_on(&done) {
-            return Ok(());
+        match scale(channel, instances, request_id).await? {
+            Ok(ended) if !goes_on(&ended) => return Ok(()),
+            Ok(_) => {}
+            Err(refused) => eprintln!("{instances} instances are refused: {}", refused.message()),
         }
     }
 }
 
-/// Brings the node to a number of instances.
-async fn scale(channel: &Channel, instances: u32, request_id: String) -> anyhow::Result<Operation> {
+/// Brings the node to a number of instances: how the operation has ended, or why it is refused, as
+/// while another goes on. The generation is 0, as the number is right whatever else has changed.
+async fn scale(
+    channel: &Channel,
+    instances: u32,
+    request_id: String,
+) -> anyhow::Result<Result<Operation, Status>> {
     let change = Some(Change { request_id, generation: 0 });
     let mut scaling = ScaleServiceClient::new(channel.clone());
-    let mut steps = scaling.scale(ScaleRequest { change, instances }).await?.into_inner();
+    let mut steps = match scaling.scale(ScaleRequest { change, instances }).await {
+        Ok(steps) => steps.into_inner(),
+        Err(status) if status.code() == Code::FailedPrecondition => return Ok(Err(status)),
+        Err(status) => return Err(status.into()),
+    };
     let mut last = Operation::default();
     while let Some(step) = steps.message().await? {
         last = step.operation.context("an answer without an operation")?;
     }
-    let state = last.state();
-    ensure!(state == OperationState::Done, "{} has ended {state:?}: {}", last.id, last.reason);
-    Ok(last)
+    Ok(Ok(last))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -143,9 +153,14 @@ async fn main() -> anyhow::Result<()> {
     let channel = weir_client::unix_channel(Path::new(socket)).await?;
     let every = Duration::from_secs(1);
     let policy = Policy { high: 0.8, low: 0.4, most: most.parse()?, every };
-    let tell = |done: &Operation| {
-        let (from, to) = (done.from_instances, done.to_instances);
-        eprintln!("{from} -> {to} instances, {} flows moved", done.flows_moved);
+    let tell = |ended: &Operation| {
+        let (from, to) = (ended.from_instances, ended.to_instances);
+        match ended.state() {
+            OperationState::Done => {
+                eprintln!("{from} -> {to} instances, {} flows moved", ended.flows_moved);
+            }
+            state => eprintln!("{from} -> {to} instances: {state:?}, {}", ended.reason),
+        }
         true
     };
     keep_scaled(&channel, &policy, tell).await

@@ -87,6 +87,16 @@ impl Error {
         }
     }
 
+    /// What the other node names in the way of that, as in `operations/7`, by its own numbers; empty
+    /// when it names nothing.
+    pub fn peer_object(&self) -> Option<&str> {
+        self.peer_refusal()?;
+        match self {
+            Self::Ended(ended) => Some(&ended.peer_object),
+            Self::Refused(_) | Self::Unreachable { .. } => None,
+        }
+    }
+
     /// Why the operation has ended otherwise than done.
     pub fn failure(&self) -> Option<StateFailure> {
         match self {

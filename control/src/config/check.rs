@@ -243,7 +243,7 @@ fn tables<'t, 'i>(control: &'t DeTable<'i>, key: &str) -> Vec<&'t DeTable<'i>> {
 }
 
 /// Whether it can be a name.
-fn is_word(name: &str) -> bool {
+pub(crate) fn is_word(name: &str) -> bool {
     let may_stand = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(may_stand)
 }

@@ -14,6 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
+pub(crate) use self::check::is_word;
 pub use self::{
     report::{ConfigError, Fault as ConfigFault},
     span::{Span, SpanError},

@@ -20,8 +20,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
-    BackOff, Caller, Connection, Limits, ListenError, Refusals, authorise::caller_of,
-    connection::Stream, slots::Slots,
+    BackOff, Caller, Connection, Limits, ListenError, Refusals,
+    authorise::{caller_of, node_of},
+    connection::Stream,
+    slots::Slots,
 };
 
 /// The PEM files of one side.
@@ -58,6 +60,14 @@ impl TlsFiles {
         let key =
             PrivateKeyDer::from_pem_file(&self.key).map_err(|error| wrong(&self.key, &error))?;
         Ok((certificates(&self.cert)?, key))
+    }
+
+    /// The node that our certificate names, if it names one.
+    ///
+    /// # Errors
+    /// As those of [`Self::identity`].
+    pub fn node(&self) -> Result<Option<String>, ListenError> {
+        Ok(certificates(&self.cert)?.first().and_then(node_of))
     }
 
     /// The client's side, towards whoever shows a certificate of the authority.

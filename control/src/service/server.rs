@@ -32,7 +32,10 @@ const CHUNKS_MAX: usize = 2 << 20;
 const _: () = assert!(weir_state_transfer::chunk::CHUNK_MAX + 64 < CHUNKS_MAX);
 /// Limits of one connection. The library's own defaults leave some of them open.
 const STREAMS_MAX: u32 = 100;
-const STREAM_WINDOW: u32 = 64 << 10;
+/// Bytes that may be on their way without having been read: of a stream, which bounds how fast state
+/// comes over a long line, and of all streams of a connection. One that is not read leaves room for
+/// another, and for verdicts.
+const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const HEADER_LIST_MAX: u32 = 16 << 10;
 const FRAME_MAX: u32 = 16 << 10;
@@ -50,6 +53,15 @@ pub enum ServeError {
     /// A listener cannot be set up.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Other nodes would not know this one.
+    #[error(
+        "{cert}: it names no node, as [[control.peer]] needs: weir pki issue DIR --name NODE --role \
+         node --san HOST"
+    )]
+    NoNode {
+        /// The certificate.
+        cert: PathBuf,
+    },
     /// The descriptors of the API are broken.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -79,6 +91,9 @@ pub async fn serve(sidecar: &Arc<Sidecar>) -> Result<Server, ServeError> {
         let listener = TcpListener::bind(address).await.map_err(system)?;
         listening = listener.local_addr().ok();
         let files = TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() };
+        if !control.peer.is_empty() && files.node()?.is_none() {
+            return Err(ServeError::NoNode { cert: tls.cert.clone() });
+        }
         tokio::spawn(listen_tcp(listener, &files, Limits::default(), accepted.clone())?);
     }
     let listener = prepare_socket(&socket).await?;
@@ -90,6 +105,8 @@ pub async fn serve(sidecar: &Arc<Sidecar>) -> Result<Server, ServeError> {
             ReceiverStream::new(connections),
             async move {
                 stopping.stopped().await;
+                // A verdict may come by a new connection.
+                stopping.state().arrivals.idle().await;
             },
         ));
     Ok(Server { socket, task, listening })

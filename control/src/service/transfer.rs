@@ -37,7 +37,7 @@ impl TransferService for Api {
             return Err(Fault::invalid("OPEN_MISSING", message).object("open").into());
         };
         let (replies, answers) = mpsc::channel(WAITING_MAX);
-        self.sidecar.begin_arrival(&peer, &open, (requests, replies)).await?;
+        self.sidecar.begin_arrival(&peer, open, (requests, replies)).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 

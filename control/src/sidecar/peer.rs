@@ -18,6 +18,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How often one that carries a transfer is asked whether it is still there, and how long it may
 /// take to answer.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// How long one that breaks without a word goes unnoticed.
+pub(super) const LOST_LIMIT: Duration = KEEP_ALIVE.0.saturating_add(KEEP_ALIVE.1);
 /// Bytes of an answer at most: all are small.
 const ANSWER_MAX: usize = 64 << 10;
 

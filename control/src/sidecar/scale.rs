@@ -45,6 +45,7 @@ impl Sidecar {
             self.await_moves().await?;
         }
         let plan = self.plan_scale(wanted).await?;
+        self.refuse_during_state_moves(&plan.retire)?;
         let mut operation = Operation::new(&plan, token()?, origin, node.incarnation);
         request_id.clone_into(&mut operation.request_id);
         operation.started_unix_ns = self.clock.unix_ns();

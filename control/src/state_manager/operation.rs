@@ -201,8 +201,13 @@ pub enum FailureKind {
     Dataplane,
     /// The sidecar stops.
     Stopping,
-    /// The other node refuses, or breaks off: what programs match on.
-    PeerRefused(String),
+    /// The other node refuses, or breaks off.
+    PeerRefused {
+        /// What programs match on.
+        reason: String,
+        /// What it is about there, as in `operations/7`; empty when nothing is named.
+        object: String,
+    },
 }
 
 /// A chunk that the destination refuses.

@@ -6,7 +6,8 @@ use weir_state_transfer::Nanos;
 
 use super::{
     conflict,
-    operation::{Asked, Failure, Operation, Progress, State},
+    end::End,
+    operation::{Asked, Failure, MoveAsked, Operation, Progress, State},
 };
 
 /// Operations at one time.
@@ -94,6 +95,18 @@ impl Table {
         self.running.remove(&id).is_some()
     }
 
+    /// A move in progress that has one of these instances as an end, and which.
+    pub fn moves_at<'n>(&self, instances: &'n [String]) -> Option<(u64, &'n str)> {
+        self.running.values().find_map(|operation| {
+            let Asked::Move(MoveAsked { from, to, .. }) = &operation.asked else { return None };
+            let is = |end: &End, wanted: &str| {
+                matches!(end, End::Instance { name, .. } if name == wanted)
+            };
+            let found = instances.iter().find(|name| is(from, name) || is(to, name))?;
+            (!(from.is_instance() && to.is_instance())).then_some((operation.id, found.as_str()))
+        })
+    }
+
     /// The operation of a number.
     pub fn find(&self, id: u64) -> Option<&Operation> {
         self.running.get(&id).or_else(|| self.ended.iter().find(|ended| ended.id == id))
@@ -115,7 +128,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state_manager::end::End;
 
     fn operation(id: u64) -> Operation {
         let (end, filter) = (End::Nf("a".to_owned()), "any".parse().unwrap());

@@ -81,6 +81,10 @@ pub struct Transfer {
     tries: u32,
     /// A step has failed that must not.
     stuck: bool,
+    /// By what the destination is recognised.
+    recognised: Option<u64>,
+    /// It was begun before, and nobody knows how far it came.
+    again: bool,
 }
 
 impl Transfer {
@@ -118,7 +122,15 @@ impl Transfer {
             failure: None,
             tries: 0,
             stuck: false,
+            recognised: None,
+            again: false,
         }
+    }
+
+    /// The same, begun again: an earlier attempt may have deleted at the source, so that it never
+    /// ends as if nothing had happened.
+    pub fn again(self) -> Self {
+        Self { again: true, ..self }
     }
 
     /// What is to be done; none when it has ended.
@@ -151,6 +163,19 @@ impl Transfer {
         if self.kept > KEPT_MAX { Err(too_much(what)) } else { bounded(self.before.len(), what) }
     }
 
+    /// The process of the destination is recognised by this, behind something that it took in.
+    ///
+    /// # Errors
+    /// When it was another at first: what that took in is lost. The task has failed then.
+    pub fn recognised(&mut self, by: u64) -> Result<(), Failure> {
+        if *self.recognised.get_or_insert(by) == by {
+            return Ok(());
+        }
+        let reason = "the destination was started again, or was not reached for a while: what it \
+                      took in before may be lost";
+        Err(Failure::new(FailureKind::Unreachable, reason))
+    }
+
     /// The source has a piece: what becomes of it.
     ///
     /// # Errors
@@ -160,9 +185,17 @@ impl Transfer {
             self.left_behind.add(id.clone());
             return Ok(Carry::Leave);
         }
+        self.take(scope, id).map(|()| Carry::Put)
+    }
+
+    /// A piece is put that the filter names.
+    ///
+    /// # Errors
+    /// As those of [`Self::carry`].
+    pub fn take(&mut self, scope: Scope, id: &FlowId) -> Result<(), Failure> {
         bounded(self.put.len() + 1, "the filter names more state")?;
         self.put.push((scope, id.clone()));
-        Ok(Carry::Put)
+        Ok(())
     }
 
     /// The destination says that of the pieces of this scope it took in so many, the first.
@@ -263,12 +296,19 @@ impl Transfer {
 
     /// How it has ended, when nothing is to be done.
     pub fn ended(&self) -> (State, Option<Failure>) {
-        let state = match (&self.failure, self.stuck) {
-            (None, _) => State::Done,
-            (Some(_), false) => State::Undone,
-            (Some(_), true) => State::Failed,
-        };
-        (state, self.failure.clone())
+        let Some(failure) = &self.failure else { return (State::Done, None) };
+        if self.stuck {
+            return (State::Failed, Some(failure.clone()));
+        }
+        if !self.again {
+            return (State::Undone, Some(failure.clone()));
+        }
+        let reason = format!(
+            "{}; this attempt is undone, but one before the sidecar was started again may have moved \
+             some of it",
+            failure.reason
+        );
+        (State::Failed, Some(Failure { reason, ..failure.clone() }))
     }
 }
 

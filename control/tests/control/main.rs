@@ -13,4 +13,5 @@ mod store;
 mod support;
 mod tls;
 mod transfer;
+mod transfer_faults;
 mod transfer_refused;

@@ -34,7 +34,7 @@ async fn last(running: &Running) -> StateOperation {
 #[test]
 fn state_goes_to_another_node_with_more_than_one_window_and_both_know_of_it() {
     let nodes = Nodes::new();
-    for port in 0..20 {
+    for port in 0..50 {
         (1..=100).for_each(|host| nodes.a.monitor().packets(&flow(1, host, 1_000 + port), 1));
     }
     nodes.a.monitor().packets(&flow(2, 1, 1_000), 7);
@@ -43,15 +43,15 @@ fn state_goes_to_another_node_with_more_than_one_window_and_both_know_of_it() {
     block_on(async {
         let done = one.moves(moved("m", "a", "two/nf/b", "src=10.0.1.0/24")).await.unwrap();
         assert_eq!(done.state(), State::Done, "{done:?}");
-        // 2,000 flows and 100 hosts; the network is of other flows too.
-        assert_eq!((done.chunks, done.left_behind), (2_100, 1), "{done:?}");
+        // 5,000 flows and 100 hosts; the network is of other flows too.
+        assert_eq!((done.chunks, done.left_behind), (5_100, 1), "{done:?}");
         assert_eq!((done.from.as_str(), done.to.as_str()), ("nf/a", "two/nf/b"));
         let there = last(&two).await;
-        assert_eq!((there.state(), there.chunks, there.bytes), (State::Done, 2_100, done.bytes));
+        assert_eq!((there.state(), there.chunks, there.bytes), (State::Done, 5_100, done.bytes));
         assert_eq!((there.from.as_str(), there.to.as_str()), ("one/nf/a", "nf/b"));
-        assert_eq!((nodes.a.monitor().of_flows(), nodes.b.monitor().of_flows()), (7, 2_000));
+        assert_eq!((nodes.a.monitor().of_flows(), nodes.b.monitor().of_flows()), (7, 5_000));
         let host = [10, 0, 1, 9].into();
-        assert_eq!((nodes.a.monitor().of_host(host), nodes.b.monitor().of_host(host)), (0, 20));
+        assert_eq!((nodes.a.monitor().of_host(host), nodes.b.monitor().of_host(host)), (0, 50));
         let again = one.moves(moved("m", "a", "two/nf/b", "src=10.0.1.0/24")).await.unwrap();
         assert_eq!(again, done, "a repeated request is the same operation");
     });
@@ -59,7 +59,7 @@ fn state_goes_to_another_node_with_more_than_one_window_and_both_know_of_it() {
         ["move", "--from", "a", "--to", "two/b", "--filter", "any", "--guarantee", "none"];
     let ran = one.weir(&command);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    assert_eq!((nodes.a.monitor().of_flows(), nodes.b.monitor().of_flows()), (0, 2_007));
+    assert_eq!((nodes.a.monitor().of_flows(), nodes.b.monitor().of_flows()), (0, 5_007));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_node_whose_certificate_names_another_gets_nothing() {
     block_on(async {
         let undone = one.moves(moved("m", "a", "two/b", "any")).await.unwrap();
         assert_eq!((undone.state(), undone.failure()), (State::Undone, StateFailure::PeerRefused));
-        assert_eq!(undone.peer_refusal, "UNKNOWN_PEER");
+        assert_eq!(undone.peer_refusal, "WRONG_IDENTITY");
         assert!(undone.reason.contains("names node three, and not node two"), "{}", undone.reason);
         assert_eq!((two.state_operations().await, known(&nodes)), (vec![], before));
     });
@@ -150,7 +150,7 @@ fn a_connection_that_breaks_anywhere_leaves_a_move_done_or_undone() {
     let way = Cutter::new(two.listening.unwrap());
     let one = nodes.start_one(way.address);
     let mut rng = fastrand::Rng::with_seed(seed());
-    let mut seen = [0; 2];
+    let mut seen = [0; 3];
     block_on(async {
         for round in 0..60 {
             (*nodes.a.monitor(), *nodes.b.monitor()) = (Monitor::new(1), Monitor::new(2));
@@ -158,7 +158,7 @@ fn a_connection_that_breaks_anywhere_leaves_a_move_done_or_undone() {
             (150..=220).for_each(|host| nodes.b.monitor().packets(&flow(1, host, 1_000), 1));
             let before = known(&nodes);
             // As much as all of it is, with the handshake when the last one has broken.
-            let back = rng.bool();
+            let (back, cuts) = (rng.bool(), way.cuts());
             way.cut_after(back, rng.u64(0..if back { 2_500 } else { 25_000 }));
             let mut ask = moved(&format!("{round}"), "a", "two/b", "src=10.0.1.0/24");
             ask.scopes = vec![Scope::PerFlow.into()];
@@ -167,23 +167,26 @@ fn a_connection_that_breaks_anywhere_leaves_a_move_done_or_undone() {
                 Some(one) => two.state_ended(one.id).await,
                 None => StateOperation::default(),
             };
+            let is_cut = way.cuts() > cuts;
             match ended.state() {
                 State::Done => {
-                    seen[0] += 1;
+                    seen[usize::from(is_cut)] += 1;
                     assert_eq!(there.state(), State::Done, "{there:?}");
                     assert_eq!(nodes.a.monitor().of_flows(), 0);
                     assert_eq!(nodes.b.monitor().of_flows(), 200 * 3 + 20);
                 }
                 State::Undone => {
-                    seen[1] += 1;
+                    seen[2] += 1;
                     assert_eq!(known(&nodes), before, "{ended:?} {there:?}");
                 }
                 _ => panic!("{ended:?}"),
             }
         }
     });
-    println!("done, undone: {seen:?}, of {} cuts", way.cuts());
-    assert!(seen.iter().all(|count| *count > 2), "{seen:?}");
+    // Those that were done and are cut were so behind the receipt, or when nothing of it was on its
+    // way; `transfer_faults` cuts others at chosen points.
+    println!("done, done though cut, undone: {seen:?}");
+    assert!(seen[0] > 2 && seen[2] > 2 && seen[2] <= way.cuts(), "{seen:?}");
 }
 
 /// Two nodes, of which one has flows to move, and the other hangs when it has taken in some of them.

@@ -1,113 +1,23 @@
 //! Nodes that bring what they should not: each is refused with a reason, and nothing has changed.
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
-use tonic_types::StatusExt as _;
+use tonic::Code;
 use weir_api::{
-    nf::v1::{Scope, StateKind},
+    nf::v1::Scope,
     v1::{
-        SettleTransferRequest, StateOperationState as State, TransferChunks, TransferEnded,
-        TransferOpen, TransferOutcome, TransferRequest, TransferResponse, TransferSummary,
-        TransferVerdict, transfer_request::Part, transfer_response::Part as Reply,
+        SettleTransferRequest, StateOperationState as State, TransferOpen, TransferOutcome,
+        TransferSummary, TransferVerdict, transfer_request::Part, transfer_response::Part as Reply,
         transfer_service_client::TransferServiceClient,
     },
 };
-use weir_state_transfer::{
-    FlowId, FlowKey,
-    chunk::{Chunk, Schema, Scope as ChunkScope, Stage},
-    transfer::Hasher,
-};
+use weir_control::{config::Config, service::serve, sidecar::Sidecar};
+use weir_state_transfer::chunk::Schema;
 
 use crate::support::{
     nf::flow,
     node::{block_on, limited},
     peers::Nodes,
+    source::{FLOW, begin, chunk, chunks, ended, next, open, reason, say, settle, summary, tell},
 };
-
-type Client = TransferServiceClient<Channel>;
-type Stream = (mpsc::Sender<TransferRequest>, Streaming<TransferResponse>);
-
-const FLOW: Schema = Schema { kind: 0x7101, revision: 1 };
-
-fn chunk(key: &FlowKey, schema: Schema) -> Vec<u8> {
-    let chunk = Chunk {
-        id: FlowId::flow(key),
-        scope: ChunkScope::PerFlow,
-        schema,
-        version: 1,
-        age: std::time::Duration::ZERO,
-        time_left: None,
-        stage: Stage::Final,
-        applied: Vec::new(),
-        body: 5_u64.to_be_bytes().to_vec(),
-    };
-    chunk.encode().unwrap()
-}
-
-fn open(id: u64) -> TransferOpen {
-    let kind = |schema: Schema| StateKind {
-        scope: Scope::PerFlow.into(),
-        schema: schema.kind.into(),
-        revision: schema.revision.into(),
-        name: "packets".to_owned(),
-    };
-    TransferOpen {
-        id,
-        from: "nf/a".to_owned(),
-        to: "b".to_owned(),
-        filter: "src=10.0.1.0/24".to_owned(),
-        scopes: vec![Scope::PerFlow.into()],
-        kinds: vec![kind(FLOW)],
-        limit_ns: 0,
-    }
-}
-
-fn chunks(first: u64, chunks: &[Vec<u8>]) -> Part {
-    Part::Chunks(TransferChunks { first, chunks: chunks.to_vec() })
-}
-
-fn summary(chunks: &[Vec<u8>]) -> TransferSummary {
-    let mut hasher = Hasher::default();
-    chunks.iter().for_each(|chunk| hasher.add(chunk));
-    TransferSummary {
-        chunks: chunks.len() as u64,
-        bytes: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
-        digest: hasher.digest().0.to_vec(),
-    }
-}
-
-/// Says the parts of a transfer.
-async fn say(client: &mut Client, parts: Vec<Part>) -> Result<Stream, Status> {
-    let (requests, sent) = mpsc::channel(parts.len() + 8);
-    for part in parts {
-        requests.try_send(TransferRequest { part: Some(part) }).unwrap();
-    }
-    let replies = limited(client.transfer(ReceiverStream::new(sent))).await?;
-    Ok((requests, replies.into_inner()))
-}
-
-/// The next reply that is no credit.
-async fn next(stream: &mut Stream) -> Reply {
-    loop {
-        let reply = limited(stream.1.message()).await.unwrap().expect("a reply");
-        match reply.part.unwrap() {
-            Reply::Credit(_) => {}
-            other => return other,
-        }
-    }
-}
-
-async fn ended(stream: &mut Stream) -> TransferEnded {
-    match next(stream).await {
-        Reply::Ended(ended) => ended,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn reason(status: &Status) -> (Code, String) {
-    (status.code(), status.get_details_error_info().expect("every error has an ErrorInfo").reason)
-}
 
 #[test]
 fn what_is_not_whole_right_and_in_turn_is_refused_and_nothing_has_changed() {
@@ -145,12 +55,7 @@ fn what_is_not_whole_right_and_in_turn_is_refused_and_nothing_has_changed() {
     block_on(async {
         let mut client = nodes.authority.client("one", two.listening.unwrap()).await;
         for (id, (wanted, parts)) in (1..).zip(cases) {
-            let mut stream = say(&mut client, vec![Part::Open(open(id))]).await.unwrap();
-            // The first credit says that chunks may come.
-            limited(stream.1.message()).await.unwrap().unwrap();
-            for part in parts {
-                stream.0.send(TransferRequest { part: Some(part) }).await.unwrap();
-            }
+            let mut stream = begin(&mut client, open(id), parts).await;
             let ended = ended(&mut stream).await;
             assert_eq!((ended.outcome(), ended.reason.as_str()), (TransferOutcome::Undone, wanted));
             assert!(!ended.message.is_empty());
@@ -167,13 +72,24 @@ fn a_transfer_that_can_not_be_opened_is_refused_before_it_begins() {
     let nodes = Nodes::new();
     let two = nodes.start_two();
     type Spoil = fn(&mut TransferOpen);
-    let cases: [(Spoil, Code, &str); 9] = [
+    let cases: [(Spoil, Code, &str); 12] = [
         (|open| open.kinds[0].revision = 2, Code::FailedPrecondition, "UNKNOWN_SCHEMA"),
         (|open| open.kinds[0].schema = 1 << 16, Code::InvalidArgument, "KINDS"),
         (|open| open.kinds = vec![open.kinds[0].clone(); 65], Code::InvalidArgument, "KINDS"),
         (|open| open.to = "c".to_owned(), Code::NotFound, "NOT_FOUND"),
         (|open| open.to = "one/a".to_owned(), Code::FailedPrecondition, "END_OF_ANOTHER_NODE"),
         (|open| open.from = "a".to_owned(), Code::InvalidArgument, "END_MISSING"),
+        (|open| open.from = "nf/\u{1b}[31m".to_owned(), Code::InvalidArgument, "END_MISSING"),
+        (|open| open.to = "x".repeat(1_000_000), Code::InvalidArgument, "END_MISSING"),
+        // What it says is checked before anybody is asked anything.
+        (
+            |open| {
+                open.to = "c".to_owned();
+                open.kinds = vec![open.kinds[0].clone(); 65];
+            },
+            Code::InvalidArgument,
+            "KINDS",
+        ),
         (|open| open.filter.clear(), Code::InvalidArgument, "FILTER"),
         (|open| open.scopes = vec![Scope::AllFlows.into()], Code::InvalidArgument, "SCOPES"),
         (|open| open.limit_ns = u64::MAX, Code::InvalidArgument, "LIMIT"),
@@ -192,11 +108,24 @@ fn a_transfer_that_can_not_be_opened_is_refused_before_it_begins() {
         let mut first = say(&mut client, vec![Part::Open(open(77))]).await.unwrap();
         let refused = say(&mut client, vec![Part::Open(open(78))]).await.unwrap_err();
         assert_eq!(reason(&refused), (Code::FailedPrecondition, "OPERATION_IN_THE_WAY".to_owned()));
-        let verdict = Part::Verdict(TransferVerdict::Undo.into());
-        first.0.send(TransferRequest { part: Some(verdict) }).await.unwrap();
+        tell(&first, vec![Part::Verdict(TransferVerdict::Undo.into())]).await;
         assert_eq!(ended(&mut first).await.outcome(), TransferOutcome::Undone);
         let refused = say(&mut client, vec![Part::Open(open(77))]).await.unwrap_err();
         assert_eq!(reason(&refused), (Code::AlreadyExists, "REPEATED".to_owned()));
+    });
+}
+
+#[test]
+fn a_sidecar_that_other_nodes_would_not_know_does_not_serve() {
+    let mut nodes = Nodes::new();
+    nodes.shown_by_two = "alice";
+    let text = nodes.two.config_text(&nodes.config_of_two());
+    block_on(async {
+        let config = Config::parse(&text, "weir.toml").unwrap();
+        let sidecar = Sidecar::start(config, None).await.unwrap();
+        let refused = serve(&sidecar).await.unwrap_err().to_string();
+        assert!(refused.contains("names no node") && refused.contains("--role node"), "{refused}");
+        sidecar.stop().await;
     });
 }
 
@@ -238,20 +167,8 @@ fn a_stream_that_breaks_is_undone_before_the_receipt_and_held_for_the_verdict_be
             let end = end.then(|| Part::End(summary(&good)));
             [chunks(0, &good)].into_iter().chain(end).collect::<Vec<_>>()
         };
-        let begin = async |client: &mut Client, id: u64, end: bool| {
-            let mut stream = say(client, vec![Part::Open(open(id))]).await.unwrap();
-            limited(stream.1.message()).await.unwrap().unwrap();
-            for part in all(end) {
-                stream.0.send(TransferRequest { part: Some(part) }).await.unwrap();
-            }
-            stream
-        };
-        let settle = async |client: &mut Client, id, verdict: TransferVerdict| {
-            let ask = SettleTransferRequest { id, verdict: verdict.into() };
-            limited(client.settle_transfer(ask)).await.unwrap().into_inner().outcome()
-        };
         // Before the receipt, when all is put.
-        let mut stream = begin(&mut client, 1, false).await;
+        let mut stream = begin(&mut client, open(1), all(false)).await;
         limited(stream.1.message()).await.unwrap().unwrap();
         assert_ne!(nodes.b.monitor().flows, before);
         drop(stream);
@@ -261,7 +178,7 @@ fn a_stream_that_breaks_is_undone_before_the_receipt_and_held_for_the_verdict_be
             (2, TransferVerdict::Undo, TransferOutcome::Undone),
             (3, TransferVerdict::Keep, TransferOutcome::Kept),
         ] {
-            let mut stream = begin(&mut client, id, true).await;
+            let mut stream = begin(&mut client, open(id), all(true)).await;
             assert_eq!(next(&mut stream).await, Reply::Receipt(summary(&good)));
             drop(stream);
             assert_eq!(settle(&mut client, id, verdict).await, outcome);

@@ -28,8 +28,9 @@ pub use message::{Amount, Message, Outcome, Refusal, Reply, Summary, Verdict};
 pub use receiver::{Opened, Piece, Receiver, Receiving};
 pub use sender::{Ended, Sender, Sending};
 
-/// What may be on its way and not put yet.
-pub const WINDOW: Amount = Amount { chunks: 1_024, bytes: 4 << 20 };
+/// What may be on its way and not put yet. What is on the line at one time is bounded by the
+/// connection too; the rest is what has come and waits to be put.
+pub const WINDOW: Amount = Amount { chunks: 4_096, bytes: 4 << 20 };
 /// Chunks of one message at most.
 pub const MESSAGE_CHUNKS_MAX: usize = 256;
 /// Bytes of the chunks of one message together at most, unless it is one chunk.
@@ -38,8 +39,9 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub const PIECES_MAX: u64 = 1 << 18;
 /// How long a source that may send can say nothing.
 pub const QUIET_LIMIT: Duration = Duration::from_secs(30);
-/// How long a verdict is on its way at most, and what the other end does upon it.
-pub const SETTLE_LIMIT: Duration = Duration::from_secs(40);
+/// How long a verdict is on its way at most, with what the other end does upon it: it ends a put
+/// that it has begun, and then undoes.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(70);
 /// How long a destination that has given its receipt waits for the verdict: longer than a source
 /// takes to notice that the stream broke, to delete, and to settle.
 pub const HELD_LIMIT: Duration = Duration::from_secs(150);

@@ -22,14 +22,14 @@ pub struct Sender {
     queue: VecDeque<Vec<u8>>,
     /// Nothing more is given.
     finished: bool,
+    /// The verdict that the stream is to carry.
+    verdict: Option<Verdict>,
     out: VecDeque<Sending>,
 }
 
-/// What the driver of a [`Sender`] is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the driver of a [`Sender`] is to do, besides saying what [`Sender::say`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
-    /// Send it on the stream.
-    Message(Message),
     /// Delete at the source what was sent, then call [`Sender::deleted`].
     Delete,
     /// Tell the destination by a connection of its own, then call [`Sender::settled`] or
@@ -89,11 +89,13 @@ impl Sender {
             hasher: Hasher::default(),
             queue: VecDeque::new(),
             finished: false,
+            verdict: None,
             out: VecDeque::new(),
         }
     }
 
-    /// Whether it wants more chunks: the destination is ready, and all that was given is sent.
+    /// Whether it wants more chunks: the destination is ready, and the stream has taken all that was
+    /// given.
     pub fn wants(&self) -> bool {
         let sending = self.phase == Phase::Sending && self.granted.is_some();
         sending && !self.finished && self.queue.is_empty()
@@ -104,14 +106,29 @@ impl Sender {
     pub fn give(&mut self, chunks: impl IntoIterator<Item = Vec<u8>>) {
         if self.phase == Phase::Sending && !self.finished {
             self.queue.extend(chunks);
-            self.send();
         }
     }
 
     /// That was all.
     pub fn finish(&mut self) {
         self.finished = true;
-        self.send();
+    }
+
+    /// What is to be said next. It is asked for when the stream takes more, so that what waits here
+    /// is one piece of a get at most, whatever the other end grants.
+    pub fn say(&mut self) -> Option<Message> {
+        if let Some(verdict) = self.verdict.take() {
+            return Some(Message::Verdict(verdict));
+        }
+        let granted = self.granted.filter(|_| self.phase == Phase::Sending)?;
+        if !self.queue.is_empty() {
+            return self.next_chunks(granted);
+        }
+        let summary = Summary { amount: self.sent, digest: self.hasher.digest() };
+        self.finished.then(|| {
+            self.phase = Phase::Closing(summary);
+            Message::End(summary)
+        })
     }
 
     /// Whether chunks can still be given: it has not been refused, given up or broken off.
@@ -134,7 +151,6 @@ impl Sender {
                     chunks: before.chunks.max(credit.chunks),
                     bytes: before.bytes.max(credit.bytes),
                 });
-                self.send();
             }
             (Reply::Receipt(receipt), Phase::Closing(sent)) if receipt == sent => {
                 self.phase = Phase::Deleting;
@@ -162,17 +178,18 @@ impl Sender {
             return;
         }
         match self.phase {
-            // It was not ready, so nothing was put.
-            Phase::Sending if self.granted.is_none() => self.phase = Phase::Ended(Ended::Undone),
-            Phase::Sending | Phase::Closing(_) => self.settle(Verdict::Undo, now),
+            Phase::Sending | Phase::Closing(_) => self.give_up(now),
             Phase::Settling(settling) => self.tell(settling),
             Phase::Deleting | Phase::Ended(_) => {}
         }
     }
 
-    /// The source gives up: nothing happens when it has the receipt already.
+    /// The source gives up: nothing happens when it has the receipt already. When it has ended by
+    /// that, the stream is to be dropped.
     pub fn give_up(&mut self, now: Nanos) {
         match self.phase {
+            // The destination was not ready, so nothing was sent.
+            Phase::Sending if self.granted.is_none() => self.phase = Phase::Ended(Ended::Undone),
             Phase::Sending | Phase::Closing(_) => self.settle(Verdict::Undo, now),
             Phase::Deleting | Phase::Settling(_) | Phase::Ended(_) => {}
         }
@@ -248,11 +265,10 @@ impl Sender {
 
     fn tell(&mut self, settling: Settling) {
         self.phase = Phase::Settling(Settling { again: None, ..settling });
-        self.out.push_back(if self.connected {
-            Sending::Message(Message::Verdict(settling.verdict))
-        } else {
-            Sending::Settle(settling.verdict)
-        });
+        self.verdict = Some(settling.verdict).filter(|_| self.connected);
+        if !self.connected {
+            self.out.push_back(Sending::Settle(settling.verdict));
+        }
     }
 
     fn end(&mut self, verdict: Verdict, outcome: Outcome) {
@@ -264,24 +280,8 @@ impl Sender {
         });
     }
 
-    /// Sends what there is credit for, and the end behind the last.
-    fn send(&mut self) {
-        while let Some(message) = self.next_message() {
-            self.out.push_back(Sending::Message(message));
-        }
-        if self.phase == Phase::Sending
-            && self.finished
-            && self.queue.is_empty()
-            && self.granted.is_some()
-        {
-            let summary = Summary { amount: self.sent, digest: self.hasher.digest() };
-            self.phase = Phase::Closing(summary);
-            self.out.push_back(Sending::Message(Message::End(summary)));
-        }
-    }
-
-    fn next_message(&mut self) -> Option<Message> {
-        let granted = self.granted.filter(|_| self.phase == Phase::Sending)?;
+    /// What there is credit for, of what was given.
+    fn next_chunks(&mut self, granted: Amount) -> Option<Message> {
         let (first, mut chunks, mut bytes) = (self.sent.chunks, Vec::new(), 0);
         while let Some(chunk) = self.queue.front() {
             let mut sent = self.sent;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_api::v1::Operation;
+use weir_api::v1::{Operation, OperationState};
 use weir_client::unix_channel;
 use weir_testbed::folder::Folder;
 use weir_testbed::wait::LIMIT;
@@ -53,6 +53,7 @@ fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_h
     let (mut out, mut back) = (Operation::default(), Operation::default());
 
     once(&mut out);
+    assert_eq!(out.state(), OperationState::Done, "{out:?}");
     assert_eq!((out.from_instances, out.to_instances), (1, 2), "{out:?}");
     let_flow(&traffic, LOADED / 2);
     let instances = setup.dataplane.instances().unwrap();
@@ -62,6 +63,7 @@ fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_h
 
     traffic.set_rate(QUIET);
     once(&mut back);
+    assert_eq!(back.state(), OperationState::Done, "{back:?}");
     assert_eq!((back.from_instances, back.to_instances), (2, 1), "{back:?}");
     let_flow(&traffic, QUIET / 2);
     assert_eq!(setup.dataplane.instances().unwrap().len(), 1);

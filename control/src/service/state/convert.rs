@@ -95,8 +95,9 @@ fn failed(message: &mut StateOperation, failure: &Failure) {
         FailureKind::TooMuch => StateFailure::TooMuch,
         FailureKind::Dataplane => StateFailure::Dataplane,
         FailureKind::Stopping => StateFailure::Stopping,
-        FailureKind::PeerRefused(reason) => {
+        FailureKind::PeerRefused { reason, object } => {
             message.peer_refusal.clone_from(reason);
+            message.peer_object.clone_from(object);
             StateFailure::PeerRefused
         }
     };

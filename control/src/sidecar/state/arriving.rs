@@ -1,47 +1,62 @@
 //! State that comes from another node: the stream from its sidecar, and its verdict.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 use weir_api::{
     dataplane::v1::Guarantee,
-    nf::v1::StateKind,
     v1::{TransferOpen, TransferRequest, TransferResponse},
 };
 use weir_nf_api::{Description, client::Client};
 use weir_state_transfer::{
     chunk::{Schema, Scope},
     transfer::{
-        Amount, Message, Opened, Outcome, Piece, Receiver, Receiving, Refusal, Reply, Verdict,
+        Amount, HELD_LIMIT, Message, Opened, Outcome, Piece, Receiver, Receiving, Refusal, Reply,
+        SETTLE_LIMIT,
     },
 };
 
 use super::{
-    arrivals::Admitted,
-    begin,
+    CALL_LIMIT, Reins, STOP_LIMIT,
+    arrivals::{Admitted, Told},
     carry::{Count, not_taken},
-    ends::END_MAX,
-    processes::{Move, Way},
+    opening::Opening,
+    processes::{FINISH_LIMIT, Move, Way},
     transfer_message::{self as say, Why},
 };
 use crate::{
     fault::Fault,
-    sidecar::Sidecar,
-    southbound::scope_message,
+    sidecar::{Sidecar, peer::LOST_LIMIT},
     state_manager::{
-        end::{Called, End},
+        end::End,
         operation::{Asked, Failure, FailureKind, MoveAsked, Selection, State},
-        transfer::{Carry, Transfer},
+        transfer::Transfer,
     },
 };
-
-/// Kinds of state that a source may have.
-const KINDS_MAX: usize = 64;
 
 /// Where the replies to a source go. Of a source that reads them it never has more than there was
 /// credit for messages.
 pub(crate) type Replies = mpsc::Sender<Result<TransferResponse, Status>>;
+
+/// How long the verdict of a source is waited for when the sidecar stops.
+const STOP_HELD_LIMIT: Duration = Duration::from_secs(5);
+
+// What both ends settle takes a put that has begun, the undoing, and a call that tells of it.
+const _: () = assert!(
+    SETTLE_LIMIT.as_secs()
+        >= 2 * CALL_LIMIT.as_secs() + FINISH_LIMIT.as_secs() + CALL_LIMIT.as_secs()
+);
+// A source notices that the stream broke, deletes, and settles.
+const _: () = assert!(
+    HELD_LIMIT.as_secs()
+        > LOST_LIMIT.as_secs()
+            + FINISH_LIMIT.as_secs()
+            + SETTLE_LIMIT.as_secs()
+            + CALL_LIMIT.as_secs()
+);
+// It ends before the sidecar cuts operations off.
+const _: () = assert!(STOP_HELD_LIMIT.as_secs() < STOP_LIMIT.as_secs());
 
 /// A transfer from another node.
 pub(super) struct Arrival {
@@ -51,8 +66,12 @@ pub(super) struct Arrival {
     admitted: Admitted,
     /// Both ways of the stream, while it is there.
     stream: Option<(Streaming<TransferRequest>, Replies)>,
+    /// By what the end is recognised that the state is put into.
+    recognised: u64,
     /// Chunks that the end has taken in.
     taken: u64,
+    /// What it was told otherwise than by the stream.
+    told: Option<Told>,
 }
 
 impl Sidecar {
@@ -60,23 +79,24 @@ impl Sidecar {
     pub(crate) async fn begin_arrival(
         self: &Arc<Self>,
         peer: &str,
-        open: &TransferOpen,
+        open: TransferOpen,
         stream: (Streaming<TransferRequest>, Replies),
     ) -> Result<(), Fault> {
-        let admitted = self.state.arrivals.admit(peer, open.id)?;
-        let (filter, limit) = (begin::filter(&open.filter)?, begin::limit(open.limit_ns)?);
-        let scopes = scopes(open)?;
-        let from = source(peer, &open.from)?;
-        let to = self.find_end("to", &open.to).await?;
-        let own = self.state.ends.client(&to).describe().await.map_err(|error| {
-            let message = format!("{to}: {error}");
-            Fault::new(Code::Unavailable, "END_UNREACHABLE", message).object(to.to_string())
-        })?;
-        let opened = Opened {
-            filter: filter.clone(),
-            scopes: scopes.iter().copied().collect(),
-            kinds: kinds(&open.kinds)?,
+        let Opening { id, operation, from, to, filter, scopes, kinds, limit } =
+            Opening::of(peer, open)?;
+        self.state.arrivals.abandon(peer, operation, CALL_LIMIT).await;
+        let admitted = self.state.arrivals.admit(peer, id, operation)?;
+        let to = self.find_end("to", &to).await?;
+        let unreachable = |message| {
+            let fault = Fault::new(Code::Unavailable, "END_UNREACHABLE", message);
+            fault.object(to.to_string())
         };
+        let own = self.state.ends.client(&to).describe().await;
+        let own = own.map_err(|error| unreachable(format!("{to}: {error}")))?;
+        let recognised =
+            self.recognise(&to).await.map_err(|failure| unreachable(failure.reason))?;
+        let wanted = scopes.iter().copied().collect();
+        let opened = Opened { filter: filter.clone(), scopes: wanted, kinds };
         let receiver = Receiver::new(opened, &kinds_of(&own));
         let receiver = receiver.map_err(|refusal| say::fault(&refusal))?;
         let asked = MoveAsked {
@@ -87,13 +107,23 @@ impl Sidecar {
             guarantee: Guarantee::None,
         };
         let _guard = self.changes.lock().await;
+        if asked.to.is_instance() {
+            self.refuse_during_operation("take in state")?;
+        }
         let (_, reins, _) = self.begin_operation(Asked::Move(asked.clone()), "", None).await?;
         let sidecar = Arc::clone(self);
-        let stream = Some(stream);
-        let arrival =
-            Arrival { sidecar: Arc::clone(self), from, receiver, admitted, stream, taken: 0 };
+        let arrival = Arrival {
+            sidecar: Arc::clone(self),
+            from,
+            receiver,
+            admitted,
+            stream: Some(stream),
+            recognised,
+            taken: 0,
+            told: None,
+        };
         let way = Way::Arriving(Box::new(arrival));
-        tokio::spawn(Move { sidecar, reins, asked, filter, limit, way }.run());
+        tokio::spawn(Move { sidecar, reins, asked, filter, limit, way, again: false }.run());
         Ok(())
     }
 }
@@ -106,26 +136,45 @@ impl Arrival {
         transfer: &mut Transfer,
         count: &mut Count<'_>,
     ) -> Result<(), Failure> {
+        transfer.recognised(self.recognised)?;
         self.receiver.ready(self.sidecar.now());
         loop {
-            while let Some(next) = self.receiver.poll() {
-                match next {
-                    Receiving::Reply(reply) => self.say(reply, None),
-                    Receiving::Put(pieces) => self.put(to, pieces, transfer, count).await?,
-                    Receiving::Undo => return Err(self.why()),
+            match self.receiver.poll() {
+                Some(Receiving::Reply(reply)) => self.say(reply, None),
+                Some(Receiving::Put(pieces)) => self.put(to, pieces, transfer, count).await?,
+                Some(Receiving::Undo) => return Err(self.why()),
+                // Nothing is waited for behind the receipt: whoever ends the wait would undo.
+                None if self.receiver.holds() => return Ok(()),
+                None => {
+                    let heard = self.listen().await;
+                    if let Heard::Message(Message::End(_)) = heard {
+                        // It may have been long since it was last asked something.
+                        let asked = to.1.describe().await;
+                        asked.map_err(|error| Failure::of_call(&error, to.0))?;
+                        self.sidecar.recognise_in(transfer, to.0).await?;
+                    }
+                    self.take(heard);
                 }
             }
-            // Nothing is waited for behind the receipt: whoever ends the wait would undo.
-            if self.receiver.holds() {
-                return Ok(());
-            }
-            self.hear().await;
         }
     }
 
-    /// Waits for the verdict.
-    pub(super) async fn hold(&mut self, transfer: &mut Transfer) -> Result<(), Failure> {
-        let sidecar = Arc::clone(&self.sidecar);
+    /// Waits for the verdict, or until the operation is told to end: all that came is kept then.
+    pub(super) async fn hold(
+        &mut self,
+        transfer: &mut Transfer,
+        reins: &Reins,
+    ) -> Result<(), Failure> {
+        let told_to_end = async {
+            let failure = reins.cancelled().await;
+            if failure.kind == FailureKind::Stopping {
+                // The verdict of a source that is there is on its way.
+                tokio::time::sleep(STOP_HELD_LIMIT).await;
+            }
+            failure
+        };
+        let mut told_to_end = std::pin::pin!(told_to_end);
+        let mut unasked = None;
         loop {
             while let Some(next) = self.receiver.poll() {
                 match next {
@@ -136,20 +185,39 @@ impl Arrival {
             }
             if self.receiver.ended().is_some() {
                 if self.receiver.kept_unasked() {
-                    let reason = "all state is at the destination, and the source did not say \
-                                  whether it has deleted it";
-                    transfer.unsettled(self.failure(FailureKind::Late, reason));
+                    transfer.unsettled(self.kept(unasked));
                 }
                 return Ok(());
             }
             tokio::select! {
-                () = self.hear() => {}
-                () = sidecar.stopped() => self.receiver.keep_unasked(),
+                heard = self.listen() => self.take(heard),
+                failure = &mut told_to_end => {
+                    unasked = Some(failure);
+                    self.receiver.keep_unasked();
+                }
             }
         }
     }
 
-    /// The operation has ended: tells the source.
+    /// Why it is kept without a verdict, unless nothing was heard for too long.
+    fn kept(&self, told: Option<Failure>) -> Failure {
+        let (kind, why) = match told {
+            Some(Failure { kind, reason, .. }) => (kind, reason),
+            None if self.told == Some(Told::Abandoned) => {
+                (FailureKind::Unreachable, "it has begun its operation anew".to_owned())
+            }
+            None => (FailureKind::Late, format!("nothing was heard of it for {HELD_LIMIT:?}")),
+        };
+        let reason = format!(
+            "{why}: all state is at the destination, and the source did not say whether it has \
+             deleted it"
+        );
+        self.failure(kind, &reason)
+    }
+
+    /// The operation has ended: tells the source. Whichever of the two logics has decided, the other
+    /// follows: one that is not refused yet is by the failure of the operation, one that holds or has
+    /// ended stays as it is, and one that is to undo has done what the operation says.
     pub(super) fn end(&mut self, state: State, failure: Option<&Failure>) {
         self.receiver.failed();
         self.receiver.undone(state == State::Undone);
@@ -168,6 +236,8 @@ impl Arrival {
         self.taken
     }
 
+    /// Puts pieces into the end, and hears what the source says meanwhile: of that no more waits
+    /// than there is credit for.
     async fn put(
         &mut self,
         (to, writer): (&End, &Client),
@@ -179,17 +249,20 @@ impl Arrival {
         let (scope, mut amount) = (*scope, Amount::default());
         let (mut ids, mut chunks) = (Vec::new(), Vec::new());
         for Piece { id, bytes, .. } in pieces {
-            if transfer.carry(scope, &id)? == Carry::Leave {
-                let reason = "it sends what was not asked for";
-                return Err(self.failure(FailureKind::Malformed, reason));
-            }
+            transfer.take(scope, &id)?;
             amount.chunks += 1;
             amount.bytes += bytes.len() as u64;
             count.add(bytes.len());
             ids.push(id);
             chunks.push(bytes);
         }
-        let put = writer.put(scope, tokio_stream::iter(chunks)).await;
+        let mut put = std::pin::pin!(writer.put(scope, tokio_stream::iter(chunks)));
+        let put = loop {
+            tokio::select! {
+                put = &mut put => break put,
+                heard = self.listen() => self.take(heard),
+            }
+        };
         let put = put.map_err(|error| Failure::of_call(&error, to))?;
         self.taken += put.taken.min(amount.chunks);
         transfer.taken(self.taken);
@@ -198,30 +271,46 @@ impl Arrival {
         if let Some(failure) = not_taken(to, scope, (&put, amount.chunks), id) {
             return Err(failure);
         }
+        // What an end took in that was started again since is nowhere.
+        self.sidecar.recognise_in(transfer, to).await?;
         self.receiver.taken(amount, self.sidecar.now());
         Ok(())
     }
 
-    /// Waits for what the source says, by the stream or by a connection of its own, or for the time
-    /// at which it should have.
-    async fn hear(&mut self) {
+    /// Waits for what the source says, by the stream or otherwise, or for the time at which it
+    /// should have.
+    async fn listen(&mut self) -> Heard {
         let now = self.sidecar.now();
         let deadline = self.receiver.deadline().map(|deadline| deadline.since(now));
         let late = tokio::time::sleep(deadline.unwrap_or_default());
+        // It is heard once.
+        let is_news = self.told.is_none();
         let told = async {
-            let told = self.admitted.verdict.wait_for(Option::is_some).await;
-            told.ok().and_then(|verdict| *verdict).map_or(Heard::Nothing, Heard::Verdict)
+            let told = self.admitted.told.wait_for(Option::is_some).await;
+            told.ok().and_then(|told| *told).map_or(Heard::Nothing, Heard::Told)
         };
-        let heard = tokio::select! {
+        tokio::select! {
             said = next(&mut self.stream) => said,
-            told = told => told,
+            told = told, if is_news => told,
             () = late, if deadline.is_some() => Heard::Nothing,
-        };
+        }
+    }
+
+    fn take(&mut self, heard: Heard) {
         let now = self.sidecar.now();
         match heard {
             Heard::Message(message) => self.receiver.message(message, now),
             Heard::Malformed => self.receiver.malformed(),
-            Heard::Verdict(verdict) => self.receiver.verdict(verdict),
+            Heard::Told(told) => {
+                self.told = Some(told);
+                match told {
+                    Told::Verdict(verdict) => self.receiver.verdict(verdict),
+                    Told::Abandoned => {
+                        self.break_off();
+                        self.receiver.keep_unasked();
+                    }
+                }
+            }
             Heard::End => self.break_off(),
             Heard::Nothing => self.receiver.tick(now),
         }
@@ -270,8 +359,8 @@ impl Arrival {
 enum Heard {
     Message(Message),
     Malformed,
-    /// By a connection of its own.
-    Verdict(Verdict),
+    /// Otherwise than by the stream.
+    Told(Told),
     /// The stream broke, or has ended.
     End,
     /// Its time is over.
@@ -289,44 +378,6 @@ async fn next(stream: &mut Option<(Streaming<TransferRequest>, Replies)>) -> Hea
         Ok(Some(request)) => say::message(request).map_or(Heard::Malformed, Heard::Message),
         Ok(None) | Err(_) => Heard::End,
     }
-}
-
-/// The end of another node that a transfer comes from.
-fn source(peer: &str, called: &str) -> Result<End, Fault> {
-    match Called::of(called) {
-        Called::Nf(name) | Called::Instance(name)
-            if !name.is_empty() && called.len() <= END_MAX =>
-        {
-            Ok(End::Peer { peer: peer.to_owned(), end: called.to_owned() })
-        }
-        _ => {
-            let message = "the source of a transfer is nf/NAME or instance/NAME";
-            Err(Fault::invalid("END_MISSING", message).object("from"))
-        }
-    }
-}
-
-fn scopes(open: &TransferOpen) -> Result<BTreeSet<Scope>, Fault> {
-    let scopes = begin::scopes(&open.scopes, Scope::PerFlow)?;
-    if scopes.contains(&Scope::AllFlows) {
-        let message = "state of all flows stays where it is: it applies everywhere";
-        return Err(Fault::invalid("SCOPES", message).object("scopes"));
-    }
-    Ok(scopes)
-}
-
-/// The kinds of state of a source.
-fn kinds(said: &[StateKind]) -> Result<Vec<(Scope, Schema)>, Fault> {
-    let kind = |kind: &StateKind| {
-        let scope = Scope::ALL.into_iter().find(|scope| scope_message(*scope) == kind.scope())?;
-        let (number, revision) = (kind.schema.try_into().ok()?, kind.revision.try_into().ok()?);
-        Some((scope, Schema { kind: number, revision }))
-    };
-    let kinds: Option<Vec<_>> = said.iter().take(KINDS_MAX + 1).map(kind).collect();
-    kinds.filter(|kinds| kinds.len() <= KINDS_MAX).ok_or_else(|| {
-        let message = format!("{KINDS_MAX} kinds of state at most, each with scope and schema");
-        Fault::invalid("KINDS", message).object("kinds")
-    })
 }
 
 fn kinds_of(own: &Description) -> Vec<(Scope, Schema)> {

@@ -45,7 +45,7 @@ impl Sidecar {
         let limit = limit(request.limit_ns)?;
         let asked = self.move_asked(request).await?;
         let between_instances = asked.from.is_instance() && asked.to.is_instance();
-        if between_instances {
+        if asked.from.is_instance() || asked.to.is_instance() {
             self.refuse_during_operation("move state")?;
         }
         let filter = match (&asked.selection, between_instances) {
@@ -57,12 +57,14 @@ impl Sidecar {
             return Err(not_loss_free(&asked));
         }
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
+        let again = id.is_some();
         let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
         let (mut operation, reins, reader) = begun;
         let sidecar = Arc::clone(self);
         if !between_instances {
             let way = if let End::Peer { .. } = asked.to { Way::Leaving(None) } else { Way::Here };
-            tokio::spawn(processes::Move { sidecar, reins, asked, filter, limit, way }.run());
+            let moved = processes::Move { sidecar, reins, asked, filter, limit, way, again };
+            tokio::spawn(moved.run());
             return Ok((operation, reader));
         }
         match instances::start(self, &asked, request_id).await {

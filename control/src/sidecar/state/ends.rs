@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::transport::Channel;
+use weir_api::dataplane::v1::GetNodeResponse;
 use weir_nf_api::{
     Description,
     client::{CallError, Client, connect},
@@ -18,6 +19,7 @@ use crate::{
     state_manager::{
         end::{Called, End},
         operation::{Failure, FailureKind},
+        transfer::Transfer,
     },
 };
 
@@ -144,22 +146,46 @@ impl Sidecar {
         Ok(End::Peer { peer: peer.to_owned(), end: end.to_owned() })
     }
 
-    /// By what an end is recognised; of a network function, once it was asked something.
+    /// By what the process of an end is recognised: another number when it was started again. Of a
+    /// network function that is so once it was asked something since.
+    pub(super) async fn recognise(&self, end: &End) -> Result<u64, Failure> {
+        match end {
+            End::Peer { .. } => Ok(0),
+            End::Nf(_) => Ok(self.state.ends.client(end).connections()),
+            End::Instance { .. } => Ok(self.node_of(end).await?.incarnation),
+        }
+    }
+
+    /// Sees that the destination of a move is the process that it was at first, behind something
+    /// that it took in.
+    pub(super) async fn recognise_in(
+        &self,
+        transfer: &mut Transfer,
+        to: &End,
+    ) -> Result<(), Failure> {
+        let by = self.recognise(to).await?;
+        transfer.recognised(by).map_err(|failure| Failure { end: Some(to.clone()), ..failure })
+    }
+
+    /// By what the state of an end is recognised; of a network function, once it was asked something.
     pub(super) async fn epoch(&self, end: &End) -> Result<[u64; 3], Failure> {
         match end {
             // State from another node comes by a move only, which forgets the versions.
-            End::Peer { .. } => Ok([0; 3]),
-            End::Nf(_) => Ok([self.state.ends.client(end).connections(), 0, 0]),
+            End::Peer { .. } | End::Nf(_) => Ok([self.recognise(end).await?, 0, 0]),
             End::Instance { .. } => {
-                let node = self.southbound.node().await.map_err(|status| {
-                    let reason = format!("the data plane does not answer: {}", status.message());
-                    let kind = FailureKind::Unreachable;
-                    Failure { end: Some(end.clone()), ..Failure::new(kind, reason) }
-                })?;
+                let node = self.node_of(end).await?;
                 // Whatever brings state to an instance by another way changes one of these.
                 Ok([node.incarnation, node.generation, node.steering_generation])
             }
         }
+    }
+
+    async fn node_of(&self, instance: &End) -> Result<GetNodeResponse, Failure> {
+        self.southbound.node().await.map_err(|status| {
+            let reason = format!("the data plane does not answer: {}", status.message());
+            let kind = FailureKind::Unreachable;
+            Failure { end: Some(instance.clone()), ..Failure::new(kind, reason) }
+        })
     }
 
     /// What the source of an operation is, when both ends answer and the destination has all kinds

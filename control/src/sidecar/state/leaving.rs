@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
@@ -12,12 +12,12 @@ use weir_api::v1::{
 };
 use weir_nf_api::{
     Description,
-    client::{Client, Query},
+    client::{CallError, Client, Query},
 };
 use weir_state_transfer::{
     Chunk,
     chunk::Scope,
-    transfer::{Ended, Sender, Sending, Verdict, WINDOW},
+    transfer::{Ended, Sender, Sending, Verdict},
 };
 
 use super::{CALL_LIMIT, carry::decode, transfer_message as say};
@@ -34,9 +34,11 @@ use crate::{
     },
 };
 
-/// Messages that wait for the connection. What is sent is bounded by the credit for it, so that it
-/// always fits, with what is said before and behind it.
-const WAITING_MAX: usize = WINDOW.chunks as usize + 8;
+/// Messages that wait for the connection, whatever the other node grants: while there is no room,
+/// none is made of what the source gives, and no more of that is asked for.
+const WAITING_MAX: usize = 2;
+/// The reason with which a network function ends a get that nobody reads.
+const TOO_SLOW: &str = "PEER_TOO_SLOW";
 /// Characters of the reason of a refusal at most.
 const REASON_MAX: usize = 64;
 /// Bytes of what another node says that are kept.
@@ -64,7 +66,7 @@ impl Session {
     pub(super) async fn open(
         sidecar: &Arc<Sidecar>,
         asked: &MoveAsked,
-        (filter, limit): (String, Duration),
+        (operation, filter, limit): (u64, String, Duration),
         source: &Description,
     ) -> Result<Self, Failure> {
         let End::Peer { peer, end } = &asked.to else {
@@ -85,6 +87,7 @@ impl Session {
             scopes: asked.scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
             kinds: source.to_message().kinds,
             limit_ns: u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
+            operation,
         };
         let (requests, sent) = mpsc::channel(WAITING_MAX);
         let opened = requests.try_send(TransferRequest { part: Some(Part::Open(open)) });
@@ -111,7 +114,8 @@ impl Session {
         (scope, query): (Scope, &Query),
         mut keep: impl FnMut(&Chunk, usize) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
-        let failed = |error| Failure::of_call(&error, source);
+        let to = self.to.clone();
+        let failed = |error| blame(&error, source, &to);
         // A source waits for its reader for a while only.
         self.until(|sender| sender.wants() || !sender.is_open()).await;
         let mut chunks = reader.get(scope, query).await.map_err(failed)?;
@@ -191,38 +195,46 @@ impl Session {
     /// Does what the logic says until it is as wanted, or a verdict is to be told elsewhere.
     async fn until(&mut self, wanted: impl Fn(&Sender) -> bool) {
         loop {
-            self.send();
+            let waits = self.send();
             if wanted(&self.sender) || self.settle.is_some() {
                 return;
             }
             let now = self.sidecar.now();
             let deadline = self.sender.deadline();
             let wait = deadline.map(|deadline| tokio::time::sleep(deadline.since(now)));
+            let room = self.stream.as_ref().map(|(requests, _)| requests.clone());
             tokio::select! {
                 reply = next(&mut self.stream) => self.hear(reply),
+                () = has_room(room), if waits => {}
                 () = async { wait.expect("it is polled when it is there").await },
                     if deadline.is_some() => self.sender.tick(self.sidecar.now()),
             }
         }
     }
 
-    /// Takes over what the logic wants done.
-    fn send(&mut self) {
+    /// Takes over what the logic wants done; whether the stream takes no more of what is to be said.
+    fn send(&mut self) -> bool {
+        let (mut waits, mut broken) = (false, false);
+        while let Some((requests, _)) = self.stream.as_ref().filter(|_| !broken && !waits) {
+            match requests.try_reserve() {
+                Ok(room) => match self.sender.say() {
+                    Some(message) => room.send(say::request(message)),
+                    None => break,
+                },
+                Err(TrySendError::Full(())) => waits = true,
+                Err(TrySendError::Closed(())) => broken = true,
+            }
+        }
+        if broken {
+            self.break_off();
+        }
         while let Some(next) = self.sender.poll() {
             match next {
                 Sending::Delete => self.confirmed = true,
                 Sending::Settle(verdict) => self.settle = Some(verdict),
-                Sending::Message(message) => {
-                    let said = self
-                        .stream
-                        .as_ref()
-                        .map(|(requests, _)| requests.try_send(say::request(message)).is_ok());
-                    if said != Some(true) {
-                        self.break_off();
-                    }
-                }
             }
         }
+        waits
     }
 
     fn hear(&mut self, reply: Result<Option<TransferResponse>, Status>) {
@@ -263,13 +275,23 @@ impl Session {
     fn refused(&self, ended: &TransferEnded) -> Failure {
         let kind = match ended.chunk.as_ref().and_then(chunk_refusal) {
             Some(chunk) => FailureKind::ChunkRefused(Box::new(chunk)),
-            None => FailureKind::PeerRefused(constant(&ended.reason)),
+            None => {
+                FailureKind::PeerRefused { reason: constant(&ended.reason), object: String::new() }
+            }
         };
         self.failure(kind, format!("{}: {}", self.to, bounded(&ended.message)))
     }
 
     fn failure(&self, kind: FailureKind, reason: String) -> Failure {
         Failure { end: Some(self.to.clone()), ..Failure::new(kind, reason) }
+    }
+}
+
+/// Waits until the stream takes another message, or has ended.
+async fn has_room(requests: Option<mpsc::Sender<TransferRequest>>) {
+    match requests {
+        Some(requests) => drop(requests.reserve().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -283,14 +305,27 @@ async fn next(
     }
 }
 
+/// What it comes to when a get fails: it is read when the other node gives credit, and a source waits
+/// for its reader for a while only.
+fn blame(error: &CallError, source: &End, to: &End) -> Failure {
+    if error.reason() != Some(TOO_SLOW) {
+        return Failure::of_call(error, source);
+    }
+    let reason = format!("{to} took in nothing for so long that {source} gave up");
+    Failure { end: Some(to.clone()), ..Failure::new(FailureKind::Late, reason) }
+}
+
 /// What a call of another node comes to that has failed.
 fn failed(status: &Status, to: &End) -> Failure {
+    let refused = |reason, object| FailureKind::PeerRefused { reason, object };
     let (kind, why) = if let Some(wrong) = wrong_identity(status) {
-        (FailureKind::PeerRefused("UNKNOWN_PEER".to_owned()), wrong.to_string())
+        (refused("WRONG_IDENTITY".to_owned(), String::new()), wrong.to_string())
     } else if let Some(info) = status.get_details_error_info() {
-        (FailureKind::PeerRefused(constant(&info.reason)), bounded(status.message()).to_owned())
+        let object = info.metadata.get("object").map(|object| bounded(object));
+        let kind = refused(constant(&info.reason), object.unwrap_or_default());
+        (kind, format!("that node refuses: {}", bounded(status.message())))
     } else {
-        (FailureKind::Unreachable, causes(status))
+        (FailureKind::Unreachable, bounded(&causes(status)))
     };
     Failure { end: Some(to.clone()), ..Failure::new(kind, format!("{to}: {why}")) }
 }
@@ -298,13 +333,15 @@ fn failed(status: &Status, to: &End) -> Failure {
 /// The chunk that the other node refuses.
 fn chunk_refusal(said: &v1::ChunkRefusal) -> Option<ChunkRefusal> {
     let scope = Scope::ALL.into_iter().find(|scope| scope_message(*scope) == said.scope())?;
-    let (id, message) = (bounded(&said.id).to_owned(), bounded(&said.message).to_owned());
+    let (id, message) = (bounded(&said.id), bounded(&said.message));
     Some(ChunkRefusal { scope, id, reason: said.reason(), message })
 }
 
-/// The beginning of what another node says, which is remembered.
-fn bounded(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_MAX)]
+/// The beginning of what another node says, which is remembered and shown: nothing in it controls a
+/// terminal.
+fn bounded(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text[..text.floor_char_boundary(TEXT_MAX)].chars().map(shown).collect()
 }
 
 /// The reason of a refusal, if it can be one.
@@ -312,4 +349,43 @@ fn constant(reason: &str) -> String {
     let sound = |c: char| c.is_ascii_uppercase() || c == '_';
     let is_one = !reason.is_empty() && reason.len() <= REASON_MAX && reason.chars().all(sound);
     if is_one { reason.to_owned() } else { "REFUSED".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    #[test]
+    fn who_takes_nothing_in_is_blamed_for_the_get_that_nobody_read() {
+        let (source, to) = (End::Nf("a".to_owned()), End::Nf("b".to_owned()));
+        let refused = |reason: &str| CallError::Refused {
+            code: Code::DeadlineExceeded,
+            reason: reason.to_owned(),
+            message: String::new(),
+        };
+        let slow = blame(&refused(TOO_SLOW), &source, &to);
+        assert_eq!((slow.kind, slow.end), (FailureKind::Late, Some(to.clone())));
+        assert_eq!(blame(&refused("BUSY"), &source, &to).end, Some(source));
+    }
+
+    #[test]
+    fn what_another_node_says_is_cut_and_controls_no_terminal() {
+        assert_eq!(bounded("red: \u{1b}[31m\r\u{9b}2J"), "red: \u{fffd}[31m\u{fffd}\u{fffd}2J");
+        assert_eq!(bounded(&"é".repeat(TEXT_MAX)).chars().count(), TEXT_MAX / 2);
+        assert_eq!(
+            (constant("NOT_FOUND").as_str(), constant("\u{1b}[0m").as_str()),
+            ("NOT_FOUND", "REFUSED")
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_way_there_is_named() {
+        let fault = Fault::precondition("OPERATION_IN_THE_WAY", "operation 7 is about the same");
+        let to = End::Peer { peer: "two".to_owned(), end: "b".to_owned() };
+        let failure = failed(&fault.object("operations/7").into(), &to);
+        let (reason, object) = ("OPERATION_IN_THE_WAY".to_owned(), "operations/7".to_owned());
+        assert_eq!(failure.kind, FailureKind::PeerRefused { reason, object });
+        assert_eq!(failure.reason, "two/b: that node refuses: operation 7 is about the same");
+    }
 }

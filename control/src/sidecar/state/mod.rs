@@ -9,6 +9,7 @@ mod ends;
 mod instances;
 mod leaving;
 mod notify;
+mod opening;
 mod processes;
 mod transfer_message;
 
@@ -227,6 +228,17 @@ impl Sidecar {
         }
         tracing::info!(operation = id, asked = ?operation.asked, "begins");
         Ok((operation, reins, reader))
+    }
+
+    /// Refuses to remove instances that state is moved from or to: what comes would go with them, and
+    /// nobody could undo. Moves between instances are the data plane's, which sees to both.
+    pub(super) fn refuse_during_state_moves(&self, removed: &[String]) -> Result<(), Fault> {
+        let table = self.state.table.borrow();
+        let Some((id, name)) = table.moves_at(removed) else { return Ok(()) };
+        let message = format!("operation {id} moves state from or to {name}, which would go");
+        Err(Fault::precondition("OPERATION_IN_THE_WAY", message)
+            .object(format!("operations/{id}"))
+            .fix(format!("wait until it has ended, or weir operation cancel {id}")))
     }
 
     /// Notes how an operation has ended, for who follows it and for who asks again.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long what must be finished may take: deleting at the source, or undoing.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// A move by get, put and del.
 pub(super) struct Move {
@@ -31,6 +31,8 @@ pub(super) struct Move {
     pub(super) filter: StateFilter,
     pub(super) limit: Duration,
     pub(super) way: Way,
+    /// An earlier sidecar has begun it, and left it.
+    pub(super) again: bool,
 }
 
 /// Where the other end of a move is.
@@ -46,12 +48,15 @@ pub(super) enum Way {
 impl Move {
     /// Runs it to its end.
     pub(super) async fn run(self) {
-        let Self { sidecar, reins, asked, filter, limit, mut way } = self;
-        let job = Job { sidecar: &sidecar, asked: &asked, id: reins.id, filter: &filter };
+        let Self { sidecar, reins, asked, filter, limit, mut way, again } = self;
+        let job = Job { sidecar: &sidecar, asked: &asked, reins: &reins, filter: &filter };
         let mut transfer = way.transfer(filter.clone(), &asked.scopes);
+        if again {
+            transfer = transfer.again();
+        }
         let mut late = std::pin::pin!(tokio::time::sleep(limit));
         let acquainted = tokio::select! {
-            known = job.acquaint(&mut way, limit) => known,
+            known = job.acquaint(&mut way, &mut transfer, limit) => known,
             failure = reins.cancelled() => Err(failure),
             () = &mut late => Err(too_late(limit)),
         };
@@ -92,12 +97,12 @@ impl Move {
                     }
                     if let Some(failure) = transfer.undoing().filter(|_| transfer.task().is_some())
                     {
-                        sidecar.undo_operation(job.id, failure);
+                        sidecar.undo_operation(reins.id, failure);
                     }
                 }
             }
         }
-        way.end(&sidecar, job.id, transfer.ended()).await;
+        way.end(&sidecar, reins.id, transfer.ended()).await;
     }
 }
 
@@ -133,20 +138,28 @@ fn too_late(limit: Duration) -> Failure {
 struct Job<'a> {
     sidecar: &'a Arc<Sidecar>,
     asked: &'a MoveAsked,
-    id: u64,
+    reins: &'a Reins,
     filter: &'a StateFilter,
 }
 
 impl Job<'_> {
     /// Sees that both ends answer, and that the destination has the kinds of state of the source.
-    async fn acquaint(&self, way: &mut Way, limit: Duration) -> Result<(), Failure> {
+    async fn acquaint(
+        &self,
+        way: &mut Way,
+        transfer: &mut Transfer,
+        limit: Duration,
+    ) -> Result<(), Failure> {
         let MoveAsked { from, to, scopes, .. } = self.asked;
         match way {
-            Way::Here => self.sidecar.acquaint((from, to), scopes.iter()).await.map(drop),
+            Way::Here => {
+                self.sidecar.acquaint((from, to), scopes.iter()).await?;
+                self.sidecar.recognise_in(transfer, to).await
+            }
             Way::Leaving(session) => {
                 let source = self.sidecar.state().ends.client(from).describe().await;
                 let source = source.map_err(|error| Failure::of_call(&error, from))?;
-                let what = (self.filter.to_string(), limit);
+                let what = (self.reins.id, self.filter.to_string(), limit);
                 let opened = Session::open(self.sidecar, self.asked, what, &source).await?;
                 *session = Some(Box::new(opened));
                 Ok(())
@@ -183,12 +196,12 @@ impl Job<'_> {
             (Task::Recall, Way::Leaving(Some(session))) => session.recall().await,
             (Task::Receive, Way::Arriving(arrival)) => {
                 self.sidecar.state().versions().moved(from, to);
-                let mut count = Count::new(self.sidecar, self.id);
+                let mut count = Count::new(self.sidecar, self.reins.id);
                 let received = arrival.receive((to, &ends.client(to)), transfer, &mut count).await;
                 count.end(Some(arrival.taken()));
                 received
             }
-            (Task::Hold, Way::Arriving(arrival)) => arrival.hold(transfer).await,
+            (Task::Hold, Way::Arriving(arrival)) => arrival.hold(transfer, self.reins).await,
             // The other node was not asked, so it knows nothing; and no other way has these.
             (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _) => {
                 Ok(())
@@ -231,7 +244,7 @@ impl Job<'_> {
         let ends = &self.sidecar.state().ends;
         // What only overlaps is told apart from what moves by its id.
         let (query, reader) = (Query::new(self.filter.clone()), ends.reader(from));
-        let mut count = Count::new(self.sidecar, self.id);
+        let mut count = Count::new(self.sidecar, self.reins.id);
         let (mut kept, told) = (0, &mut count);
         let mut keep = |chunk: &Chunk, size: usize| {
             let put = transfer.carry(scope, &chunk.id)? == Carry::Put;
@@ -257,8 +270,15 @@ impl Job<'_> {
         }
         count.end(taken);
         let left_behind = transfer.left_behind().clone();
-        self.sidecar.state().progress(self.id, |progress| progress.left_behind = left_behind);
-        failure.map_or(Ok(()), Err)
+        let id = self.reins.id;
+        self.sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        match way {
+            Way::Here => self.sidecar.recognise_in(transfer, to).await,
+            Way::Leaving(_) | Way::Arriving(_) => Ok(()),
+        }
     }
 }
 

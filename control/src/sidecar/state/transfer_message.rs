@@ -116,7 +116,9 @@ fn reason_of_failure(kind: &FailureKind) -> &'static str {
         FailureKind::Cancelled => "CANCELLED",
         FailureKind::Late => "LATE",
         FailureKind::Unreachable => "UNREACHABLE",
-        FailureKind::Refused | FailureKind::Dataplane | FailureKind::PeerRefused(_) => "REFUSED",
+        FailureKind::Refused | FailureKind::Dataplane | FailureKind::PeerRefused { .. } => {
+            "REFUSED"
+        }
         FailureKind::ChunkRefused(_) => "CHUNK_REFUSED",
         FailureKind::Malformed => "MALFORMED",
         FailureKind::TooMuch => "TOO_MUCH",

@@ -1,10 +1,12 @@
 //! What the tests share: a naive data plane, a fake of its API, and a sidecar in a thread.
 
 pub(crate) mod fake;
+pub(crate) mod gate;
 pub(crate) mod model;
 pub(crate) mod nf;
 pub(crate) mod node;
 pub(crate) mod peers;
+pub(crate) mod source;
 pub(crate) mod state;
 
 /// A seed that is printed, so that a failure can be repeated with `WEIR_TEST_SEED`.

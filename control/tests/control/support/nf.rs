@@ -40,6 +40,8 @@ const KINDS: [StateKind; 3] = [
     StateKind { scope: Scope::MultiFlow, schema: HOST, name: "packets of a host or network" },
     StateKind { scope: Scope::AllFlows, schema: TOTAL, name: "packets" },
 ];
+/// How long one that dies may take.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LIMITS: EventLimits = EventLimits { subscriptions_max: 8, buffer_max: 256, queue_max: 256 };
 
 /// What the function knows.
@@ -56,6 +58,10 @@ pub(crate) struct Monitor {
     pub(crate) flows_max: usize,
     /// Once it has so many flows, it answers nothing.
     pub(crate) hangs_at: usize,
+    /// Once it has deleted so many flows, it answers nothing.
+    pub(crate) hangs_deleted: usize,
+    /// Flows that it has deleted.
+    pub(crate) deleted: usize,
     /// Subscriptions in force.
     pub(crate) subscriptions: usize,
 }
@@ -71,6 +77,8 @@ impl Monitor {
             events: Events::new(LIMITS),
             flows_max: usize::MAX,
             hangs_at: usize::MAX,
+            hangs_deleted: usize::MAX,
+            deleted: 0,
             subscriptions: 0,
         }
     }
@@ -110,6 +118,10 @@ impl Monitor {
     /// Packets of all flows.
     pub(crate) fn of_flows(&self) -> u64 {
         self.flows.values().map(|(packets, _)| packets).sum()
+    }
+
+    fn hangs(&self) -> bool {
+        self.flows.len() >= self.hangs_at || self.deleted >= self.hangs_deleted
     }
 
     /// Merged state is a change where it says something new.
@@ -188,7 +200,10 @@ impl Southbound for Monitor {
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
         let key = |id: &FlowId| id.key().map(|key| key.both_ways());
-        ids.iter().filter_map(key).filter(|key| self.flows.remove(key).is_some()).count()
+        let deleted =
+            ids.iter().filter_map(key).filter(|key| self.flows.remove(key).is_some()).count();
+        self.deleted += deleted;
+        deleted
     }
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
@@ -299,9 +314,7 @@ impl Nf {
             while !stopped.load(Ordering::Relaxed) {
                 if !hung.load(Ordering::Relaxed) {
                     let mut function = function.lock().expect("nobody panics here");
-                    while function.flows.len() < function.hangs_at && desk.serve(&mut *function) > 0
-                    {
-                    }
+                    while !function.hangs() && desk.serve(&mut *function) > 0 {}
                 }
                 thread::park_timeout(Duration::from_millis(5));
             }
@@ -321,12 +334,20 @@ impl Nf {
     }
 }
 
+impl Nf {
+    /// It dies: nobody serves its socket any more.
+    pub(crate) fn die(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not on a thread that runs tasks.
+            let ended = thread::spawn(move || runtime.shutdown_timeout(STOP_LIMIT)).join();
+            assert!(ended.is_ok() || thread::panicking(), "it can not die");
+        }
+    }
+}
+
 impl Drop for Nf {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // As a process that dies.
-            runtime.shutdown_background();
-        }
+        self.die();
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();

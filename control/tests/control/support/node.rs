@@ -100,6 +100,7 @@ pub(crate) struct Node {
 pub(crate) struct Running {
     pub(crate) socket: PathBuf,
     pub(crate) listening: Option<std::net::SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<Thread>,
 }
 
@@ -136,14 +137,20 @@ impl Node {
         let socket = config.control.socket.clone();
         let pause_at = pause_at.map(|step| step.parse().unwrap());
         let (tell, told) = mpsc::channel();
+        let (stop, stops) = oneshot::channel();
         let thread = run_thread(move |ready| async move {
             let sidecar: Arc<Sidecar> = Sidecar::start(config, pause_at).await.unwrap();
             let server = serve(&sidecar).await.unwrap();
             tell.send(server.listening).unwrap();
             ready.send(()).unwrap();
-            std::future::pending::<()>().await;
+            if stops.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            sidecar.stop().await;
+            server.ended().await;
         });
-        Running { socket, listening: told.recv().unwrap(), thread: Some(thread) }
+        let (listening, stop) = (told.recv().unwrap(), Some(stop));
+        Running { socket, listening, stop, thread: Some(thread) }
     }
 }
 
@@ -151,6 +158,11 @@ impl Running {
     /// Ends it at once, wherever it is.
     pub(crate) fn kill(mut self) {
         drop(self.thread.take());
+    }
+
+    /// Tells it to stop, as by a signal.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().expect("it is told once").send(()).unwrap();
     }
 
     /// Runs `weir` against it.

@@ -13,11 +13,21 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
 };
-use tonic::transport::{Channel, Endpoint, Uri};
-use weir_api::v1::transfer_service_client::TransferServiceClient;
-use weir_control::listen::TlsFiles;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Endpoint, Server, Uri},
+};
+use weir_api::v1::{
+    SettleTransferRequest, SettleTransferResponse, TransferCredit, TransferOutcome,
+    TransferRequest, TransferResponse,
+    transfer_response::Part,
+    transfer_service_client::TransferServiceClient,
+    transfer_service_server::{TransferService, TransferServiceServer},
+};
+use weir_control::listen::{Limits, TlsFiles, listen_tcp};
 
 use super::{
     nf::{Monitor, Nf},
@@ -110,11 +120,22 @@ impl Nodes {
         }
     }
 
+    /// The function of node `two` dies and is started again.
+    pub(crate) fn restart_b(&mut self) {
+        self.b.die();
+        self.b = Nf::start(&self.two.directory.0.join("b.sock"), Monitor::new(3));
+    }
+
     /// Node `two`, which takes state from `one`.
     pub(crate) fn start_two(&self) -> Running {
+        self.two.start_with(&self.config_of_two(), None)
+    }
+
+    /// What node `two` is told in `[control]`.
+    pub(crate) fn config_of_two(&self) -> String {
         let socket = self.two.directory.0.join("b.sock");
         let rest = parts("b", &socket, "one", "127.0.0.1:1");
-        self.two.start_with(&(self.authority.tls(self.shown_by_two) + &rest), None)
+        self.authority.tls(self.shown_by_two) + &rest
     }
 
     /// Node `one`, which reaches `two` at this address.
@@ -128,6 +149,76 @@ impl Nodes {
     pub(crate) fn start(&self) -> (Running, Running) {
         let two = self.start_two();
         (self.start_one(two.listening.unwrap()), two)
+    }
+}
+
+/// A sidecar that says to be node `two`, grants everything and reads nothing; of a transfer whose
+/// verdict it is told it says that it is undone.
+pub(crate) struct Greedy {
+    pub(crate) address: SocketAddr,
+    over: watch::Sender<bool>,
+    _thread: Thread,
+}
+
+impl Nodes {
+    pub(crate) fn greedy(&self) -> Greedy {
+        let (files, over) = (self.authority.files("two"), watch::Sender::new(false));
+        let (tell, told) = std::sync::mpsc::channel();
+        let ends = over.clone();
+        let thread = run_thread(move |ready| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            ready.send(()).unwrap();
+            let (accepted, connections) = mpsc::channel(8);
+            let limits = Limits::default();
+            tokio::spawn(listen_tcp(listener, &files, limits, accepted).unwrap());
+            Server::builder()
+                .initial_stream_window_size(1 << 16)
+                .add_service(TransferServiceServer::new(Grants(ends)))
+                .serve_with_incoming(ReceiverStream::new(connections))
+                .await
+                .unwrap();
+        });
+        Greedy { address: told.recv().unwrap(), over, _thread: thread }
+    }
+}
+
+impl Greedy {
+    /// Breaks its transfers off.
+    pub(crate) fn break_off(&self) {
+        self.over.send_replace(true);
+    }
+}
+
+/// Says when transfers are over.
+struct Grants(watch::Sender<bool>);
+
+#[tonic::async_trait]
+impl TransferService for Grants {
+    type TransferStream = ReceiverStream<Result<TransferResponse, Status>>;
+
+    async fn transfer(
+        &self,
+        request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
+        let (replies, answers) = mpsc::channel(1);
+        let all = TransferCredit { chunks: u64::MAX, bytes: u64::MAX };
+        replies.send(Ok(TransferResponse { part: Some(Part::Credit(all)) })).await.unwrap();
+        let mut over = self.0.subscribe();
+        tokio::spawn(async move {
+            // Both ways live until then.
+            let _stream = (request, replies);
+            let _ended = over.wait_for(|over| *over).await;
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn settle_transfer(
+        &self,
+        _: Request<SettleTransferRequest>,
+    ) -> Result<Response<SettleTransferResponse>, Status> {
+        let outcome = TransferOutcome::Undone.into();
+        Ok(Response::new(SettleTransferResponse { outcome }))
     }
 }
 
@@ -179,6 +270,11 @@ impl Cutter {
     /// Lets so many bytes more go there, or come back, and then breaks all connections off, once.
     pub(crate) fn cut_after(&self, back: bool, bytes: u64) {
         self.state.left[usize::from(back)].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Breaks all connections off.
+    pub(crate) fn cut(&self) {
+        self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Leads new connections to another address.

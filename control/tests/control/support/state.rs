@@ -7,9 +7,10 @@ use weir_api::{
     dataplane::v1::Guarantee,
     nf::v1::Scope,
     v1::{
-        CancelStateOperationRequest, CopyRequest, ListStateOperationsRequest, MoveRequest,
-        NotifyRequest, NotifyResponse, StateOperation, StateOperationState,
-        WatchStateOperationRequest, move_request::Selection, notify_response::Note,
+        CancelStateOperationRequest, CopyRequest, ListNfProcessesRequest,
+        ListStateOperationsRequest, MoveRequest, NotifyRequest, NotifyResponse, StateOperation,
+        StateOperationState, WatchStateOperationRequest, move_request::Selection,
+        nf_service_client::NfServiceClient, notify_response::Note,
         state_service_client::StateServiceClient,
     },
 };
@@ -134,6 +135,34 @@ impl Running {
             last = seen.operation;
         }
         last.expect("an operation")
+    }
+
+    /// Waits until a network function is reached, as when it was started again.
+    pub(crate) async fn reaches(&self, name: &str) {
+        let reached = async {
+            let mut client = NfServiceClient::new(self.channel().await);
+            loop {
+                let asked = client.list_nf_processes(ListNfProcessesRequest {}).await;
+                let processes = asked.unwrap().into_inner().processes;
+                if processes.iter().any(|nf| nf.name == name && nf.error.is_empty()) {
+                    return;
+                }
+            }
+        };
+        limited(reached).await;
+    }
+
+    /// Waits until an operation is in a state.
+    pub(crate) async fn state_is(&self, id: u64, wanted: StateOperationState) -> StateOperation {
+        let request = WatchStateOperationRequest { id };
+        let mut stream = self.state().await.watch_operation(request).await.unwrap().into_inner();
+        loop {
+            let seen = limited(stream.message()).await.unwrap().expect("it has not ended");
+            let seen = seen.operation.expect("an operation");
+            if seen.state() == wanted {
+                return seen;
+            }
+        }
     }
 
     /// The operation of a number when it has ended. It is not watched meanwhile: who watches a copy

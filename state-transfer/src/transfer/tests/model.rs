@@ -1,6 +1,6 @@
 //! Two ends of state, the logic between them, and a stream that loses, repeats, spoils and breaks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 
@@ -35,7 +35,12 @@ pub(super) struct Faults {
     pub(super) unreached: u32,
     /// A sidecar dies, with all that it knows.
     pub(super) crash: u32,
+    /// The destination's end is started again, and has forgotten everything.
+    pub(super) forget: u32,
 }
+
+/// Messages that the stream holds.
+const HELD_BY_STREAM: usize = 3;
 
 /// One run.
 pub(super) struct World {
@@ -62,6 +67,10 @@ pub(super) struct World {
     undoing: bool,
     settling: Option<Verdict>,
     pub(super) stuck: bool,
+    /// How often the destination's end was started, and that by which its driver recognises it.
+    started: (u32, u32),
+    /// Chunks that were put in the place of others.
+    replaced: BTreeSet<Vec<u8>>,
 }
 
 impl World {
@@ -97,6 +106,8 @@ impl World {
             undoing: false,
             settling: None,
             stuck: false,
+            started: (1, 1),
+            replaced: BTreeSet::new(),
             rng,
             faults,
         }
@@ -139,6 +150,15 @@ impl World {
             && let Some(sender) = &mut self.sender
         {
             sender.give_up(self.now);
+            if self.connected && sender.ended() == Some(Ended::Undone) {
+                self.cut();
+            }
+        }
+        // What it forgets behind the receipt is lost, as without a move.
+        let is_open = |receiver: &Receiver| !receiver.holds() && receiver.ended().is_none();
+        if self.receiver.as_ref().is_some_and(is_open) && self.chance(faults.forget) {
+            self.started.0 += 1;
+            self.destination.clear();
         }
         if self.chance(faults.crash) && self.rng.bool() {
             self.sender = None;
@@ -184,12 +204,27 @@ impl World {
                 other.body.reverse();
                 other.version += 1;
                 chunks[place] = other.encode().expect("a chunk");
+                self.replaced.insert(chunks[place].clone());
             }
         }
+        let same = self.is_same();
         if let Some(receiver) = &mut self.receiver {
-            receiver.message(message, self.now);
+            match message {
+                Message::End(_) if !same => receiver.failed(),
+                message => receiver.message(message, self.now),
+            }
         }
         true
+    }
+
+    /// Whether the destination's end is the one that the transfer was opened to.
+    fn is_same(&self) -> bool {
+        self.started.0 == self.started.1
+    }
+
+    /// Whether the destination's end has forgotten something.
+    pub(super) fn forgot(&self) -> bool {
+        self.started.0 > 1
     }
 
     fn deliver_back(&mut self) -> bool {
@@ -228,8 +263,9 @@ impl World {
             self.put.push(piece.id.clone());
             self.destination.insert(piece.id, piece.bytes);
         }
+        let same = self.is_same();
         let Some(receiver) = &mut self.receiver else { return true };
-        if refused {
+        if refused || !same {
             receiver.failed();
         } else {
             self.taken = self.taken.plus(amount);
@@ -301,10 +337,14 @@ impl World {
 
     /// What both ends want done, as their drivers take it.
     fn outputs(&mut self) {
+        while self.connected
+            && self.there.len() < HELD_BY_STREAM
+            && let Some(message) = self.sender.as_mut().and_then(Sender::say)
+        {
+            self.there.push_back(message);
+        }
         while let Some(next) = self.sender.as_mut().and_then(Sender::poll) {
             match next {
-                Sending::Message(message) if self.connected => self.there.push_back(message),
-                Sending::Message(_) => {}
                 Sending::Delete => self.deleting = true,
                 Sending::Settle(verdict) => self.settling = Some(verdict),
             }
@@ -343,11 +383,17 @@ impl World {
         true
     }
 
-    /// Every flow is at one end or at both.
+    /// What the source knew of each flow is at one end or at both. What the destination knew of one
+    /// is there, unless it has forgotten that itself or what the source knew has taken its place.
     pub(super) fn check_losses(&self) {
-        for id in self.first.0.keys() {
-            let somewhere = self.source.contains_key(id) || self.destination.contains_key(id);
-            assert!(somewhere, "{id} is lost");
+        let found = |id| [self.source.get(id), self.destination.get(id)].into_iter().flatten();
+        for (id, chunk) in &self.first.0 {
+            assert!(found(id).any(|there| there == chunk), "what the source knew of {id} is lost");
+        }
+        for (id, chunk) in self.first.1.iter().filter(|_| !self.forgot()) {
+            let there = self.destination.get(id).expect("the destination has it");
+            let came = self.first.0.get(id) == Some(there) || self.replaced.contains(there);
+            assert!(came || there == chunk, "what the destination knew of {id} is lost");
         }
     }
 

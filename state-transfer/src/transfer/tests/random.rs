@@ -41,6 +41,7 @@ fn some(rng: &mut Rng) -> Faults {
         give_up: rate() / 4,
         unreached: rate() * 14,
         crash: 0,
+        forget: 0,
     }
 }
 
@@ -101,4 +102,23 @@ fn nothing_is_lost_when_a_sidecar_dies() {
         }
     });
     assert!(died.iter().all(|count| *count > 20), "{died:?}");
+}
+
+#[test]
+fn nothing_is_lost_when_the_end_that_it_is_put_into_is_started_again() {
+    let mut seen = [0; 2];
+    runs(500, |seed| {
+        let mut rng = Rng::with_seed(!seed);
+        let mut world = World::new(seed, Faults { forget: rng.u32(1..40), ..some(&mut rng) });
+        world.run();
+        world.check_losses();
+        let (sender, receiver) = world.ended();
+        seen[0] += u32::from(world.forgot());
+        seen[1] += u32::from(sender == Some(Ended::Moved));
+        match sender {
+            Some(Ended::Moved) => assert!(!world.forgot() && receiver == Some(Outcome::Kept)),
+            _ => assert_eq!(world.source, world.first.0),
+        }
+    });
+    assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
 }

@@ -17,11 +17,15 @@ fn closing() -> Sender {
     assert!(sender.wants());
     sender.give([flow(1), flow(2)]);
     sender.finish();
-    let said: Vec<_> = std::iter::from_fn(|| sender.poll()).collect();
     let end = Message::End(summary(&[flow(1), flow(2)]));
-    let messages = [chunks(0, &[flow(1), flow(2)]), end];
-    assert_eq!(said, messages.map(Sending::Message));
+    assert_eq!(said(&mut sender), [chunks(0, &[flow(1), flow(2)]), end]);
+    assert_eq!(sender.poll(), None);
     sender
+}
+
+/// All that a source has to say.
+fn said(sender: &mut Sender) -> Vec<Message> {
+    std::iter::from_fn(|| sender.say()).collect()
 }
 
 /// A destination that has given its receipt.
@@ -43,21 +47,34 @@ fn a_source_deletes_upon_the_receipt_of_what_it_has_sent_and_upon_no_other() {
     assert_eq!(sender.poll(), Some(Sending::Delete));
     sender.give_up(Nanos(3));
     assert_eq!(sender.poll(), None, "its word is given");
+    assert_eq!(sender.say(), None);
     sender.deleted(Nanos(4));
-    assert_eq!(sender.poll(), Some(Sending::Message(Message::Verdict(Verdict::Keep))));
+    assert_eq!(said(&mut sender), [Message::Verdict(Verdict::Keep)]);
     sender.reply(Reply::Ended(Outcome::Kept), Nanos(5));
     assert_eq!(sender.ended(), Some(Ended::Moved));
     for other in [summary(&[flow(1)]), summary(&[flow(2), flow(1)]), summary(&[])] {
         let mut sender = closing();
         sender.reply(Reply::Receipt(other), Nanos(2));
-        let undo = Sending::Message(Message::Verdict(Verdict::Undo));
-        assert_eq!(sender.poll(), Some(undo));
+        assert_eq!(said(&mut sender), [Message::Verdict(Verdict::Undo)]);
         sender.reply(Reply::Ended(Outcome::Undone), Nanos(3));
         assert_eq!((sender.poll(), sender.ended()), (None, Some(Ended::Undone)));
     }
     let mut early = Sender::new();
     early.reply(Reply::Receipt(summary(&[])), Nanos(2));
-    assert_eq!(early.poll(), Some(Sending::Message(Message::Verdict(Verdict::Undo))));
+    assert_eq!((early.poll(), early.ended()), (None, Some(Ended::Undone)), "nothing was sent");
+}
+
+#[test]
+fn a_source_that_gives_up_before_it_may_send_has_ended_at_once() {
+    let mut unready = Sender::new();
+    unready.give_up(Nanos(1));
+    assert_eq!((unready.say(), unready.poll()), (None, None));
+    assert_eq!((unready.ended(), unready.deadline()), (Some(Ended::Undone), None));
+    let mut ready = Sender::new();
+    ready.reply(Reply::Credit(WINDOW), Nanos(1));
+    ready.give_up(Nanos(2));
+    assert_eq!(ready.ended(), None, "something may be there");
+    assert_eq!(said(&mut ready), [Message::Verdict(Verdict::Undo)]);
 }
 
 #[test]
@@ -159,14 +176,28 @@ fn no_more_is_sent_than_there_is_credit_for() {
     let size = flow(1).len() as u64;
     sender.reply(Reply::Credit(Amount { chunks: 2, bytes: 9 * size }), Nanos(1));
     sender.give((0..5).map(flow));
+    assert_eq!(said(&mut sender), [chunks(0, &[flow(0), flow(1)])]);
     assert_eq!((sender.sent().chunks, sender.wants()), (2, false));
     // Credit that comes late, and credit by bytes.
     sender.reply(Reply::Credit(Amount { chunks: 1, bytes: size }), Nanos(2));
-    assert_eq!(sender.sent().chunks, 2);
+    assert_eq!(sender.say(), None);
     sender.reply(Reply::Credit(Amount { chunks: 9, bytes: 9 * size }), Nanos(2));
+    assert_eq!(said(&mut sender), [chunks(2, &[flow(2), flow(3), flow(4)])]);
     assert_eq!((sender.sent().chunks, sender.wants()), (5, true));
     sender.reply(Reply::Credit(Amount { chunks: 99, bytes: 0 }), Nanos(2));
     sender.give((0..5).map(flow));
+    said(&mut sender);
     assert_eq!((sender.sent().chunks, sender.sent().bytes), (9, 9 * size));
     assert!(!sender.wants(), "one waits");
+}
+
+#[test]
+fn a_source_wants_no_more_before_the_stream_has_taken_what_it_has_whatever_is_granted() {
+    let mut sender = Sender::new();
+    sender.reply(Reply::Credit(Amount { chunks: u64::MAX, bytes: u64::MAX }), Nanos(1));
+    sender.give((0..300).map(flow));
+    assert!(!sender.wants());
+    assert!(matches!(sender.say(), Some(Message::Chunks { chunks, .. }) if chunks.len() == 256));
+    assert!(!sender.wants(), "44 wait");
+    assert!(sender.say().is_some() && sender.wants());
 }

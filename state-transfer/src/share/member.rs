@@ -171,6 +171,17 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.asking.poll_timeout().into_iter().chain(self.home.poll_timeout()).min()
     }
 
+    /// The answer to an operation whose packet has gone on without ([`Next::Unanswered`]): it was
+    /// executed, and the driver may have what it did taken back.
+    pub fn poll_stray(&mut self) -> Option<A> {
+        self.asking.poll_stray()
+    }
+
+    /// The packets that wait here, of an instance that has failed.
+    pub fn into_packets(self) -> impl Iterator<Item = P> {
+        self.asking.into_packets()
+    }
+
     /// The next message, and to whom.
     pub fn poll_output(&mut self) -> Option<(InstanceId, Message<O, A, C>)> {
         self.sent.pop()

@@ -31,8 +31,9 @@ pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::InstanceCounters;
-use crate::nf::{Chain, Refused, Shown};
+use crate::nf::{Chain, Concern, Refused, Shown};
 use crate::packet::Meta;
+use crate::share::Shares;
 use crate::worker::Packet;
 
 /// Sources that the network functions look at in one sweep.
@@ -53,6 +54,7 @@ pub struct Instance {
     ended: StatesCursor,
     kinds: Vec<StateKind>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) shares: Shares,
     /// Where it is asked for its state, once somebody does.
     pub(crate) desk: Option<Box<Desk>>,
 }
@@ -67,8 +69,8 @@ impl Instance {
     ) -> Self {
         let (hand, ended) = Default::default();
         let (kinds, subscriptions) = (chain.kinds(), Subscriptions::new(limits));
-        let (round, desk) = (0, None);
-        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, desk }
+        let (round, shares, desk) = (0, Shares::default(), None);
+        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, shares, desk }
     }
 
     /// Shows a packet to those who have subscribed; it comes back unless one of them keeps it.
@@ -127,6 +129,14 @@ impl Instance {
             debug_assert!(kept.is_ok(), "there is room");
         }
         verdict
+    }
+
+    /// What a packet is about, of what its network functions share.
+    pub(crate) fn concern(&self, packet: &Packet, now: Nanos) -> Option<Concern> {
+        let Packet { frame, meta, port } = packet;
+        let known = self.flows.known_states(&meta.key, Bucket::of(meta.hash));
+        let shown = Shown { frame: frame.data(), meta, port: *port, now };
+        self.chain.concern(known.map(|known| &*known.states), shown)
     }
 
     /// Ends what network functions know of flows, at most so many at a time; whether all that they

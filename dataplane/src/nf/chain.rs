@@ -1,9 +1,10 @@
 //! The network functions of an instance, in the order in which packets pass them.
 
-mod faults;
+pub(super) mod faults;
 mod memory;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
@@ -16,6 +17,7 @@ use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Refused, Shown};
 use super::ids::{self, Ids};
 use super::life::life;
+use super::share::Sharing;
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
 pub(crate) use faults::During;
@@ -49,7 +51,9 @@ pub struct Chain {
     pub(super) functions: Vec<Box<dyn Function>>,
     replica: Option<Replica>,
     day: Timestamp,
-    faults: Faults,
+    pub(super) faults: Faults,
+    /// Shares that it takes part in.
+    pub(super) sharing: Vec<Arc<Sharing>>,
     /// What they know of a flow that has not been seen, for the next that comes.
     blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
@@ -94,6 +98,11 @@ impl ChainConfig {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
+    }
+
+    /// How many functions have something to share.
+    pub(crate) fn sharing(&self) -> usize {
+        self.functions.iter().filter(|function| function.shares()).count()
     }
 
     /// The kinds of state that the functions have.
@@ -280,6 +289,14 @@ impl FunctionConfig {
             Self::Firewall(_) => "firewall",
             Self::Ids(_) => "ids",
             Self::Assets(_) => "assets",
+        }
+    }
+
+    /// Whether it has something to share: what sources have begun, if that is limited.
+    pub(crate) fn shares(&self) -> bool {
+        match self {
+            Self::Firewall(config) => !config.limits.is_none(),
+            Self::Ids(_) | Self::Assets(_) => false,
         }
     }
 

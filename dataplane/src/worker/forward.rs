@@ -139,9 +139,19 @@ impl Forwarder {
     #[inline]
     pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
         if instance.subscriptions.is_idle() {
-            self.process(instance, packet);
+            self.enter(instance, packet);
         } else if let Some(packet) = self.subscribed(instance, packet) {
+            self.enter(instance, packet);
+        }
+    }
+
+    /// Processes a packet, unless its instance shares what it is about: then it may wait.
+    #[inline]
+    fn enter(&mut self, instance: &mut Instance, packet: Packet) {
+        if instance.shares.is_empty() {
             self.process(instance, packet);
+        } else {
+            self.share(instance, packet);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::instance::{MovedFlow, Part};
 use crate::neighbour::Resolution;
 use crate::nf::MultiFlow;
 use crate::packet::Meta;
+use crate::share::Letter;
 
 /// A parsed packet in its frame.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub enum Item {
     Fence,
     /// A message between the ends of a move.
     Move(MoveId, Message),
+    /// A message between two instances of a share.
+    Share(Box<Letter>),
 }
 
 /// What the ends of a move tell each other, and those that transmit for the source.
@@ -113,6 +116,7 @@ impl Item {
             | Self::Resolved(_)
             | Self::Marker { .. }
             | Self::Fence
+            | Self::Share(_)
             | Self::Move(..) => 0,
         }
     }

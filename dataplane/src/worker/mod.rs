@@ -17,6 +17,7 @@ mod recover;
 mod report;
 mod resolve;
 mod serve;
+mod share;
 mod splice;
 mod transmit;
 
@@ -36,6 +37,7 @@ pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub use recover::{Fault, FaultStage};
+pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
 
 use crate::counters::WorkerCounters;
@@ -133,6 +135,7 @@ impl Worker {
         }
         if is_told {
             work.packets += self.take_items();
+            work.busy |= self.step_shares();
         }
         work.busy |= self.step_moves(now);
         work.busy |= self.report_piece();
@@ -244,6 +247,7 @@ impl Worker {
                 self.forwarder.tell(Event::Nfs(query, reports));
             }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
+            Command::Share(id, at, command) => self.command_share(id, at, command),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }
     }
@@ -299,6 +303,9 @@ impl Worker {
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),
             Item::Marker { id, back } => self.moves.marker(sender, id, back),
             Item::Fence => self.forwarder.tell(Event::Fenced(sender)),
+            Item::Share(letter) => {
+                self.forwarder.share_message(self.instances.find(letter.to), *letter);
+            }
             Item::Move(id, message) => {
                 let mut context =
                     Context { instances: &mut self.instances, forwarder: &mut self.forwarder };

@@ -9,6 +9,7 @@ use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
 use crate::nf::life::life;
 use crate::nf::numbered::Numbered;
+use crate::nf::share::Groups;
 
 /// Sources that are looked at for ones to forget when there is no room for another.
 const SEARCHED: usize = 16;
@@ -54,6 +55,8 @@ pub(super) struct Sources {
     last: u64,
     /// The number of the source behind which the search for ones to forget goes on.
     hand: u64,
+    /// Those that are shared, by the slots of each share.
+    pub(super) groups: Vec<Groups>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +68,8 @@ pub(super) struct Known {
 }
 
 impl Limits {
-    fn is_none(&self) -> bool {
+    /// Whether nothing is limited: then nothing is kept of sources.
+    pub(crate) fn is_none(&self) -> bool {
         self.connections_max.is_none() && self.rate.is_none()
     }
 }
@@ -97,7 +101,8 @@ impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
         let clock = Clock::new(replica);
         let last = life(replica).last();
-        Self { limits, known: Numbered::default(), clock, replica, last, hand: 0 }
+        let (known, groups) = (Numbered::default(), Vec::new());
+        Self { limits, known, clock, replica, last, hand: 0, groups }
     }
 
     /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
@@ -108,6 +113,7 @@ impl Sources {
         }
         let Limits { connections_max, rate, .. } = self.limits;
         self.make_room(origin, now)?;
+        self.know(origin);
         let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
         let open_max = connections_max.map(i128::from);
         if opens && open_max.is_some_and(|most| source.open.value() >= most) {
@@ -128,6 +134,7 @@ impl Sources {
     /// here, this is not counted.
     pub(super) fn end(&mut self, origin: Origin) {
         if !self.limits.is_none() && self.has_room(origin) {
+            self.know(origin);
             let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
             source.open.down.add(*replica, 1);
         }
@@ -141,6 +148,7 @@ impl Sources {
         if let Some(stamp) = other.bucket.stamp() {
             self.clock.see(&stamp);
         }
+        self.know(origin);
         Self::entry(&mut self.known, self.replica, origin).source.join(other);
         true
     }
@@ -159,7 +167,7 @@ impl Sources {
     }
 
     pub(super) fn remove(&mut self, origin: &Origin) -> Option<Source> {
-        let removed = self.known.remove(origin)?;
+        let removed = self.forget(origin)?;
         self.count_anew();
         Some(removed.source)
     }
@@ -170,6 +178,11 @@ impl Sources {
 
     pub(super) fn known(&self) -> &Numbered<Origin, Known> {
         &self.known
+    }
+
+    /// What each source may do.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Sources that are kept count of, at most.
@@ -186,11 +199,29 @@ impl Sources {
         // At the end it begins again.
         self.hand = seen.last().filter(|_| seen.len() == count).map_or(0, |(at, ..)| *at);
         for (_, origin, _) in seen.iter().filter(|(.., idle)| *idle) {
-            self.known.remove(origin);
+            self.forget(origin);
         }
         if seen.iter().any(|(.., idle)| *idle) {
             self.count_anew();
         }
+    }
+
+    /// A source is known from here on, in its slots too.
+    fn know(&mut self, origin: Origin) {
+        if self.groups.is_empty() || self.known.contains(&origin) {
+            return;
+        }
+        Self::entry(&mut self.known, self.replica, origin);
+        if let Some(number) = self.known.number(&origin) {
+            self.groups.iter_mut().for_each(|groups| groups.add(number, origin));
+        }
+    }
+
+    fn forget(&mut self, origin: &Origin) -> Option<Known> {
+        if let Some(number) = self.known.number(origin) {
+            self.groups.iter_mut().for_each(|groups| groups.remove(number, origin));
+        }
+        self.known.remove(origin)
     }
 
     fn make_room(&mut self, origin: Origin, now: Nanos) -> Result<(), Reason> {

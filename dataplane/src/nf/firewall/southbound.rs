@@ -58,6 +58,10 @@ impl Firewall {
         if !joined.fits() {
             return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
         }
+        if self.is_shared(&origin) {
+            self.join_at_home(origin, other, None);
+            return Ok(());
+        }
         if !self.sources.join(origin, &other) {
             return Err(PutError::full(chunk, "sources", self.sources.max()));
         }
@@ -76,7 +80,10 @@ impl Firewall {
     ) -> Result<(), PutError> {
         self.put_multi_flow(chunk, now)?;
         if let Some((origin, ended)) = Origin::of_id(&chunk.id).zip(ended) {
-            self.sources.take_over(origin, ended);
+            match self.is_shared(&origin) {
+                true => self.join_at_home(origin, Source::default(), Some(ended)),
+                false => self.sources.take_over(origin, ended),
+            }
         }
         Ok(())
     }

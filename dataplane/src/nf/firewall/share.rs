@@ -1,0 +1,254 @@
+//! What firewalls share: what each source has begun, so that its limits hold for all of them.
+//!
+//! Whether a packet may begin a connection is decided where its source has its home. Ends of
+//! connections are told there, and so are beginnings that came to nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use weir_state_transfer::merge::Life;
+use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::southbound::Cursor;
+use weir_state_transfer::{Nanos, ShareId};
+
+use super::Firewall;
+use super::limits::{Origin, Source, Sources};
+use super::reason::Reason;
+use super::rules::Action;
+use crate::nf::connection::{Connection, Packet, Tracked};
+use crate::nf::share::{Groups, Sharing};
+
+/// Sources of a piece.
+const PIECE: usize = 16;
+
+/// What is to be done with what is known of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::nf) enum Operation {
+    /// It wants to begin a connection.
+    Begin {
+        /// It takes the place of no other of the same source.
+        opens: bool,
+    },
+    /// A connection that it has begun has ended, or did not begin.
+    End,
+    /// Another copy is joined, and what a life that has ended has counted is taken over.
+    Join(Box<Source>, Option<Life>),
+}
+
+/// Whether a source may begin a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nf) struct Admission {
+    origin: Origin,
+    opens: bool,
+    verdict: Result<(), Reason>,
+}
+
+/// What a firewall has to do with the shares of its instance.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    /// The packet in hand is judged by what is shared.
+    judges: bool,
+    answer: Option<Admission>,
+    /// To be told where the sources have their homes.
+    updates: VecDeque<(Origin, Operation)>,
+    /// Copies of sources that there was no room for.
+    lost: u64,
+}
+
+impl Firewall {
+    /// Shares what is known of sources, if any of it is limited.
+    pub(super) fn share(&mut self, sharing: &Arc<Sharing>) {
+        if !self.sources.limits().is_none() {
+            self.sources.groups.push(Groups::new(sharing));
+        }
+    }
+
+    /// Whether a source is shared.
+    pub(super) fn is_shared(&self, origin: &Origin) -> bool {
+        self.sources.groups.iter().any(|groups| groups.has(origin))
+    }
+
+    /// The shared source that a packet is about, and what must be asked about it.
+    pub(super) fn concern(
+        &self,
+        packet: &Packet<'_>,
+        known: Option<&Connection>,
+        now: Nanos,
+    ) -> Option<(Origin, Option<Operation>)> {
+        if self.sources.groups.is_empty() {
+            return None;
+        }
+        let accepts = || {
+            let rule = self.rules.first_match(&packet.fields())?;
+            (rule.action() == Action::Accept).then_some(())
+        };
+        let begins = Origin::of(packet.key());
+        let asks = |opens: bool| (begins, Some(Operation::Begin { opens }));
+        let Some(known) = known.filter(|known| !known.is_over(now)) else {
+            let may = self.is_shared(&begins)
+                && Connection::open(packet, now, &self.tracking).is_ok()
+                && accepts().is_some();
+            return may.then(|| asks(true));
+        };
+        let origin = Origin::of(known.key());
+        let mut next = known.clone();
+        let begins_another = next.track(packet, now, &self.tracking) == Tracked::Begins
+            && next.begin(packet, now, &self.tracking).is_ok()
+            && accepts().is_some();
+        if begins_another && self.is_shared(&begins) {
+            return Some(asks(origin != Origin::of(next.key())));
+        }
+        self.is_shared(&origin).then_some((origin, None))
+    }
+
+    /// The next packet is judged by what is shared.
+    pub(super) fn answered(&mut self, answer: Option<Admission>) {
+        self.take_back();
+        (self.shares.judges, self.shares.answer) = (true, answer);
+    }
+
+    /// The packet has been judged: what it was let begin and has not is told.
+    pub(super) fn take_back(&mut self) {
+        self.shares.judges = false;
+        if let Some(Admission { origin, opens: true, verdict: Ok(()) }) = self.shares.answer.take()
+        {
+            self.end_of(origin);
+        }
+    }
+
+    /// Whether a source may begin a connection: as its home has said, or by what is known here.
+    pub(super) fn begin(&mut self, origin: Origin, opens: bool, now: Nanos) -> Result<(), Reason> {
+        if !self.shares.judges || !self.is_shared(&origin) {
+            return self.sources.admit(origin, opens, now);
+        }
+        let answer = self.shares.answer.take_if(|answer| answer.origin == origin);
+        // Without one, or if it was asked when the connection had another place, nothing begins:
+        // what it would be counted as is not known.
+        let Some(Admission { verdict, opens: asked, .. }) = answer else {
+            return Err(Reason::SourceConnections);
+        };
+        verdict?;
+        match (asked, opens) {
+            (true, false) => self.end_of(origin),
+            (false, true) => return Err(Reason::SourceConnections),
+            (true, true) | (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// A connection of a source has ended.
+    pub(super) fn end_of(&mut self, origin: Origin) {
+        if self.is_shared(&origin) {
+            self.shares.updates.push_back((origin, Operation::End));
+        } else {
+            self.sources.end(origin);
+        }
+    }
+
+    /// Has a copy joined, and a life taken over, where a source has its home.
+    pub(super) fn join_at_home(&mut self, origin: Origin, copy: Source, ended: Option<Life>) {
+        self.shares.updates.push_back((origin, Operation::Join(Box::new(copy), ended)));
+    }
+
+    /// Executes an operation on what is known here.
+    pub(super) fn execute(
+        &mut self,
+        origin: Origin,
+        operation: &Operation,
+        now: Nanos,
+    ) -> Option<Admission> {
+        match operation {
+            Operation::Begin { opens } => {
+                let verdict = self.sources.admit(origin, *opens, now);
+                return Some(Admission { origin, opens: *opens, verdict });
+            }
+            Operation::End => self.sources.end(origin),
+            Operation::Join(copy, ended) => {
+                self.join_shared([(origin, (**copy).clone())]);
+                ended.iter().for_each(|ended| self.sources.take_over(origin, *ended));
+            }
+        }
+        None
+    }
+
+    /// Joins what other instances knew of sources. What there is no room for is counted, and is as
+    /// if it had been forgotten.
+    pub(super) fn join_shared(&mut self, sources: impl IntoIterator<Item = (Origin, Source)>) {
+        for (origin, mut copy) in sources {
+            copy.retire(self.totals.retired());
+            self.shares.lost += u64::from(!self.sources.join(origin, &copy));
+        }
+    }
+}
+
+impl Shares {
+    pub(super) fn next_update(&mut self) -> Option<(Origin, Operation)> {
+        self.updates.pop_front()
+    }
+
+    pub(super) fn return_update(&mut self, origin: Origin, operation: Operation) {
+        self.updates.push_front((origin, operation));
+    }
+
+    pub(super) fn updates(&self) -> usize {
+        self.updates.len()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+impl Sources {
+    /// Finds the slots of so many sources; whether it has found all.
+    pub(super) fn index(&mut self, share: ShareId, sources: usize) -> bool {
+        let Self { groups, .. } = self;
+        let Some(place) = groups.iter().position(|groups| groups.share() == share) else {
+            return true;
+        };
+        let Some(hand) = groups[place].hand() else { return true };
+        let next: Vec<_> =
+            self.known().after(hand).take(sources).map(|(at, origin, _)| (at, *origin)).collect();
+        let groups = &mut self.groups[place];
+        next.iter().for_each(|(number, origin)| groups.add(*number, *origin));
+        groups.set_hand(next.last().filter(|_| next.len() == sources).map(|(number, _)| *number));
+        groups.hand().is_none()
+    }
+
+    pub(super) fn unshare(&mut self, share: ShareId) {
+        self.groups.retain(|groups| groups.share() != share);
+    }
+
+    pub(super) fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
+        if let Some(groups) = self.of(share) {
+            groups.occupied().iter().for_each(|slot| occupied.insert(slot));
+        }
+    }
+
+    /// The next sources of a slot.
+    pub(super) fn copy(
+        &self,
+        share: ShareId,
+        slot: Slot,
+        cursor: &mut Cursor,
+    ) -> Option<Vec<(Origin, Source)>> {
+        let mut piece = Vec::new();
+        for (number, origin) in self.of(share)?.after(slot, cursor.0).take(PIECE) {
+            cursor.0 = number;
+            piece.extend(self.source(&origin).map(|source| (origin, source.clone())));
+        }
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    /// Forgets the sources of a slot.
+    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        let of = self.of(share).into_iter().flat_map(|groups| groups.after(slot, 0));
+        for (_, origin) in of.collect::<Vec<_>>() {
+            self.remove(&origin);
+        }
+    }
+
+    fn of(&self, share: ShareId) -> Option<&Groups> {
+        self.groups.iter().find(|groups| groups.share() == share)
+    }
+}

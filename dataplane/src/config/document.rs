@@ -50,8 +50,8 @@ impl<'a> Document<'a> {
         let (ports, routes) = self.read_network(workers.len());
         let shares = forwarding::read_shares(self.table("shares", "[shares]"));
         let (nfs, place_of_nfs) = self.read_nfs();
-        // Where nothing can be shared, nothing waits for that.
-        let sharing = Some(&shares).filter(|_| nfs.iter().any(|nf| nf.function.shares()));
+        // Where nobody asks for what is shared, nothing waits for that.
+        let sharing = Some(&shares).filter(|_| nfs.iter().any(|nf| nf.function.asks()));
         let keeping = (&moves, sharing, &events);
         let quota = Quota::new(&process, &ports, keeping, &neighbour);
         check::mtu(&ports, memory.frame_size, self.findings);

@@ -100,9 +100,12 @@ impl ChainConfig {
         self.functions.is_empty()
     }
 
-    /// How many functions have something to share.
-    pub(crate) fn sharing(&self) -> usize {
-        self.functions.iter().filter(|function| function.shares()).count()
+    /// How many functions have something to share, and for how many of them packets wait.
+    pub(crate) fn sharing(&self) -> (usize, usize) {
+        let count = |is: fn(&FunctionConfig) -> bool| {
+            self.functions.iter().filter(|function| is(function)).count()
+        };
+        (count(FunctionConfig::shares), count(FunctionConfig::asks))
     }
 
     /// The kinds of state that the functions have.
@@ -292,8 +295,14 @@ impl FunctionConfig {
         }
     }
 
-    /// Whether it has something to share: what sources have begun, if that is limited.
+    /// Whether it has something to share: what sources have begun, if that is limited, or have
+    /// tried.
     pub(crate) fn shares(&self) -> bool {
+        self.asks() || matches!(self, Self::Ids(_))
+    }
+
+    /// Whether packets wait for what is shared.
+    pub(crate) fn asks(&self) -> bool {
         match self {
             Self::Firewall(config) => !config.limits.is_none(),
             Self::Ids(_) | Self::Assets(_) => false,

@@ -228,7 +228,7 @@ impl Node {
     /// Whether nothing is in progress: a node that stops may be taken down.
     pub fn is_quiet(&self) -> bool {
         self.moves.coordinator.is_idle()
-            && self.shares.is_idle()
+            && self.shares.is_quiet(self.stopping)
             && self.workers.values().all(|w| w.backlog.is_empty())
             && self.records.is_quiet()
     }

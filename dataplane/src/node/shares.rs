@@ -53,6 +53,11 @@ impl ShareBook {
         Self { coordinator, records: BTreeMap::new(), ended: VecDeque::new() }
     }
 
+    /// Whether none is being changed, and none is left of a node that stops.
+    pub(super) fn is_quiet(&self, stopping: bool) -> bool {
+        self.coordinator.shares().all(|(_, share)| !stopping && share.phase == Phase::Steady)
+    }
+
     /// Whether there are none.
     pub(super) fn is_idle(&self) -> bool {
         self.coordinator.shares().next().is_none()
@@ -329,10 +334,10 @@ impl Node {
             return Err(NodeError::invalid("filter", reason));
         }
         match self.limits.functions.sharing() {
-            1 => Ok(()),
-            0 => {
-                let reason = "share nothing: a firewall with connections_max or rate has what \
-                              sources have begun";
+            (1.., 0 | 1) => Ok(()),
+            (0, _) => {
+                let reason = "have nothing to share: an ids has, and a firewall with connections_max \
+                              or rate";
                 Err(NodeError::precondition("the network functions", reason))
             }
             _ => {

@@ -120,7 +120,7 @@ impl Function for Firewall {
     }
 
     fn unshare(&mut self, share: ShareId) {
-        self.sources.unshare(share);
+        self.sources.groups.unshare(share);
     }
 
     fn concern(
@@ -156,8 +156,9 @@ impl Function for Firewall {
     }
 
     fn return_update(&mut self, origin: Origin, operation: FunctionOperation) {
-        let FunctionOperation::Firewall(operation) = operation;
-        self.shares.return_update(origin, operation);
+        if let FunctionOperation::Firewall(operation) = operation {
+            self.shares.return_update(origin, operation);
+        }
     }
 
     fn updates(&self) -> usize {
@@ -170,7 +171,9 @@ impl Function for Firewall {
         operation: &FunctionOperation,
         now: Moment,
     ) -> FunctionAnswer {
-        let FunctionOperation::Firewall(operation) = operation;
+        let FunctionOperation::Firewall(operation) = operation else {
+            return FunctionAnswer::Nothing;
+        };
         let answer = Self::execute(self, origin, operation, now.uptime);
         answer.map_or(FunctionAnswer::Nothing, FunctionAnswer::Firewall)
     }
@@ -184,8 +187,9 @@ impl Function for Firewall {
     }
 
     fn join(&mut self, piece: FunctionPiece) {
-        let FunctionPiece::Firewall(sources) = piece;
-        self.join_shared(sources);
+        if let FunctionPiece::Firewall(sources) = piece {
+            self.join_shared(sources);
+        }
     }
 
     fn remove(&mut self, share: ShareId, slot: Slot) {

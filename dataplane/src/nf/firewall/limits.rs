@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica};
-use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
+use weir_state_transfer::share::Slot;
+use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId, ShareId};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
@@ -56,7 +57,7 @@ pub(super) struct Sources {
     /// The number of the source behind which the search for ones to forget goes on.
     hand: u64,
     /// Those that are shared, by the slots of each share.
-    pub(super) groups: Vec<Groups>,
+    pub(super) groups: Groups,
 }
 
 #[derive(Clone, Debug)]
@@ -101,7 +102,7 @@ impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
         let clock = Clock::new(replica);
         let last = life(replica).last();
-        let (known, groups) = (Numbered::default(), Vec::new());
+        let (known, groups) = (Numbered::default(), Groups::default());
         Self { limits, known, clock, replica, last, hand: 0, groups }
     }
 
@@ -172,6 +173,14 @@ impl Sources {
         Some(removed.source)
     }
 
+    /// Forgets the sources of a slot, which are known elsewhere.
+    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        for origin in self.groups.all(share, slot) {
+            self.forget(&origin);
+        }
+        self.count_anew();
+    }
+
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
         self.known.iter().map(|(origin, known)| (origin, &known.source))
     }
@@ -213,13 +222,15 @@ impl Sources {
         }
         Self::entry(&mut self.known, self.replica, origin);
         if let Some(number) = self.known.number(&origin) {
-            self.groups.iter_mut().for_each(|groups| groups.add(number, origin));
+            self.groups.add(number, origin);
         }
     }
 
     fn forget(&mut self, origin: &Origin) -> Option<Known> {
-        if let Some(number) = self.known.number(origin) {
-            self.groups.iter_mut().for_each(|groups| groups.remove(number, origin));
+        if !self.groups.is_empty()
+            && let Some(number) = self.known.number(origin)
+        {
+            self.groups.remove(number, origin);
         }
         self.known.remove(origin)
     }

@@ -16,10 +16,7 @@ use super::limits::{Origin, Source, Sources};
 use super::reason::Reason;
 use super::rules::Action;
 use crate::nf::connection::{Connection, Packet, Tracked};
-use crate::nf::share::{Groups, Sharing};
-
-/// Sources of a piece.
-const PIECE: usize = 16;
+use crate::nf::share::Sharing;
 
 /// What is to be done with what is known of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +56,13 @@ impl Firewall {
     /// Shares what is known of sources, if any of it is limited.
     pub(super) fn share(&mut self, sharing: &Arc<Sharing>) {
         if !self.sources.limits().is_none() {
-            self.sources.groups.push(Groups::new(sharing));
+            self.sources.groups.share(sharing);
         }
     }
 
     /// Whether a source is shared.
     pub(super) fn is_shared(&self, origin: &Origin) -> bool {
-        self.sources.groups.iter().any(|groups| groups.has(origin))
+        self.sources.groups.has(origin)
     }
 
     /// The shared source that a packet is about, and what must be asked about it.
@@ -202,27 +199,14 @@ impl Shares {
 impl Sources {
     /// Finds the slots of so many sources; whether it has found all.
     pub(super) fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        let Self { groups, .. } = self;
-        let Some(place) = groups.iter().position(|groups| groups.share() == share) else {
-            return true;
-        };
-        let Some(hand) = groups[place].hand() else { return true };
-        let next: Vec<_> =
-            self.known().after(hand).take(sources).map(|(at, origin, _)| (at, *origin)).collect();
-        let groups = &mut self.groups[place];
-        next.iter().for_each(|(number, origin)| groups.add(*number, *origin));
-        groups.set_hand(next.last().filter(|_| next.len() == sources).map(|(number, _)| *number));
-        groups.hand().is_none()
-    }
-
-    pub(super) fn unshare(&mut self, share: ShareId) {
-        self.groups.retain(|groups| groups.share() != share);
+        let mut groups = std::mem::take(&mut self.groups);
+        let done = groups.look(share, self.known(), sources);
+        self.groups = groups;
+        done
     }
 
     pub(super) fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
-        if let Some(groups) = self.of(share) {
-            groups.occupied().iter().for_each(|slot| occupied.insert(slot));
-        }
+        self.groups.occupied(share, occupied);
     }
 
     /// The next sources of a slot.
@@ -232,23 +216,9 @@ impl Sources {
         slot: Slot,
         cursor: &mut Cursor,
     ) -> Option<Vec<(Origin, Source)>> {
-        let mut piece = Vec::new();
-        for (number, origin) in self.of(share)?.after(slot, cursor.0).take(PIECE) {
-            cursor.0 = number;
-            piece.extend(self.source(&origin).map(|source| (origin, source.clone())));
-        }
+        let next = self.groups.next(share, slot, cursor).into_iter();
+        let known = |origin: Origin| Some((origin, self.source(&origin)?.clone()));
+        let piece: Vec<_> = next.filter_map(known).collect();
         (!piece.is_empty()).then_some(piece)
-    }
-
-    /// Forgets the sources of a slot.
-    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        let of = self.of(share).into_iter().flat_map(|groups| groups.after(slot, 0));
-        for (_, origin) in of.collect::<Vec<_>>() {
-            self.remove(&origin);
-        }
-    }
-
-    fn of(&self, share: ShareId) -> Option<&Groups> {
-        self.groups.iter().find(|groups| groups.share() == share)
     }
 }

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Distinct, Join, Life, Lives, Replica};
+use weir_state_transfer::share::Slot;
 use weir_state_transfer::wire::Writer;
-use weir_state_transfer::{FlowId, ServiceId};
+use weir_state_transfer::{FlowId, ServiceId, ShareId};
 
 use super::config::ScanConfig;
 use super::record::ScanRecord;
 use crate::nf::numbered::Numbered;
 use crate::nf::schema::IDS_SOURCE;
+use crate::nf::share::Groups;
 use crate::nf::timestamp::{Timestamp, nanos};
 
 /// Whose attempts are counted together.
@@ -36,8 +38,8 @@ impl SourceId {
 }
 
 /// An attempt that failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nf) struct Attempt {
     pub(super) source: SourceId,
     /// Where it went to.
     pub(super) to: (IpAddr, u16),
@@ -136,6 +138,8 @@ pub(super) struct Sources {
     replica: Replica,
     /// The window in which sources of earlier ones were last thrown out.
     swept: u64,
+    /// Those that are shared, by the slots of each share.
+    pub(super) groups: Groups,
 }
 
 #[derive(Clone, Debug)]
@@ -153,7 +157,7 @@ pub(super) struct Full;
 impl Sources {
     /// None, of an instance that counts as a replica.
     pub(super) fn new(replica: Replica) -> Self {
-        Self { sources: Numbered::default(), replica, swept: 0 }
+        Self { sources: Numbered::default(), replica, swept: 0, groups: Groups::default() }
     }
 
     /// Counts an attempt.
@@ -202,9 +206,17 @@ impl Sources {
     }
 
     pub(super) fn remove(&mut self, id: &SourceId) -> Option<Source> {
-        let removed = self.sources.remove(id)?;
+        let removed = self.forget(id)?;
         self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
         Some(removed.source)
+    }
+
+    /// Forgets the sources of a slot, which are known elsewhere.
+    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        for origin in self.groups.all(share, slot) {
+            self.forget(&origin.into());
+        }
+        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
     }
 
     pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
@@ -226,14 +238,41 @@ impl Sources {
                 return Err(Full);
             }
             self.swept = window;
-            self.sources.retain(|known| known.source.window >= window);
+            self.forget_before(window);
             if self.sources.len() >= config.sources_max {
                 return Err(Full);
             }
         }
         let replica = self.replica;
         let new = || Known { source: Source { window, ..Source::default() }, replica };
+        if self.groups.is_empty() || self.sources.contains(&id) {
+            return Ok(self.sources.entry(id, new));
+        }
+        self.sources.entry(id, new);
+        if let Some(number) = self.sources.number(&id) {
+            self.groups.add(number, id.into());
+        }
         Ok(self.sources.entry(id, new))
+    }
+
+    fn forget(&mut self, id: &SourceId) -> Option<Known> {
+        if !self.groups.is_empty()
+            && let Some(number) = self.sources.number(id)
+        {
+            self.groups.remove(number, &(*id).into());
+        }
+        self.sources.remove(id)
+    }
+
+    fn forget_before(&mut self, window: u64) {
+        if !self.groups.is_empty() {
+            for (number, id, known) in self.sources.after(0) {
+                if known.source.window < window {
+                    self.groups.remove(number, &(*id).into());
+                }
+            }
+        }
+        self.sources.retain(|known| known.source.window >= window);
     }
 }
 

@@ -6,7 +6,8 @@ use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
-use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp};
+use super::share::UPDATES_MAX;
+use super::{Connection, Ids, Operation, Record, Source, SourceId, Timeouts, Timestamp};
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 
@@ -68,6 +69,12 @@ impl Ids {
         if !joined.fits() {
             return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
         }
+        if self.is_shared(id) {
+            return match self.tell_home(id, Operation::Join(Box::new(other), None)) {
+                true => Ok(()),
+                false => Err(PutError::full(chunk, "changes that wait for a share", UPDATES_MAX)),
+            };
+        }
         let scan = self.sources.join(id, &other, config);
         let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
         scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
@@ -81,7 +88,11 @@ impl Ids {
     pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
         self.put_multi_flow(chunk)?;
         if let Some((id, ended)) = SourceId::of_id(&chunk.id).zip(ended) {
-            self.sources.take_over(id, ended, self.replica);
+            if self.is_shared(id) {
+                self.tell_home(id, Operation::Join(Box::default(), Some(ended)));
+            } else {
+                self.sources.take_over(id, ended, self.replica);
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The sources that a function knows, by the slots of a share.
+//! The sources that a function knows, by the slots of the shares that they are in.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,16 +6,25 @@ use std::sync::Arc;
 
 use weir_state_transfer::ShareId;
 use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::southbound::Cursor;
 
 use super::Sharing;
 use crate::nf::firewall::Origin;
+use crate::nf::numbered::Numbered;
 
-/// Which of the sources that a function knows are in which slot.
+/// Sources of a piece.
+const PIECE: usize = 16;
+
+/// Which of the sources that a function knows are in which slot of which share.
 ///
-/// They have the numbers of [`Numbered`](crate::nf::numbered::Numbered), so that a slot can be
-/// walked in pieces while sources come and go.
+/// They have the numbers of [`Numbered`], so that a slot can be walked in pieces while sources come
+/// and go.
+#[derive(Clone, Debug, Default)]
+pub(in crate::nf) struct Groups(Vec<Group>);
+
+/// Those of one share.
 #[derive(Clone, Debug)]
-pub(in crate::nf) struct Groups {
+struct Group {
     sharing: Arc<Sharing>,
     slots: Box<[BTreeMap<u64, Origin>]>,
     occupied: SlotSet,
@@ -24,63 +33,106 @@ pub(in crate::nf) struct Groups {
 }
 
 impl Groups {
-    pub(in crate::nf) fn new(sharing: &Arc<Sharing>) -> Self {
+    /// A share begins. Of what is known [`Groups::look`] finds the slots.
+    pub(in crate::nf) fn share(&mut self, sharing: &Arc<Sharing>) {
         let slots = (0..sharing.slots.max(1)).map(|_| BTreeMap::new()).collect();
-        Self { sharing: sharing.clone(), slots, occupied: SlotSet::default(), hand: Some(0) }
+        let (sharing, occupied) = (sharing.clone(), SlotSet::default());
+        self.0.push(Group { sharing, slots, occupied, hand: Some(0) });
     }
 
-    pub(in crate::nf) fn share(&self) -> ShareId {
-        self.sharing.id
+    pub(in crate::nf) fn unshare(&mut self, share: ShareId) {
+        self.0.retain(|group| group.sharing.id != share);
+    }
+
+    /// Whether nothing is shared.
+    #[inline]
+    pub(in crate::nf) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a source is shared.
     pub(in crate::nf) fn has(&self, origin: &Origin) -> bool {
-        self.sharing.has(origin)
+        self.0.iter().any(|group| group.sharing.has(origin))
     }
 
     /// A source is known, by this number.
     pub(in crate::nf) fn add(&mut self, number: u64, origin: Origin) {
+        self.0.iter_mut().for_each(|group| group.add(number, origin));
+    }
+
+    /// A source is not known any more.
+    pub(in crate::nf) fn remove(&mut self, number: u64, origin: &Origin) {
+        for group in self.0.iter_mut().filter(|group| group.sharing.has(origin)) {
+            let slot = group.sharing.slot(origin);
+            let sources = &mut group.slots[usize::from(slot.0)];
+            sources.remove(&number);
+            if sources.is_empty() {
+                group.occupied.remove(slot);
+            }
+        }
+    }
+
+    /// Finds the slots of so many of the sources that were known before; whether it has found all.
+    pub(in crate::nf) fn look<K: Ord + Copy + Into<Origin>, V>(
+        &mut self,
+        share: ShareId,
+        known: &Numbered<K, V>,
+        count: usize,
+    ) -> bool {
+        let Some(group) = self.0.iter_mut().find(|group| group.sharing.id == share) else {
+            return true;
+        };
+        let Some(hand) = group.hand else { return true };
+        let (mut seen, mut last) = (0, hand);
+        for (number, key, _) in known.after(hand).take(count) {
+            group.add(number, (*key).into());
+            (seen, last) = (seen + 1, number);
+        }
+        group.hand = (seen == count).then_some(last);
+        group.hand.is_none()
+    }
+
+    /// Adds the slots in which sources are.
+    pub(in crate::nf) fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
+        let slots = self.of(share).into_iter().flat_map(|group| group.occupied.iter());
+        slots.for_each(|slot| occupied.insert(slot));
+    }
+
+    /// The next sources of a slot, as many as make a piece.
+    pub(in crate::nf) fn next(
+        &self,
+        share: ShareId,
+        slot: Slot,
+        cursor: &mut Cursor,
+    ) -> Vec<Origin> {
+        let behind = (Bound::Excluded(cursor.0), Bound::Unbounded);
+        let group = self.of(share).and_then(|group| group.slots.get(usize::from(slot.0)));
+        let sources = group.into_iter().flat_map(|sources| sources.range(behind)).take(PIECE);
+        sources
+            .map(|(number, origin)| {
+                cursor.0 = *number;
+                *origin
+            })
+            .collect()
+    }
+
+    /// All sources of a slot.
+    pub(in crate::nf) fn all(&self, share: ShareId, slot: Slot) -> Vec<Origin> {
+        let group = self.of(share).and_then(|group| group.slots.get(usize::from(slot.0)));
+        group.into_iter().flat_map(BTreeMap::values).copied().collect()
+    }
+
+    fn of(&self, share: ShareId) -> Option<&Group> {
+        self.0.iter().find(|group| group.sharing.id == share)
+    }
+}
+
+impl Group {
+    fn add(&mut self, number: u64, origin: Origin) {
         if self.sharing.has(&origin) {
             let slot = self.sharing.slot(&origin);
             self.slots[usize::from(slot.0)].insert(number, origin);
             self.occupied.insert(slot);
         }
-    }
-
-    /// A source is not known any more.
-    pub(in crate::nf) fn remove(&mut self, number: u64, origin: &Origin) {
-        if self.sharing.has(origin) {
-            let slot = self.sharing.slot(origin);
-            let sources = &mut self.slots[usize::from(slot.0)];
-            sources.remove(&number);
-            if sources.is_empty() {
-                self.occupied.remove(slot);
-            }
-        }
-    }
-
-    /// Where the first look at what was known before the share goes on, until it is over.
-    pub(in crate::nf) fn hand(&self) -> Option<u64> {
-        self.hand
-    }
-
-    pub(in crate::nf) fn set_hand(&mut self, hand: Option<u64>) {
-        self.hand = hand;
-    }
-
-    /// Slots in which sources are.
-    pub(in crate::nf) fn occupied(&self) -> &SlotSet {
-        &self.occupied
-    }
-
-    /// The sources of a slot whose numbers are behind one.
-    pub(in crate::nf) fn after(
-        &self,
-        slot: Slot,
-        number: u64,
-    ) -> impl Iterator<Item = (u64, Origin)> + '_ {
-        let sources = self.slots.get(usize::from(slot.0)).into_iter();
-        let behind = (Bound::Excluded(number), Bound::Unbounded);
-        sources.flat_map(move |of| of.range(behind).map(|(number, origin)| (*number, *origin)))
     }
 }

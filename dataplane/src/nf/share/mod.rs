@@ -17,6 +17,7 @@ use weir_state_transfer::{Nanos, ShareId, StateFilter};
 use super::chain::Chain;
 use super::firewall::{self, Origin};
 use super::function::{FlowState, Shown};
+use super::ids;
 pub(super) use groups::Groups;
 pub(crate) use store::Shared;
 
@@ -53,6 +54,7 @@ pub struct Operation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FunctionOperation {
     Firewall(firewall::Operation),
+    Ids(ids::Operation),
 }
 
 /// The answer to an operation.
@@ -81,6 +83,7 @@ pub struct Piece {
 #[derive(Clone, Debug)]
 pub(super) enum FunctionPiece {
     Firewall(Vec<(Origin, firewall::Source)>),
+    Ids(Vec<(Origin, ids::Source)>),
 }
 
 impl Sharing {

@@ -251,6 +251,7 @@ impl Node {
                 self.move_event(id, &event, now);
             }
             Event::Ended(end) => self.end_is_back(end, now),
+            Event::Stamped(id, view) => self.stamped(id, view, now),
             Event::Share(id, at, event) => self.share_event(id, at, event, now),
         }
     }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::share::{
-    Command as Next, Coordinator, Event as ShareNews, Mode, Phase, Request, Surroundings, View,
+    Command as Next, Coordinator, Event as ShareNews, Mode, Phase, Request, Stamper, Surroundings,
+    View,
 };
 use weir_state_transfer::{InstanceId, Nanos, ShareId, StateFilter, WorkerId, mark};
 
 use super::{Node, NodeError};
 use crate::nf::Sharing;
 use crate::share::ShareEnd;
-use crate::worker::{Command, ShareCommand, ShareEvent};
+use crate::worker::{Command, ShareCommand, ShareEvent, StampCommand};
 
 /// The shares of a node: in progress, and the last that ended.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ struct Record {
     shown: api::Share,
     /// What its ends have in common, while it lives.
     sharing: Option<(Arc<Sharing>, Mode)>,
+    /// The view by which packets are to be stamped, and markers that have not come.
+    markers: (u64, usize),
 }
 
 /// What is asked for.
@@ -85,6 +88,9 @@ impl Node {
         self.check_change(change.generation)?;
         self.check_members(&asked.instances)?;
         self.check_shareable(&asked)?;
+        if asked.mode == Mode::Strict {
+            self.check_nobody_leaves()?;
+        }
         let ShareRequest { instances: members, filter, scopes, mode } = asked;
         let limits = self.limits.share;
         let request =
@@ -103,7 +109,7 @@ impl Node {
         };
         let slots = limits.slots.clamp(1, weir_state_transfer::share::SLOTS_MAX);
         let sharing = Arc::new(Sharing { id, filter, slots, key });
-        let record = Record { shown, sharing: Some((sharing, mode)) };
+        let record = Record { shown, sharing: Some((sharing, mode)), markers: (0, 0) };
         self.shares.records.insert(id, record);
         self.generation += 1;
         self.requests.remember(&change.request_id, id.0);
@@ -232,8 +238,7 @@ impl Node {
                     }
                 }
                 Next::Adopt(id, view) => self.adopt(id, &view),
-                // Only shares that are strict are stamped, and none is begun.
-                Next::Stamp(..) => {}
+                Next::Stamp(id, view) => self.stamp(id, &view),
                 Next::Steady(_) => {}
                 Next::End(id, reason) => self.share_is_over(id, reason, now),
             }
@@ -268,6 +273,50 @@ impl Node {
         let workers = self.workers_of_instances();
         for at in view.participants() {
             self.tell_end(id, at, ShareCommand::Adopt(view.clone(), workers.clone()));
+        }
+    }
+
+    /// Has every worker stamp by a view. Each tells all of them, behind what it stamped before.
+    fn stamp(&mut self, id: ShareId, view: &View) {
+        let limits = self.limits.share;
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        let Some(record) = self.shares.records.get_mut(&id) else { return };
+        let Some((sharing, _)) = record.sharing.clone() else { return };
+        record.markers = (view.number, workers.len() * workers.len());
+        for worker in workers {
+            let command = StampCommand {
+                sharing: sharing.clone(),
+                view: view.number,
+                members: view.members.clone(),
+                stamper: Box::new(Stamper::new(worker, limits)),
+            };
+            self.tell(worker, Command::Stamp(command));
+        }
+    }
+
+    /// A worker has what another has stamped before a view.
+    pub(super) fn stamped(&mut self, id: ShareId, view: u64, now: Nanos) {
+        let Some(record) = self.shares.records.get_mut(&id) else { return };
+        let (number, waiting) = &mut record.markers;
+        if *number != view || *waiting == 0 {
+            return;
+        }
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.shares.coordinator.event(id, ShareNews::Stamped(view));
+            self.carry_on_shares(now);
+        }
+    }
+
+    /// A strict share counts on the workers that there are.
+    pub(super) fn check_no_strict_share(&self) -> Result<(), NodeError> {
+        let mut shares = self.shares.coordinator.shares();
+        match shares.find(|(_, share)| share.request.mode == Mode::Strict) {
+            Some((id, _)) => {
+                let reason = "is strict and counts on the workers that there are: end it first";
+                Err(NodeError::precondition(format!("share {id}"), reason))
+            }
+            None => Ok(()),
         }
     }
 
@@ -319,9 +368,6 @@ impl Node {
     }
 
     fn check_shareable(&self, asked: &ShareRequest) -> Result<(), NodeError> {
-        if asked.mode == Mode::Strict {
-            return Err(NodeError::invalid("mode", "strict is not offered: leave it out"));
-        }
         if asked.scopes != [Scope::MultiFlow] {
             let reason = "multi-flow state is shared: of all-flows state there are only counters, \
                           which add up wherever they are";

@@ -51,6 +51,7 @@ pub enum DropReason {
     KeepFull,
     ShareFull,
     ShareUnanswered,
+    ShareLate,
     Firewall,
     FunctionFull,
     Poisoned,
@@ -332,6 +333,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "a network function could not decide, as no answer about the shared state of its source \
          came in time: the worker of its home is overloaded, or was restarted; or its flow had \
          waited with another source",
+    ),
+    (
+        DropReason::ShareLate,
+        "share_late",
+        "it missed its place in the order of a strict share: packets in front of it were lost or \
+         late for longer than the patience, or more than the window",
     ),
     (
         DropReason::Firewall,

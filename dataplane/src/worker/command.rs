@@ -10,7 +10,7 @@ use weir_state_transfer::mark::{Guarantee, Steerers};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, ShareId, StateFilter, WorkerId};
 
 use super::mesh::{Inbox, Outbox};
-use super::{Fault, ShareCommand, ShareEvent};
+use super::{Fault, ShareCommand, ShareEvent, StampCommand};
 use crate::instance::Instance;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
@@ -75,6 +75,8 @@ pub enum Command {
     ReportNeighbours(u64),
     /// For an instance's end of a share.
     Share(ShareId, InstanceId, ShareCommand),
+    /// Stamp packets to these instances.
+    Stamp(StampCommand),
     /// Panic, at once or on the way of a packet.
     Panic(Fault),
 }
@@ -223,6 +225,8 @@ pub enum Event {
     Nfs(u64, Vec<NfReport>),
     /// Of an instance's end of a share.
     Share(ShareId, InstanceId, ShareEvent),
+    /// What some worker has stamped before a view of a share has come to this one.
+    Stamped(ShareId, u64),
     /// The neighbours of the ports that the worker owns.
     Neighbours(u64, Vec<NeighbourRecord>),
 }

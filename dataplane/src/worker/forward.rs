@@ -13,7 +13,7 @@ use super::mesh::RingEnds;
 use super::recover::InHand;
 use super::resolve::Resolver;
 use super::transmit::{Egress, NotSent};
-use super::{Event, Fault, FaultStage, Item, Packet, Steered};
+use super::{Event, Fault, FaultStage, Item, Packet, Stamps, Steered};
 use crate::counters::WorkerCounters;
 use crate::instance::{Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
@@ -84,6 +84,10 @@ pub(crate) struct Forwarder {
     pub(super) icmp_errors: TokenBucket,
     /// Lost if the worker panics.
     pub(super) in_hand: InHand,
+    /// Who steered the packet in hand.
+    pub(super) steerer: WorkerId,
+    /// Its places in the order of strict shares.
+    pub(super) stamps: Option<Box<Stamps>>,
     /// Asked for by a test.
     pub(super) fault: Option<Fault>,
     /// Whether an event was pushed to the node since the last look.
@@ -124,6 +128,8 @@ impl Forwarder {
             port_addresses: shared.port_addresses.clone(),
             icmp_errors: TokenBucket::new(shared.icmp_errors),
             in_hand: InHand::default(),
+            steerer: worker,
+            stamps: None,
             fault: None,
             told: false,
             events,

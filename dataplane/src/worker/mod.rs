@@ -19,6 +19,7 @@ mod resolve;
 mod serve;
 mod share;
 mod splice;
+mod stamp;
 mod transmit;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub use recover::{Fault, FaultStage};
 pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
+pub(crate) use stamp::Stamps;
+pub use stamp::{StampCommand, Stamped};
 
 use crate::counters::WorkerCounters;
 use crate::instance::Instance;
@@ -60,6 +63,7 @@ pub struct Worker {
     instances: Instances,
     moves: Moves,
     steered: Arc<Steered>,
+    stampers: stamp::Stampers,
     queues: Vec<RxQueue>,
     /// The burst in hand, last packet first, and the queue that it came from. It is kept here so
     /// that a panic loses the packet that caused it and no other.
@@ -107,6 +111,7 @@ impl Worker {
             instances: Instances::default(),
             moves: Moves::default(),
             steered: shared.steered.clone(),
+            stampers: stamp::Stampers::default(),
             queues: Vec::new(),
             burst: ArrayVec::new(),
             burst_queue: 0,
@@ -248,6 +253,7 @@ impl Worker {
             }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
             Command::Share(id, at, command) => self.command_share(id, at, command),
+            Command::Stamp(command) => self.stamp(command),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }
     }
@@ -296,6 +302,10 @@ impl Worker {
         }
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
+            Item::Stamped(instance, packet, stamps) => {
+                self.deliver_stamped(sender, instance, packet, stamps);
+            }
+            Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
             Item::Transmit(port, frame) => self.forwarder.send(port, frame),
             Item::Parked(port, address, packet) => self.forwarder.wait_here(port, address, packet),
@@ -320,6 +330,7 @@ impl Worker {
     #[inline]
     fn deliver(&mut self, steerer: WorkerId, id: InstanceId, packet: Packet) {
         self.forwarder.fault(FaultStage::Delivered);
+        self.forwarder.steerer = steerer;
         let mut context =
             Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
         if self.moves.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_state_transfer::share::{Arrival, Need, Next, Slot, Turn, View};
 use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
-use super::{Event, Forwarder, ITEMS, Item, Packet, Worker};
+use super::{Event, Forwarder, ITEMS, Item, Packet, Stamped, Stamps, Worker};
 use crate::instance::Instance;
 use crate::nf::{Answer, Operation};
 use crate::packet::DropReason;
@@ -129,24 +129,32 @@ impl Forwarder {
     /// Processes a packet of an instance that shares, now or when it may go on.
     #[inline(never)]
     pub(super) fn share(&mut self, instance: &mut Instance, packet: Packet) {
-        let flow = packet.meta.key.both_ways();
+        let (flow, steerer) = (packet.meta.key.both_ways(), self.steerer);
+        let stamps = self.stamps.take().map(|stamps| *stamps).unwrap_or_default();
         let concern = instance.concern(&packet, self.now);
         let waits = instance.shares.waits(&flow);
         let concerned = concern.as_ref().map(|concern| (concern.share, concern.slot));
         let at = waits.or(concerned);
         let at = at.and_then(|(share, slot)| Some((instance.shares.place(share)?, slot)));
         let Some((place, slot)) = at else {
+            instance.pass(&stamps, None);
             self.process(instance, packet);
             return;
         };
+        let own = (instance.shares.ends[place].id(), slot);
         if instance.shares.ends[place].is_behind(instance.chain.updates()) {
+            instance.skip(&stamps);
             self.drop_packet(packet, DropReason::ShareFull);
             return;
         }
+        // Where it needs nothing its place is free at once.
+        instance.pass(&stamps, Some(own));
+        let stamp = stamps.iter().find(|stamped| (stamped.share, stamped.slot) == own);
+        let sequence = stamp.map(|stamped| stamped.stamp.sequence);
         // What packets of the same flow come to in front of it changes what it needs.
         let ask = concern.and_then(|concern| concern.ask).filter(|_| waits.is_none());
         let need = ask.map_or(Need::Unknown, Need::Answer);
-        let arrival = Arrival::new(slot, self.worker, None, Waiting::Packet(packet));
+        let arrival = Arrival::new(slot, steerer, sequence, Waiting::Packet(packet));
         let now = self.now;
         let turn =
             instance.share_act(place, |member, store| member.packet(need, arrival, store, now));
@@ -277,7 +285,10 @@ impl Forwarder {
             Next::Answered(Waiting::Packet(packet), answer) => {
                 self.judge(instance, packet, Some(&answer));
             }
-            Next::Late(Waiting::Packet(packet)) | Next::Unanswered(Waiting::Packet(packet)) => {
+            Next::Late(Waiting::Packet(packet)) => {
+                self.drop_packet(packet, DropReason::ShareLate);
+            }
+            Next::Unanswered(Waiting::Packet(packet)) => {
                 self.drop_packet(packet, DropReason::ShareUnanswered);
             }
             Next::Process(Waiting::Update(_)) | Next::Answered(Waiting::Update(_), _) => {}
@@ -360,6 +371,27 @@ impl Forwarder {
 }
 
 impl Instance {
+    /// A packet needs nothing in the slots of these places, but for one.
+    fn pass(&mut self, stamps: &Stamps, but: Option<(ShareId, Slot)>) {
+        for Stamped { share, slot, stamp } in stamps.iter().copied() {
+            if Some((share, slot)) == but {
+                continue;
+            }
+            if let Some(place) = self.shares.place(share) {
+                self.shares.ends[place].member().passed(slot, stamp);
+            }
+        }
+    }
+
+    /// A packet with these places is dropped.
+    fn skip(&mut self, stamps: &Stamps) {
+        for Stamped { share, slot, stamp } in stamps.iter().copied() {
+            if let Some(place) = self.shares.place(share) {
+                self.shares.ends[place].member().skipped(slot, stamp);
+            }
+        }
+    }
+
     /// Lets an end act on what the functions know.
     fn share_act<R>(
         &mut self,

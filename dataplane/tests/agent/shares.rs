@@ -85,7 +85,6 @@ async fn a_share_that_can_not_be_is_refused_and_says_why() {
     let served = Served::start(LIMITED);
     let two = served.create("r2", "two").await;
     let all_flows = vec![Scope::MultiFlow as i32, Scope::AllFlows as i32];
-    let strict = api::ShareMode::Strict as i32;
     for (request, field) in [
         (ask("few", &[1]), "instances"),
         (ask("twice", &[1, 1]), "instances"),
@@ -93,7 +92,6 @@ async fn a_share_that_can_not_be_is_refused_and_says_why() {
         (api::StartShareRequest { filter: "sport".to_owned(), ..ask("text", &[1, two]) }, "filter"),
         (api::StartShareRequest { scopes: all_flows, ..ask("all", &[1, two]) }, "scopes"),
         (api::StartShareRequest { scopes: vec![77], ..ask("none", &[1, two]) }, "scopes"),
-        (api::StartShareRequest { mode: strict, ..ask("strict", &[1, two]) }, "mode"),
         (api::StartShareRequest { mode: 77, ..ask("mode", &[1, two]) }, "mode"),
     ] {
         let refused = start(&served, request).await.expect_err(field);

@@ -117,6 +117,14 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.asking.flush(false, &self.home.view, &mut self.sent);
     }
 
+    /// A packet with a stamp needs nothing of this slot, and waits for nobody here: it concerns
+    /// another slot too, or its flow is not known to be of the share.
+    pub fn passed(&mut self, slot: Slot, stamp: Stamp) {
+        let Stamp { steerer, sequence } = stamp;
+        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), Cause::Noop);
+        self.asking.flush(false, &self.home.view, &mut self.sent);
+    }
+
     /// A message from another instance of the share.
     pub fn message<S>(
         &mut self,

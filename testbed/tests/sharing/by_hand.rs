@@ -6,6 +6,7 @@ use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::{FIRST, NodeError};
 use weir_state_transfer::mark::Request;
+use weir_state_transfer::share::Mode;
 use weir_state_transfer::{BucketSet, FlowKey, InstanceId, Selection, ServiceId, SteeringHash};
 use weir_state_transfer::{protocol, steering_hash};
 use weir_testbed::memory_node::{MemoryNode, host, host_mac, port_mac};
@@ -94,7 +95,7 @@ fn what_ends_at_any_instance_makes_room_at_all() {
 #[test]
 fn sources_that_the_filter_does_not_name_are_judged_by_each_instance_alone() {
     let (mut node, ids) = node(&plan(2, 1), 2, SEED);
-    start_share_of(&mut node, &ids, "src=10.0.0.8/32").unwrap();
+    start_share_of(&mut node, &ids, "src=10.0.0.8/32", Mode::Strong).unwrap();
     node.settle();
     assert!(asks(&mut node, ids[0], 8, 1000) && !asks(&mut node, ids[1], 8, 1000));
     assert!(asks(&mut node, ids[0], 9, 1000) && asks(&mut node, ids[1], 9, 1000));
@@ -150,6 +151,24 @@ fn only_what_can_be_shared_is() {
     assert!(refusal(start_share(&mut bare, &ids)).contains("share nothing"));
     let (mut node, ids) = node(&plan(2, OPEN), 2, SEED);
     assert!(refusal(start_share(&mut node, &ids[..1])).contains("two instances at least"));
-    let flags = start_share_of(&mut node, &ids, "tcp_flags=syn");
+    let flags = start_share_of(&mut node, &ids, "tcp_flags=syn", Mode::Strong);
     assert!(refusal(flags).contains("fields that sources do not have"));
+}
+
+#[test]
+fn a_strict_share_counts_on_the_workers_that_there_are() {
+    let (mut node, ids) = node(&plan(2, OPEN), 2, SEED);
+    let change = api::Change::default();
+    let share = start_share_of(&mut node, &ids, "any", Mode::Strict).unwrap();
+    node.settle();
+    assert_eq!(phase(&node, share), api::SharePhase::Steady);
+    assert!(refusal(node.node.add_worker(&change, None)).contains("share 1 is strict"));
+    node.node.end_share(&change, share, node.now).unwrap();
+    node.settle();
+    node.node.add_worker(&change, None).unwrap();
+    // A strong one does not.
+    start_share(&mut node, &ids).unwrap();
+    node.settle();
+    node.node.add_worker(&change, None).unwrap();
+    node.settle();
 }

@@ -36,6 +36,8 @@ impl AddAssign for Total {
 pub(crate) struct Judge {
     /// Connections that a source may have open.
     most: usize,
+    /// Those of all instances are judged in the order in which they came.
+    strict: bool,
     /// Packets may be lost.
     panics: bool,
     flows: BTreeMap<u16, Flow>,
@@ -56,9 +58,9 @@ pub(crate) struct Flow {
 }
 
 impl Judge {
-    pub(crate) fn new(most: usize, panics: bool) -> Self {
+    pub(crate) fn new(most: usize, strict: bool, panics: bool) -> Self {
         let (flows, order) = (BTreeMap::new(), Vec::new());
-        Self { most, panics, flows, order, sent_before: 0, lost_before: 0 }
+        Self { most, strict, panics, flows, order, sent_before: 0, lost_before: 0 }
     }
 
     pub(crate) fn flow(&mut self, number: u16, place: (u8, InstanceId, u16)) -> &mut Flow {
@@ -77,8 +79,8 @@ impl Judge {
     }
 
     /// Nothing is under way: every packet has left, in order, or its flow was refused; and as many
-    /// connections of each source began as one firewall would have let begin, the first of each
-    /// instance and queue.
+    /// connections of each source began as one firewall would have let begin: the first of each
+    /// instance and queue, or of each queue if the share is strict.
     pub(crate) fn check(&self, node: &MemoryNode, total: &mut Total) -> Result<(), String> {
         let counters = node.node.counters();
         let balance = counters.balance.expect("there is one");
@@ -124,18 +126,20 @@ impl Judge {
 
     fn check_sources(&self, total: &mut Total) -> Result<(), String> {
         let mut sources: BTreeMap<u8, (usize, usize)> = BTreeMap::new();
-        let mut refused: Vec<(u8, InstanceId, u16)> = Vec::new();
+        let mut refused: Vec<(u8, Option<InstanceId>, u16)> = Vec::new();
         for flow in self.order.iter().map(|number| &self.flows[number]).filter(|f| f.sent > 0) {
+            let (source, instance, queue) = flow.place;
+            let place = (source, Some(instance).filter(|_| !self.strict), queue);
             let (asked, begun) = sources.entry(flow.place.0).or_default();
             *asked += 1;
             if flow.left.is_empty() {
-                refused.push(flow.place);
+                refused.push(place);
                 total.refused += 1;
                 continue;
             }
             *begun += 1;
             total.admitted += 1;
-            if refused.contains(&flow.place) && !self.panics {
+            if refused.contains(&place) && !self.panics {
                 return Err(format!("let begin after an earlier one was refused: {flow:?}"));
             }
         }

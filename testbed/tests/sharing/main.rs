@@ -116,6 +116,11 @@ fn notices_that_nothing_is_shared() {
 }
 
 #[test]
+fn notices_that_a_share_is_not_strict() {
+    is_noticed(Broken::OnlyStrong);
+}
+
+#[test]
 fn notices_messages_that_are_lost() {
     is_noticed(Broken::Lost);
 }

@@ -66,19 +66,20 @@ pub(crate) fn start_share(
     node: &mut MemoryNode,
     instances: &[InstanceId],
 ) -> Result<ShareId, NodeError> {
-    start_share_of(node, instances, "any")
+    start_share_of(node, instances, "any", Mode::Strong)
 }
 
 pub(crate) fn start_share_of(
     node: &mut MemoryNode,
     instances: &[InstanceId],
     filter: &str,
+    mode: Mode,
 ) -> Result<ShareId, NodeError> {
     let asked = ShareRequest {
         instances: instances.to_vec(),
         filter: filter.parse().unwrap(),
         scopes: vec![Scope::MultiFlow],
-        mode: Mode::Strong,
+        mode,
     };
     let started = node.node.start_share(&api::Change::default(), asked, 0x5EED, node.now)?;
     Ok(ShareId(started.id))

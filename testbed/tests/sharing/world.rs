@@ -5,6 +5,7 @@ use etherparse::PacketBuilder;
 use fastrand::Rng;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::worker::{Fault, FaultStage};
+use weir_state_transfer::share::Mode;
 use weir_state_transfer::{
     FlowKey, InstanceId, Nanos, ServiceId, ShareId, SteeringHash, WorkerId, protocol,
 };
@@ -12,7 +13,7 @@ use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
-use crate::setup::{IN, OUT, end_all, node, phase, plan, start_share};
+use crate::setup::{IN, OUT, end_all, node, phase, plan, start_share_of};
 
 /// What is different from a node as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Broken {
     Panics,
     /// No share is started.
     NotShared,
+    /// The share is strong, and is judged as if it were strict.
+    OnlyStrong,
     /// Messages between instances are lost.
     Lost,
     /// A message overtakes the one in front of it.
@@ -58,13 +61,15 @@ impl World {
     pub(crate) fn new(seed: u64, broken: Broken) -> Self {
         let mut rng = Rng::with_seed(seed);
         let (workers, instances) = (rng.usize(1..=3), rng.usize(2..=4));
-        let most = rng.u32(1..=4);
+        let (most, strict) = (rng.u32(1..=4), broken == Broken::OnlyStrong || rng.bool());
         let mut plan: Plan = plan(workers, most);
         plan.limits.ring = [8, 16, 256][rng.usize(..3)];
         let (mut node, instances) = node(&plan, instances, seed);
         let mut share = None;
         if broken != Broken::NotShared {
-            share = Some(start_share(&mut node, &instances).unwrap());
+            let mode =
+                if strict && broken != Broken::OnlyStrong { Mode::Strict } else { Mode::Strong };
+            share = Some(start_share_of(&mut node, &instances, "any", mode).unwrap());
             node.settle();
             assert_eq!(phase(&node, share.unwrap()), api::SharePhase::Steady);
         }
@@ -77,7 +82,7 @@ impl World {
             members: instances.clone(),
             instances,
             share,
-            judge: Judge::new(most as usize, broken == Broken::Panics),
+            judge: Judge::new(most as usize, strict, broken == Broken::Panics),
             total: Total { schedules: 1, ..Total::default() },
             relays,
             hash: SteeringHash::new(weir_state_transfer::steering_hash::random_key(seed)),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::share::Slot;
-use weir_state_transfer::{Nanos, ShareId, StateFilter};
+use weir_state_transfer::{FlowKey, Nanos, ShareId, StateFilter};
 
 use super::chain::Chain;
 use super::firewall::{self, Origin};
@@ -90,6 +90,13 @@ impl Sharing {
     /// Whether it is of a source.
     pub(super) fn has(&self, origin: &Origin) -> bool {
         self.filter.picks(&origin.flow_id(), Extent::Contains)
+    }
+
+    /// The slots of both ends of a flow that it is of: either may be the source.
+    pub(crate) fn slots_of_ends(&self, key: &FlowKey) -> impl Iterator<Item = Slot> + '_ {
+        let (service, ends) = (key.service(), [key.src(), key.dst()]);
+        let origins = ends.into_iter().map(move |address| Origin { service, address });
+        origins.filter(|origin| self.has(origin)).map(|origin| self.slot(&origin))
     }
 
     /// The slot of a source.

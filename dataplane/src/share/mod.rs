@@ -37,6 +37,8 @@ pub(crate) enum Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     pub(crate) ends: Vec<Box<ShareEnd>>,
+    /// Those that wait until the instance has left the same share.
+    pub(crate) coming: Vec<Box<ShareEnd>>,
     flows: WaitingFlows,
 }
 
@@ -73,6 +75,12 @@ impl Shares {
     pub(crate) fn release(&mut self, place: usize, flow: &FlowKey) {
         self.ends[place].packets -= 1;
         self.flows.remove(flow);
+    }
+
+    /// Takes an end out that has not begun.
+    pub(crate) fn take_coming(&mut self, share: ShareId) -> Option<Box<ShareEnd>> {
+        let place = self.coming.iter().position(|end| end.id() == share)?;
+        Some(self.coming.remove(place))
     }
 
     /// Takes an end out, with what is known of its packets.

@@ -50,8 +50,8 @@ impl Worker {
         let Some(instance) = instances.find(at) else { return };
         match command {
             ShareCommand::Prepare(end) => {
-                instance.chain.share(end.sharing());
-                instance.shares.ends.push(end);
+                instance.shares.coming.push(end);
+                instance.begin_shares();
             }
             ShareCommand::Adopt(view, workers) => {
                 let Some(place) = instance.shares.place(id) else { return };
@@ -61,6 +61,10 @@ impl Worker {
                 forwarder.go_on(instance, place);
             }
             ShareCommand::Forget => {
+                if let Some(end) = instance.shares.take_coming(id) {
+                    forwarder.tell(Event::Share(id, at, ShareEvent::Over(end)));
+                    return;
+                }
                 let Some(place) = instance.shares.place(id) else { return };
                 let rounds = forwarder.rings.longest() / ITEMS + 2;
                 instance.shares.ends[place].stage = Stage::Leaving(rounds);
@@ -121,6 +125,7 @@ impl Worker {
                 forwarder.tell(Event::Share(id, instance.id, ShareEvent::Failed));
             }
             forwarder.hand_in_updates(instance);
+            instance.begin_shares();
         }
     }
 }
@@ -367,10 +372,25 @@ impl Forwarder {
         instance.chain.unshare(id);
         self.tell(Event::Share(id, instance.id, ShareEvent::Over(end)));
         self.hand_in_updates(instance);
+        instance.begin_shares();
     }
 }
 
 impl Instance {
+    /// Begins with the ends that have come, but for those of shares that the instance is still
+    /// leaving: it may join again before that is done.
+    fn begin_shares(&mut self) {
+        let Self { shares, chain, .. } = self;
+        for end in std::mem::take(&mut shares.coming) {
+            if shares.place(end.id()).is_some() {
+                shares.coming.push(end);
+            } else {
+                chain.share(end.sharing());
+                shares.ends.push(end);
+            }
+        }
+    }
+
     /// A packet needs nothing in the slots of these places, but for one.
     fn pass(&mut self, stamps: &Stamps, but: Option<(ShareId, Slot)>) {
         for Stamped { share, slot, stamp } in stamps.iter().copied() {

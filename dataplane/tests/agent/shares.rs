@@ -118,6 +118,6 @@ async fn nothing_is_shared_where_there_is_nothing_to_share() {
     let two = served.create("r2", "two").await;
     let refused = start(&served, ask("share", &[1, two])).await.expect_err("no functions");
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(refused.message().contains("share nothing"), "{refused}");
+    assert!(refused.message().contains("have nothing to share"), "{refused}");
     served.stop().await;
 }

@@ -148,7 +148,7 @@ fn only_what_can_be_shared_is() {
     let mut unlimited = plan(2, OPEN);
     unlimited.limits.functions = weir_dataplane::nf::ChainConfig::default();
     let (mut bare, ids) = node(&unlimited, 2, SEED);
-    assert!(refusal(start_share(&mut bare, &ids)).contains("share nothing"));
+    assert!(refusal(start_share(&mut bare, &ids)).contains("have nothing to share"));
     let (mut node, ids) = node(&plan(2, OPEN), 2, SEED);
     assert!(refusal(start_share(&mut node, &ids[..1])).contains("two instances at least"));
     let flags = start_share_of(&mut node, &ids, "tcp_flags=syn", Mode::Strong);

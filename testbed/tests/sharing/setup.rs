@@ -18,6 +18,9 @@ pub(crate) const OUT: PortId = PortId(1);
 /// How long a connection stays without a packet.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a packet waits for its answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A plan whose firewalls let a source have so many connections open.
 pub(crate) fn plan(workers: usize, connections_max: u32) -> Plan {
     let rules = Rules::new(vec!["all: accept any".parse().unwrap()]).unwrap();
@@ -35,7 +38,7 @@ pub(crate) fn plan(workers: usize, connections_max: u32) -> Plan {
     };
     plan.limits.functions = ChainConfig::new(functions, Timestamp(0)).unwrap();
     plan.limits.share =
-        share::Limits { slots: 16, patience: Duration::from_secs(10), ..share::Limits::default() };
+        share::Limits { slots: 16, patience: PATIENCE, ..share::Limits::default() };
     plan
 }
 

@@ -1,6 +1,8 @@
 //! A node and the hosts around it: packets of sources that ask for more than they may have, while
 //! instances join and leave.
 
+use std::time::Duration;
+
 use etherparse::PacketBuilder;
 use fastrand::Rng;
 use weir_api::dataplane::v1 as api;
@@ -13,7 +15,7 @@ use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
-use crate::setup::{IN, OUT, end_all, node, phase, plan, start_share_of};
+use crate::setup::{IN, OUT, PATIENCE, TIMEOUT, node, phase, plan, start_share_of};
 
 /// What is different from a node as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +116,10 @@ impl World {
         let workers: Vec<_> = self.node.workers.keys().copied().collect();
         match self.rng.u8(..16) {
             0..4 => self.send(),
-            4..11 => self.poll(workers[self.rng.usize(..workers.len())]),
+            4..11 => {
+                let worker = workers[self.rng.usize(..workers.len())];
+                self.poll(worker);
+            }
             11 => self.node.step_node(),
             12 => self.node.now = Nanos(self.node.now.0 + self.rng.u64(..2_000)),
             13 if self.broken == Broken::Panics && self.rng.u8(..4) == 0 => self.panic(&workers),
@@ -147,6 +152,7 @@ impl World {
                 .udp(sport, 53);
             let mut packet = Vec::new();
             headers.write(&mut packet, &flow.sent.to_be_bytes()).unwrap();
+            if std::env::var("WEIR_LOG").is_ok() { eprintln!("send {address} {number} to {owner}"); }
             if self.node.wires.get_mut(&(IN, queue)).unwrap().inject(&packet) {
                 flow.sent += 1;
             }
@@ -189,26 +195,44 @@ impl World {
             self.settle();
         }
         self.members.retain(|member| chosen.contains(member));
+        if std::env::var("WEIR_LOG").is_ok() { eprintln!("change {before:?} to {chosen:?}"); }
         let (change, now) = (api::Change::default(), self.node.now);
         self.node.node.change_share(&change, share, &chosen, now).unwrap();
         self.total.changes += 1;
     }
 
     fn settle(&mut self) {
-        for _ in 0..if self.relays.is_some() { 50 } else { 0 } {
+        if self.relays.is_some() {
+            self.rounds(200);
+            return;
+        }
+        // What was taken is completed.
+        for _ in 0..2 {
+            self.node.settle();
+            self.take();
+        }
+    }
+
+    /// Rounds of everybody.
+    fn rounds(&mut self, count: usize) {
+        for _ in 0..count {
+            self.node.now = Nanos(self.node.now.0 + 1_000_000);
             self.node.step_node();
             let workers: Vec<_> = self.node.workers.keys().copied().collect();
             workers.into_iter().for_each(|worker| self.poll(worker));
             self.take();
         }
-        self.node.settle();
-        self.take();
+    }
+
+    fn pass_time(&mut self, time: Duration) {
+        self.node.now = Nanos(self.node.now.0 + time.as_nanos() as u64);
     }
 
     fn take(&mut self) {
         let queues: Vec<_> = self.node.wires.keys().copied().collect();
         for (port, queue) in queues {
             while let Some(packet) = self.node.take(port, queue) {
+                if std::env::var("WEIR_LOG").is_ok() { eprintln!("left {}", u16::from_be_bytes([packet[34], packet[35]])-1000); }
                 self.judge.left(&packet);
             }
         }
@@ -217,6 +241,11 @@ impl World {
     /// Lets all that is under way end, judges it, and lets all connections end.
     fn end_epoch(&mut self) -> Result<(), String> {
         self.settle();
+        if self.broken == Broken::Panics {
+            // What was lost with its place in the order is given up.
+            self.pass_time(2 * PATIENCE);
+            self.settle();
+        }
         self.judge.check(&self.node, &mut self.total)?;
         if let Some(share) = self.share.filter(|_| self.relays.is_none()) {
             // Those that are away have connections, whose ends are to be told.
@@ -226,14 +255,9 @@ impl World {
             self.settle();
             self.members.clone_from(&self.instances);
         }
-        if let Some(relays) = &mut self.relays {
-            let _ = relays;
-            for _ in 0..100 {
-                self.node.now = Nanos(self.node.now.0 + 1_000_000_000);
-                self.settle();
-            }
-        }
-        end_all(&mut self.node);
+        self.pass_time(TIMEOUT);
+        // The hand of the sweep goes all the way round.
+        self.rounds(100);
         self.settle();
         self.judge.begin_epoch();
         Ok(())

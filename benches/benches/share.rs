@@ -76,9 +76,7 @@ fn node(shares: bool) -> MemoryNode {
     node.settle();
     assert_eq!(made.worker, u32::from(HOME.0), "the other worker has more room");
     let other = InstanceId(u8::try_from(made.id).expect("a small number"));
-    node.node
-        .set_instance_state(&change, other, api::InstanceState::Active)
-        .expect("it is ready");
+    node.node.set_instance_state(&change, other, api::InstanceState::Active).expect("it is ready");
     if shares {
         let asked = ShareRequest {
             instances: vec![FIRST, other],

@@ -88,6 +88,8 @@ pub(crate) struct Forwarder {
     pub(super) steerer: WorkerId,
     /// Its places in the order of strict shares.
     pub(super) stamps: Option<Box<Stamps>>,
+    /// Whether a message of a share was taken since the last look: an answer may be close.
+    pub(super) exchanged: bool,
     /// Asked for by a test.
     pub(super) fault: Option<Fault>,
     /// Whether an event was pushed to the node since the last look.
@@ -130,6 +132,7 @@ impl Forwarder {
             in_hand: InHand::default(),
             steerer: worker,
             stamps: None,
+            exchanged: false,
             fault: None,
             told: false,
             events,

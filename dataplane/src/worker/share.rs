@@ -76,7 +76,7 @@ impl Worker {
     /// whether there is more to do at once.
     pub(super) fn step_shares(&mut self) -> bool {
         let Self { instances, forwarder, .. } = self;
-        let mut busy = false;
+        let mut busy = std::mem::take(&mut forwarder.exchanged);
         for instance in instances.iter_mut().filter(|instance| !instance.shares.is_empty()) {
             let mut place = 0;
             while place < instance.shares.ends.len() {
@@ -171,6 +171,7 @@ impl Forwarder {
     /// Takes a message that has come through a ring.
     pub(super) fn share_message(&mut self, instance: Option<&mut Instance>, letter: Letter) {
         let Letter { id, from, message, .. } = letter;
+        self.exchanged = true;
         let place = instance.as_ref().and_then(|instance| instance.shares.place(id));
         let (Some(instance), Some(place)) = (instance, place) else {
             self.counters.stray.add(1);

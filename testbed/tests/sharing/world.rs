@@ -124,7 +124,7 @@ impl World {
             12 => self.node.now = Nanos(self.node.now.0 + self.rng.u64(..2_000)),
             13 if self.broken == Broken::Panics && self.rng.u8(..4) == 0 => self.panic(&workers),
             13 if self.rng.u8(..8) == 0 => self.change_members(),
-            _ => self.take(),
+            _ => _ = self.take(),
         }
     }
 
@@ -152,7 +152,6 @@ impl World {
                 .udp(sport, 53);
             let mut packet = Vec::new();
             headers.write(&mut packet, &flow.sent.to_be_bytes()).unwrap();
-            if std::env::var("WEIR_LOG").is_ok() { eprintln!("send {address} {number} to {owner}"); }
             if self.node.wires.get_mut(&(IN, queue)).unwrap().inject(&packet) {
                 flow.sent += 1;
             }
@@ -195,7 +194,6 @@ impl World {
             self.settle();
         }
         self.members.retain(|member| chosen.contains(member));
-        if std::env::var("WEIR_LOG").is_ok() { eprintln!("change {before:?} to {chosen:?}"); }
         let (change, now) = (api::Change::default(), self.node.now);
         self.node.node.change_share(&change, share, &chosen, now).unwrap();
         self.total.changes += 1;
@@ -207,9 +205,11 @@ impl World {
             return;
         }
         // What was taken is completed.
-        for _ in 0..2 {
+        loop {
             self.node.settle();
-            self.take();
+            if !self.take() {
+                return;
+            }
         }
     }
 
@@ -228,23 +228,28 @@ impl World {
         self.node.now = Nanos(self.node.now.0 + time.as_nanos() as u64);
     }
 
-    fn take(&mut self) {
+    /// Takes what has left; whether anything has.
+    fn take(&mut self) -> bool {
+        let mut taken = false;
         let queues: Vec<_> = self.node.wires.keys().copied().collect();
         for (port, queue) in queues {
             while let Some(packet) = self.node.take(port, queue) {
-                if std::env::var("WEIR_LOG").is_ok() { eprintln!("left {}", u16::from_be_bytes([packet[34], packet[35]])-1000); }
                 self.judge.left(&packet);
+                taken = true;
             }
         }
+        taken
     }
 
     /// Lets all that is under way end, judges it, and lets all connections end.
     fn end_epoch(&mut self) -> Result<(), String> {
         self.settle();
         if self.broken == Broken::Panics {
-            // What was lost with its place in the order is given up.
-            self.pass_time(2 * PATIENCE);
-            self.settle();
+            // What was lost with its place in the order is given up, one after the other.
+            for _ in 0..20 {
+                self.pass_time(PATIENCE / 10);
+                self.settle();
+            }
         }
         self.judge.check(&self.node, &mut self.total)?;
         if let Some(share) = self.share.filter(|_| self.relays.is_none()) {

@@ -19,7 +19,7 @@ pub(crate) const OUT: PortId = PortId(1);
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a packet waits for its answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A plan whose firewalls let a source have so many connections open.
 pub(crate) fn plan(workers: usize, connections_max: u32) -> Plan {

@@ -15,7 +15,7 @@ use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
-use crate::setup::{IN, OUT, PATIENCE, TIMEOUT, node, phase, plan, start_share_of};
+use crate::setup::{IN, OUT, TIMEOUT, node, phase, plan, start_share_of};
 
 /// What is different from a node as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) enum Broken {
     Swapped,
 }
 
+/// The patience of a share whose workers panic.
+const SHORT: Duration = Duration::from_millis(100);
 /// Rounds of traffic, at the end of each of which all connections end.
 const EPOCHS: usize = 3;
 /// Flows of an epoch, and sources that they come from.
@@ -65,6 +67,9 @@ impl World {
         let (workers, instances) = (rng.usize(1..=3), rng.usize(2..=4));
         let (most, strict) = (rng.u32(1..=4), broken == Broken::OnlyStrong || rng.bool());
         let mut plan: Plan = plan(workers, most);
+        if broken == Broken::Panics {
+            plan.limits.share.patience = SHORT;
+        }
         plan.limits.ring = [8, 16, 256][rng.usize(..3)];
         let (mut node, instances) = node(&plan, instances, seed);
         let mut share = None;
@@ -204,11 +209,14 @@ impl World {
             self.rounds(200);
             return;
         }
-        // What was taken is completed.
         loop {
             self.node.settle();
-            if !self.take() {
-                return;
+            // What was taken is completed. What was lost with its place in the order is given up.
+            let held = self.node.node.counters().balance.unwrap().held;
+            match (self.take(), self.broken == Broken::Panics && held > 0) {
+                (true, _) => {}
+                (false, true) => self.pass_time(SHORT / 4),
+                (false, false) => return,
             }
         }
     }
@@ -244,13 +252,6 @@ impl World {
     /// Lets all that is under way end, judges it, and lets all connections end.
     fn end_epoch(&mut self) -> Result<(), String> {
         self.settle();
-        if self.broken == Broken::Panics {
-            // What was lost with its place in the order is given up, one after the other.
-            for _ in 0..20 {
-                self.pass_time(PATIENCE / 10);
-                self.settle();
-            }
-        }
         self.judge.check(&self.node, &mut self.total)?;
         if let Some(share) = self.share.filter(|_| self.relays.is_none()) {
             // Those that are away have connections, whose ends are to be told.

@@ -36,9 +36,9 @@ pub(crate) enum Waiting {
 /// The ends of shares of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    pub(crate) ends: Vec<Box<ShareEnd>>,
+    pub(crate) ends: Vec<ShareEnd>,
     /// Those that wait until the instance has left the same share.
-    pub(crate) coming: Vec<Box<ShareEnd>>,
+    pub(crate) coming: Vec<ShareEnd>,
     flows: WaitingFlows,
 }
 
@@ -78,13 +78,13 @@ impl Shares {
     }
 
     /// Takes an end out that has not begun.
-    pub(crate) fn take_coming(&mut self, share: ShareId) -> Option<Box<ShareEnd>> {
+    pub(crate) fn take_coming(&mut self, share: ShareId) -> Option<ShareEnd> {
         let place = self.coming.iter().position(|end| end.id() == share)?;
         Some(self.coming.remove(place))
     }
 
     /// Takes an end out, with what is known of its packets.
-    pub(crate) fn remove(&mut self, place: usize) -> Box<ShareEnd> {
+    pub(crate) fn remove(&mut self, place: usize) -> ShareEnd {
         let end = self.ends.remove(place);
         self.flows.forget(end.id());
         end

@@ -50,7 +50,7 @@ impl Worker {
         let Some(instance) = instances.find(at) else { return };
         match command {
             ShareCommand::Prepare(end) => {
-                instance.shares.coming.push(end);
+                instance.shares.coming.push(*end);
                 instance.begin_shares();
             }
             ShareCommand::Adopt(view, workers) => {
@@ -62,7 +62,7 @@ impl Worker {
             }
             ShareCommand::Forget => {
                 if let Some(end) = instance.shares.take_coming(id) {
-                    forwarder.tell(Event::Share(id, at, ShareEvent::Over(end)));
+                    forwarder.tell(Event::Share(id, at, ShareEvent::Over(Box::new(end))));
                     return;
                 }
                 let Some(place) = instance.shares.place(id) else { return };
@@ -178,6 +178,7 @@ impl Forwarder {
             return;
         };
         let now = self.now;
+        self.fault_of_execution(instance);
         instance.share_act(place, |member, store| member.message(from, message, store, now));
         self.go_on(instance, place);
     }
@@ -371,7 +372,7 @@ impl Forwarder {
         debug_assert_eq!(end.packets, 0, "an instance leaves when nothing waits");
         let id = end.id();
         instance.chain.unshare(id);
-        self.tell(Event::Share(id, instance.id, ShareEvent::Over(end)));
+        self.tell(Event::Share(id, instance.id, ShareEvent::Over(Box::new(end))));
         self.hand_in_updates(instance);
         instance.begin_shares();
     }

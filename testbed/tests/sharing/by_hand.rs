@@ -5,10 +5,11 @@ use std::sync::mpsc::channel;
 use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::{FIRST, NodeError};
+use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::share::Mode;
 use weir_state_transfer::{BucketSet, FlowKey, InstanceId, Selection, ServiceId, SteeringHash};
-use weir_state_transfer::{protocol, steering_hash};
+use weir_state_transfer::{WorkerId, protocol, steering_hash};
 use weir_testbed::memory_node::{MemoryNode, host, host_mac, port_mac};
 
 use crate::setup::{IN, OUT, end_all, node, phase, plan, start_share, start_share_of};
@@ -171,4 +172,54 @@ fn a_strict_share_counts_on_the_workers_that_there_are() {
     node.settle();
     node.node.add_worker(&change, None).unwrap();
     node.settle();
+}
+
+#[test]
+fn an_instance_that_has_left_may_join_again_at_once() {
+    let (mut node, ids) = node(&plan(2, OPEN), 3, SEED);
+    let change = api::Change::default();
+    let share = start_share(&mut node, &ids).unwrap();
+    node.settle();
+    node.node.change_share(&change, share, &ids[..2], node.now).unwrap();
+    // As soon as the node knows that it has left, its worker may not.
+    while phase(&node, share) != api::SharePhase::Steady {
+        let workers: Vec<_> = node.workers.keys().copied().collect();
+        workers.into_iter().for_each(|worker| _ = node.step_worker(worker));
+        node.step_node();
+    }
+    node.node.change_share(&change, share, &ids, node.now).unwrap();
+    node.settle();
+    assert_eq!(phase(&node, share), api::SharePhase::Steady);
+    for id in &ids {
+        assert!(asks(&mut node, *id, 9, 1000));
+    }
+    for id in &ids {
+        assert!(!asks(&mut node, *id, 9, 5000), "it has three");
+    }
+}
+
+#[test]
+fn a_home_that_panics_is_left_out_and_the_others_go_on() {
+    crate::mute_panics();
+    let (mut node, ids) = node(&plan(3, 1), 3, SEED);
+    let share = start_share(&mut node, &ids).unwrap();
+    node.settle();
+    // That of the second instance.
+    let fault = Fault { stage: FaultStage::Executed, packets: 1 };
+    node.node.panic_worker(WorkerId(1), fault).unwrap();
+    node.settle();
+    let mut address = 10;
+    while node.node.show_share(share).unwrap().failed.is_empty() {
+        asks(&mut node, ids[0], address, 1000);
+        address += 1;
+        assert!(address < 250, "some sources have their homes there");
+    }
+    let shown = node.node.show_share(share).unwrap();
+    assert_eq!(shown.phase(), api::SharePhase::Steady);
+    assert_eq!(shown.failed, [u32::from(ids[1].0)]);
+    assert_eq!(shown.instances.len(), 2);
+    let rest: Vec<_> = ids.iter().filter(|id| shown.instances.contains(&u32::from(id.0))).collect();
+    assert!(asks(&mut node, *rest[0], 8, 1000) && !asks(&mut node, *rest[1], 8, 1000));
+    let balance = node.node.counters().balance.unwrap();
+    assert_eq!((balance.unaccounted, balance.held), (0, 0));
 }

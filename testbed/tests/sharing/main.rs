@@ -8,6 +8,7 @@
 mod by_hand;
 mod judge;
 mod relays;
+mod scans;
 mod setup;
 mod world;
 

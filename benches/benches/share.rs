@@ -45,7 +45,7 @@ fn bench(criterion: &mut Criterion) {
     group.bench_function("shared", |bencher| {
         bencher.iter(|| {
             inject(&mut shared, &packet);
-            [ASKER, HOME, ASKER].map(|worker| step(&mut shared, worker));
+            [ASKER, HOME, ASKER].into_iter().for_each(|worker| step(&mut shared, worker));
         });
     });
     let (_region, mut frames) = Region::heap(1, FrameSize::B2048);

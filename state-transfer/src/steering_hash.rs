@@ -39,10 +39,7 @@ impl SteeringHash {
         // In the mapped form of IPv4 addresses the constant words cancel out, so that the XOR is
         // that of the four bytes alone, as in a NIC.
         let addresses =
-            u128::from_ne_bytes(*key.src_octets()) ^ u128::from_ne_bytes(*key.dst_octets());
-        let addresses = (addresses >> 64) as u64 ^ addresses as u64;
-        let addresses = (addresses >> 32) as u32 ^ addresses as u32;
-        let addresses = u16::from_be((addresses >> 16) as u16 ^ addresses as u16);
+            fold(u128::from_ne_bytes(*key.src_octets()) ^ u128::from_ne_bytes(*key.dst_octets()));
         // Without a branch: TCP and UDP alternate at random in real traffic.
         let has_ports = (key.protocol() == protocol::TCP) | (key.protocol() == protocol::UDP);
         let ports = (key.src_port() ^ key.dst_port()) & u16::from(has_ports).wrapping_neg();
@@ -55,6 +52,19 @@ impl SteeringHash {
     #[inline]
     pub fn bucket(&self, key: &FlowKey) -> Bucket {
         Bucket::of(self.hash(key))
+    }
+
+    /// The words that leave a flow in its bucket when they are added to one of its ports, or to
+    /// any other word of it, by XOR: 0 among them, in their order.
+    ///
+    /// The hash is linear, so these are the same for all flows: the null space of its low bits.
+    /// There are 16 of them with a key that [`spreads`], and more with another.
+    pub fn neutral_words(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..=u16::MAX).filter(|word| {
+            let [high, low] = word.to_be_bytes();
+            let half = self.high[usize::from(high)] ^ self.low[usize::from(low)];
+            Bucket::of(half.into()).index() == 0
+        })
     }
 
     /// The 16-bit key.
@@ -73,6 +83,24 @@ impl std::fmt::Debug for SteeringHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SteeringHash({:#06x})", self.key)
     }
+}
+
+/// The one word that stands for an address in the hash: the XOR of its words.
+///
+/// An address may take the place of another in a flow, which then stays in its bucket if a port
+/// changes by the XOR of the words of both, or by that and one of
+/// [`neutral_words`](SteeringHash::neutral_words).
+#[inline]
+pub fn address_word(octets: &[u8; 16]) -> u16 {
+    fold(u128::from_ne_bytes(*octets))
+}
+
+/// The XOR of eight words in network order.
+#[inline]
+fn fold(words: u128) -> u16 {
+    let words = (words >> 64) as u64 ^ words as u64;
+    let words = (words >> 32) as u32 ^ words as u32;
+    u16::from_be((words >> 16) as u16 ^ words as u16)
 }
 
 /// A key that [`spreads`], chosen by 64 random bits.
@@ -217,6 +245,47 @@ mod tests {
                 by_address[hash.bucket(&flow([10, 0, high, low], 7)).index()] += 1;
             }
             assert!(by_port.iter().chain(&by_address).all(|flows| *flows == 16), "{hash:?}");
+        }
+    }
+
+    /// Every port is tried against the hash: those that keep a flow in its bucket, when another
+    /// address takes the place of its source, are the ones that are computed, and no others.
+    #[test]
+    fn exactly_the_ports_that_are_computed_keep_a_flow_in_its_bucket() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for round in 0..40 {
+            let spread = round % 4 != 0;
+            let hash =
+                SteeringHash::new(if spread { random_key(rng.u64(..)) } else { rng.u16(..) });
+            let (flow, other) = (tcp_flow(&mut rng), tcp_flow(&mut rng));
+            if flow.is_v4() != other.is_v4() {
+                continue;
+            }
+            let translated = |port| {
+                let ports = (port, flow.dst_port());
+                let key = FlowKey::new(other.src(), flow.dst(), ports, 6, ServiceId(0));
+                key.unwrap()
+            };
+            let bucket = hash.bucket(&flow);
+            let found: Vec<u16> =
+                (0..=u16::MAX).filter(|port| hash.bucket(&translated(*port)) == bucket).collect();
+            let by = address_word(flow.src_octets()) ^ address_word(other.src_octets());
+            let mut computed: Vec<u16> =
+                hash.neutral_words().map(|word| flow.src_port() ^ by ^ word).collect();
+            computed.sort_unstable();
+            assert_eq!(computed, found, "seed {seed}, {hash:?}, {flow} by {}", other.src());
+            assert!(!spread || found.len() == 16);
+        }
+    }
+
+    fn tcp_flow(rng: &mut fastrand::Rng) -> FlowKey {
+        loop {
+            let flow = random_flow(rng);
+            if flow.protocol() == protocol::TCP {
+                return flow;
+            }
         }
     }
 }

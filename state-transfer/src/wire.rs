@@ -202,12 +202,14 @@ impl<'a> Reader<'a> {
     /// A flow key.
     ///
     /// # Errors
-    /// When its addresses are of different families, or its protocol has no ports and it has.
+    /// When its addresses are of different families, or its protocol has no ports and it has: but
+    /// for echoes, which may have their identifier in the place of both.
     pub fn flow_key(&mut self) -> Result<FlowKey, WireError> {
         let (number, service) = (self.u8()?, ServiceId(self.u16()?));
         let (src, dst) = (self.address()?, self.address()?);
         let ports = (self.u16()?, self.u16()?);
-        if !protocol::has_ports(number) && ports != (0, 0) {
+        let is_echo = matches!(number, protocol::ICMP | protocol::ICMPV6) && ports.0 == ports.1;
+        if !protocol::has_ports(number) && !is_echo && ports != (0, 0) {
             return Err(WireError::BadField { what: "pair of ports" });
         }
         let key = FlowKey::new(src, dst, ports, number, service);
@@ -390,6 +392,10 @@ mod tests {
         let mut icmp = without_ports;
         icmp[0] = protocol::ICMP;
         assert_eq!(Reader::new(&icmp).flow_key(), Err(bad("pair of ports")));
+        let mut echo = icmp.clone();
+        echo.copy_within(13..15, 15);
+        let key = Reader::new(&echo).flow_key().map(|key| (key.src_port(), key.dst_port()));
+        assert_eq!(key, Ok((4_000, 4_000)), "an identifier");
         icmp[0] = protocol::TCP;
         icmp[3] = 6;
         assert!(Reader::new(&icmp).flow_key().is_err());

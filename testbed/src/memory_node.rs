@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use weir_dataplane::instance::FlowHasher;
 use weir_dataplane::local::{LocalAddresses, PortAddresses};
 use weir_dataplane::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
+use weir_dataplane::nf::nat::Rules;
 use weir_dataplane::nf::{ChainConfig, Record};
 use weir_dataplane::node::{FIRST, Identity, Limits, Node, PortSetup};
 use weir_dataplane::packet::MacAddr;
 use weir_dataplane::port::memory::{Wire, memory};
 use weir_dataplane::port::{Rx, RxQueue, Tx, TxQueue};
 use weir_dataplane::route_table::{NextHop, RouteLimits, RouteTable};
-use weir_dataplane::steering::Steering;
+use weir_dataplane::steering::{FlowHash, Steering};
 use weir_dataplane::worker::{PortFacts, Shared, Steered, Worker};
 use weir_frame::{Frame, FrameSize, HomeId, Homes, Pool, Region};
 use weir_state_transfer::southbound::EventLimits;
@@ -68,6 +69,8 @@ pub struct Plan {
     pub flow_timeout: Duration,
     /// Bounds of the node.
     pub limits: Limits,
+    /// Whether a NAT chooses ports by another hash than flows are steered by, as it must not.
+    pub ports_astray: bool,
 }
 
 impl Default for Plan {
@@ -107,6 +110,7 @@ impl Default for Plan {
             icmp_errors: 1000,
             flow_timeout: Duration::from_secs(60),
             limits,
+            ports_astray: false,
         }
     }
 }
@@ -125,7 +129,10 @@ impl MemoryNode {
         let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
         let (homes, memory) = (Homes::new(&region), region.clone());
         let steering_hash = SteeringHash::new(steering_key(seed));
-        let steering = Steering::new(steering_hash.clone(), FIRST, 65_536);
+        let chosen_by = SteeringHash::new(steering_key(seed + u64::from(plan.ports_astray)));
+        let steering = Steering::new(chosen_by, FIRST, 65_536);
+        let nat = plan.limits.functions.nat_rules();
+        let outside = nat.map(Rules::outside).unwrap_or_default();
         let (routes, mut writer) =
             RouteTable::new(RouteLimits { routes_max: 1024, next_hops_max: 64, groups_max: 64 });
         let mut addresses = Vec::new();
@@ -136,17 +143,17 @@ impl MemoryNode {
                 writer.add(net.trunc(), hop).expect("the table has room");
             }
             let nets = PortAddresses::new(PortId(port), port_mac(port), nets);
-            addresses.push(nets.expect("addresses of a host"));
+            addresses.push(nets.expect("addresses of a host").with_outside(&outside));
         }
         let adjacencies = AdjacencyTable::new(plan.ports, 64);
         let shared = Shared {
             region,
             homes: homes.clone(),
             steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
-            steering_hash: Arc::new(steering_hash),
+            steering_hash: Arc::new(FlowHash::new(steering_hash, nat)),
             routes,
             adjacencies: adjacencies.clone(),
-            addresses: LocalAddresses::new(&addresses),
+            addresses: LocalAddresses::new(&addresses, &outside),
             ports: addresses.iter().map(|port| PortFacts { mac: port.mac(), mtu: 1500 }).collect(),
             port_addresses: addresses.into(),
             neighbours_max: 64 * usize::from(plan.ports),

@@ -158,6 +158,11 @@ impl Node {
         self.folder.path().join("dataplane.sock")
     }
 
+    /// The socket of its sidecar.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("weir.toml")
@@ -165,7 +170,7 @@ impl Node {
 
     /// The arguments by which `weir` reaches the sidecar.
     pub fn server(&self) -> [String; 2] {
-        let socket = self.folder.path().join("control.sock");
+        let socket = self.control_socket();
         ["--server".to_owned(), format!("unix://{}", socket.display())]
     }
 }

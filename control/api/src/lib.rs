@@ -47,7 +47,6 @@ pub mod nf {
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::large_enum_variant,
     clippy::too_many_lines,
     reason = "generated from the .proto file"
 )]

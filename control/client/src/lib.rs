@@ -1,3 +1,5 @@
+//! What a control application asks of a Weir sidecar.
+//!
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
@@ -102,9 +104,7 @@ impl Client {
         let mut api = self.api.clone();
         let mut stream = begun(api.notify(NotifyRequest { end, filter, snap })).await?;
         match stream.message().await.map_err(Error::of)?.and_then(|first| first.note) {
-            Some(notify_response::Note::Operation(operation)) => {
-                Ok(Events { operation: Box::new(operation), stream })
-            }
+            Some(notify_response::Note::Operation(operation)) => Ok(Events { operation, stream }),
             _ => Err(Error::broken("the sidecar does not say that the notification is in force")),
         }
     }
@@ -176,7 +176,7 @@ impl Events {
             Some(Note::Gap(gap)) => Ok(Some(Told::Gap(gap.lost))),
             Some(Note::Operation(ended)) => match ended.state() {
                 StateOperationState::Cancelled => Ok(None),
-                _ => Err(Error::Ended(Box::new(ended))),
+                _ => Err(Error::Ended(ended)),
             },
             None => Err(Error::broken("an answer without a note")),
         }

@@ -89,9 +89,9 @@ impl Table {
         Some(operation)
     }
 
-    /// Forgets an operation that has not begun after all.
-    pub fn forget(&mut self, id: u64) {
-        self.running.remove(&id);
+    /// Forgets an operation that has not begun after all; whether it was in progress.
+    pub fn forget(&mut self, id: u64) -> bool {
+        self.running.remove(&id).is_some()
     }
 
     /// The operation of a number.

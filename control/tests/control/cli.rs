@@ -168,7 +168,7 @@ fn state_is_moved_copied_and_told_of_by_commands() {
     let pair = Pair::new();
     pair.a.monitor().packets(&flow(1, 1, 1_000), 3);
     let running = pair.start();
-    let nfs = running.weir(&["nf", "list"]);
+    let nfs = running.weir(&["nf", "processes"]);
     assert!(text(&nfs.stdout).contains("monitor 1"), "{nfs:?}");
     let copy = ["copy", "--from", "a", "--to", "b", "--filter", "any"];
     let copied = running.weir(&[&["-o", "json"], &copy[..]].concat());
@@ -188,8 +188,8 @@ fn state_is_moved_copied_and_told_of_by_commands() {
     let words: Vec<_> = text(&list.stdout).lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(words[1..4], ["move", "nf/a", "nf/b"], "{list:?}");
     assert_eq!(running.weir(&["operation", "cancel", "99"]).status.code(), Some(3));
+    let notify = ["-o", "json", "notify", "b", "--filter", "any", "--count", "2"];
     let told = std::thread::scope(|scope| {
-        let notify = ["-o", "json", "notify", "b", "--filter", "any", "--count", "2"];
         let told = scope.spawn(|| running.weir(&notify));
         while !told.is_finished() {
             pair.b.monitor().packets(&flow(1, 2, 1_000), 1);

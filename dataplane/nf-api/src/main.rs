@@ -5,11 +5,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use weir_nf_api::client::Client;
+use weir_nf_api::client::{Client, connect};
 use weir_nf_api::conformance::{Options, Outcome, run};
 
 /// Says of each rule of the southbound API whether a network function keeps it.
@@ -21,6 +22,9 @@ use weir_nf_api::conformance::{Options, Outcome, run};
 struct Arguments {
     /// Where it serves, such as unix:///run/counter.sock.
     address: String,
+    /// The instance, by its number, where the address is that of a data plane.
+    #[arg(long, value_name = "NUMBER")]
+    instance: Option<u32>,
     /// Only rules whose names begin with this.
     #[arg(long, default_value = "")]
     rules: String,
@@ -44,7 +48,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let patience = Duration::from_secs_f64(arguments.patience);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let lines = runtime.block_on(async {
-        let client = Client::unix(path, limit);
+        let client = match arguments.instance {
+            Some(number) => Client::instance(connect(path, limit, Arc::default()), number, limit),
+            None => Client::unix(path, limit),
+        };
         let options = Options { rules: arguments.rules.clone(), patience };
         anyhow::Ok(run(&client, &options, |line| println!("{line}")).await)
     })?;

@@ -51,7 +51,7 @@ impl InstanceNfs {
         // Held while it is found: two requests make no two desks.
         let mut served = self.served.lock().await;
         let found = self.node.read(move |node, _| node.describe_instance(id)).await?;
-        let Ok(InstanceAsNf { name, kinds, life, worker }) = found else {
+        let Ok(InstanceAsNf { name, kinds, other_names, life, worker }) = found else {
             served.remove(&id);
             return Err(found.err().map_or_else(|| Status::internal("no error"), Status::from));
         };
@@ -60,6 +60,7 @@ impl InstanceNfs {
         }
         let mut description = Description::new(&name, env!("CARGO_PKG_VERSION"), &kinds);
         description.common_versions = true;
+        description.other_names = other_names;
         let waker = self.wakers.get(usize::from(worker.0)).cloned();
         let wake = move || waker.iter().for_each(Waker::wake);
         let (service, desk) = server::pair(description, wake);

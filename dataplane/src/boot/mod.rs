@@ -5,7 +5,9 @@
 mod af_xdp;
 mod files;
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_frame::{Frame, HomeId, Homes, Pool, Region};
@@ -18,13 +20,14 @@ use crate::instance::FlowHasher;
 use crate::local::{BadAddresses, LocalAddresses, PortAddresses};
 use crate::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
 use crate::nf::ids::Timestamp;
+use crate::nf::nat::Rules;
 use crate::nf::{ChainConfig, ChainError};
 use crate::node::{Identity, Limits, Node, NodeError, PortSetup};
 use crate::packet::MacAddr;
 use crate::port::pcap::CaptureError;
 use crate::port::{RxQueue, TxQueue};
 use crate::route_table::{NextHop, RouteTable};
-use crate::steering::Steering;
+use crate::steering::{FlowHash, Steering};
 use crate::worker::{PortFacts, Shared, Steered};
 
 /// Why a node cannot start.
@@ -128,8 +131,9 @@ pub fn boot(config: &Config, poll: Poll, clock: Clock) -> Result<Node, BootError
     let mut pool = Pool::new(HomeId(0), &homes);
     pool.adopt(frames);
     let opened = open(config, &region, &mut pool)?;
+    let outside = functions.nat_rules().map(Rules::outside).unwrap_or_default();
     let addresses: Vec<PortAddresses> =
-        opened.iter().map(Opened::addresses).collect::<Result<_, _>>()?;
+        opened.iter().map(|port| port.addresses(&outside)).collect::<Result<_, _>>()?;
     let (routes, writer) = RouteTable::new(*config.route_table());
     let adjacencies = adjacency_table(config, opened.len());
     let key = config.steering().key.unwrap_or_else(|| steering_hash::random_key(drawn.steering));
@@ -141,10 +145,10 @@ pub fn boot(config: &Config, poll: Poll, clock: Clock) -> Result<Node, BootError
         region,
         homes,
         steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
-        steering_hash: Arc::new(steering_hash),
+        steering_hash: Arc::new(FlowHash::new(steering_hash, functions.nat_rules())),
         routes,
         adjacencies: adjacencies.clone(),
-        addresses: LocalAddresses::new(&addresses),
+        addresses: LocalAddresses::new(&addresses, &outside),
         port_addresses: addresses.into(),
         neighbours_max: usize::from(config.neighbour().entries_max) * opened.len(),
         ports: opened.iter().map(|port| PortFacts { mac: port.mac, mtu: port.mtu }).collect(),
@@ -276,8 +280,10 @@ fn add_routes(node: &mut Node, config: &Config) -> Result<(), BootError> {
 }
 
 impl Opened {
-    fn addresses(&self) -> Result<PortAddresses, BootError> {
-        PortAddresses::new(self.id, self.mac, self.config.addresses.iter().copied())
+    /// Its addresses, and of those outside of a NAT the ones on its networks.
+    fn addresses(&self, outside: &BTreeSet<IpAddr>) -> Result<PortAddresses, BootError> {
+        let own = PortAddresses::new(self.id, self.mac, self.config.addresses.iter().copied());
+        own.map(|own| own.with_outside(outside))
             .map_err(|source| BootError::Addresses { port: self.config.name.to_string(), source })
     }
 

@@ -12,6 +12,7 @@ use super::quota::Quota;
 use super::report::{Finding, Findings};
 use crate::instance::Part;
 use crate::moves::Group;
+use crate::nf::FunctionConfig;
 use crate::worker::Held;
 
 /// What one packet of a hold takes beside its frame, at both ends together: a slot and a group at
@@ -37,8 +38,10 @@ impl States {
         let (instances, buckets) = (u64::from(instances), BUCKETS as u64);
         let own = usize::try_from(table.own_flows).unwrap_or(usize::MAX);
         let bucket = usize::try_from(table.flows_per_bucket).unwrap_or(usize::MAX);
-        let tables = buckets * Part::bytes_of_states(bucket) as u64
-            + instances * Part::bytes_of_states(own) as u64;
+        let is_nat = |nf: &Nf| matches!(nf.function, FunctionConfig::Nat(_));
+        let are_translated = nfs.last().is_some_and(is_nat);
+        let tables = buckets * Part::bytes_of_states(bucket, are_translated) as u64
+            + instances * Part::bytes_of_states(own, are_translated) as u64;
         // There is one function of a kind, and one kind that keeps streams.
         let kept = nfs.iter().map(|nf| nf.function.memory_max() as u64).max().unwrap_or(0);
         let flow: usize = nfs.iter().map(|nf| nf.function.bytes_of_flow()).sum();

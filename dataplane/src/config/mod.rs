@@ -11,6 +11,7 @@ mod footprint;
 mod forwarding;
 mod machine;
 mod name;
+mod nat;
 mod nf;
 mod port;
 mod process;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::nat;
 use super::report::{Finding, Findings};
 use super::section::Section;
 use super::value::{self, Label};
@@ -28,10 +29,12 @@ enum Kind {
     Firewall,
     Ids,
     Assets,
+    Nat,
 }
-use Kind::{Assets, Firewall, Ids};
+use Kind::{Assets, Firewall, Ids, Nat};
 
-const KINDS: &[(&str, Kind)] = &[("firewall", Firewall), ("ids", Ids), ("assets", Assets)];
+const KINDS: &[(&str, Kind)] =
+    &[("firewall", Firewall), ("ids", Ids), ("assets", Assets), ("nat", Nat)];
 
 /// Every key but `kind`, and the kinds that have a use for it.
 const KEYS: &[(&str, &[Kind])] = &[
@@ -39,8 +42,8 @@ const KEYS: &[(&str, &[Kind])] = &[
     ("connections_max", &[Firewall]),
     ("rate", &[Firewall]),
     ("burst", &[Firewall]),
-    ("established_timeout", &[Firewall]),
-    ("pick_up", &[Firewall]),
+    ("established_timeout", &[Firewall, Nat]),
+    ("pick_up", &[Firewall, Nat]),
     ("sources_max", &[Firewall, Ids]),
     ("logs", &[Ids, Assets]),
     ("records_max", &[Ids, Assets]),
@@ -51,10 +54,14 @@ const KEYS: &[(&str, &[Kind])] = &[
     ("tcp_timeout", &[Ids]),
     ("closed_timeout", &[Ids]),
     ("reset_timeout", &[Ids]),
-    ("udp_timeout", &[Ids]),
+    ("udp_timeout", &[Ids, Nat]),
     ("other_timeout", &[Ids]),
     ("hosts_max", &[Assets]),
     ("forget", &[Assets]),
+    ("source", &[Nat]),
+    ("service", &[Nat]),
+    ("icmp_timeout", &[Nat]),
+    ("transitory_timeout", &[Nat]),
 ];
 
 /// Reads one function; `None` when its kind is none.
@@ -69,8 +76,10 @@ pub(super) fn read_nf(mut section: Section<'_>, findings: &Findings) -> Option<N
                 Firewall => FunctionConfig::Firewall(read_firewall(&mut section, findings)),
                 Ids => FunctionConfig::Ids(read_ids(&mut section)),
                 Assets => FunctionConfig::Assets(read_assets(&mut section)),
+                Nat => FunctionConfig::Nat(nat::read(&mut section, findings)),
             };
-            let logs = (kind != Firewall).then(|| section.optional("logs", value::absolute_path));
+            let has_logs = matches!(kind, Ids | Assets);
+            let logs = has_logs.then(|| section.optional("logs", value::absolute_path));
             Some(Nf { function, logs: logs.flatten().map(Spanned::into_inner) })
         }
         None => {
@@ -87,7 +96,8 @@ fn names(kinds: &[Kind]) -> String {
     names.collect::<Vec<_>>().join(" and the ")
 }
 
-/// Refuses a second function of a kind: both would do the same.
+/// Refuses a second function of a kind, as both would do the same, and one behind a NAT, which
+/// would see each flow by two names.
 pub(super) fn check(functions: &[Spanned<Nf>], findings: &Findings) {
     let kind = |nf: &Spanned<Nf>| std::mem::discriminant(&nf.get_ref().function);
     for (n, nf) in functions.iter().enumerate() {
@@ -95,6 +105,15 @@ pub(super) fn check(functions: &[Spanned<Nf>], findings: &Findings) {
             let finding = Finding::error(nf.span(), "a second [[nf]] of this kind", "again here");
             findings.push(finding.over_the_whole().context(first.span(), "first here"));
         }
+    }
+    let is_nat = |nf: &&Spanned<Nf>| matches!(nf.get_ref().function, FunctionConfig::Nat(_));
+    if let (Some(nat), Some(last)) = (functions.iter().find(is_nat), functions.last())
+        && !is_nat(&last)
+    {
+        let finding =
+            Finding::error(nat.span(), "a NAT is the last [[nf]]", "others are behind it");
+        let help = "put it behind all others: they know each flow as who has begun it does";
+        findings.push(finding.over_the_whole().help(help));
     }
 }
 

@@ -98,6 +98,35 @@ impl<'a> Section<'a> {
         parsed
     }
 
+    /// The tables of an array, each with this title; none when the key is absent.
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+        title: &'static str,
+        most: usize,
+    ) -> Vec<Section<'a>> {
+        self.known.push(key);
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let wrong = |span, label: &str| {
+            let finding = Finding::error(span, format!("{key} has the wrong shape"), label);
+            self.findings.push(finding);
+        };
+        let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= most) else {
+            wrong(value.span(), &format!("write {title}, {most} times at most"));
+            return Vec::new();
+        };
+        let mut sections = Vec::with_capacity(array.len());
+        for element in array {
+            match element.get_ref().as_table() {
+                Some(table) => {
+                    sections.push(Section::new(title, table, element.span(), self.findings));
+                }
+                None => wrong(element.span(), &format!("write {title}")),
+            }
+        }
+        sections
+    }
+
     /// Refuses a key that exists but has no use here, and says why.
     pub(super) fn forbid(&mut self, key: &'static str, why: &str) {
         self.refused.push(key);

@@ -2,6 +2,7 @@
 //! files by the hundred.
 
 mod functions;
+mod nat;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,24 +104,26 @@ fn functions_of_the_example() -> String {
 fn functions_of_the_example_have_the_defaults() {
     let text = functions_of_the_example();
     let config = accept(&text);
-    let [firewall, ids, assets] = config.nfs() else { panic!("three functions") };
+    let [firewall, ids, assets, nat] = config.nfs() else { panic!("four functions") };
     assert_eq!(ids.logs.as_deref(), Some(Path::new("/var/log/weir")));
     assert_eq!(assets.logs, ids.logs);
     let defaults = "[[nf]]\nkind = 'firewall'\n\
                     rules = ['web: accept dst=10.0.2.0/24,proto=tcp,dport=80', 'rest: reject any']\n\
                     connections_max = 1000\nrate = 100\n[[nf]]\nkind = 'ids'\n\
-                    [[nf]]\nkind = 'assets'\n";
+                    [[nf]]\nkind = 'assets'\n[[nf]]\nkind = 'nat'\n\
+                    [[nf.source]]\nfrom = '10.0.1.0/24'\nto = '0.0.0.0/0'\n\
+                    pool = ['192.0.2.1', '192.0.2.8-192.0.2.11']\n\
+                    [[nf.service]]\naddress = '192.0.2.1'\nproto = 'tcp'\nports = '8000-8009'\n\
+                    backends = ['10.0.1.2:8000', '10.0.1.3:9000']\n";
     let shown = |nfs: &[Nf]| nfs.iter().map(|nf| format!("{:?}", nf.function)).collect::<Vec<_>>();
-    assert_eq!(
-        shown(accept(defaults).nfs()),
-        shown(&[firewall.clone(), ids.clone(), assets.clone()])
-    );
+    let all = [firewall.clone(), ids.clone(), assets.clone(), nat.clone()];
+    assert_eq!(shown(accept(defaults).nfs()), shown(&all));
     assert!(accept("").nfs().is_empty());
 }
 
 #[test]
 fn what_is_wrong_with_a_function_is_said_where_it_stands() {
-    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"ids\" or \"assets\""]);
+    refuse_one("[[nf]]\nkind = 'nat64'\n", 2, &["\"ids\" or \"assets\" or \"nat\""]);
     refuse_one("[[nf]]\n", 1, &["missing key kind"]);
     refuse_one("[[nf]]\nkind = 'ids'\nrules = []\n", 3, &["key of the firewall"]);
     refuse_one("[[nf]]\nkind = 'firewall'\nlogs = '/x'\n", 3, &["key of the ids and the assets"]);
@@ -159,17 +162,19 @@ fn queues_default_to_the_number_of_workers() {
 
 #[test]
 fn frames_default_to_what_the_quotas_add_up_to_and_must_not_be_fewer() {
-    let small = "[dataplane]\nworkers_max = 1\nhandover_ring = 64\n[moves]\nhold = 100\n\
-                 moves_max = 1\n[neighbour]\npark = 10\n";
+    let small = "[dataplane]\nworkers_max = 1\ninstances_max = 2\nhandover_ring = 64\n\
+                 [events]\nbuffer_max = 50\n[moves]\nhold = 100\nmoves_max = 1\n\
+                 [neighbour]\npark = 10\n";
     let port = format!("{PORT}rx_ring = 1024\nfill_ring = 512\ntx_ring = 128\n");
     let text = format!("{small}{port}");
-    // 512 + 128 in rings, 64 handed over, 256 + 32 outside, 2 x 100 held, 10 parked, 1024 free.
-    assert_eq!(accept(&text).memory().frames, 2226_u32.next_multiple_of(1024));
-    assert_eq!(accept(&format!("{text}[memory]\nframes = 2226")).memory().frames, 2226);
-    let words = ["2225 frames are fewer than the 2226", "raise frames in [memory] to 3072"];
-    refuse_one(&format!("{text}[memory]\nframes = 2225"), 17, &words);
-    let words = ["640 rings of port a", "200 held at both ends of 1 moves", "2226 in all"];
-    refuse_one(&format!("{text}[memory]\nframes = 2225"), 17, &words);
+    // 512 + 128 in rings, 64 handed over, 256 + 32 outside, 2 x 100 held, 2 x 50 kept, 10
+    // parked, 1024 free.
+    assert_eq!(accept(&text).memory().frames, 2326_u32.next_multiple_of(1024));
+    assert_eq!(accept(&format!("{text}[memory]\nframes = 2326")).memory().frames, 2326);
+    let words = ["2325 frames are fewer than the 2326", "raise frames in [memory] to 3072"];
+    refuse_one(&format!("{text}[memory]\nframes = 2325"), 20, &words);
+    let words = ["640 rings of port a", "200 held at both ends of 1 moves", "2326 in all"];
+    refuse_one(&format!("{text}[memory]\nframes = 2325"), 20, &words);
     let all = "[dataplane]\nworkers_max = 16\nhandover_ring = 65536\n";
     assert!(refuse(all).contains("lower the rings and quotas below: 4194304 frames are the most"));
 }

@@ -67,6 +67,11 @@ impl Entry {
         (self.adjacency, self.generation, self.decided) = (adjacency, generation, 1);
     }
 
+    /// Forgets the decision.
+    pub(crate) fn undecide(&mut self) {
+        self.decided = 0;
+    }
+
     /// The move that the flow came by; none for a flow that began here.
     #[inline]
     pub(crate) fn came_by(&self, id: MoveId) -> bool {

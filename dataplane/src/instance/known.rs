@@ -59,16 +59,28 @@ impl FlowTable {
     ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
+        let second = states.second_key();
+        if let Some(second) = &second {
+            self.in_states(OWN, |own| own.forget_copy(second));
+        }
         let mut left = Some(states);
         self.in_states(part, |here| {
             left = left.take().and_then(|states| here.put(key, states).err());
         });
+        self.forget_decisions(second, bucket);
         left.map_or(Ok(()), Err)
     }
 
-    /// Whether network functions know a flow.
+    /// Whether network functions know a flow by this name.
     pub(super) fn knows(&self, key: &FlowKey, bucket: Bucket) -> bool {
         self.known_states(key, bucket).is_some()
+    }
+
+    /// The first name of the flow that network functions know by this name.
+    pub(super) fn first_name(&self, key: &FlowKey, bucket: Bucket) -> Option<FlowKey> {
+        let key = key.both_ways();
+        let states = self.part(self.part_of_states(&key, bucket))?.states()?;
+        states.get(&key).map(|_| states.first_name(&key))
     }
 
     /// What network functions know of a flow, if they know it.
@@ -78,7 +90,8 @@ impl FlowTable {
         self.part(part)?.states()?.get(&key)
     }
 
-    /// Changes what network functions know of a flow, if they know it.
+    /// Changes what network functions know of a flow, if they know it. It is found under the second
+    /// name that it has then.
     pub(crate) fn change_states<R>(
         &mut self,
         key: &FlowKey,
@@ -87,7 +100,21 @@ impl FlowTable {
     ) -> Option<R> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        self.in_states(part, |states| states.change(&key, change))?
+        let (answer, second) = self.in_states(part, |states| states.change(&key, change))??;
+        self.forget_decisions(second, bucket);
+        Some(answer)
+    }
+
+    /// Forgets what was decided for the flow that had a name before: who has it now may be
+    /// elsewhere.
+    #[inline]
+    fn forget_decisions(&mut self, second: Option<FlowKey>, bucket: Bucket) {
+        let Some(second) = second else { return };
+        for name in [second, second.reversed()] {
+            if let Some(place) = self.find(&name, bucket) {
+                self.entry_mut(place).undecide();
+            }
+        }
     }
 
     /// Does something with what network functions know of the flows of a part. What they keep is
@@ -120,7 +147,9 @@ impl FlowTable {
         if let Some(place) = place {
             self.entry_mut(place).poison();
         }
-        self.forget(&key, bucket);
+        let key = key.both_ways();
+        let part = self.part_of_states(&key, bucket);
+        self.in_states(part, |states| states.remove_half_changed(&key));
     }
 
     /// Shows what network functions know of flows, at most so many `places` further on. What `over`
@@ -138,17 +167,29 @@ impl FlowTable {
             let Some(place) = self.next_place(cursor) else { continue };
             self.in_states(cursor.part, |states| {
                 let Some(key) = states.at(place).copied() else { return };
-                if states.change(&key, &mut over) == Some(true) {
+                if states.change(&key, &mut over).is_some_and(|(over, _)| over) {
                     states.remove(&key);
                 }
             });
         }
     }
 
-    /// What is known of the flow at a place of a walk.
-    pub(super) fn states_at(&self, cursor: &StatesCursor, place: usize) -> Option<&FlowStates> {
-        let states = self.part(cursor.part)?.states()?;
-        states.get(states.at(place)?)
+    /// What is known of the flow at a place of a walk, and the version that it has by that.
+    pub(super) fn states_at(
+        &self,
+        cursor: &StatesCursor,
+        place: usize,
+    ) -> Option<(&FlowStates, u64)> {
+        let part = self.part(cursor.part)?;
+        let states = part.states()?;
+        let known = states.get(states.at(place)?)?;
+        Some((known, known.version().max(part.version)))
+    }
+
+    /// The version of the part that has what network functions know of a flow.
+    pub(super) fn version_of_part(&self, key: &FlowKey, bucket: Bucket) -> u64 {
+        let part = self.part_of_states(&key.both_ways(), bucket);
+        self.part(part).map_or(0, |part| part.version)
     }
 
     /// The next place of a walk, in the part that it is in; none when the part has no more. The walk

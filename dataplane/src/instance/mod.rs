@@ -4,6 +4,8 @@ pub mod digest;
 mod entry;
 mod known;
 mod moved;
+#[cfg(test)]
+mod nat_tests;
 mod part;
 mod southbound;
 mod states;
@@ -31,13 +33,21 @@ pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::InstanceCounters;
-use crate::nf::{Chain, Concern, Refused, Shown};
+use crate::nf::{Chain, Concern, Passing, Refused};
 use crate::packet::Meta;
 use crate::share::Shares;
 use crate::worker::Packet;
 
 /// Sources that the network functions look at in one sweep.
 const SOURCES: usize = 16;
+
+/// A packet as it has come.
+#[derive(Debug)]
+pub(crate) struct AsCome {
+    fields: Fields,
+    /// Where it may have been changed since.
+    bytes: Option<Box<[u8]>>,
+}
 
 /// A switch instance as its worker holds it.
 #[derive(Debug)]
@@ -79,12 +89,19 @@ impl Instance {
         self.subscriptions.arrive(packet, now)
     }
 
-    /// A packet has been processed: those who have subscribed to it are told.
+    /// A packet as it has come, for those who have subscribed to it: a NAT may change it.
     #[cold]
-    pub(crate) fn processed(&mut self, frame: &[u8], meta: &Meta, port: PortId, now: Nanos) {
-        let fields = Fields::of(frame, meta, port);
+    pub(crate) fn as_come(&self, frame: &[u8], meta: &Meta, port: PortId) -> AsCome {
+        let bytes = self.chain.has_nat().then(|| frame.into());
+        AsCome { fields: Fields::of(frame, meta, port), bytes }
+    }
+
+    /// A packet has been processed: those who have subscribed to it are told of it as it has come.
+    #[cold]
+    pub(crate) fn processed(&mut self, came: &AsCome, frame: &[u8], now: Nanos) {
+        let (fields, bytes) = (&came.fields, came.bytes.as_deref().unwrap_or(frame));
         let version = self.flows.version();
-        self.subscriptions.processed(&fields, frame, version, now);
+        self.subscriptions.processed(fields, bytes, version, now);
     }
 
     /// Publishes whether a subscription keeps packets, for who is to move flows.
@@ -96,47 +113,87 @@ impl Instance {
         self.counters.keeping.set(u64::from(keeping.is_some() || self.subscriptions.kept() > 0));
     }
 
-    /// Shows a packet to the network functions, if there are any.
+    /// Shows a packet to the network functions, if there are any. A NAT may change it.
     ///
     /// # Errors
     /// Which of them has refused it.
     #[inline]
-    pub(crate) fn show(&mut self, packet: Shown<'_>) -> Result<(), Refused> {
+    pub(crate) fn show(&mut self, mut packet: Passing<'_>) -> Result<(), Refused> {
         if self.chain.is_empty() {
             return Ok(());
         }
-        let Self { flows, chain, counters, .. } = self;
+        let version = self.flows.update();
+        if self.chain.has_nat()
+            && let Some(verdict) = self.show_anew(&mut packet, version)
+        {
+            return verdict;
+        }
+        let Self { flows, chain, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
-        let (version, kept) = (flows.update(), flows.kept());
+        let kept = flows.kept();
         let shown = flows.change_states(&key, bucket, |known| {
             known.touch(version);
             let before = known.kept();
-            let verdict = chain.process(&mut known.states, packet);
+            let verdict = chain.process(&mut known.states, &mut packet, &|_| true);
             chain.fit(&mut known.states, before, kept - before);
             verdict
         });
-        if let Some(verdict) = shown {
-            return verdict;
-        }
+        shown.unwrap_or_else(|| self.show_first(&mut packet, version))
+    }
+
+    /// Shows a packet whose flow is not known.
+    fn show_first(&mut self, packet: &mut Passing<'_>, version: u64) -> Result<(), Refused> {
+        let Self { flows, chain, counters, .. } = self;
+        let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
-            return chain.process_without_room();
+            return chain.process_without_room(&key);
         }
-        let (verdict, begun) = chain.process_first(packet);
+        let (verdict, begun) = chain.process_first(packet, &|name| flows.knows(name, bucket));
         if let Some(mut states) = begun {
-            chain.fit(&mut states, 0, kept);
+            chain.fit(&mut states, 0, flows.kept());
             let kept = flows.keep(key, bucket, FlowStates::new(states, version));
-            debug_assert!(kept.is_ok(), "there is room");
+            debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
         verdict
     }
 
     /// What a packet is about, of what its network functions share.
     pub(crate) fn concern(&self, packet: &Packet, now: Nanos) -> Option<Concern> {
-        let Packet { frame, meta, port } = packet;
-        let known = self.flows.known_states(&meta.key, Bucket::of(meta.hash));
-        let shown = Shown { frame: frame.data(), meta, port: *port, now };
-        self.chain.concern(known.map(|known| &*known.states), shown)
+        let (key, bucket) = (&packet.meta.key, Bucket::of(packet.meta.hash));
+        let known = self.flows.known_states(key, bucket).filter(|known| {
+            // When its translation is over, its second name is nobody's.
+            let is_first = || self.flows.first_name(key, bucket) == Some(key.both_ways());
+            !known.is_translation_over(now) || is_first()
+        });
+        self.chain.concern(known.map(|known| &*known.states), packet, now)
+    }
+
+    /// Shows a packet of a known flow to which a NAT may give another second name; none where it
+    /// may not. What is known is not in the table meanwhile, which is asked which names are taken.
+    fn show_anew(&mut self, packet: &mut Passing<'_>, version: u64) -> Option<Result<(), Refused>> {
+        let Self { flows, chain, .. } = self;
+        let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
+        let known = flows.known_states(&key, bucket)?;
+        if known.is_translation_over(now) {
+            // Its second name is nobody's from here on, which may be that of the packet.
+            let first = flows.first_name(&key, bucket)?;
+            let expire = |known: &mut FlowStates| chain.expire(&mut known.states, now);
+            if flows.change_states(&first, bucket, expire)? {
+                flows.forget(&first, bucket);
+                return None;
+            }
+        } else if !chain.may_translate_anew(&known.states) {
+            return None;
+        }
+        let (before, mut states) = flows.change_states(&key, bucket, |known| {
+            known.touch(version);
+            (known.kept(), std::mem::take(&mut known.states))
+        })?;
+        let verdict = chain.process(&mut states, packet, &|name| flows.knows(name, bucket));
+        chain.fit(&mut states, before, flows.kept());
+        flows.change_states(&key, bucket, |known| known.states = states);
+        Some(verdict)
     }
 
     /// Ends what network functions know of flows, at most so many at a time; whether all that they
@@ -163,17 +220,23 @@ impl Instance {
             }
             // More than there is memory for may have come by moves.
             let mut excess = chain.excess(flows.kept());
+            let mut ended = false;
             flows.walk_states(hand, sets, |known| {
                 if known.is_copy() {
                     return chain.is_over(&known.states, now);
                 }
                 let over = chain.expire(&mut known.states, now);
+                ended |= over;
                 if !over && excess > 0 && known.kept() > 0 {
                     excess = excess.saturating_sub(known.kept());
                     chain.give_up(&mut known.states);
                 }
                 over
             });
+            if ended || chain.is_inheriting() {
+                // What is known of several flows may have changed, without a packet.
+                flows.update();
+            }
             chain.sweep(SOURCES, now);
         }
     }

@@ -11,10 +11,10 @@ use super::{Cursor, Entry, FlowStates, FlowTable};
 /// All that an instance keeps of a flow, both directions, on its way to another.
 #[derive(Debug)]
 pub struct MovedFlow {
-    /// Which flow: see [`FlowKey::both_ways`].
+    /// Which flow, by its first name: see [`FlowKey::both_ways`].
     pub key: FlowKey,
-    /// The entries of its directions.
-    pub entries: ArrayVec<Entry, 2>,
+    /// The entries of its directions, under its first name and under that which a NAT gives it.
+    pub entries: ArrayVec<Entry, 4>,
     /// What network functions know of it.
     pub states: Option<FlowStates>,
 }
@@ -22,6 +22,12 @@ pub struct MovedFlow {
 impl MovedFlow {
     fn new(key: &FlowKey) -> Self {
         Self { key: key.both_ways(), entries: ArrayVec::new(), states: None }
+    }
+
+    /// What it is found under.
+    pub(crate) fn names(&self) -> ArrayVec<FlowKey, 2> {
+        let second = self.states.as_ref().and_then(FlowStates::second_key);
+        std::iter::once(self.key).chain(second).collect()
     }
 }
 
@@ -42,6 +48,7 @@ impl FlowTable {
         let left = flow.states.and_then(|mut states| {
             states.set_move(by);
             self.see_version(states.version());
+            states.set_version(self.update());
             self.keep(flow.key, bucket, states).err()
         });
         (has_room, left)
@@ -71,43 +78,37 @@ impl FlowTable {
             || self.known_states(key, bucket).is_some()
     }
 
-    /// Takes out all that is kept of a flow, but for a direction that is not `wanted`; none if
-    /// nothing is kept.
+    /// Takes out all that is kept of a flow, by either of its names, but for a direction that is not
+    /// `wanted`; none if nothing is kept.
     pub(crate) fn take_flow(
         &mut self,
         key: &FlowKey,
         bucket: Bucket,
         wanted: impl Fn(&FlowKey) -> bool,
     ) -> Option<MovedFlow> {
-        let flow = MovedFlow::new(key);
-        let flow = self.take_direction(flow, key, bucket, &wanted);
-        let flow = self.take_rest(flow, key, bucket, wanted);
+        let flow = self.take_rest(MovedFlow::new(key), bucket, wanted);
         (!flow.entries.is_empty() || flow.states.is_some()).then_some(flow)
     }
 
-    /// Takes out the other direction of a flow, and what network functions know of it.
+    /// Takes out what network functions know of a flow, and what entries it has under its names
+    /// that have not been taken yet.
     fn take_rest(
         &mut self,
-        flow: MovedFlow,
-        key: &FlowKey,
-        bucket: Bucket,
-        wanted: impl Fn(&FlowKey) -> bool,
-    ) -> MovedFlow {
-        let mut flow = self.take_direction(flow, &key.reversed(), bucket, wanted);
-        let part = self.part_of_states(&flow.key, bucket);
-        flow.states = self.in_states(part, |states| states.remove(&flow.key)).flatten();
-        flow
-    }
-
-    fn take_direction(
-        &mut self,
         mut flow: MovedFlow,
-        key: &FlowKey,
         bucket: Bucket,
         wanted: impl Fn(&FlowKey) -> bool,
     ) -> MovedFlow {
-        let place = self.find(key, bucket).filter(|_| wanted(key));
-        flow.entries.extend(place.and_then(|place| self.remove(place)));
+        let part = self.part_of_states(&flow.key, bucket);
+        let states = self.in_states(part, |states| states.remove(&flow.key)).flatten();
+        if let Some((first, states)) = states {
+            (flow.key, flow.states) = (first, Some(states));
+        }
+        for name in flow.names() {
+            for key in [name, name.reversed()] {
+                let place = self.find(&key, bucket).filter(|_| wanted(&key));
+                flow.entries.extend(place.and_then(|place| self.remove(place)));
+            }
+        }
         flow
     }
 
@@ -140,7 +141,7 @@ impl FlowTable {
                 let key = entry.key;
                 let mut flow = MovedFlow::new(&key);
                 flow.entries.push(entry);
-                taken.push(self.take_rest(flow, &key, bucket, |key| wanted(key).is_some()));
+                taken.push(self.take_rest(flow, bucket, |key| wanted(key).is_some()));
                 *flows -= 1;
             }
             cursor.entries.set += 1;

@@ -17,7 +17,8 @@ pub struct Part {
     len: usize,
     /// What network functions know of its flows, where there are any.
     states: Option<Box<States>>,
-    /// The count of updates of the instance that gave it away.
+    /// The count of updates when it came to its instance; on its way, that of the instance that has
+    /// given it away. What functions know of its flows is no older.
     pub(super) version: u64,
 }
 
@@ -43,16 +44,16 @@ impl Part {
     }
 
     /// A part that has room too for what network functions know of its flows, of as many as there
-    /// may be entries.
-    pub fn with_states(flows: usize, hasher: &FlowHasher) -> Self {
+    /// may be entries, and for their second names if there `are_translated` ones.
+    pub fn with_states(flows: usize, hasher: &FlowHasher, are_translated: bool) -> Self {
         let part = Self::new(flows);
-        let states = States::new(part.entries.len(), hasher.state());
+        let states = States::new(part.entries.len(), hasher.state(), are_translated);
         Self { states: Some(Box::new(states)), ..part }
     }
 
     /// Bytes that the table of what network functions know takes in a part for so many flows.
-    pub(crate) fn bytes_of_states(flows: usize) -> usize {
-        States::bytes(flows.div_ceil(WAYS).next_power_of_two() * WAYS)
+    pub(crate) fn bytes_of_states(flows: usize, are_translated: bool) -> usize {
+        States::bytes(flows.div_ceil(WAYS).next_power_of_two() * WAYS, are_translated)
     }
 
     /// Flows in the part.
@@ -239,6 +240,25 @@ mod tests {
             assert_eq!(part.len(), model.len());
         }
         assert_eq!(part.iter().count(), model.len());
+    }
+
+    #[test]
+    fn flows_of_the_same_hash_are_kept_apart() {
+        for hash in [0, 42, u64::MAX] {
+            let mut part = Part::new(64);
+            for n in 0..4 {
+                let mut entry = Entry::new(key(n), Nanos(0));
+                entry.packets = u64::from(n);
+                assert!(part.insert(entry, hash).is_some());
+            }
+            assert!(part.find(&key(4), hash).is_none(), "it has the hash of others only");
+            for n in 0..4 {
+                let slot = part.find(&key(n), hash).unwrap();
+                assert_eq!((part.entry(slot).key, part.entry(slot).packets), (key(n), n.into()));
+                part.remove(slot);
+                assert!(part.find(&key(n), hash).is_none());
+            }
+        }
     }
 
     /// How full a part may be is a matter of chance; this is what it can be relied on for.

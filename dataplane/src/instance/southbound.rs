@@ -8,9 +8,11 @@ use weir_state_transfer::southbound::{
     SubscriptionId,
 };
 use weir_state_transfer::state_filter::StateFilter;
-use weir_state_transfer::{Bucket, Chunk, FlowId, MoveId, Nanos, SteeringHash};
+use weir_state_transfer::{Chunk, FlowId, FlowKey, MoveId, Nanos};
 
 use super::{FlowStates, Instance, StatesCursor};
+use crate::nf::FlowState;
+use crate::steering::FlowHash;
 
 /// Places of the tables that one call of a get looks at, at most.
 const LOOKED_AT: usize = 256;
@@ -19,7 +21,7 @@ const LOOKED_AT: usize = 256;
 pub(crate) struct AsFunction<'a> {
     pub(crate) instance: &'a mut Instance,
     /// Divides flows into buckets.
-    pub(crate) hash: &'a SteeringHash,
+    pub(crate) hash: &'a FlowHash,
     pub(crate) now: Nanos,
     /// A move that the instance takes part in, if there is one.
     pub(crate) moving: Option<MoveId>,
@@ -43,11 +45,11 @@ impl Southbound for AsFunction<'_> {
                 at.function = 0;
                 continue;
             };
-            let Some(known) = flows.states_at(&at.walk, place) else { continue };
+            let Some((known, version)) = flows.states_at(&at.walk, place) else { continue };
             let functions = known.states.len();
             while at.function < functions && out.len() < most {
-                let chunk = chain.get_flow(at.function, &known.states, get, self.now);
-                out.extend(chunk.map(|chunk| Chunk { version: known.version(), ..chunk }));
+                let chunk = chain.chunk_of_flow(at.function, &known.states, get, self.now);
+                out.extend(chunk.map(|chunk| Chunk { version, ..chunk }));
                 at.function += 1;
             }
             // With functions left, the next call goes on with them.
@@ -58,10 +60,11 @@ impl Southbound for AsFunction<'_> {
     }
 
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
-        let Instance { flows, chain, .. } = &mut *self.instance;
-        let (place, state) = chain.flow_of(&chunk, self.now)?;
+        let (place, state) = self.instance.chain.flow_of(&chunk, self.now)?;
         let key = chunk.id.key().ok_or_else(|| PutError::wrong_id(&chunk))?;
-        let bucket = Bucket::of(self.hash.hash(&key));
+        let bucket = self.hash.bucket(&key);
+        self.check_names(&chunk, &key, &state)?;
+        let Instance { flows, chain, .. } = &mut *self.instance;
         flows.see_version(chunk.version);
         if !flows.knows(&key, bucket) {
             let mut states = chain.unknown();
@@ -69,14 +72,18 @@ impl Southbound for AsFunction<'_> {
             let kept = flows.keep(key, bucket, FlowStates::copy(states, chunk.version));
             return kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)));
         }
-        flows.change_states(&key, bucket, |known| known.put(place, state, chunk.version));
+        let of_part = flows.version_of_part(&key, bucket);
+        flows.change_states(&key, bucket, |known| {
+            known.set_version(of_part);
+            known.put(place, state, chunk.version);
+        });
         Ok(())
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
         let Self { instance, hash, .. } = self;
         let keys = ids.iter().filter_map(FlowId::key);
-        keys.filter(|key| instance.flows.forget(key, Bucket::of(hash.hash(key)))).count()
+        keys.filter(|key| instance.flows.forget(key, hash.bucket(key))).count()
     }
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
@@ -88,7 +95,7 @@ impl Southbound for AsFunction<'_> {
 
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_multi_flow(&chunk, self.now)?;
-        self.instance.flows.see_version(chunk.version);
+        self.joined(chunk.version);
         Ok(())
     }
 
@@ -104,7 +111,7 @@ impl Southbound for AsFunction<'_> {
 
     fn put_all_flows(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_all_flows(&chunk)?;
-        self.instance.flows.see_version(chunk.version);
+        self.joined(chunk.version);
         Ok(())
     }
 
@@ -136,7 +143,31 @@ impl Southbound for AsFunction<'_> {
 }
 
 impl AsFunction<'_> {
-    /// Gives state of more than one flow its version: any packet since may have changed it.
+    /// State of more than one flow has been joined with what is here: whoever copies it on is to
+    /// see that.
+    fn joined(&mut self, version: u64) {
+        self.instance.flows.see_version(version);
+        self.instance.flows.update();
+    }
+
+    /// Whether a flow may have the names that its state gives it.
+    fn check_names(&self, chunk: &Chunk, key: &FlowKey, state: &FlowState) -> Result<(), PutError> {
+        let (first, second) = (key.both_ways(), state.second_key());
+        let bucket = self.hash.bucket(&first);
+        if second.is_some_and(|second| self.hash.bucket(&second) != bucket) {
+            let what = "translation, which leads to another bucket here".to_owned();
+            return Err(PutError::unsupported(chunk, what));
+        }
+        for name in std::iter::once(first).chain(second) {
+            let owner = self.instance.flows.first_name(&name, bucket);
+            if let Some(owner) = owner.filter(|owner| *owner != first) {
+                return Err(PutError::clash(chunk, format!("{owner} has {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives state of more than one flow its version: any update since may have changed it.
     fn number(&self, chunks: &mut [Chunk]) {
         let version = self.instance.flows.version();
         chunks.iter_mut().for_each(|chunk| chunk.version = version);

@@ -2,7 +2,7 @@
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
-use weir_state_transfer::{FlowKey, MoveId};
+use weir_state_transfer::{FlowKey, MoveId, Nanos};
 
 use super::part::Part;
 
@@ -10,10 +10,15 @@ use crate::nf::{self, FlowState};
 
 /// The states of flows by [`FlowKey::both_ways`], so many at most.
 ///
+/// A flow that a NAT translates has two names, and is found by both. A name is of one flow only,
+/// so that the names are what is taken of external ports too.
+///
 /// It has its memory from the start and never grows, so that a packet never waits for it.
 #[derive(Debug)]
 pub(super) struct States {
     flows: IndexMap<FlowKey, FlowStates, FixedState>,
+    /// The first name of each second one.
+    names: IndexMap<FlowKey, FlowKey, FixedState>,
     most: usize,
     /// Bytes that functions keep of the streams of all flows.
     kept: usize,
@@ -54,6 +59,11 @@ impl FlowStates {
         self.version = self.version.max(version);
     }
 
+    /// It has come, or is as new as all that has come with it.
+    pub(crate) fn set_version(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// A packet of the flow is about to change it.
     #[inline]
     pub(crate) fn touch(&mut self, version: u64) {
@@ -75,6 +85,16 @@ impl FlowStates {
         self.kept
     }
 
+    /// The second name of the flow, if it has one, made the same [both ways](FlowKey::both_ways).
+    pub(crate) fn second_key(&self) -> Option<FlowKey> {
+        self.states.last().and_then(FlowState::second_key)
+    }
+
+    /// Whether the time of its translation is over.
+    pub(super) fn is_translation_over(&self, now: Nanos) -> bool {
+        self.states.last().is_some_and(|state| state.is_translation_over(now))
+    }
+
     /// The move that the flow came by; none for a flow that began here.
     pub(crate) fn came_by(&self, id: MoveId) -> bool {
         self.moved == id
@@ -87,15 +107,19 @@ impl FlowStates {
 }
 
 impl States {
-    pub(super) fn new(most: usize, hasher: FixedState) -> Self {
-        Self { flows: IndexMap::with_capacity_and_hasher(most, hasher), most, kept: 0 }
+    /// Room for so many flows, which may have second names if there `are_translated` ones.
+    pub(super) fn new(most: usize, hasher: FixedState, are_translated: bool) -> Self {
+        let second = if are_translated { most } else { 0 };
+        let names = IndexMap::with_capacity_and_hasher(second, hasher.clone());
+        Self { flows: IndexMap::with_capacity_and_hasher(most, hasher), names, most, kept: 0 }
     }
 
-    /// Bytes that the table of so many flows takes: their places, and twice as many for their
-    /// hashes at most.
-    pub(super) fn bytes(most: usize) -> usize {
-        let place = size_of::<usize>() + size_of::<(FlowKey, FlowStates)>();
-        most * (place + 4 * (size_of::<usize>() + 1))
+    /// Bytes that the table of so many flows takes: their places, those of their second names, and
+    /// twice as many of each for their hashes at most.
+    pub(super) fn bytes(most: usize, are_translated: bool) -> usize {
+        let with_hashes = |place| size_of::<usize>() + place + 4 * (size_of::<usize>() + 1);
+        let second = if are_translated { with_hashes(size_of::<[FlowKey; 2]>()) } else { 0 };
+        most * (with_hashes(size_of::<(FlowKey, FlowStates)>()) + second)
     }
 
     /// Flows at most.
@@ -112,50 +136,103 @@ impl States {
         self.flows.len()
     }
 
+    /// What is known of a flow, by either of its names.
     pub(super) fn get(&self, key: &FlowKey) -> Option<&FlowStates> {
-        self.flows.get(key)
+        self.flows.get(&self.first_name(key))
     }
 
-    /// Changes what is known of a flow, and counts what is kept of it.
+    /// The first name of a flow that has this name; the same, if none has it.
+    #[inline]
+    pub(super) fn first_name(&self, key: &FlowKey) -> FlowKey {
+        if self.names.is_empty() { *key } else { *self.names.get(key).unwrap_or(key) }
+    }
+
+    /// Changes what is known of a flow, by either of its names, and counts what is kept of it. It is
+    /// found under the second name that it has then, which comes back if it is another than before.
     pub(super) fn change<R>(
         &mut self,
         key: &FlowKey,
         change: impl FnOnce(&mut FlowStates) -> R,
-    ) -> Option<R> {
-        let known = self.flows.get_mut(key)?;
+    ) -> Option<(R, Option<FlowKey>)> {
+        let first = self.first_name(key);
+        let known = self.flows.get_mut(&first)?;
+        let had = known.second_key();
         let answer = change(known);
         let before = std::mem::replace(&mut known.kept, nf::kept(&known.states));
         self.kept = self.kept - before + known.kept;
-        Some(answer)
+        let has = known.second_key();
+        Some((answer, if had == has { None } else { self.rename(&first, had, has) }))
     }
 
-    /// Keeps what is known of a flow; what there is no room for comes back.
+    /// Keeps what is known of a flow, by its first name. What there is no room for, or that has a
+    /// name of another flow, comes back; copies give way.
     pub(super) fn put(&mut self, key: FlowKey, states: FlowStates) -> Result<(), FlowStates> {
-        if self.flows.len() >= self.most && !self.flows.contains_key(&key) {
+        let second = states.second_key();
+        std::iter::once(&key).chain(&second).for_each(|name| self.forget_copy(name));
+        if self.flows.contains_key(&key) {
+            debug_assert!(false, "what is known of a flow is in one place");
+            self.remove(&key);
+        }
+        let is_taken = |name: &FlowKey| self.get(name).is_some();
+        if self.flows.len() >= self.most || is_taken(&key) || second.as_ref().is_some_and(is_taken)
+        {
             return Err(states);
         }
         self.kept += states.kept;
-        if let Some(before) = self.flows.insert(key, states) {
-            debug_assert!(before.is_copy(), "what is known of a flow is in one place");
-            self.kept -= before.kept;
-        }
+        self.flows.insert(key, states);
+        self.rename(&key, None, second);
         Ok(())
+    }
+
+    /// Has a flow, by its first name, found under the second that it has now. None that another flow
+    /// has becomes its own.
+    fn rename(
+        &mut self,
+        first: &FlowKey,
+        had: Option<FlowKey>,
+        has: Option<FlowKey>,
+    ) -> Option<FlowKey> {
+        had.iter().for_each(|had| self.unname(first, had));
+        let is_free = |name: &FlowKey| self.get(name).is_none();
+        debug_assert!(has.as_ref().is_none_or(is_free), "a name is of one flow");
+        let second = has.filter(is_free)?;
+        self.names.insert(second, *first);
+        Some(second)
+    }
+
+    fn unname(&mut self, first: &FlowKey, second: &FlowKey) {
+        if self.names.get(second) == Some(first) {
+            self.names.swap_remove(second);
+        }
+    }
+
+    /// Forgets a flow that may be half changed, by either of its names.
+    pub(super) fn remove_half_changed(&mut self, key: &FlowKey) {
+        let first = self.first_name(key);
+        self.remove(&first);
+        self.names.retain(|_, of| *of != first);
     }
 
     /// Forgets copies of what is known of flows of a part, which has come.
     pub(super) fn forget_copies(&mut self, of: &Part) {
         let Some(of) = of.states() else { return };
-        for key in of.flows.keys() {
-            if self.get(key).is_some_and(FlowStates::is_copy) {
-                self.remove(key);
-            }
+        of.flows.keys().chain(of.names.keys()).for_each(|name| self.forget_copy(name));
+    }
+
+    /// Forgets what is known of the flow that has a name, if it is a copy.
+    pub(super) fn forget_copy(&mut self, name: &FlowKey) {
+        if self.get(name).is_some_and(FlowStates::is_copy) {
+            self.remove(name);
         }
     }
 
-    pub(super) fn remove(&mut self, key: &FlowKey) -> Option<FlowStates> {
-        let removed = self.flows.swap_remove(key)?;
+    /// Forgets a flow, by either of its names; its first name, and what was known.
+    pub(super) fn remove(&mut self, key: &FlowKey) -> Option<(FlowKey, FlowStates)> {
+        let first = self.first_name(key);
+        let removed = self.flows.swap_remove(&first)?;
+        removed.second_key().iter().for_each(|second| self.unname(&first, second));
         self.kept -= removed.kept;
-        Some(removed)
+        Some((first, removed))
     }
 
     /// The flow at a place under [`Self::len`]. Places change when flows are removed: the last one

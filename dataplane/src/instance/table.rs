@@ -51,8 +51,8 @@ impl FlowTable {
 
     /// A table that has room too for what network functions know of the flows that are moved to it
     /// one by one. What they know of the others is in the parts: see [`Part::with_states`].
-    pub fn with_states(own: usize, hasher: FlowHasher) -> Self {
-        let own = Part::with_states(own, &hasher);
+    pub fn with_states(own: usize, hasher: FlowHasher, are_translated: bool) -> Self {
+        let own = Part::with_states(own, &hasher, are_translated);
         Self { own, ..Self::new(0, hasher) }
     }
 
@@ -115,12 +115,13 @@ impl FlowTable {
     }
 
     /// Takes over a bucket with its flows.
-    pub fn put_bucket(&mut self, bucket: Bucket, part: Box<Part>) {
+    pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
         self.in_states(OWN, |own| own.forget_copies(&part));
         self.len += part.len();
         self.kept += part.kept();
         self.buckets += 1;
         self.see_version(part.version);
+        part.version = self.update();
         let old = self.parts[bucket.index()].replace(part);
         debug_assert!(old.is_none(), "a bucket has one owner");
     }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId};
+use weir_state_transfer::{Bucket, FlowKey, MoveId, Nanos, PortId, ServiceId, SteeringHash};
 
 use super::*;
 use crate::nf::firewall::{self, Limits, Rules};
-use crate::nf::{Chain, ChainConfig, FlowState, FunctionConfig, Shown, assets, ids};
+use crate::nf::{Chain, ChainConfig, FlowState, FunctionConfig, Passing, assets, ids};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 use crate::packet::{Parsed, parse};
 
@@ -40,9 +40,9 @@ fn unknown() -> Box<[FlowState]> {
 
 fn table() -> FlowTable {
     let hasher = FlowHasher::with_seed(SEED);
-    let mut table = FlowTable::with_states(256, hasher.clone());
+    let mut table = FlowTable::with_states(256, hasher.clone(), false);
     for n in 0..BUCKETS - 1 {
-        table.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher)));
+        table.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher, false)));
     }
     table
 }
@@ -133,7 +133,7 @@ fn a_copy_gives_way_to_what_comes_with_the_bucket_of_its_flow() {
     let owned = |key: &FlowKey| bucket(key).index() < BUCKETS as usize - 1;
     let key = (1..).map(|n| key(n).both_ways()).find(owned).expect("most are");
     let bucket = bucket(&key);
-    let standby = FlowTable::with_states(256, FlowHasher::with_seed(SEED));
+    let standby = FlowTable::with_states(256, FlowHasher::with_seed(SEED), false);
     let (mut owner, mut standby) = (table(), standby);
     let live = FlowStates::new(unknown(), 9);
     assert!(owner.keep(key, bucket, live).is_ok(), "room");
@@ -183,14 +183,16 @@ fn a_walk_shows_all_that_stay_whatever_comes_and_goes_on_the_way() {
 fn nothing_is_kept_of_flows_whose_packets_are_refused() {
     let functions = vec![FunctionConfig::Firewall(firewall::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("a function");
-    let chain = Chain::new(&config, Replica { instance: 1, incarnation: 1 });
+    let chain =
+        Chain::new(&config, &SteeringHash::new(0x6d5a), Replica { instance: 1, incarnation: 1 });
     let mut instance =
         Instance::new(InstanceId(1), table(), chain, Arc::default(), EventLimits::default());
     for port in 1..1_000 {
-        let frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
-        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-        let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: Nanos(0) };
-        let refused = instance.show(shown).expect_err("no rule is about it");
+        let mut frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
+        let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+        let passing = Passing { frame, meta, port, now: Nanos(0) };
+        let refused = instance.show(passing).expect_err("no rule is about it");
         assert_eq!(refused.reason, crate::packet::DropReason::Firewall);
     }
     assert_eq!((instance.flows.known(), instance.counters.functions_full.get()), (0, 0));
@@ -209,15 +211,18 @@ fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
         FunctionConfig::Assets(assets::Config::default()),
     ];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("three functions");
-    let chain = |instance| Chain::new(&config, Replica { instance, incarnation: 1 });
+    let chain = |instance| {
+        Chain::new(&config, &SteeringHash::new(0x6d5a), Replica { instance, incarnation: 1 })
+    };
     let (mut here, mut gone) = (chain(1), chain(2));
     for (chain, packets) in [(&mut here, 3), (&mut gone, 4)] {
         let mut states = chain.unknown();
         for n in 0..packets {
-            let frame = samples::udp4(HOST_A, HOST_B, (4_000, 53), b"?");
-            let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-            let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: Nanos(n) };
-            assert_eq!(chain.process(&mut states, shown), Ok(()));
+            let mut frame = samples::udp4(HOST_A, HOST_B, (4_000, 53), b"?");
+            let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+            let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+            let mut passing = Passing { frame, meta, port, now: Nanos(n) };
+            assert_eq!(chain.process(&mut states, &mut passing, &|_| false), Ok(()));
         }
     }
     here.inherit(gone);

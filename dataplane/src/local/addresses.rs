@@ -1,5 +1,6 @@
 //! The router's own addresses: of a port, and of all ports together.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct PortAddresses {
     mac: MacAddr,
     /// Addresses with the length of their network's prefix.
     nets: ArrayVec<IpNet, PORT_ADDRESSES_MAX>,
+    /// Others on its networks that it answers for: those that flows have outside of a NAT.
+    outside: Arc<BTreeSet<IpAddr>>,
 }
 
 /// A port cannot have these addresses.
@@ -68,7 +71,14 @@ impl PortAddresses {
         if let Ok(net) = IpNet::new(link_local(mac).into(), 64) {
             all.try_push(net).map_err(|_| BadAddresses::TooMany)?;
         }
-        Ok(Self { port, mac, nets: all })
+        Ok(Self { port, mac, nets: all, outside: Arc::default() })
+    }
+
+    /// The same, which answers also for those of some addresses that are on its networks.
+    #[must_use]
+    pub fn with_outside(self, addresses: &BTreeSet<IpAddr>) -> Self {
+        let on_link = addresses.iter().copied().filter(|address| self.is_on_link(*address));
+        Self { outside: Arc::new(on_link.collect()), ..self }
     }
 
     /// The port.
@@ -100,6 +110,11 @@ impl PortAddresses {
         self.nets.iter().any(|net| net.addr() == address)
     }
 
+    /// Whether it tells neighbours that the address is at its link address.
+    pub fn answers_for(&self, address: IpAddr) -> bool {
+        self.has(address) || self.outside.contains(&address)
+    }
+
     /// Whether the address lies in one of the port's networks.
     pub fn is_on_link(&self, address: IpAddr) -> bool {
         self.nets.iter().any(|net| net.contains(&address))
@@ -129,16 +144,21 @@ struct Inner {
     /// A bit for each last byte that an address of ours, or a broadcast address of one of our
     /// networks, has: most packets for others are told by it alone.
     last_bytes: [u64; 4],
-    own: Box<[[u8; 16]]>,
+    own: BTreeSet<[u8; 16]>,
     broadcasts: Box<[[u8; 16]]>,
 }
 
 impl LocalAddresses {
-    /// The addresses of `ports`; bounded by ports and addresses of a port.
-    pub fn new<'a>(ports: impl IntoIterator<Item = &'a PortAddresses>) -> Self {
-        let (mut own, mut broadcasts) = (vec![], vec![]);
+    /// The addresses of `ports`, bounded by ports and addresses of a port, and those that flows
+    /// have `outside` of a NAT.
+    pub fn new<'a>(
+        ports: impl IntoIterator<Item = &'a PortAddresses>,
+        outside: &BTreeSet<IpAddr>,
+    ) -> Self {
+        let mut own: BTreeSet<_> = outside.iter().copied().map(mapped).collect();
+        let mut broadcasts = vec![];
         for net in ports.into_iter().flat_map(PortAddresses::nets) {
-            own.push(mapped(net.addr()));
+            own.insert(mapped(net.addr()));
             if let IpNet::V4(net) = net
                 && net.prefix_len() < 31
             {
@@ -149,7 +169,7 @@ impl LocalAddresses {
         for [.., last] in own.iter().chain(&broadcasts) {
             last_bytes[usize::from(last >> 6)] |= 1u64 << (last & 63);
         }
-        Self(Arc::new(Inner { last_bytes, own: own.into(), broadcasts: broadcasts.into() }))
+        Self(Arc::new(Inner { last_bytes, own, broadcasts: broadcasts.into() }))
     }
 
     /// Whether a packet is not to be forwarded but looked at here: it is for one of our addresses,
@@ -220,7 +240,10 @@ mod tests {
 
     #[test]
     fn packets_for_us_for_groups_and_for_broadcast_are_local_and_others_are_not() {
-        let all = LocalAddresses::new(&[port(&["10.0.1.1/24", "2001:db8::1/64"]).unwrap()]);
+        let all = LocalAddresses::new(
+            &[port(&["10.0.1.1/24", "2001:db8::1/64"]).unwrap()],
+            &BTreeSet::new(),
+        );
         for (dst, expected) in [
             ("10.0.1.1", true),
             ("10.0.1.255", true),

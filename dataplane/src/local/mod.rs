@@ -89,10 +89,10 @@ fn answer_arp(frame: &mut Frame, port: &PortAddresses) -> (Verdict, Option<Heard
         Err(reason) => return (Verdict::Dropped(reason), None),
     };
     let sender = IpAddr::from(message.sender());
-    if message.sender_mac == port.mac() || port.has(sender) {
+    if message.sender_mac == port.mac() || port.answers_for(sender) {
         return (Verdict::Dropped(DropReason::OwnSource), None);
     }
-    let for_us = port.has(message.target().into());
+    let for_us = port.answers_for(message.target().into());
     let believable = port.is_on_link(sender) && !message.sender().is_unspecified();
     let kind = match message.operation.get() {
         REQUEST if for_us => HeardKind::Request,
@@ -152,11 +152,13 @@ fn answer_neighbour_discovery(
         };
         let heard = message
             .link_address
-            .filter(|_| port.is_on_link(message.target.into()) && !port.has(message.target.into()))
+            .filter(|_| {
+                port.is_on_link(message.target.into()) && !port.answers_for(message.target.into())
+            })
             .map(|mac| Heard { address: message.target.into(), mac, kind });
         return (Verdict::Consumed(Consumed::NeighbourDiscovery), heard);
     }
-    if !port.has(message.target.into()) {
+    if !port.answers_for(message.target.into()) {
         return (Verdict::Consumed(Consumed::NeighbourDiscovery), None);
     }
     let heard = message

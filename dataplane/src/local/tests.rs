@@ -35,7 +35,8 @@ fn handle(bytes: &[u8]) -> (Verdict, Option<Heard>, Vec<u8>) {
         Parsed::Arp => Meta::of_arp(),
         Parsed::Ip(meta) => meta,
     };
-    let (verdict, heard) = answer(&mut frames[0], &meta, &ports[0], &LocalAddresses::new(&ports));
+    let (verdict, heard) =
+        answer(&mut frames[0], &meta, &ports[0], &LocalAddresses::new(&ports, &Default::default()));
     (verdict, heard, frames[0].data().to_vec())
 }
 

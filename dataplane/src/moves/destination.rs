@@ -177,8 +177,8 @@ impl DestinationEnd {
     /// Takes in one flow. What the table has no room for is not there any more, which is counted:
     /// its packets are forwarded without.
     fn put(&mut self, flow: MovedFlow, instance: &mut Instance, forwarder: &Forwarder) {
-        let key = flow.key;
-        let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
+        let names = flow.names();
+        let bucket = forwarder.steering_hash.bucket(&flow.key);
         self.report.flows += flow.entries.len() as u64;
         let (recorded, left) = instance.flows.put_flow(flow, bucket, self.spec.id);
         if let Some(mut left) = left {
@@ -188,11 +188,13 @@ impl DestinationEnd {
         if !recorded {
             forwarder.counters.flow_table_full.add(1);
         }
-        match self.spec.selection {
-            // Complete only with its bucket, or with END.
-            Selection::Buckets(_) => {}
-            Selection::Filter(_) if recorded => self.destination.arrived(Group::Flow(key)),
-            Selection::Filter(_) => self.destination.unknown(Group::Flow(key)),
+        for group in names.into_iter().map(Group::Flow) {
+            match self.spec.selection {
+                // Complete only with its bucket, or with END.
+                Selection::Buckets(_) => {}
+                Selection::Filter(_) if recorded => self.destination.arrived(group),
+                Selection::Filter(_) => self.destination.unknown(group),
+            }
         }
     }
 

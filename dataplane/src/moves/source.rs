@@ -203,11 +203,13 @@ impl SourceEnd {
     ) {
         while !self.pulls.is_empty() && self.has_room(forwarder) && budget.piece() {
             let Some(key) = self.pulls.pop_front() else { return };
-            let bucket = Bucket::of(forwarder.steering_hash.hash(&key));
+            let bucket = forwarder.steering_hash.bucket(&key);
             let (spec, hash) = (&self.spec, &forwarder.steering_hash);
             let wanted = |key: &FlowKey| spec.concerns(key, hash.hash(key));
             match instance.flows.take_flow(&key, bucket, wanted) {
                 Some(flow) => self.send_flows(vec![flow], forwarder),
+                // It would take what one of the flows takes that are still here. It waits for END.
+                None if instance.chain.has_nat() => {}
                 // Its state has gone ahead, or there is none: either way it begins there.
                 None => self.send(Message::Unknown(key), forwarder),
             }

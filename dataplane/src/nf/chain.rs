@@ -1,4 +1,7 @@
 //! The network functions of an instance, in the order in which packets pass them.
+//!
+//! A NAT is the last, and the others know each flow by the name that it has for the end that has
+//! begun it: what comes back passes the NAT first.
 
 pub(super) mod faults;
 mod memory;
@@ -9,14 +12,15 @@ use std::sync::Arc;
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::{Cursor, Get, More, StateKind};
-use weir_state_transfer::{Nanos, StateFilter};
+use weir_state_transfer::{FlowKey, Nanos, StateFilter, SteeringHash};
 
 use super::assets::{self, Assets};
 use super::connection::TimeoutError;
 use super::firewall::{self, Firewall};
-use super::function::{FlowState, Function, Moment, Refused, Shown};
+use super::function::{FlowState, Function, Moment, Passing, Refused};
 use super::ids::{self, Ids};
 use super::life::life;
+use super::nat::{self, Nat};
 use super::share::Sharing;
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
@@ -43,17 +47,23 @@ pub enum FunctionConfig {
     Ids(ids::Config),
     /// Which hosts there are, and what they run.
     Assets(assets::Config),
+    /// Addresses that flows have on the other side.
+    Nat(nat::Config),
 }
 
 /// The network functions of one instance: all that they have but what they know of single flows.
 #[derive(Debug, Default)]
 pub struct Chain {
     pub(super) functions: Vec<Box<dyn Function>>,
+    /// Whether the last of them is a NAT.
+    has_nat: bool,
     replica: Option<Replica>,
     day: Timestamp,
     pub(super) faults: Faults,
     /// Shares that it takes part in.
     pub(super) sharing: Vec<Arc<Sharing>>,
+    /// Whether what they know of sources was changed by a share, and not by a packet.
+    pub(super) changed_by_share: bool,
     /// What they know of a flow that has not been seen, for the next that comes.
     blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
@@ -79,6 +89,9 @@ pub enum ChainError {
     /// A time-out is not in its bounds.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
+    /// There is a function behind a NAT.
+    #[error("a NAT is the last of the network functions, and there is one only")]
+    NatNotLast,
 }
 
 impl ChainConfig {
@@ -86,13 +99,17 @@ impl ChainConfig {
     /// the time of the packets.
     ///
     /// # Errors
-    /// When there are too many, or one can not be set up like that.
+    /// When there are too many, one can not be set up like that, or one is behind a NAT.
     pub fn new(functions: Vec<FunctionConfig>, day: Timestamp) -> Result<Self, ChainError> {
         if functions.len() > FUNCTIONS_MAX {
             return Err(ChainError::TooMany(functions.len()));
         }
         functions.iter().try_for_each(FunctionConfig::check)?;
-        Ok(Self { functions, day })
+        let is_nat = |function: &FunctionConfig| matches!(function, FunctionConfig::Nat(_));
+        match functions.iter().position(is_nat) {
+            Some(place) if place + 1 < functions.len() => Err(ChainError::NatNotLast),
+            Some(_) | None => Ok(Self { functions, day }),
+        }
     }
 
     /// Whether there are none.
@@ -108,23 +125,48 @@ impl ChainConfig {
         (count(FunctionConfig::shares), count(FunctionConfig::asks))
     }
 
+    /// Whether there is a NAT.
+    pub fn has_nat(&self) -> bool {
+        self.nat_rules().is_some()
+    }
+
+    /// The rules of the NAT, if there is one.
+    pub fn nat_rules(&self) -> Option<&nat::Rules> {
+        match self.functions.last()? {
+            FunctionConfig::Nat(config) => Some(&config.rules),
+            FunctionConfig::Firewall(_) | FunctionConfig::Ids(_) | FunctionConfig::Assets(_) => {
+                None
+            }
+        }
+    }
+
     /// The kinds of state that the functions have.
     pub fn kinds(&self) -> Vec<StateKind> {
         let kinds = |function: &FunctionConfig| match function {
             FunctionConfig::Firewall(_) => Firewall::KINDS,
             FunctionConfig::Ids(_) => Ids::KINDS,
             FunctionConfig::Assets(_) => Assets::KINDS,
+            FunctionConfig::Nat(_) => Nat::KINDS,
         };
         self.functions.iter().flat_map(kinds).collect()
     }
 }
 
 impl Chain {
-    /// The functions of an instance that counts as a replica.
-    pub fn new(config: &ChainConfig, replica: Replica) -> Self {
-        let functions =
-            config.functions.iter().map(|function| function.function(replica)).collect();
-        Self { functions, replica: Some(replica), day: config.day, ..Self::default() }
+    /// The functions of an instance that counts as a replica, at a node with a steering hash.
+    pub fn new(config: &ChainConfig, hash: &SteeringHash, replica: Replica) -> Self {
+        let function = |function: &FunctionConfig| function.function(hash, replica);
+        let functions: Vec<_> = config.functions.iter().map(function).collect();
+        let has_nat = functions.last().is_some_and(|last| last.translates());
+        let (replica, day) = (Some(replica), config.day);
+        Self { functions, has_nat, replica, day, ..Self::default() }
+    }
+
+    /// Whether there is a NAT, so that what begins must not begin twice: it takes what others could
+    /// take.
+    #[inline]
+    pub(crate) fn has_nat(&self) -> bool {
+        self.has_nat
     }
 
     /// Whether there are none: packets need not be shown.
@@ -142,14 +184,15 @@ impl Chain {
     /// a packet that begins nothing, as of one that is refused, nothing is kept or allocated.
     pub(crate) fn process_first(
         &mut self,
-        packet: Shown<'_>,
+        packet: &mut Passing<'_>,
+        taken: &dyn Fn(&FlowKey) -> bool,
     ) -> (Result<(), Refused>, Option<Box<[FlowState]>>) {
         let mut states = std::mem::take(&mut self.blank);
         if states.len() != self.functions.len() {
             // The first, and after a panic.
             states = self.unknown();
         }
-        let verdict = self.process(&mut states, packet);
+        let verdict = self.process(&mut states, packet, taken);
         if states.iter().all(FlowState::is_unknown) {
             self.blank = states;
             return (verdict, None);
@@ -163,31 +206,79 @@ impl Chain {
     ///
     /// # Errors
     /// That there is such a function.
-    pub(crate) fn process_without_room(&self) -> Result<(), Refused> {
+    pub(crate) fn process_without_room(&self, flow: &FlowKey) -> Result<(), Refused> {
         let full = Refused { reason: DropReason::FunctionFull, answer: None };
-        if self.functions.iter().any(|function| function.decides()) { Err(full) } else { Ok(()) }
+        let decides = self.functions.iter().any(|function| function.decides(flow));
+        if decides { Err(full) } else { Ok(()) }
     }
 
     /// Shows a packet to each function until one refuses it. `states` is what they know of its
-    /// flow.
+    /// flow; `taken` says whether anything is known by a name, when a NAT looks for a free one.
     ///
     /// # Errors
     /// Which function has refused the packet.
+    #[inline]
     pub(crate) fn process(
         &mut self,
         states: &mut [FlowState],
-        packet: Shown<'_>,
+        packet: &mut Passing<'_>,
+        taken: &dyn Fn(&FlowKey) -> bool,
+    ) -> Result<(), Refused> {
+        if self.has_nat {
+            return self.process_with_nat(states, packet, taken);
+        }
+        self.show_to(self.functions.len(), states, packet, true)
+    }
+
+    /// Shows a packet to the first functions. `last` says whether no other is asked about it then.
+    #[inline]
+    fn show_to(
+        &mut self,
+        functions: usize,
+        states: &mut [FlowState],
+        packet: &Passing<'_>,
+        last: bool,
     ) -> Result<(), Refused> {
         let now = self.moment(packet.now);
-        let Self { functions, faults, .. } = self;
-        let last = functions.len().saturating_sub(1);
-        for (n, (function, state)) in functions.iter_mut().zip(states).enumerate() {
+        let Self { functions: all, faults, .. } = self;
+        for (n, (function, state)) in all.iter_mut().zip(states).take(functions).enumerate() {
             faults.begin(n);
-            let verdict = function.packet(state, packet, now);
-            faults.end(During::Packet, n == last || verdict.is_err());
+            let verdict = function.packet(state, packet.shown(), now);
+            faults.end(During::Packet, (last && n + 1 == functions) || verdict.is_err());
             verdict?;
         }
         Ok(())
+    }
+
+    /// Shows a packet to the functions in front of the NAT as one of its flow by its first name.
+    fn process_with_nat(
+        &mut self,
+        states: &mut [FlowState],
+        packet: &mut Passing<'_>,
+        taken: &dyn Fn(&FlowKey) -> bool,
+    ) -> Result<(), Refused> {
+        let (now, others) = (self.moment(packet.now), self.functions.len().saturating_sub(1));
+        let mut came_back = false;
+        if let Some((nat, state)) = self.functions.last_mut().zip(states.last_mut()) {
+            self.faults.begin(others);
+            let verdict = nat.arrive(state, packet, now);
+            self.faults
+                .end(During::Packet, verdict.is_err() || (others == 0 && verdict == Ok(true)));
+            came_back = verdict?;
+        }
+        self.show_to(others, states, packet, came_back)?;
+        if !came_back && let Some((nat, state)) = self.functions.last_mut().zip(states.last_mut()) {
+            self.faults.begin(others);
+            let verdict = nat.leave(state, packet, taken, now);
+            self.faults.end(During::Packet, true);
+            verdict?;
+        }
+        Ok(())
+    }
+
+    /// Whether a flow may begin at the NAT with the next packet, though others know it already.
+    pub(crate) fn may_translate_anew(&self, states: &[FlowState]) -> bool {
+        states.last().is_some_and(FlowState::may_translate_anew)
     }
 
     /// Ends what has been idle for too long in each function; whether nothing is left.
@@ -250,7 +341,7 @@ impl Chain {
     }
 
     /// Whether what instances that are gone knew has not all been taken over.
-    pub(super) fn is_inheriting(&self) -> bool {
+    pub(crate) fn is_inheriting(&self) -> bool {
         !self.inherited.is_empty()
     }
 
@@ -292,6 +383,7 @@ impl FunctionConfig {
             Self::Firewall(_) => "firewall",
             Self::Ids(_) => "ids",
             Self::Assets(_) => "assets",
+            Self::Nat(_) => "nat",
         }
     }
 
@@ -305,7 +397,7 @@ impl FunctionConfig {
     pub(crate) fn asks(&self) -> bool {
         match self {
             Self::Firewall(config) => !config.limits.is_none(),
-            Self::Ids(_) | Self::Assets(_) => false,
+            Self::Ids(_) | Self::Assets(_) | Self::Nat(_) => false,
         }
     }
 
@@ -314,11 +406,12 @@ impl FunctionConfig {
             Self::Firewall(config) => Ok(config.tracking.timeouts.check()?),
             Self::Ids(config) => Ok(config.timeouts.check()?),
             Self::Assets(_) => Ok(()),
+            Self::Nat(config) => Ok(config.tracking.timeouts.check()?),
         }
     }
 
     /// The function of an instance that counts as a replica.
-    fn function(&self, replica: Replica) -> Box<dyn Function> {
+    fn function(&self, hash: &SteeringHash, replica: Replica) -> Box<dyn Function> {
         match self {
             Self::Firewall(config) => {
                 let firewall = Firewall::new(config.clone(), replica);
@@ -326,6 +419,10 @@ impl FunctionConfig {
             }
             Self::Ids(config) => Box::new(Ids::new(*config, replica)),
             Self::Assets(config) => Box::new(Assets::new(*config, replica)),
+            Self::Nat(config) => {
+                let nat = Nat::new(config.clone(), hash, replica);
+                Box::new(nat.expect("its time-outs have been checked"))
+            }
         }
     }
 }

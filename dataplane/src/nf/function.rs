@@ -5,11 +5,11 @@ use std::sync::Arc;
 use weir_state_transfer::merge::Life;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId, Nanos, PortId, ShareId};
+use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, PortId, ShareId};
 
 use super::firewall::Origin;
 use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Sharing};
-use super::{Record, Timestamp, assets, connection, ids};
+use super::{Record, Timestamp, assets, connection, ids, nat};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
 
@@ -35,6 +35,52 @@ pub(super) trait Function: std::fmt::Debug + Send {
         now: Moment,
     ) -> Result<(), Refused>;
 
+    /// Whether it changes packets, and gives flows a second name.
+    fn translates(&self) -> bool {
+        false
+    }
+
+    /// Makes a packet that comes back one of its flow by its first name, before others are shown
+    /// it. Whether it has come back: then it is not to [leave](Self::leave).
+    ///
+    /// # Errors
+    /// Why the packet is not to go on.
+    fn arrive(
+        &mut self,
+        _state: &mut FlowState,
+        _packet: &mut Passing<'_>,
+        _now: Moment,
+    ) -> Result<bool, Refused> {
+        Ok(false)
+    }
+
+    /// Makes a packet that no other function has refused one of its flow by its second name.
+    /// `taken` says whether a flow is known by a name that is made the same
+    /// [both ways](FlowKey::both_ways), when a free one is looked for.
+    ///
+    /// # Errors
+    /// Why the packet is not to go on.
+    fn leave(
+        &mut self,
+        _state: &mut FlowState,
+        _packet: &mut Passing<'_>,
+        _taken: &dyn Fn(&FlowKey) -> bool,
+        _now: Moment,
+    ) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// The name that the flow of a packet has for the other functions; none if the packet can not
+    /// [arrive](Self::arrive). `state` is what is known of the flow.
+    fn known_as(
+        &self,
+        _state: Option<&FlowState>,
+        flow: &FlowKey,
+        _now: Moment,
+    ) -> Option<FlowKey> {
+        Some(*flow)
+    }
+
     /// Whether what it knows of a flow has been idle for too long, if it knows anything.
     fn is_over(&self, state: &FlowState, now: Moment) -> bool;
 
@@ -47,9 +93,9 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Looks for what it may forget among so many of the hosts that it knows.
     fn sweep(&mut self, _hosts: usize, _now: Moment) {}
 
-    /// Whether it decides by what it knows of flows, and so refuses those that there is no room
-    /// for.
-    fn decides(&self) -> bool {
+    /// Whether it decides by what it knows of a flow, and so refuses it when there is no room for
+    /// that.
+    fn decides(&self, _flow: &FlowKey) -> bool {
         false
     }
 
@@ -102,7 +148,8 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Why it is not taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
 
-    /// Joins what an instance knew of several flows whose life has ended, and takes it over.
+    /// Joins what an instance knew of several flows and has given away. Where its life has ended, what
+    /// that has counted is taken over.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
@@ -201,13 +248,23 @@ pub enum FlowState {
     Ids(Option<ids::Connection>),
     /// The flow as the asset detection sees it.
     Assets(Option<assets::Connection>),
+    /// What the NAT translates the flow to.
+    Nat(Option<nat::Translation>),
 }
 
 /// A packet that functions are shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a> {
-    pub(crate) frame: &'a [u8],
-    pub(crate) meta: &'a Meta,
+pub(super) struct Shown<'a> {
+    pub(super) frame: &'a [u8],
+    pub(super) meta: &'a Meta,
+    pub(super) port: PortId,
+}
+
+/// A packet on its way through the functions, some of which may change it.
+#[derive(Debug)]
+pub(crate) struct Passing<'a> {
+    pub(crate) frame: &'a mut [u8],
+    pub(crate) meta: &'a mut Meta,
     pub(crate) port: PortId,
     pub(crate) now: Nanos,
 }
@@ -227,6 +284,15 @@ pub(crate) struct Refused {
     pub(crate) answer: Option<Kind>,
 }
 
+impl Passing<'_> {
+    /// The packet as it is now, to look at.
+    #[inline]
+    pub(super) fn shown(&self) -> Shown<'_> {
+        let Self { frame, meta, port, .. } = self;
+        Shown { frame, meta, port: *port }
+    }
+}
+
 impl FlowState {
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
@@ -234,6 +300,7 @@ impl FlowState {
             Self::Firewall(connection) => connection.is_none(),
             Self::Ids(connection) => connection.is_none(),
             Self::Assets(connection) => connection.is_none(),
+            Self::Nat(translation) => translation.is_none(),
         }
     }
 
@@ -243,6 +310,40 @@ impl FlowState {
             Self::Firewall(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
             Self::Ids(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
             Self::Assets(known) => known.as_ref().map(|known| FlowId::flow(known.key())),
+            Self::Nat(known) => known.as_ref().map(|known| FlowId::flow(known.original())),
+        }
+    }
+
+    /// What a NAT knows of the flow, if this is of one.
+    fn translation(&self) -> Option<&nat::Translation> {
+        match self {
+            Self::Nat(translation) => translation.as_ref(),
+            Self::Firewall(_) | Self::Ids(_) | Self::Assets(_) => None,
+        }
+    }
+
+    /// Whether this is a translation whose time is over.
+    pub(crate) fn is_translation_over(&self, now: Nanos) -> bool {
+        self.translation().is_some_and(|known| known.is_over(now))
+    }
+
+    /// The second name of a flow, in the direction of its first packet: what a NAT translates it
+    /// to.
+    pub(crate) fn translated(&self) -> Option<&FlowKey> {
+        self.translation().map(nat::Translation::translated)
+    }
+
+    /// The second name of a flow, made the same [both ways](FlowKey::both_ways), if it is another
+    /// than the first.
+    pub(crate) fn second_key(&self) -> Option<FlowKey> {
+        self.translation()?.second_key()
+    }
+
+    /// Whether the next packet may begin a translation, though the flow is known already.
+    pub(super) fn may_translate_anew(&self) -> bool {
+        match self {
+            Self::Nat(known) => known.as_ref().is_none_or(nat::Translation::is_plain),
+            Self::Firewall(_) | Self::Ids(_) | Self::Assets(_) => false,
         }
     }
 

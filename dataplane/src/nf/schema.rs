@@ -39,6 +39,12 @@ kinds! {
     IDS_SOURCE = 0x0202, 2, MultiFlow, "intrusion detection source";
     /// The figures over all flows: [`Totals`](super::ids::Totals).
     IDS_TOTALS = 0x0203, 2, AllFlows, "intrusion detection totals";
+    /// What a flow is translated to: [`Translation`](super::nat::Translation).
+    NAT_TRANSLATION = 0x0301, 1, PerFlow, "translation";
+    /// How much an external address is used: [`Usage`](super::nat::Usage).
+    NAT_USAGE = 0x0302, 1, MultiFlow, "usage of an external address";
+    /// What a NAT has done altogether: [`Totals`](super::nat::Totals).
+    NAT_TOTALS = 0x0303, 1, AllFlows, "translation totals";
     /// A flow whose ends are looked at: [`Connection`](super::assets::Connection).
     ASSETS_CONNECTION = 0x0401, 1, PerFlow, "asset detection connection";
     /// What is known of a host: [`Host`](super::assets::Host).

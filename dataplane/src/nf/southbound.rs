@@ -15,8 +15,9 @@ impl Chain {
         self.functions.iter().flat_map(|function| function.kinds()).copied().collect()
     }
 
-    /// What one function knows of a flow, if a get asks for it. `place` is that of the function.
-    pub(crate) fn get_flow(
+    /// What one function knows of a flow, if a get asks for it by any of its names. `place` is that
+    /// of the function.
+    pub(crate) fn chunk_of_flow(
         &self,
         place: usize,
         states: &[FlowState],
@@ -24,7 +25,9 @@ impl Chain {
         now: Nanos,
     ) -> Option<Chunk> {
         let (function, state) = (self.functions.get(place)?, states.get(place)?);
-        let is_picked = state.id().is_some_and(|id| get.filter.picks(&id, get.extent));
+        let second = states.last().and_then(FlowState::translated).map(FlowId::flow);
+        let mut names = state.id().into_iter().flat_map(|id| [Some(id), second.clone()]).flatten();
+        let is_picked = names.any(|id| get.filter.picks(&id, get.extent));
         is_picked.then(|| function.chunk_of(state, self.moment(now))).flatten()
     }
 

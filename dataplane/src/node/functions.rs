@@ -22,6 +22,8 @@ pub struct InstanceAsNf {
     pub name: Arc<str>,
     /// The kinds of state that its network functions have.
     pub kinds: Vec<StateKind>,
+    /// Whether flows have other names than the ids of their state: those that a NAT gives them.
+    pub other_names: bool,
     /// Which of the instances that there have been it is.
     pub life: u64,
     /// The worker that runs it, always the same one.
@@ -151,7 +153,9 @@ impl Node {
     pub fn describe_instance(&self, id: InstanceId) -> Result<InstanceAsNf, NodeError> {
         let record = self.instances.get(&id).ok_or_else(|| NodeError::no("instance", id))?;
         let (name, life, worker) = (record.name.clone(), record.life, record.worker);
-        Ok(InstanceAsNf { name, kinds: self.limits.functions.kinds(), life, worker })
+        let functions = &self.limits.functions;
+        let (kinds, other_names) = (functions.kinds(), functions.has_nat());
+        Ok(InstanceAsNf { name, kinds, other_names, life, worker })
     }
 
     /// Has an instance serve what is asked for of its state at a desk, if it is still in that life.
@@ -185,7 +189,8 @@ impl Node {
     /// The network functions of an instance that begins, and which life that is.
     pub(super) fn chain(&mut self, id: InstanceId) -> (Chain, u64) {
         let (replica, life) = self.records.lives.next(id, self.identity.incarnation);
-        (Chain::new(&self.limits.functions, replica), life)
+        let hash = self.steered.steering.hash();
+        (Chain::new(&self.limits.functions, hash, replica), life)
     }
 
     /// What the network functions of an instance that is gone knew of more than one flow goes to

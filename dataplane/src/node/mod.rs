@@ -290,7 +290,7 @@ impl Node {
         let Limits { own_flows, functions, .. } = &self.limits;
         let make = || match functions.is_empty() {
             true => FlowTable::new(*own_flows, self.hasher.clone()),
-            false => FlowTable::with_states(*own_flows, self.hasher.clone()),
+            false => FlowTable::with_states(*own_flows, self.hasher.clone(), functions.has_nat()),
         };
         self.spare_tables.pop().unwrap_or_else(make)
     }
@@ -299,7 +299,7 @@ impl Node {
         let Limits { flows_per_bucket, functions, .. } = &self.limits;
         Box::new(match functions.is_empty() {
             true => Part::new(*flows_per_bucket),
-            false => Part::with_states(*flows_per_bucket, &self.hasher),
+            false => Part::with_states(*flows_per_bucket, &self.hasher, functions.has_nat()),
         })
     }
 }

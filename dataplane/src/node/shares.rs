@@ -379,6 +379,11 @@ impl Node {
                           of packets out";
             return Err(NodeError::invalid("filter", reason));
         }
+        if asked.mode == Mode::Strict && self.limits.functions.has_nat() {
+            let reason = "have a NAT, so that workers that receive packets do not know their sources: \
+                          ask for a strong share";
+            return Err(NodeError::precondition("the network functions", reason));
+        }
         match self.limits.functions.sharing() {
             (1.., 0 | 1) => Ok(()),
             (0, _) => {

@@ -31,6 +31,20 @@ impl Sum {
         Self(self.0 + u64::from(word))
     }
 
+    /// What a checksum changes by when `old` becomes `new`, both of the same even length, at an
+    /// even place (RFC 1624, equation 3): to be given to [`update_by`].
+    #[inline]
+    pub fn of_change<const N: usize>(old: &[u8; N], new: &[u8; N]) -> Self {
+        Self::default().with(&old.map(|byte| !byte)).with(new)
+    }
+
+    /// The sum with another added.
+    #[inline]
+    #[must_use]
+    pub fn with_sum(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The sum folded to 16 bits, with the carries added back: 0 only when all words are 0.
     #[inline]
     pub fn fold(self) -> u16 {
@@ -67,6 +81,13 @@ pub fn is_valid(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     Sum::default().with_word(!checksum).with_word(!old).with_word(new).checksum()
+}
+
+/// The checksum after several words of what it covers changed, given the sum of their changes.
+#[inline]
+#[must_use]
+pub fn update_by(checksum: u16, changes: Sum) -> u16 {
+    changes.with_word(!checksum).checksum()
 }
 
 /// The sum of a pseudo-header; `src` and `dst` are both of 4 or both of 16 bytes.
@@ -131,6 +152,28 @@ mod tests {
             bytes[place..place + 2].copy_from_slice(&new.to_be_bytes());
             assert_eq!(update(before, old, new), of(&bytes), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn updating_by_several_changes_gives_what_summing_again_gives() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let mut bytes = [0u8; 20];
+            rng.fill(&mut bytes);
+            bytes[0] |= 1; // As a version number, so that the sum is never 0.
+            let (before, old) = (of(&bytes), bytes);
+            rng.fill(&mut bytes[2..6]);
+            rng.fill(&mut bytes[10..18]);
+            let some = Sum::of_change::<4>(as_array(&old[2..6]), as_array(&bytes[2..6]));
+            let rest = Sum::of_change::<8>(as_array(&old[10..18]), as_array(&bytes[10..18]));
+            assert_eq!(update_by(before, some.with_sum(rest)), of(&bytes), "seed {seed}");
+        }
+    }
+
+    fn as_array<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+        bytes.try_into().unwrap()
     }
 
     #[test]

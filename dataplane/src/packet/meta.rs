@@ -17,6 +17,9 @@ pub struct Meta {
     /// do not carry them, and all must go the same way), nor has ICMP echo: its identifier stands
     /// in no fixed direction, and addresses alone keep request and reply together. An ICMP error
     /// has the key of the packet that it quotes, reversed: the direction that it travels in.
+    ///
+    /// Where there is a NAT, steering gives echoes their identifier in the place of both ports, and
+    /// the NAT puts the key of a translated packet in the place of that it came with.
     pub key: FlowKey,
     /// The steering hash of the key; 0 until steering has set it.
     pub hash: u32,
@@ -78,7 +81,7 @@ impl Meta {
 
 /// A set of facts about a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u8);
+pub struct Flags(u16);
 
 impl Flags {
     /// It is a fragment, the first included.
@@ -97,6 +100,8 @@ impl Flags {
     pub const GROUP_FRAME: Self = Self(1 << 6);
     /// It is an ARP message and no packet.
     pub const ARP: Self = Self(1 << 7);
+    /// A NAT has translated it: its sender knows it by another key.
+    pub const TRANSLATED: Self = Self(1 << 8);
 
     /// Whether all of `flags` are set.
     #[inline]

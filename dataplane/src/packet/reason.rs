@@ -53,6 +53,7 @@ pub enum DropReason {
     ShareUnanswered,
     ShareLate,
     Firewall,
+    Nat,
     FunctionFull,
     Poisoned,
     WorkerPanic,
@@ -344,6 +345,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::Firewall,
         "firewall",
         "the firewall of the instance let it not pass: the counters of the firewall say why",
+    ),
+    (
+        DropReason::Nat,
+        "nat",
+        "the NAT refused the packet: `weir nf list` says for which reasons; with those of \
+         `exhausted` more external addresses help",
     ),
     (
         DropReason::FunctionFull,

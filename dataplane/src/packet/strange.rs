@@ -37,7 +37,7 @@ impl Router {
         let nets = ["10.0.1.1/24", "192.168.0.1/16", "2001:db8:1::1/64"];
         let nets = nets.map(|net| net.parse().unwrap());
         let port = PortAddresses::new(PortId(0), MAC_B, nets).unwrap();
-        let all = LocalAddresses::new([&port]);
+        let all = LocalAddresses::new([&port], &Default::default());
         let (frame, error) = (frames.pop().unwrap(), frames.pop().unwrap());
         (region, Self { frame, error, port, all, outcomes: BTreeMap::new() })
     }

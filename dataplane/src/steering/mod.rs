@@ -3,6 +3,7 @@
 //! An explicit flow wins over the rules, the first rule that matches wins over the rest, and the
 //! owner of the flow's bucket gets what is left. A table never changes: a move makes the next one.
 
+mod flow_hash;
 mod rule;
 mod simplify;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use weir_state_transfer::{
     BUCKETS, Bucket, BucketSet, Filter, FlowKey, InstanceId, Selection, SteeringHash,
 };
 
+pub use flow_hash::FlowHash;
 pub use rule::{FILTERS_MAX, Rule};
 
 /// Most rules in a table.

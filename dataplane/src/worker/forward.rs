@@ -7,7 +7,7 @@ use std::time::Duration;
 use rtrb::Producer;
 use weir_frame::{Frame, Homes, Pool, Region};
 use weir_state_transfer::bucket::Bucket;
-use weir_state_transfer::{Nanos, PortId, SteeringHash, WorkerId};
+use weir_state_transfer::{Nanos, PortId, WorkerId};
 
 use super::mesh::RingEnds;
 use super::recover::InHand;
@@ -19,10 +19,11 @@ use crate::instance::{Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
 use crate::moves::DrainTarget;
 use crate::neighbour::{AdjacencyTable, ParkedLimits};
-use crate::nf::{Refused, Shown};
+use crate::nf::{Passing, Refused};
 use crate::packet::forward::{decrement_ttl, rewrite_macs};
 use crate::packet::{DropReason, MacAddr, Meta};
 use crate::route_table::RouteTable;
+use crate::steering::FlowHash;
 use crate::token_bucket::TokenBucket;
 
 /// What all workers of a node share, and only read, but for tables with one writer.
@@ -34,8 +35,8 @@ pub struct Shared {
     pub homes: Homes,
     /// The first steering table.
     pub steered: Arc<Steered>,
-    /// The hash that divides flows into buckets.
-    pub steering_hash: Arc<SteeringHash>,
+    /// What divides flows into buckets.
+    pub steering_hash: Arc<FlowHash>,
     /// Where packets go.
     pub routes: RouteTable,
     /// Link addresses of next hops.
@@ -75,7 +76,7 @@ pub(crate) struct Forwarder {
     pub(crate) rings: RingEnds,
     pub(crate) egress: Egress,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) steering_hash: Arc<SteeringHash>,
+    pub(crate) steering_hash: Arc<FlowHash>,
     pub(super) resolver: Resolver,
     pub(super) routes: RouteTable,
     pub(super) ports: Arc<[PortFacts]>,
@@ -144,7 +145,8 @@ impl Forwarder {
     ///
     /// A flow whose entry has a decision of the current generation replays it; any other is
     /// decided anew and remembered. A full flow table does not stop a packet: it is forwarded
-    /// without an entry, which is counted.
+    /// without an entry, which is counted. The entry is that of the flow as the packet came; a NAT
+    /// changes what is decided on, and what leaves.
     #[inline]
     pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
         if instance.subscriptions.is_idle() {
@@ -167,20 +169,22 @@ impl Forwarder {
     /// Forwards a packet of an instance that nobody who has subscribed keeps from it.
     #[inline]
     pub(super) fn process(&mut self, instance: &mut Instance, packet: Packet) {
-        let Packet { mut frame, meta, port } = packet;
-        let bucket = Bucket::of(meta.hash);
+        let Packet { mut frame, mut meta, port } = packet;
+        let (key, bucket) = (meta.key, Bucket::of(meta.hash));
         instance.round += 1;
-        let place = instance.flows.find(&meta.key, bucket);
+        let place = instance.flows.find(&key, bucket);
         self.in_hand.is_of(instance.id, &meta);
         if place.is_some_and(|place| instance.flows.entry_mut(place).is_poisoned()) {
             self.drop_frame(frame, DropReason::Poisoned);
             return;
         }
         self.fault_of_functions(instance);
-        let shown = Shown { frame: frame.data(), meta: &meta, port, now: self.now };
-        let verdict = instance.show(shown);
-        if !instance.subscriptions.is_idle() {
-            instance.processed(frame.data(), &meta, port, self.now);
+        let watched = !instance.subscriptions.is_idle();
+        let came = watched.then(|| instance.as_come(frame.data(), &meta, port));
+        let passing = Passing { frame: frame.data_mut(), meta: &mut meta, port, now: self.now };
+        let verdict = instance.show(passing);
+        if let Some(came) = came {
+            instance.processed(&came, frame.data(), self.now);
         }
         if let Err(Refused { reason, answer }) = verdict {
             self.answer_and_drop(frame, &meta, port, (reason, answer));
@@ -191,7 +195,7 @@ impl Forwarder {
             return;
         }
         let place = place.or_else(|| {
-            let placed = instance.flows.insert(Entry::new(meta.key, self.now), bucket);
+            let placed = instance.flows.insert(Entry::new(key, self.now), bucket);
             if placed.is_none() {
                 self.counters.flow_table_full.add(1);
             }

@@ -53,6 +53,8 @@ pub enum Item {
     /// A packet that has been processed and waits for its next hop, to the worker that its flow
     /// moves to.
     Parked(PortId, IpAddr, Packet),
+    /// An ICMP error about a packet that came in by a port and was translated, to the worker itself.
+    Error(PortId, Frame),
     /// A worker wants to know the link address of a next hop; to the port's owner.
     Resolve(PortId, IpAddr),
     /// What became of a resolution; from the port's owner to all.
@@ -118,6 +120,7 @@ impl Item {
             | Self::Local(_)
             | Self::Transmit(..)
             | Self::Parked(..)
+            | Self::Error(..)
             | Self::Move(_, Message::Relay(_)) => 1,
             Self::Resolve(..)
             | Self::Resolved(_)

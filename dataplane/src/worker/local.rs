@@ -14,6 +14,7 @@ impl Forwarder {
     #[inline]
     pub(super) fn is_local(&self, packet: &Packet) -> bool {
         self.addresses.is_local(&packet.meta)
+            && !self.steering_hash.is_for_nat(packet.frame.data(), &packet.meta)
     }
 
     /// Why a packet that is not for the router may not be forwarded either, if so.
@@ -103,8 +104,12 @@ impl Forwarder {
         }
         let Some(mut frame) = self.pool.alloc() else { return };
         if icmp_error::write(&mut frame, about.data(), meta, port_addresses, kind) {
-            self.send(port, frame);
             self.counters.generated.add(1);
+            if meta.flags.has(Flags::TRANSLATED) {
+                self.hand_out(self.worker, Item::Error(port, frame));
+            } else {
+                self.send(port, frame);
+            }
         } else {
             self.pool.free(frame);
         }

@@ -308,6 +308,7 @@ impl Worker {
             Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
             Item::Transmit(port, frame) => self.forwarder.send(port, frame),
+            Item::Error(port, frame) => self.steer_error(frame, port),
             Item::Parked(port, address, packet) => self.forwarder.wait_here(port, address, packet),
             Item::Resolve(port, address) => self.forwarder.resolve_for_others(port, address),
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),

@@ -1,11 +1,11 @@
 //! Receiving and steering: from a port's queue to the instance that owns the flow.
 
 use weir_frame::Frame;
-use weir_state_transfer::{InstanceId, ServiceId, WorkerId};
+use weir_state_transfer::{InstanceId, PortId, ServiceId, WorkerId};
 
 use super::{FaultStage, Item, Packet, Worker};
 use crate::packet::partial::complete;
-use crate::packet::{self, Meta, Parsed};
+use crate::packet::{self, DropReason, Meta, Parsed};
 
 impl Worker {
     /// Receives a burst from each queue and steers it; how many packets.
@@ -43,24 +43,27 @@ impl Worker {
                 if is_partial {
                     complete(frame.data_mut(), &meta);
                 }
-                self.steer_packet(Packet { frame, meta, port });
+                self.receive_packet(Packet { frame, meta, port });
             }
             Err(reason) => self.forwarder.drop_frame(frame, reason),
         }
     }
 
-    fn steer_packet(&mut self, mut packet: Packet) {
+    fn receive_packet(&mut self, packet: Packet) {
         if self.forwarder.is_local(&packet) {
             self.forwarder.local(packet);
-            return;
-        }
-        if let Some(reason) = self.forwarder.refuses(&packet) {
+        } else if let Some(reason) = self.forwarder.refuses(&packet) {
             self.forwarder.drop_packet(packet, reason);
-            return;
+        } else {
+            self.steer_packet(packet);
         }
-        let hash = self.forwarder.steering_hash.hash(&packet.meta.key);
-        packet.meta.hash = hash;
-        let instance = self.steered.steering.owner(&packet.meta.key, hash);
+    }
+
+    fn steer_packet(&mut self, mut packet: Packet) {
+        let hash = &self.forwarder.steering_hash;
+        packet.meta.key = hash.key(packet.frame.data(), &packet.meta);
+        packet.meta.hash = hash.hash(&packet.meta.key);
+        let instance = self.steered.steering.owner(&packet.meta.key, packet.meta.hash);
         let worker = self.steered.workers[usize::from(instance.0)];
         if !self.stampers.is_empty() {
             self.steer_stamped(worker, instance, packet);
@@ -77,6 +80,16 @@ impl Worker {
             self.deliver_stamped(worker, instance, packet, stamps);
         } else {
             self.hand_over(worker, Item::Stamped(instance, packet, stamps));
+        }
+    }
+
+    /// An ICMP error of this worker about a packet that a NAT has translated goes the way of all
+    /// errors about its flow: the NAT makes it one about what the sender knows.
+    pub(super) fn steer_error(&mut self, frame: Frame, port: PortId) {
+        match packet::parse(frame.data(), ServiceId(0)) {
+            Ok(Parsed::Ip(meta)) => self.steer_packet(Packet { frame, meta, port }),
+            Ok(Parsed::Arp) => self.forwarder.drop_frame(frame, DropReason::BadArp),
+            Err(reason) => self.forwarder.drop_frame(frame, reason),
         }
     }
 

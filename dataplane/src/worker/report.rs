@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use weir_state_transfer::{InstanceId, SteeringHash};
+use weir_state_transfer::InstanceId;
 
 use super::{Event, FlowQuery, FlowRecord, Forwarder, Instances};
 use crate::instance::Cursor;
+use crate::steering::FlowHash;
 
 /// Reports in progress.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Reports {
 }
 
 impl Report {
-    fn piece(&mut self, instances: &mut Instances, hash: &SteeringHash) -> Option<Vec<FlowRecord>> {
+    fn piece(&mut self, instances: &mut Instances, hash: &FlowHash) -> Option<Vec<FlowRecord>> {
         let wanted = self.query.instance;
         let rest = self.rest.get_or_insert_with(|| {
             let all = instances.iter().map(|instance| instance.id);

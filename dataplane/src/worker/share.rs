@@ -323,6 +323,10 @@ impl Forwarder {
             let turn = self.hand_in(instance, place, slot, operation);
             self.take_turn(instance, place, (None, slot), turn);
         }
+        if instance.chain.take_changed() {
+            // Without a packet: so that it is seen by the next copy.
+            instance.flows.update();
+        }
         for end in &mut instance.shares.ends {
             while let Some((to, message)) = end.member().poll_output() {
                 let letter = Letter { id: end.id(), from: end.me, to, message };

@@ -23,7 +23,7 @@ const RATE: u64 = 20_000;
 const REQUESTS: usize = 40;
 
 /// Lines of a log of all instances, split into fields, under the names that stand at its head.
-fn lines(logs: &Path, name: &str) -> Vec<BTreeMap<String, String>> {
+pub(super) fn lines(logs: &Path, name: &str) -> Vec<BTreeMap<String, String>> {
     let mut all = Vec::new();
     for instance in fs::read_dir(logs).unwrap() {
         let Ok(text) = fs::read_to_string(instance.unwrap().path().join(name)) else { continue };

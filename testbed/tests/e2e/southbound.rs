@@ -27,11 +27,16 @@ use super::{Setup, let_flow};
 /// A firewall that lets all begin and counts what each source has, and the logs of connections.
 const FUNCTIONS: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\n\
                          connections_max = 100000\n[[nf]]\nkind = \"ids\"\n";
+/// The same, with the hosts behind the first port seen with an address of the second.
+const FUNCTIONS_AND_NAT: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\n\
+                                 connections_max = 100000\n[[nf]]\nkind = \"ids\"\n\
+                                 [[nf]]\nkind = \"nat\"\n[[nf.source]]\n\
+                                 from = \"10.0.1.0/24\"\npool = [\"10.0.2.1\"]\n";
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(20);
 
 /// Where functions are asked.
-fn asking() -> Runtime {
+pub(super) fn asking() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -103,11 +108,22 @@ fn send(sockets: &[PacketSocket], flows: &[Flow], stop: &AtomicBool) {
 #[test]
 #[ignore = "needs root"]
 fn an_instance_keeps_every_rule_of_its_southbound_api_under_traffic() {
-    let setup = Setup::new(&Shape { tables: FUNCTIONS.to_owned(), ..Shape::default() });
+    assert_every_rule_is_kept(FUNCTIONS, false);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_instance_whose_flows_have_two_names_keeps_every_rule_too() {
+    assert_every_rule_is_kept(FUNCTIONS_AND_NAT, true);
+}
+
+fn assert_every_rule_is_kept(tables: &str, other_names: bool) {
+    let setup = Setup::new(&Shape { tables: tables.to_owned(), ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;
     let steady = Steady::start(&setup);
     let lines = asking().block_on(async {
         let client = instance(&setup, first);
+        assert_eq!(client.describe().await.unwrap().other_names, other_names);
         let options = Options { rules: String::new(), patience: Duration::from_secs(10) };
         run(&client, &options, |line| println!("{line}")).await
     });

@@ -127,7 +127,7 @@ fn moving(world: &World, rng: &mut Rng) -> Action {
         return Action::Move(Box::new(back), false);
     }
     let from = if rng.bool() { weir_dataplane::node::FIRST } else { instance(world, rng) };
-    let selection = selection::random(&world.reference.flows, world.shape.functions, rng);
+    let selection = selection::random(&world.reference.flows, &world.shape, rng);
     let request = Request::new(from, instance(world, rng), selection);
     Action::Move(Box::new(promising(world, request, rng)), rng.u8(..8) == 0)
 }

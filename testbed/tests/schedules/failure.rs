@@ -14,6 +14,8 @@ pub(crate) struct Failure {
 pub(crate) enum Kind {
     /// A packet left with other bytes, or by another port, than it should.
     Corrupted,
+    /// Two flows have the same name behind a NAT.
+    Collided,
     /// A packet left twice.
     Duplicated,
     /// A packet left after a later one of its flow and ingress queue.

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     CountedTwice,
     /// END overtakes the piece in front of it.
     EndEarly,
+    /// A NAT chooses ports by another hash than flows are steered by.
+    PortsAstray,
     /// The state overtakes the packets in front of it that wait for their next hops.
     ParkedLate,
     /// State of several flows does not arrive.
@@ -47,7 +49,10 @@ pub(crate) enum Fault {
 impl Fault {
     /// Whether it is not in the rings between workers.
     pub(crate) fn is_spared_splices(self) -> bool {
-        matches!(self, Self::CompletedEarly | Self::OnlyLossFree | Self::NoGuarantee)
+        matches!(
+            self,
+            Self::CompletedEarly | Self::PortsAstray | Self::OnlyLossFree | Self::NoGuarantee
+        )
     }
 }
 
@@ -143,6 +148,7 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
         | Fault::NoHold
         | Fault::MarkerForged
         | Fault::CompletedEarly
+        | Fault::PortsAstray
         | Fault::ParkedLate
         | Fault::OnlyLossFree
         | Fault::NoGuarantee => {}

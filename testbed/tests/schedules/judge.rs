@@ -182,7 +182,8 @@ impl World {
     fn judge_flows(&mut self, scaled_in: bool) -> Result<(), Failure> {
         let records = self.records()?;
         for flow in &self.reference.flows {
-            let kept: Vec<_> = records.iter().filter(|record| record.key == flow.key).collect();
+            let is_its = |record: &&FlowRecord| flow.came_as() == Some(&record.key);
+            let kept: Vec<_> = records.iter().filter(is_its).collect();
             // What is dropped at the way out has been counted by its flow.
             if self.dropped_outside() == 0 {
                 flow.check_state(&kept, self.node.now)?;
@@ -195,8 +196,9 @@ impl World {
                 return Err(Kind::Owner.at(format!("{} stays at {owner}", flow.key)));
             }
         }
-        let ours =
-            |record: &&FlowRecord| !self.reference.flows.iter().any(|flow| flow.key == record.key);
+        let ours = |record: &&FlowRecord| {
+            !self.reference.flows.iter().any(|flow| flow.came_as() == Some(&record.key))
+        };
         match records.iter().find(ours) {
             Some(record) => Err(Kind::State.at(format!("nobody sent {record:?}"))),
             None => Ok(()),

@@ -204,6 +204,12 @@ fn notices_what_network_functions_know_left_behind() {
 }
 
 #[test]
+fn notices_ports_that_do_not_keep_a_flow_in_its_bucket() {
+    // The answer to a stranger leaves in the place of what came back.
+    is_noticed(Fault::PortsAstray, &[Kind::Dropped, Kind::Corrupted, Kind::Collided]);
+}
+
+#[test]
 fn notices_a_packet_counted_twice() {
     is_noticed(Fault::CountedTwice, &[Kind::State]);
 }

@@ -2,7 +2,7 @@
 //! they left, and the state that one instance would have of them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use fastrand::Rng;
 use weir_dataplane::instance::digest::digest;
@@ -15,7 +15,7 @@ use weir_state_transfer::{
 
 use crate::failure::{Failure, Kind};
 use crate::memory_node::{host, host_mac, port_mac};
-use crate::shape::FLOW_TIMEOUT;
+use crate::shape::{EXTERNAL, FLOW_TIMEOUT};
 
 /// The flows of a schedule and what has become of them.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub(crate) struct Flow {
     unordered: bool,
     /// What has left, in order.
     left: Vec<Left>,
+    /// What it is on its way in and on its way out, where a NAT makes it another than its key: none
+    /// until the first packet of its forward direction has told.
+    came_as: Option<FlowKey>,
+    left_as: Option<FlowKey>,
 }
 
 /// The packets of a flow that come in by one queue.
@@ -62,18 +66,22 @@ struct Left {
 }
 
 impl Reference {
-    /// Random flows between the ports; every third is the reverse of the one before.
+    /// Random flows between the ports; every third is the reverse of the one before. With a NAT,
+    /// all others come from inside, and every third wants the port of the one two before.
     pub(crate) fn new(
         count: usize,
         (ports, queues): (u8, u16),
         hash: &SteeringHash,
+        nat: bool,
         rng: &mut Rng,
     ) -> Self {
         let mut flows: Vec<Flow> = Vec::new();
         for n in 0..count {
             let before = flows.last().filter(|_| n % 3 == 1).map(|flow| flow.key.reversed());
-            let key = before.unwrap_or_else(|| {
-                let (from, to) = (rng.u8(..ports), rng.u8(1..ports));
+            let rival = n.checked_sub(2).filter(|_| nat && n % 3 == 2);
+            let rival = rival.map(|other| rival_of(&flows[other].key));
+            let key = before.or(rival).unwrap_or_else(|| {
+                let (from, to) = (if nat { 0 } else { rng.u8(..ports) }, rng.u8(1..ports));
                 let to = (from + to) % ports;
                 let sport = 1000 + u16::try_from(n).expect("a handful of flows");
                 let (src, dst) = (host(from), host(to));
@@ -100,6 +108,8 @@ impl Reference {
                 out: PortId(to),
                 unordered: false,
                 left: Vec::new(),
+                came_as: (!nat || n % 3 != 1).then_some(key),
+                left_as: (!nat || n % 3 == 1).then_some(key),
             });
         }
         Self { flows, moves: BTreeMap::new(), injected: 0, taken: 0, reordered: 0 }
@@ -119,8 +129,8 @@ impl Reference {
         self.injected - self.taken
     }
 
-    /// The next packet of a lane.
-    pub(crate) fn next(&self, flow: usize, lane: usize) -> Vec<u8> {
+    /// The next packet of a lane; none while it is not known what its receiver is called.
+    pub(crate) fn next(&self, flow: usize, lane: usize) -> Option<Vec<u8>> {
         let sequence = self.flows[flow].lanes[lane].injected.len();
         self.flows[flow].packet(lane, sequence, Side::In)
     }
@@ -147,9 +157,12 @@ impl Reference {
         let Some((number, lane, sequence)) = known else {
             return Err(Kind::Corrupted.at(format!("{bytes:02x?}")));
         };
+        if self.flows[number].left_as.is_none() {
+            self.learn(number, bytes)?;
+        }
         let flow = &mut self.flows[number];
         let name = format!("{} lane {lane} packet {sequence}", flow.key);
-        if bytes != flow.packet(lane, sequence, Side::Out) || port != flow.out {
+        if flow.packet(lane, sequence, Side::Out).as_deref() != Some(bytes) || port != flow.out {
             return Err(Kind::Corrupted.at(format!("{name} by port {port}")));
         }
         flow.left.push(Left { lane, sequence, at: now });
@@ -165,6 +178,22 @@ impl Reference {
             Some(_) | None => {}
         }
         self.taken += 1;
+        Ok(())
+    }
+
+    /// What a NAT has made of a flow, which no other may be, stays until the end.
+    fn learn(&mut self, number: usize, bytes: &[u8]) -> Result<(), Failure> {
+        let key = self.flows[number].key;
+        let source = bytes.get(SOURCE..SOURCE + 2).and_then(|bytes| bytes.try_into().ok());
+        let ports = (u16::from_be_bytes(source.unwrap_or_default()), key.dst_port());
+        let left_as = FlowKey::new(EXTERNAL.into(), key.dst(), ports, protocol::UDP, key.service());
+        if let Some(other) = self.flows.iter().find(|flow| flow.left_as == left_as) {
+            return Err(Kind::Collided.at(format!("{key} and {} are {left_as:?}", other.key)));
+        }
+        self.flows[number].left_as = left_as;
+        if let Some(back) = self.flows.iter_mut().find(|flow| flow.key == key.reversed()) {
+            back.came_as = left_as.map(|key| key.reversed());
+        }
         Ok(())
     }
 
@@ -192,6 +221,11 @@ impl Flow {
         self.left.len()
     }
 
+    /// Its key as its packets come in, if one can have.
+    pub(crate) fn came_as(&self) -> Option<&FlowKey> {
+        self.came_as.as_ref()
+    }
+
     /// Compares the state that the instances keep of the flow with what has left, from the last
     /// time that it may have been forgotten on.
     pub(crate) fn check_state(&self, kept: &[&FlowRecord], now: Nanos) -> Result<(), Failure> {
@@ -215,7 +249,9 @@ impl Flow {
         }
         let (mut bytes, mut state) = (0, 0);
         for left in &self.left[start..] {
-            let packet = self.packet(left.lane, left.sequence, Side::Out);
+            let Some(packet) = self.packet(left.lane, left.sequence, Side::Out) else {
+                return wrong("has left without a name");
+            };
             bytes += (packet.len() - ETHERNET) as u64;
             state = digest(state, &packet[ETHERNET..]);
         }
@@ -237,7 +273,11 @@ impl Flow {
 
     /// A packet as it comes in or goes out: Ethernet, IPv4, UDP without a checksum, and which one
     /// it is, with some more bytes in some.
-    fn packet(&self, lane: usize, sequence: usize, side: Side) -> Vec<u8> {
+    fn packet(&self, lane: usize, sequence: usize, side: Side) -> Option<Vec<u8>> {
+        let name = match side {
+            Side::In => self.came_as?,
+            Side::Out => self.left_as?,
+        };
         let (to, from, ttl) = match side {
             Side::In => {
                 let PortId(port) = self.lanes[lane].port;
@@ -253,17 +293,17 @@ impl Flow {
         packet.extend(short(ip_len));
         packet.extend(short(sequence));
         packet.extend([0x40, 0, ttl, protocol::UDP, 0, 0]);
-        packet.extend(&self.key.src_octets()[12..]);
-        packet.extend(&self.key.dst_octets()[12..]);
+        packet.extend(&name.src_octets()[12..]);
+        packet.extend(&name.dst_octets()[12..]);
         let sum = checksum(&packet[ETHERNET..]);
         packet[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum);
-        packet.extend(self.key.src_port().to_be_bytes());
-        packet.extend(self.key.dst_port().to_be_bytes());
+        packet.extend(name.src_port().to_be_bytes());
+        packet.extend(name.dst_port().to_be_bytes());
         packet.extend(short(8 + payload));
         packet.extend([0, 0]);
         packet.extend([short(self.number), short(lane), short(sequence)].as_flattened());
         packet.resize(ETHERNET + ip_len, 0xAB);
-        packet
+        Some(packet)
     }
 }
 
@@ -277,8 +317,18 @@ enum Side {
 const ETHERNET: usize = 14;
 /// Where the name of a packet begins: its flow, lane and number.
 const PAYLOAD: usize = ETHERNET + 20 + 8;
+/// Where the source port is.
+const SOURCE: usize = ETHERNET + 20;
 /// Bytes of the name.
 const NAME: usize = 6;
+
+/// Another host's flow that a NAT would give the same port to: address and port come to the same.
+fn rival_of(key: &FlowKey) -> FlowKey {
+    let [.., a, b, c, d] = *key.src_octets();
+    let ports = (key.src_port() ^ 1, key.dst_port());
+    let src = IpAddr::from([a, b, c, d ^ 1]);
+    FlowKey::new(src, key.dst(), ports, key.protocol(), key.service()).expect("of one family")
+}
 
 /// The number of the port whose network an address is in.
 fn network(octets: &[u8; 16]) -> u8 {

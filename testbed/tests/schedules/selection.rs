@@ -4,15 +4,16 @@ use fastrand::Rng;
 use weir_state_transfer::{Bucket, BucketSet, Filter, FlowKey, Selection};
 
 use crate::reference::Flow;
+use crate::shape::Shape;
 
 /// A selection of some of the flows; in both directions, where these may not part.
-pub(crate) fn random(flows: &[Flow], both_ways: bool, rng: &mut Rng) -> Selection {
+pub(crate) fn random(flows: &[Flow], shape: &Shape, rng: &mut Rng) -> Selection {
     if rng.bool() {
         Selection::Buckets(buckets(flows, rng))
     } else {
         let flow = &flows[rng.usize(..flows.len())];
-        let filter = filter(&flow.key, rng);
-        Selection::Filter(Filter { symmetric: filter.symmetric || both_ways, ..filter })
+        let filter = if shape.nat { remote(&flow.key, rng) } else { filter(&flow.key, rng) };
+        Selection::Filter(Filter { symmetric: filter.symmetric || shape.functions, ..filter })
     }
 }
 
@@ -30,6 +31,19 @@ fn buckets(flows: &[Flow], rng: &mut Rng) -> BucketSet {
         set.insert(Bucket::of(rng.u32(..)));
     }
     set
+}
+
+/// A filter by the remote end of a flow, which is outside of a NAT: all that such a filter may name.
+fn remote(key: &FlowKey, rng: &mut Rng) -> Filter {
+    let is_back = key.dst_octets()[14] == 0;
+    let key = if is_back { key.reversed() } else { *key };
+    let (host, port) = (key.dst(), key.dst_port());
+    let text = match rng.u8(..3) {
+        0 => format!("dst={host}/32"),
+        1 => format!("src={host}/32,proto=udp,sport={port}"),
+        _ => format!("dst={host}/32,dport={port}"),
+    };
+    text.parse().expect("a filter")
 }
 
 /// A filter that a flow matches, and mostly others too.

@@ -1,13 +1,16 @@
 //! The sizes of a schedule: small, so that every bound is met.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fastrand::Rng;
 use weir_dataplane::neighbour::OwnerLimits;
 use weir_dataplane::nf::firewall::{self, Limits as SourceLimits, Rules};
-use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids};
+use weir_dataplane::nf::nat::SourceRule;
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids, nat};
 use weir_dataplane::node::Limits;
 use weir_state_transfer::mark::Guarantee;
+use weir_state_transfer::share;
 use weir_state_transfer::southbound::EventLimits;
 
 use crate::memory_node::Plan;
@@ -37,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) functions: bool,
     /// The least that a move may promise.
     pub(crate) least: Guarantee,
+    /// Whether there is a NAT among them, with the hosts behind the first port inside.
+    pub(crate) nat: bool,
     /// How slow the first worker is: it takes one turn in so many that it is offered.
     pub(crate) laziness: u32,
 }
@@ -62,6 +67,8 @@ impl Shape {
             capacity_ns: 1_000_000_000,
             functions: ChainConfig::default(),
             events: EventLimits::default(),
+            shares_max: 0,
+            share: share::Limits::default(),
         };
         let plan = Plan {
             workers,
@@ -85,7 +92,8 @@ impl Shape {
             workers_change,
             links_fail: seed.is_multiple_of(4),
             hosts_unknown: false,
-            functions: matches!(seed % 7, 1 | 4),
+            functions: matches!(seed % 7, 1 | 2 | 4),
+            nat: seed % 7 == 2,
             least: match seed % 11 {
                 1 | 5 => Guarantee::None,
                 2 | 6 => Guarantee::LossFree,
@@ -94,8 +102,10 @@ impl Shape {
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         };
         if shape.functions {
-            shape.plan.limits.functions = functions();
+            shape.plan.limits.functions = functions(shape.nat);
         }
+        // With its flow given up, a packet that comes back would be a stranger's.
+        shape.panics &= !shape.nat;
         shape.set_hosts_unknown(seed % 5 == 1 && !shape.links_fail);
         shape
     }
@@ -120,7 +130,7 @@ impl Shape {
 
 /// A firewall that lets everything pass, logs of connections that do not end by themselves, and of
 /// hosts.
-fn functions() -> ChainConfig {
+fn functions(with_nat: bool) -> ChainConfig {
     let rule = "all: accept any".parse().expect("a rule");
     let rules = Rules::new(vec![rule]).expect("one rule");
     // More than there are flows: it counts, and refuses none.
@@ -129,9 +139,25 @@ fn functions() -> ChainConfig {
     let timeouts = ids::Timeouts { udp: Duration::from_hours(1), ..ids::Timeouts::default() };
     let ids = ids::Config { timeouts, ..ids::Config::default() };
     let assets = FunctionConfig::Assets(assets::Config::default());
-    let functions = vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids), assets];
-    ChainConfig::new(functions, Timestamp(0)).expect("three functions")
+    let mut functions = vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids), assets];
+    functions.extend(with_nat.then(nat));
+    ChainConfig::new(functions, Timestamp(0)).expect("a NAT is the last")
 }
+
+/// A NAT with one external address, whose translations outlive a schedule.
+fn nat() -> FunctionConfig {
+    let from = "10.0.0.0/24".parse().expect("a prefix");
+    let source = SourceRule { from, to: None, pool: vec![EXTERNAL.into()], ports: 1..=u16::MAX };
+    let rules = nat::Rules::new(vec![source], vec![]).expect("one rule");
+    let mut config = nat::Config { rules, ..nat::Config::default() };
+    let timeouts = &mut config.tracking.timeouts;
+    (timeouts.udp_unreplied, timeouts.udp_replied) = (DAY, DAY);
+    FunctionConfig::Nat(config)
+}
+
+/// What hosts inside are seen as.
+pub(crate) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A host fails, or is asked for again, within the time of a schedule.
 const NEIGHBOURS: OwnerLimits = OwnerLimits {

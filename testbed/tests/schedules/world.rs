@@ -48,11 +48,13 @@ impl World {
             // Moves promise all, but for faults that are just that.
             shape.least = Guarantee::Ordered;
         }
+        shape.plan.ports_astray = shape.nat && fault == Some(Fault::PortsAstray);
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);
         let sizes = (shape.plan.ports, shape.plan.queues);
-        let reference = Reference::new(shape.flows, sizes, &SteeringHash::new(key), &mut rng);
-        // That fault is at the wires, not in the rings.
+        let hash = SteeringHash::new(key);
+        let reference = Reference::new(shape.flows, sizes, &hash, shape.nat, &mut rng);
+        // These faults are at the wires and in an instance, not in the rings.
         let spliced = fault.filter(|fault| !fault.is_spared_splices());
         let slots = shape.plan.limits.ring;
         let relays = spliced.map(|fault| Relays::new(&mut node, fault, slots, seed));
@@ -182,7 +184,7 @@ impl World {
         if self.reference.outstanding() - lost >= self.shape.credit as u64 {
             return;
         }
-        let packet = self.reference.next(flow, lane);
+        let Some(packet) = self.reference.next(flow, lane) else { return };
         let Some(found) = self.reference.flows.get(flow).and_then(|flow| flow.lanes.get(lane))
         else {
             return;

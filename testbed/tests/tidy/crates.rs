@@ -40,6 +40,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "weir-api",
             "weir-dataplane",
             "weir-control",
+            "weir-client",
         ],
     ),
     (

@@ -140,10 +140,7 @@ impl Api {
     async fn followed(
         &self,
         begun: &StateOperation,
-        again: impl AsyncFnOnce(
-            u64,
-        )
-            -> Result<(crate::state_manager::operation::Operation, Reader), Fault>,
+        again: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
         if convert::ended(begun.state()) {
             return Ok(None);
@@ -203,7 +200,9 @@ async fn watch<T>(
 
 fn note(sidecar: &Sidecar, notice: Notice) -> Note {
     match notice {
-        Notice::Operation(operation) => Note::Operation(state_message(&operation, sidecar.now())),
+        Notice::Operation(operation) => {
+            Note::Operation(Box::new(state_message(&operation, sidecar.now())))
+        }
         Notice::Told(Told::Gap(lost)) => Note::Gap(StateGap { lost }),
         Notice::Told(Told::Event { sequence, event }) => {
             Note::Event(convert::event(sequence, event))

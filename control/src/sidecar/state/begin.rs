@@ -71,10 +71,8 @@ impl Sidecar {
                 tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
                 Ok((operation, reader))
             }
-            Err(status) => {
-                self.state.forget(reins.id);
-                Err(Fault::from_dataplane(&status))
-            }
+            // It is forgotten with its reins.
+            Err(status) => Err(Fault::from_dataplane(&status)),
         }
     }
 

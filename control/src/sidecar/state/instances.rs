@@ -80,7 +80,7 @@ impl Follow {
             };
             if failure.kind == FailureKind::Stopping {
                 // The data plane goes on without a sidecar.
-                return sidecar.state().forget(id);
+                return;
             }
             // One that can not be undone any more refuses, and finishes.
             let undone =

@@ -59,9 +59,11 @@ struct Running {
     readers: watch::Sender<()>,
 }
 
-/// What an operation's task has of it.
+/// What an operation's task has of it. When it is dropped and the operation has not ended, as when
+/// its caller goes away while it is begun, the operation is forgotten.
 #[derive(Debug)]
 pub(super) struct Reins {
+    sidecar: Arc<Sidecar>,
     pub(super) id: u64,
     cancel: watch::Receiver<Option<FailureKind>>,
     readers: watch::Sender<()>,
@@ -117,7 +119,7 @@ impl StateOperations {
     /// Forgets an operation that has not begun after all, or that goes on without this sidecar.
     fn forget(&self, id: u64) {
         self.running().remove(&id);
-        self.table.send_modify(|table| table.forget(id));
+        self.table.send_if_modified(|table| table.forget(id));
     }
 
     /// Tells all operations that the sidecar stops, and waits until they have ended.
@@ -130,6 +132,12 @@ impl StateOperations {
         if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
             tracing::warn!("operations on state are cut off");
         }
+    }
+}
+
+impl Drop for Reins {
+    fn drop(&mut self) {
+        self.sidecar.state.forget(self.id);
     }
 }
 
@@ -173,7 +181,7 @@ impl Sidecar {
 
     /// Takes in an operation under a number of its own, or under that which it had before.
     pub(super) async fn begin_operation(
-        &self,
+        self: &Arc<Self>,
         asked: Asked,
         request_id: &str,
         id: Option<u64>,
@@ -200,10 +208,10 @@ impl Sidecar {
         begun.map_err(refused)?;
         let (cancel, cancelled) = watch::channel(None);
         let (readers, reader) = watch::channel(());
-        let reins = Reins { id, cancel: cancelled, readers: readers.clone() };
+        let sidecar = Arc::clone(self);
+        let reins = Reins { sidecar, id, cancel: cancelled, readers: readers.clone() };
         self.state.running().insert(id, Running { cancel, readers });
         if self.stopping() {
-            self.state.forget(id);
             return Err(Fault::new(Code::Unavailable, "STOPPING", "the sidecar stops"));
         }
         tracing::info!(operation = id, asked = ?operation.asked, "begins");

@@ -108,7 +108,7 @@ impl Running {
         let request = NotifyRequest { end: end.to_owned(), filter: filter.to_owned(), snap };
         let mut stream = self.state().await.notify(request).await?.into_inner();
         match limited(stream.message()).await?.and_then(|first| first.note) {
-            Some(Note::Operation(operation)) => Ok((operation, stream)),
+            Some(Note::Operation(operation)) => Ok((*operation, stream)),
             other => panic!("{other:?}"),
         }
     }

@@ -8,12 +8,12 @@ use weir_state_transfer::chunk::Schema;
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::southbound::EventLimits;
-use weir_state_transfer::{BUCKETS, InstanceId, PortId, ServiceId};
+use weir_state_transfer::{BUCKETS, Bucket, InstanceId, PortId, ServiceId, SteeringHash};
 
 use super::*;
 use crate::instance::{FlowHasher, FlowTable, Part};
 use crate::nf::firewall::{self, Rules};
-use crate::nf::{Chain, ChainConfig, FunctionConfig, Shown, ids};
+use crate::nf::{Chain, ChainConfig, FunctionConfig, Passing, ids};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 use crate::packet::{Parsed, parse};
 
@@ -32,34 +32,34 @@ fn instance(number: u8, owns: bool) -> Instance {
     let functions =
         vec![FunctionConfig::Firewall(firewall), FunctionConfig::Ids(ids::Config::default())];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("two functions");
-    let chain = Chain::new(&config, Replica { instance: number.into(), incarnation: 1 });
-    let mut flows = FlowTable::with_states(1_024, FlowHasher::with_seed(7));
+    let chain = Chain::new(
+        &config,
+        &SteeringHash::new(0x6d5a),
+        Replica { instance: number.into(), incarnation: 1 },
+    );
+    let mut flows = FlowTable::with_states(1_024, FlowHasher::with_seed(7), false);
     for bucket in (0..BUCKETS as u32).filter(|_| owns) {
         flows.put_bucket(
             Bucket::of(bucket),
-            Box::new(Part::with_states(64, &FlowHasher::with_seed(7))),
+            Box::new(Part::with_states(64, &FlowHasher::with_seed(7), false)),
         );
     }
     Instance::new(InstanceId(number), flows, chain, Arc::default(), EventLimits::default())
 }
 
-fn hash() -> SteeringHash {
-    SteeringHash::new(0x6d5a)
+fn hash() -> FlowHash {
+    FlowHash::new(SteeringHash::new(0x6d5a), None)
 }
 
 fn packet(instance: &mut Instance, port: u16, now: Nanos) {
-    let frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
+    let mut frame = samples::udp4(HOST_A, HOST_B, (port, 53), b"?");
     let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
     meta.hash = hash().hash(&meta.key);
-    let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now };
-    assert_eq!(instance.show(shown), Ok(()));
+    let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+    assert_eq!(instance.show(Passing { frame, meta, port, now }), Ok(()));
 }
 
-fn as_function<'a>(
-    instance: &'a mut Instance,
-    hash: &'a SteeringHash,
-    now: Nanos,
-) -> AsFunction<'a> {
+fn as_function<'a>(instance: &'a mut Instance, hash: &'a FlowHash, now: Nanos) -> AsFunction<'a> {
     AsFunction { instance, hash, now, moving: None, packet_max: 2_048 }
 }
 
@@ -162,6 +162,41 @@ fn a_copy_ends_without_a_record_and_one_that_a_packet_has_come_for_with_one() {
 }
 
 #[test]
+fn what_changes_without_a_packet_or_comes_by_a_move_has_a_greater_version_than_all_before() {
+    let (mut here, mut there) = (instance(1, true), instance(2, false));
+    let of_several = |instance: &mut Instance, now| {
+        let (hash, filter) = (hash(), StateFilter::default());
+        let mut function = as_function(instance, &hash, now);
+        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
+        let (mut cursor, mut chunks) = (Cursor::default(), function.get_all_flows());
+        while function.get_multi_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+        chunks
+    };
+    (1..200).for_each(|port| packet(&mut here, port, Nanos(0)));
+    let before = of_several(&mut here, Nanos(1));
+    let newest = before.iter().map(|chunk| chunk.version).max().expect("totals");
+    // Flows end, which totals count, though no packet comes.
+    let later = Nanos(0) + Duration::from_hours(2);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
+    let after = of_several(&mut here, later);
+    assert!(after.iter().all(|chunk| chunk.version > newest), "{after:?}");
+    // An instance that has seen many packets gets a bucket with an old flow of one that has not.
+    let mut busy = instance(3, true);
+    let key = {
+        let frame = samples::udp4(HOST_A, HOST_B, (7, 53), b"?");
+        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        meta.key
+    };
+    let bucket = Bucket::of(hash().hash(&key));
+    packet(&mut busy, 7, later);
+    (0..5_000).for_each(|_| _ = there.flows.update());
+    let newest = there.flows.version();
+    there.flows.put_bucket(bucket, busy.flows.take_bucket(bucket).expect("it owns it"));
+    let came = all(&mut there, "sport=7", later);
+    assert!(came.len() == 2 && came.iter().all(|chunk| chunk.version > newest), "{came:?}");
+}
+
+#[test]
 fn a_chunk_of_no_function_here_or_about_no_flow_is_refused_and_changes_nothing() {
     let mut owner = instance(1, true);
     packet(&mut owner, 1, Nanos(0));
@@ -182,7 +217,7 @@ fn a_chunk_of_no_function_here_or_about_no_flow_is_refused_and_changes_nothing()
 fn what_there_is_no_room_for_is_refused_and_packets_are_not_kept_during_a_move() {
     let mut owner = instance(1, true);
     let mut standby = instance(2, false);
-    standby.flows = FlowTable::with_states(8, FlowHasher::with_seed(7));
+    standby.flows = FlowTable::with_states(8, FlowHasher::with_seed(7), false);
     (1..20).for_each(|port| packet(&mut owner, port, Nanos(0)));
     let chunks = all(&mut owner, "any", Nanos(1));
     let hash = hash();

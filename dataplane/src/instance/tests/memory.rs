@@ -16,11 +16,15 @@ fn instance(id: u8, owned: [u32; 2]) -> Instance {
     let config = ids::Config { memory_max: MEMORY_MAX, ..ids::Config::default() };
     let functions = vec![FunctionConfig::Ids(config)];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("a function");
-    let chain = Chain::new(&config, Replica { instance: u32::from(id), incarnation: 1 });
+    let chain = Chain::new(
+        &config,
+        &SteeringHash::new(0x6d5a),
+        Replica { instance: u32::from(id), incarnation: 1 },
+    );
     let hasher = FlowHasher::with_seed(SEED);
-    let mut flows = FlowTable::with_states(256, hasher.clone());
+    let mut flows = FlowTable::with_states(256, hasher.clone(), false);
     for n in owned {
-        flows.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher)));
+        flows.put_bucket(Bucket::of(n), Box::new(Part::with_states(256, &hasher, false)));
     }
     Instance::new(InstanceId(id), flows, chain, Arc::default(), EventLimits::default())
 }
@@ -113,7 +117,7 @@ fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_m
             now = now + Duration::from_millis(rng.u64(..20));
             let [one, two] = &mut pair;
             let (here, there) = if rng.bool() { (one, two) } else { (two, one) };
-            let (frame, meta) = segment(&mut rng);
+            let (mut frame, mut meta) = segment(&mut rng);
             let (key, bucket) = (meta.key, Bucket::of(meta.hash));
             match rng.u16(..1_000) {
                 0..4 => move_some(here, there, rng.u16(4_000..4_012)),
@@ -136,8 +140,8 @@ fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_m
                     let known = there.flows.known_states(&key, bucket).is_some();
                     let place = if known { there } else { here };
                     let before = place.flows.kept();
-                    let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now };
-                    assert_eq!(place.show(shown), Ok(()));
+                    let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+                    assert_eq!(place.show(Passing { frame, meta, port, now }), Ok(()));
                     let after = place.flows.kept();
                     assert!(after <= MEMORY_MAX || after <= before, "{before} and {after} bytes");
                 }

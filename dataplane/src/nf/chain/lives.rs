@@ -53,7 +53,11 @@ impl World {
         let life = &mut self.lives[id as usize];
         *life += 1;
         let incarnation = 77 + *life * REPLICAS_OF_A_LIFE;
-        let chain = Chain::new(&self.config, Replica { instance: id, incarnation });
+        let chain = Chain::new(
+            &self.config,
+            &SteeringHash::new(0x6d5a),
+            Replica { instance: id, incarnation },
+        );
         self.alive.push(Alive { id, chain });
     }
 
@@ -64,9 +68,10 @@ impl World {
         let mut frame = samples::tcp4(host, HOST_B, (self.ports, 80), b"");
         // A SYN and nothing else.
         frame[14 + 20 + 13] = 2;
-        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-        let shown = Shown { frame: &frame, meta: &meta, port: PortId(0), now: self.now };
-        let (verdict, states) = self.alive[at].chain.process_first(shown);
+        let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+        let mut passing = Passing { frame, meta, port, now: self.now };
+        let (verdict, states) = self.alive[at].chain.process_first(&mut passing, &|_| false);
         assert_eq!(verdict, Ok(()));
         self.packets += 1;
         self.begun += 1;

@@ -9,7 +9,7 @@ impl FunctionConfig {
     pub(crate) fn bytes_of_flow(&self) -> usize {
         size_of::<FlowState>()
             + match self {
-                Self::Firewall(_) => 0,
+                Self::Firewall(_) | Self::Nat(_) => 0,
                 Self::Ids(_) => ids::CONNECTION_BYTES,
                 Self::Assets(_) => assets::CONNECTION_BYTES,
             }
@@ -18,7 +18,7 @@ impl FunctionConfig {
     /// Bytes that the function of one instance keeps of streams at most.
     pub(crate) fn memory_max(&self) -> usize {
         match self {
-            Self::Firewall(_) | Self::Assets(_) => 0,
+            Self::Firewall(_) | Self::Assets(_) | Self::Nat(_) => 0,
             Self::Ids(config) => config.memory_max,
         }
     }
@@ -28,7 +28,7 @@ impl FlowState {
     /// Bytes that are kept of the streams of the flow, beside what is kept of any flow.
     pub(crate) fn kept(&self) -> usize {
         match self {
-            Self::Firewall(_) | Self::Assets(_) => 0,
+            Self::Firewall(_) | Self::Assets(_) | Self::Nat(_) => 0,
             Self::Ids(connection) => connection.as_ref().map_or(0, |known| known.kept()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_state_transfer::merge::Life;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId, ShareId};
+use weir_state_transfer::{Chunk, FlowId, FlowKey, ShareId};
 
 use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
@@ -61,7 +61,7 @@ impl Function for Firewall {
         self.sweep_sources(hosts, now.uptime);
     }
 
-    fn decides(&self) -> bool {
+    fn decides(&self, _flow: &FlowKey) -> bool {
         true
     }
 
@@ -111,6 +111,7 @@ impl Function for Firewall {
     fn take_over(&mut self, ended: Life) {
         Self::take_over(self, ended);
     }
+
     fn share(&mut self, sharing: &Arc<Sharing>) {
         Self::share(self, sharing);
     }
@@ -131,7 +132,7 @@ impl Function for Firewall {
     ) -> Option<(Origin, Option<FunctionOperation>)> {
         let known = match state {
             Some(FlowState::Firewall(known)) => known.as_ref(),
-            Some(FlowState::Ids(_) | FlowState::Assets(_)) | None => None,
+            Some(FlowState::Ids(_) | FlowState::Assets(_) | FlowState::Nat(_)) | None => None,
         };
         let packet = Packet::new(packet.frame, packet.meta, packet.port);
         let (origin, ask) = Self::concern(self, &packet, known, now.uptime)?;

@@ -28,8 +28,11 @@ pub(in crate::nf) enum Operation {
     },
     /// A connection that it has begun has ended, or did not begin.
     End,
-    /// Another copy is joined, and what a life that has ended has counted is taken over.
-    Join(Box<Source>, Option<Life>),
+    /// Another copy is joined.
+    Join(Box<Source>),
+    /// What is known nowhere else is joined, and what a life that has ended has counted of it is taken
+    /// over.
+    Inherit(Box<Source>, Option<Life>),
 }
 
 /// Whether a source may begin a connection.
@@ -136,15 +139,15 @@ impl Firewall {
     /// A connection of a source has ended.
     pub(super) fn end_of(&mut self, origin: Origin) {
         if self.is_shared(&origin) {
-            self.shares.updates.push_back((origin, Operation::End));
+            self.tell_home(origin, Operation::End);
         } else {
             self.sources.end(origin);
         }
     }
 
-    /// Has a copy joined, and a life taken over, where a source has its home.
-    pub(super) fn join_at_home(&mut self, origin: Origin, copy: Source, ended: Option<Life>) {
-        self.shares.updates.push_back((origin, Operation::Join(Box::new(copy), ended)));
+    /// Has a change made where a source has its home.
+    pub(super) fn tell_home(&mut self, origin: Origin, operation: Operation) {
+        self.shares.updates.push_back((origin, operation));
     }
 
     /// Executes an operation on what is known here.
@@ -160,9 +163,9 @@ impl Firewall {
                 return Some(Admission { origin, opens: *opens, verdict });
             }
             Operation::End => self.sources.end(origin),
-            Operation::Join(copy, ended) => {
-                self.join_shared([(origin, (**copy).clone())]);
-                ended.iter().for_each(|ended| self.sources.take_over(origin, *ended));
+            Operation::Join(copy) => self.join_shared([(origin, (**copy).clone())]),
+            Operation::Inherit(source, ended) => {
+                self.shares.lost += u64::from(!self.take_in(origin, source, *ended));
             }
         }
         None

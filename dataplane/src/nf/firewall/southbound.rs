@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
 use super::limits::{Origin, Source};
+use super::share::Operation;
 use super::totals::Totals;
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
@@ -48,24 +49,34 @@ impl Firewall {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
+        let (origin, other) = self.read_source(chunk, self.totals.retired(), now)?;
+        if self.is_shared(&origin) {
+            self.tell_home(origin, Operation::Join(Box::new(other)));
+        } else if !self.sources.join(origin, &other) {
+            return Err(PutError::full(chunk, "sources", self.sources.max()));
+        }
+        Ok(())
+    }
+
+    /// What another instance knows of a source, but for what these lives have counted, if it can be
+    /// joined.
+    fn read_source(
+        &self,
+        chunk: &Chunk,
+        retired: &Lives,
+        now: Nanos,
+    ) -> Result<(Origin, Source), PutError> {
         FIREWALL_SOURCE.check(chunk)?;
         let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let mut other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(self.totals.retired());
+        other.retire(retired);
         let mut joined = self.source(&origin).cloned().unwrap_or_default();
         joined.join(&other);
         if !joined.fits() {
             return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
         }
-        if self.is_shared(&origin) {
-            self.join_at_home(origin, other, None);
-            return Ok(());
-        }
-        if !self.sources.join(origin, &other) {
-            return Err(PutError::full(chunk, "sources", self.sources.max()));
-        }
-        Ok(())
+        Ok((origin, other))
     }
 
     /// Joins what an instance knew of a source whose life has ended, and takes it over.
@@ -78,14 +89,26 @@ impl Firewall {
         ended: Option<Life>,
         now: Nanos,
     ) -> Result<(), PutError> {
-        self.put_multi_flow(chunk, now)?;
-        if let Some((origin, ended)) = Origin::of_id(&chunk.id).zip(ended) {
-            match self.is_shared(&origin) {
-                true => self.join_at_home(origin, Source::default(), Some(ended)),
-                false => self.sources.take_over(origin, ended),
-            }
+        // It is no copy: what it says is nowhere else.
+        let (origin, other) = self.read_source(chunk, &Lives::default(), now)?;
+        if self.is_shared(&origin) {
+            self.tell_home(origin, Operation::Inherit(Box::new(other), ended));
+        } else if !self.take_in(origin, &other, ended) {
+            return Err(PutError::full(chunk, "sources", self.sources.max()));
         }
         Ok(())
+    }
+
+    /// Joins what is known nowhere else, and takes over what lives that have ended have counted of
+    /// it; whether there was room.
+    pub(super) fn take_in(&mut self, origin: Origin, other: &Source, ended: Option<Life>) -> bool {
+        let joined = self.sources.join(origin, other);
+        if joined {
+            for life in self.totals.retired().iter().chain(ended) {
+                self.sources.take_over(origin, life);
+            }
+        }
+        joined
     }
 
     /// Forgets sources; how many were known.

@@ -22,8 +22,11 @@ pub(super) const UPDATES_MAX: usize = 1_024;
 pub(in crate::nf) enum Operation {
     /// It has tried in vain.
     Attempt(Attempt),
-    /// Another copy is joined, and what a life that has ended has counted is taken over.
-    Join(Box<Source>, Option<Life>),
+    /// Another copy is joined.
+    Join(Box<Source>),
+    /// What is known nowhere else is joined, and what a life that has ended has counted of it is taken
+    /// over.
+    Inherit(Box<Source>, Option<Life>),
 }
 
 impl Ids {
@@ -50,10 +53,11 @@ impl Ids {
     pub(super) fn execute(&mut self, origin: Origin, operation: &Operation) {
         match operation {
             Operation::Attempt(attempt) => self.watch(attempt),
-            Operation::Join(copy, ended) => {
-                self.join_shared([(origin, (**copy).clone())]);
-                let (id, replica) = (origin.into(), self.replica);
-                ended.iter().for_each(|ended| self.sources.take_over(id, *ended, replica));
+            Operation::Join(copy) => self.join_shared([(origin, (**copy).clone())]),
+            Operation::Inherit(source, ended) => {
+                if self.take_in(origin.into(), source, *ended).is_err() {
+                    self.totals.unwatched.add(self.replica, 1);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
@@ -54,13 +54,25 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        let (id, other) = self.read_source(chunk, self.totals.retired())?;
+        if self.is_shared(id) {
+            return self.put_at_home(chunk, id, Operation::Join(Box::new(other)));
+        }
+        let scan = self.sources.join(id, &other, &self.config.scan);
+        let scan = scan.map_err(|Full| self.full(chunk))?;
+        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
+        Ok(())
+    }
+
+    /// What another instance knows of a source, but for what these lives have counted, if it can be
+    /// joined.
+    fn read_source(&self, chunk: &Chunk, retired: &Lives) -> Result<(SourceId, Source), PutError> {
         IDS_SOURCE.check(chunk)?;
         let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let mut other = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(self.totals.retired());
-        let config = &self.config.scan;
-        if !other.is_of(config) {
+        other.retire(retired);
+        if !other.is_of(&self.config.scan) {
             let why = WireError::BadField { what: "window" };
             return Err(PutError::bad_body(chunk, &why.into()));
         }
@@ -69,16 +81,22 @@ impl Ids {
         if !joined.fits() {
             return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
         }
-        if self.is_shared(id) {
-            return match self.tell_home(id, Operation::Join(Box::new(other), None)) {
-                true => Ok(()),
-                false => Err(PutError::full(chunk, "changes that wait for a share", UPDATES_MAX)),
-            };
-        }
-        let scan = self.sources.join(id, &other, config);
-        let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
-        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
-        Ok(())
+        Ok((id, other))
+    }
+
+    fn put_at_home(
+        &mut self,
+        chunk: &Chunk,
+        id: SourceId,
+        operation: Operation,
+    ) -> Result<(), PutError> {
+        let told = self.tell_home(id, operation);
+        let full = || PutError::full(chunk, "changes that wait for a share", UPDATES_MAX);
+        told.then_some(()).ok_or_else(full)
+    }
+
+    fn full(&self, chunk: &Chunk) -> PutError {
+        PutError::full(chunk, "sources", self.config.scan.sources_max)
     }
 
     /// Joins what an instance knew of a source whose life has ended, and takes it over.
@@ -86,13 +104,26 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
-        self.put_multi_flow(chunk)?;
-        if let Some((id, ended)) = SourceId::of_id(&chunk.id).zip(ended) {
-            if self.is_shared(id) {
-                self.tell_home(id, Operation::Join(Box::default(), Some(ended)));
-            } else {
-                self.sources.take_over(id, ended, self.replica);
-            }
+        // It is no copy: what it says is nowhere else.
+        let (id, other) = self.read_source(chunk, &Lives::default())?;
+        if self.is_shared(id) {
+            return self.put_at_home(chunk, id, Operation::Inherit(Box::new(other), ended));
+        }
+        self.take_in(id, &other, ended).map_err(|Full| self.full(chunk))
+    }
+
+    /// Joins what is known nowhere else, and takes over what lives that have ended have counted of
+    /// it.
+    pub(super) fn take_in(
+        &mut self,
+        id: SourceId,
+        other: &Source,
+        ended: Option<Life>,
+    ) -> Result<(), Full> {
+        let scan = self.sources.join(id, other, &self.config.scan)?;
+        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
+        for life in self.totals.retired().iter().chain(ended) {
+            self.sources.take_over(id, life, self.replica);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use super::chain::Chain;
 use super::firewall::{self, Origin};
 use super::function::{FlowState, Shown};
 use super::ids;
+use crate::worker::Packet;
 pub(super) use groups::Groups;
 pub(crate) use store::Shared;
 
@@ -129,17 +130,25 @@ impl Chain {
         self.functions.iter_mut().for_each(|function| function.unshare(share));
     }
 
-    /// What a packet is about, of what is shared. `states` is what is known of its flow.
+    /// What a packet is about, of what is shared. `states` is what is known of its flow. It is
+    /// looked at by the name that its flow has for the functions that share, which is not always
+    /// that by which it came: a NAT may be behind them.
     pub(crate) fn concern(
         &self,
         states: Option<&[FlowState]>,
-        packet: Shown<'_>,
+        packet: &Packet,
+        now: Nanos,
     ) -> Option<Concern> {
-        let now = self.moment(packet.now);
+        let now = self.moment(now);
+        let state = |n: usize| states.and_then(|states| states.get(n));
+        let mut meta = packet.meta;
+        if let Some(nat) = self.functions.last().filter(|_| self.has_nat()) {
+            meta.key = nat.known_as(state(self.functions.len() - 1), &meta.key, now)?;
+        }
+        let shown = Shown { frame: packet.frame.data(), meta: &meta, port: packet.port };
         let mut concern = None;
         for (n, function) in self.functions.iter().enumerate() {
-            let state = states.and_then(|states| states.get(n));
-            let Some((origin, ask)) = function.concern(state, packet, now) else { continue };
+            let Some((origin, ask)) = function.concern(state(n), shown, now) else { continue };
             let Some(sharing) = self.sharing_of(&origin) else { continue };
             let slot = sharing.slot(&origin);
             let asks = ask.is_some();
@@ -198,7 +207,8 @@ impl Chain {
         let now = self.moment(now);
         let Operation { function, origin, what } = operation;
         let n = usize::from(*function);
-        let Self { functions, faults, .. } = self;
+        let Self { functions, faults, changed_by_share, .. } = self;
+        *changed_by_share = true;
         let what = functions.get_mut(n).map(|function| {
             faults.begin(n);
             let answer = function.execute(*origin, what, now);
@@ -206,6 +216,11 @@ impl Chain {
             answer
         });
         Answer { function: *function, what: what.unwrap_or(FunctionAnswer::Nothing) }
+    }
+
+    /// Whether a share has changed what is known here since this was asked last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed_by_share)
     }
 
     fn sharing_of(&self, origin: &Origin) -> Option<&Sharing> {

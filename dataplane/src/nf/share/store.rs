@@ -49,12 +49,14 @@ impl Store for Shared<'_> {
 
     fn join(&mut self, _slot: Slot, piece: Piece, _now: Nanos) {
         let Piece { function, what } = piece;
+        self.chain.changed_by_share = true;
         if let Some(function) = self.chain.functions.get_mut(usize::from(function)) {
             function.join(what);
         }
     }
 
     fn remove(&mut self, slot: Slot) {
+        self.chain.changed_by_share = true;
         for function in &mut self.chain.functions {
             function.remove(self.share, slot);
         }

@@ -1,0 +1,132 @@
+//! How much each external address is used, as an instance knows it.
+
+use std::net::IpAddr;
+
+use weir_state_transfer::merge::{Counter, Gauge, Join, Life, Lives, Replica};
+
+use crate::nf::life::life;
+use crate::nf::numbered::Numbered;
+
+/// How much an external address is used, by all instances that have told each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Flows that use the address as their source.
+    pub open: Gauge,
+    /// Flows that did not begin because whatever they could be translated to was taken; counted
+    /// at the address of their host.
+    pub exhausted: Counter,
+}
+
+/// The usages of external addresses that an instance knows.
+#[derive(Clone, Debug)]
+pub(super) struct Usages {
+    known: Numbered<IpAddr, Known>,
+    /// Under this replica usages count that are new.
+    replica: Replica,
+    /// Its last replica is of this incarnation.
+    last: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) usage: Usage,
+    /// Under which it counts. A usage that was forgotten begins at 0, which a copy from before must
+    /// not be taken for newer than; so it counts under another replica then.
+    replica: Replica,
+}
+
+impl Usages {
+    /// Nothing known yet of some addresses.
+    pub(super) fn new<'a>(
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+        replica: Replica,
+    ) -> Self {
+        let last = life(replica).last();
+        let mut usages = Self { known: Numbered::default(), replica, last };
+        for address in addresses {
+            usages.entry(*address);
+        }
+        usages
+    }
+
+    pub(super) fn begins(&mut self, address: IpAddr) {
+        let Known { usage, replica } = self.entry(address);
+        usage.open.up.add(*replica, 1);
+    }
+
+    pub(super) fn ends(&mut self, address: IpAddr) {
+        let Known { usage, replica } = self.entry(address);
+        usage.open.down.add(*replica, 1);
+    }
+
+    pub(super) fn is_exhausted(&mut self, address: IpAddr) {
+        let Known { usage, replica } = self.entry(address);
+        usage.exhausted.add(*replica, 1);
+    }
+
+    /// Joins a copy with what is known here; whether that fits.
+    pub(super) fn join(&mut self, address: IpAddr, other: &Usage) -> bool {
+        let known = self.known.get(&address).map(|known| &known.usage);
+        let mut joined = known.cloned().unwrap_or_default();
+        joined.join(other);
+        let fits = joined.fits();
+        if fits {
+            self.entry(address).usage = joined;
+        }
+        fits
+    }
+
+    /// Takes over what a life that has ended has counted of an address.
+    pub(super) fn take_over(&mut self, address: IpAddr, ended: Life) {
+        let Known { usage, replica } = self.entry(address);
+        usage.take_over(ended, *replica);
+    }
+
+    /// Forgets a usage, which is counted anew; whether it was known.
+    pub(super) fn remove(&mut self, address: &IpAddr) -> bool {
+        let removed = self.known.remove(address).is_some();
+        if removed {
+            self.replica.incarnation = self.last.min(self.replica.incarnation.saturating_add(1));
+        }
+        removed
+    }
+
+    pub(super) fn known(&self) -> &Numbered<IpAddr, Known> {
+        &self.known
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&IpAddr, &Usage)> {
+        self.known.iter().map(|(address, known)| (address, &known.usage))
+    }
+
+    fn entry(&mut self, address: IpAddr) -> &mut Known {
+        let replica = self.replica;
+        self.known.entry(address, || Known { usage: Usage::default(), replica })
+    }
+}
+
+impl Usage {
+    /// Whether each count has as few parts as fit in bytes.
+    fn fits(&self) -> bool {
+        self.open.fits() && self.exhausted.fits()
+    }
+
+    /// Leaves out what lives have counted that others have taken over.
+    pub(super) fn retire(&mut self, lives: &Lives) {
+        self.open.retire(lives);
+        self.exhausted.retire(lives);
+    }
+
+    /// Takes over what a life that has ended has counted; see [`Counter::take_over`].
+    fn take_over(&mut self, ended: Life, heir: Replica) {
+        self.open.take_over(ended, heir);
+        self.exhausted.take_over(ended, heir);
+    }
+}
+
+impl Join for Usage {
+    fn join(&mut self, other: &Self) {
+        self.open.join(&other.open);
+        self.exhausted.join(&other.exhausted);
+    }
+}

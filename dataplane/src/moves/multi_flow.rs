@@ -43,8 +43,8 @@ impl MultiFlowExport {
                 self.sent_all = true;
                 return false;
             };
-            if !state.chunks.is_empty() {
-                budget.pieces -= state.chunks.len();
+            if !state.pieces.is_empty() {
+                budget.pieces -= state.pieces.len();
                 let message = Message::MultiFlow(state);
                 forwarder.hand_out(spec.to_worker, Item::Move(spec.id, message));
             }
@@ -60,10 +60,10 @@ pub(super) fn take_back(
     now: Nanos,
     report: &mut HoldReport,
 ) {
-    report.multi_flow_refused += refused.chunks.len() as u64;
+    report.multi_flow_refused += refused.pieces.len() as u64;
     let lost = match instance {
         Some(instance) => instance.chain.join_multi_flow(refused, now),
         None => refused,
     };
-    report.multi_flow_lost += lost.chunks.len() as u64;
+    report.multi_flow_lost += lost.pieces.len() as u64;
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, PortId, ShareId};
 
 use super::firewall::Origin;
-use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Sharing};
+use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
 use super::{Record, Timestamp, assets, connection, ids, nat};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
@@ -148,17 +148,18 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Why it is not taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
 
-    /// Joins what an instance knew of several flows and has given away. Where its life has ended, what
-    /// that has counted is taken over.
+    /// As which replica it counts what it knows of several flows, where that makes a difference to
+    /// who takes it in when it is given away.
+    fn counted_as(&self, _id: &FlowId) -> Option<Replica> {
+        None
+    }
+
+    /// Takes in what an instance knew of several flows, counting as a replica, and has given away:
+    /// it is no copy.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    fn inherit(
-        &mut self,
-        chunk: &Chunk,
-        _ended: Option<Life>,
-        now: Moment,
-    ) -> Result<(), PutError> {
+    fn inherit(&mut self, chunk: &Chunk, _by: Replica, now: Moment) -> Result<(), PutError> {
         self.put_multi_flow(chunk, now)
     }
 
@@ -232,8 +233,14 @@ pub(super) trait Function: std::fmt::Debug + Send {
         None
     }
 
-    /// Joins what another instance knew of sources.
-    fn join(&mut self, _piece: FunctionPiece) {}
+    /// An instance begins to give away what it knows of the sources of a slot, maybe anew.
+    fn giving(&mut self, _giving: Giving) {}
+
+    /// Joins what another instance knows of sources: it gives it away, or keeps it.
+    fn join(&mut self, _piece: FunctionPiece, _giving: Option<Giving>) {}
+
+    /// All of what was given away has come, and its giver knows it no more: it is no copy.
+    fn given(&mut self, _giving: Giving) {}
 
     /// Forgets the sources of a slot, which are known elsewhere.
     fn remove(&mut self, _share: ShareId, _slot: Slot) {}

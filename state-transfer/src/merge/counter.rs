@@ -43,6 +43,40 @@ impl Counter {
         }
     }
 
+    /// Joins a counter that its holder, who has counted as the replica `by`, has given away and
+    /// does not keep: what it has counted itself is the heir's from here on, wherever that came
+    /// from before; all else in it is copies, which bring nothing of lives that have `ended`.
+    ///
+    /// Who gives a counter away counts as a later replica if it begins another for the same, so
+    /// that what it has counted as `by` and before is in one place only. It may be given on by
+    /// others any number of times, back to its first holder too.
+    pub fn inherit(&mut self, mut given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        let earlier = Life::up_to(by);
+        if earlier.has(heir) {
+            debug_assert!(false, "{heir:?} is no later than {by:?}");
+            return self.join(&given);
+        }
+        let part = given.give(by);
+        given.retire(ended);
+        self.join(&given);
+        if part > 0 {
+            self.add(heir, part);
+        }
+    }
+
+    /// The same for what was joined before it was clear that its holder gives it away: that it has,
+    /// and keeps nothing, is known now. Nothing happens the second time.
+    pub fn take_from(&mut self, by: Replica, heir: Replica) {
+        if Life::up_to(by).has(heir) {
+            debug_assert!(false, "{heir:?} is no later than {by:?}");
+            return;
+        }
+        let part = self.give(by);
+        if part > 0 {
+            self.add(heir, part);
+        }
+    }
+
     /// Leaves out what lives have counted that others have taken over.
     pub fn retire(&mut self, lives: &Lives) {
         self.retired.join(lives);
@@ -64,6 +98,14 @@ impl Counter {
         let mut counter = Self { parts: parts.into_iter().collect(), retired };
         counter.forget_retired();
         counter
+    }
+
+    /// Takes out what a replica has counted, which is for another to add to its own.
+    fn give(&mut self, by: Replica) -> u64 {
+        let part = self.parts.remove(&by).unwrap_or(0);
+        self.retired.add(Life::up_to(by));
+        self.forget_retired();
+        part
     }
 
     fn forget_retired(&mut self) {
@@ -98,10 +140,16 @@ impl Gauge {
         i128::from(self.up.value()) - i128::from(self.down.value())
     }
 
-    /// Takes over the parts of a life that has ended; see [`Counter::take_over`].
-    pub fn take_over(&mut self, ended: Life, heir: Replica) {
-        self.up.take_over(ended, heir);
-        self.down.take_over(ended, heir);
+    /// Joins a gauge that its holder has given away; see [`Counter::inherit`].
+    pub fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.up.inherit(given.up, by, heir, ended);
+        self.down.inherit(given.down, by, heir, ended);
+    }
+
+    /// Takes from a holder what was joined before; see [`Counter::take_from`].
+    pub fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.up.take_from(by, heir);
+        self.down.take_from(by, heir);
     }
 
     /// Leaves out what lives have counted that others have taken over.

@@ -22,6 +22,11 @@ impl Life {
         Self { first: replica, last: replica.incarnation }
     }
 
+    /// All replicas of an instance from its first in any life up to this one.
+    pub fn up_to(last: Replica) -> Self {
+        Self { first: Replica { incarnation: 0, ..last }, last: last.incarnation }
+    }
+
     /// The replica that it begins as.
     pub fn first(&self) -> Replica {
         self.first
@@ -74,6 +79,13 @@ impl Lives {
     pub fn covers(&self, life: Life) -> bool {
         let found = self.last_up_to(life.first.instance, life.first.incarnation);
         found.is_some_and(|(_, last)| life.last <= last)
+    }
+
+    /// Those that a replica is not of.
+    pub fn without(&self, replica: Replica) -> Self {
+        let mut others = Self::default();
+        others.extend(self.iter().filter(|life| !life.has(replica)));
+        others
     }
 
     /// The set, in order: as few lives as there can be.

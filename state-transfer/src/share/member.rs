@@ -271,9 +271,23 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
             Message::Operation(operation) => home.operation(operation, &mut work),
             Message::Passed(passed) => home.passed(passed, &mut work),
             Message::Fence { view, owed } => handover.fence((from, view, owed), home, &mut work),
-            Message::Ledger(ledger) => home.learn(*ledger),
-            Message::Handed(slot) => handover.handed(from, slot, home, &mut work),
-            Message::Piece(slot, piece) => work.store.join(slot, piece, now),
+            Message::Ledger(ledger) => {
+                if !home.view.is_alone() {
+                    work.store.giving(ledger.slot, from);
+                }
+                home.learn(*ledger);
+            }
+            Message::Handed(slot) => {
+                if !home.view.is_alone() {
+                    work.store.given(slot, from);
+                }
+                handover.handed(from, slot, home, &mut work);
+            }
+            Message::Piece(slot, piece) => {
+                // When the share ends, homes keep what they hand over.
+                let giver = (!home.view.is_alone()).then_some(from);
+                work.store.join(slot, piece, giver, now);
+            }
             // One that takes part no more may have been given up, and asked in vain elsewhere.
             Message::Answer(answer) => {
                 if from == home.me || home.view.has_participant(from) {

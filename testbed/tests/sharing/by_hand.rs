@@ -8,7 +8,9 @@ use weir_dataplane::node::{FIRST, NodeError};
 use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::share::Mode;
-use weir_state_transfer::{BucketSet, FlowKey, InstanceId, Selection, ServiceId, SteeringHash};
+use weir_state_transfer::{
+    BucketSet, FlowKey, InstanceId, Nanos, Selection, ServiceId, SteeringHash,
+};
 use weir_state_transfer::{WorkerId, protocol, steering_hash};
 use weir_testbed::memory_node::{MemoryNode, host, host_mac, port_mac};
 
@@ -222,4 +224,59 @@ fn a_home_that_panics_is_left_out_and_the_others_go_on() {
     assert!(asks(&mut node, *rest[0], 8, 1000) && !asks(&mut node, *rest[1], 8, 1000));
     let balance = node.node.counters().balance.unwrap();
     assert_eq!((balance.unaccounted, balance.held), (0, 0));
+}
+
+/// Time for all that is to be taken over of who is gone, and too little for connections to end.
+fn take_over(node: &mut MemoryNode) {
+    for _ in 0..100 {
+        node.now = Nanos(node.now.0 + 1_000_000);
+        node.settle();
+    }
+}
+
+#[test]
+fn what_sources_have_begun_counts_once_wherever_their_homes_move_and_whoever_is_removed() {
+    let (mut node, ids) = node(&plan(2, OPEN), 3, SEED);
+    let change = api::Change::default();
+    let buckets = Selection::Buckets(BucketSet::all());
+    node.node.start_move(&change, Request::new(ids[2], FIRST, buckets), true, node.now).unwrap();
+    node.settle();
+    node.node.set_instance_state(&change, ids[2], api::InstanceState::Paused).unwrap();
+    let share = start_share(&mut node, &ids).unwrap();
+    node.settle();
+    let sources = 10..40;
+    for source in sources.clone() {
+        for n in 0..OPEN as u16 {
+            assert!(asks(&mut node, ids[usize::from(n % 2)], source, 1000 + 5000 * n));
+        }
+    }
+    let shares = |node: &mut MemoryNode, members: &[InstanceId]| {
+        node.node.change_share(&change, share, members, node.now).unwrap();
+        node.settle();
+        assert_eq!(phase(node, share), api::SharePhase::Steady);
+    };
+    let all_refused = |node: &mut MemoryNode, at: InstanceId, first: u16| {
+        sources.clone().for_each(|source| assert!(!asks(node, at, source, first), "{source}"));
+    };
+    // The home of some of them leaves and ends, and who has taken it over gets them then.
+    shares(&mut node, &ids[..2]);
+    node.node.remove_instance(&change, ids[2]).unwrap();
+    take_over(&mut node);
+    let made = node.node.create_instance(&change, "new", 0).unwrap();
+    node.settle();
+    let new = InstanceId(u8::try_from(made.id).unwrap());
+    shares(&mut node, &[ids[0], new]);
+    all_refused(&mut node, ids[0], 20_000);
+    shares(&mut node, &[ids[0], ids[1], new]);
+    shares(&mut node, &ids[..2]);
+    all_refused(&mut node, ids[1], 25_000);
+    node.node.remove_instance(&change, new).unwrap();
+    take_over(&mut node);
+    end_all(&mut node);
+    for source in sources {
+        for n in 0..=OPEN as u16 {
+            let begins = asks(&mut node, ids[usize::from(n % 2)], source, 30_000 + 5000 * n);
+            assert_eq!(begins, u32::from(n) < OPEN, "{source}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, ShareId};
@@ -11,7 +11,7 @@ use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
 use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Sharing};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
 use crate::packet::DropReason;
 
 impl Function for Firewall {
@@ -104,8 +104,12 @@ impl Function for Firewall {
         Self::put_all_flows(self, chunk)
     }
 
-    fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>, now: Moment) -> Result<(), PutError> {
-        Self::inherit(self, chunk, ended, now.uptime)
+    fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        Self::counted_as(self, id)
+    }
+
+    fn inherit(&mut self, chunk: &Chunk, by: Replica, now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, by, now.uptime)
     }
 
     fn take_over(&mut self, ended: Life) {
@@ -187,10 +191,18 @@ impl Function for Firewall {
         self.sources.copy(share, slot, cursor).map(FunctionPiece::Firewall)
     }
 
-    fn join(&mut self, piece: FunctionPiece) {
+    fn giving(&mut self, giving: Giving) {
+        self.sources.groups.giving(giving);
+    }
+
+    fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
         if let FunctionPiece::Firewall(sources) = piece {
-            self.join_shared(sources);
+            self.join_shared(sources, giving);
         }
+    }
+
+    fn given(&mut self, giving: Giving) {
+        Self::given(self, giving);
     }
 
     fn remove(&mut self, share: ShareId, slot: Slot) {

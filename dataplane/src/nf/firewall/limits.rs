@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
 use weir_state_transfer::share::Slot;
 use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId, ShareId};
 
@@ -66,6 +66,15 @@ pub(super) struct Known {
     /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
     /// must not be taken for newer than; so it counts under another replica then.
     replica: Replica,
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Another source.
+    Sources,
+    /// Another replica that has counted the source.
+    Replicas,
 }
 
 impl Limits {
@@ -141,26 +150,58 @@ impl Sources {
         }
     }
 
-    /// Takes in a copy, if there is room for it.
-    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> bool {
+    /// Takes in what another knows of a source, or has given away: its bucket was last full at a
+    /// stamp, if ever. Nothing changes where there is no room for that.
+    pub(super) fn take_in(
+        &mut self,
+        origin: Origin,
+        full: Option<Stamp>,
+        change: impl FnOnce(&mut Source, Replica),
+    ) -> Result<(), Full> {
         if !self.has_room(origin) {
-            return false;
+            return Err(Full::Sources);
         }
-        if let Some(stamp) = other.bucket.stamp() {
-            self.clock.see(&stamp);
+        let mut changed = self.source(&origin).cloned().unwrap_or_default();
+        change(&mut changed, self.counted_as(&origin));
+        if !changed.fits() {
+            return Err(Full::Replicas);
         }
+        full.iter().for_each(|stamp| self.clock.see(stamp));
         self.know(origin);
-        Self::entry(&mut self.known, self.replica, origin).source.join(other);
-        true
+        Self::entry(&mut self.known, self.replica, origin).source = changed;
+        Ok(())
     }
 
-    /// Takes over what a life that has ended has counted of a source.
-    pub(super) fn take_over(&mut self, origin: Origin, ended: Life) {
-        if self.known.contains(&origin) {
-            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
-            source.open.take_over(ended, *replica);
-            source.bucket.take_over(ended, *replica);
+    /// Takes in a copy.
+    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> Result<(), Full> {
+        self.take_in(origin, other.bucket.stamp(), |source, _| source.join(other))
+    }
+
+    /// Takes in what another, counting as a replica, has given away.
+    pub(super) fn inherit(
+        &mut self,
+        origin: Origin,
+        given: Source,
+        by: Replica,
+        ended: &Lives,
+    ) -> Result<(), Full> {
+        self.take_in(origin, given.bucket.stamp(), |source, heir| {
+            source.inherit(given, by, heir, ended);
+        })
+    }
+
+    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
+    /// no more. Copies of what lives have counted that have ended are left out.
+    pub(super) fn take_from(&mut self, origin: Origin, by: Replica, ended: &Lives) {
+        if let Some(Known { source, replica }) = self.known.get_mut(&origin) {
+            source.take_from(by, *replica);
+            source.retire(ended);
         }
+    }
+
+    /// As which replica a source is counted here, or would be.
+    pub(super) fn counted_as(&self, origin: &Origin) -> Replica {
+        self.known.get(origin).map_or(self.replica, |known| known.replica)
     }
 
     pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
@@ -175,7 +216,7 @@ impl Sources {
 
     /// Forgets the sources of a slot, which are known elsewhere.
     pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        for origin in self.groups.all(share, slot) {
+        for origin in self.groups.give(share, slot) {
             self.forget(&origin);
         }
         self.count_anew();
@@ -260,6 +301,20 @@ impl Source {
     /// Whether its counters are no larger than they may be.
     pub(super) fn fits(&self) -> bool {
         self.open.fits() && self.bucket.parts().1.fits()
+    }
+
+    /// Joins what its holder has given away; see
+    /// [`Counter::inherit`](weir_state_transfer::merge::Counter::inherit).
+    pub(super) fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.open.inherit(given.open, by, heir, ended);
+        self.bucket.inherit(given.bucket, by, heir, ended);
+    }
+
+    /// Takes from a holder what was joined before; see
+    /// [`Counter::take_from`](weir_state_transfer::merge::Counter::take_from).
+    fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.open.take_from(by, heir);
+        self.bucket.take_from(by, heir);
     }
 
     /// Leaves out what lives have counted that others have taken over.

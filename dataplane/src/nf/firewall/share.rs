@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::Cursor;
 use weir_state_transfer::{Nanos, ShareId};
@@ -16,7 +16,7 @@ use super::limits::{Origin, Source, Sources};
 use super::reason::Reason;
 use super::rules::Action;
 use crate::nf::connection::{Connection, Packet, Tracked};
-use crate::nf::share::Sharing;
+use crate::nf::share::{Counted, Giving, Sharing};
 
 /// What is to be done with what is known of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,8 @@ pub(in crate::nf) enum Operation {
     End,
     /// Another copy is joined.
     Join(Box<Source>),
-    /// What is known nowhere else is joined, and what a life that has ended has counted of it is taken
-    /// over.
-    Inherit(Box<Source>, Option<Life>),
+    /// What another, counting as this replica, has given away is taken in.
+    Inherit(Box<Source>, Replica),
 }
 
 /// Whether a source may begin a connection.
@@ -163,21 +162,44 @@ impl Firewall {
                 return Some(Admission { origin, opens: *opens, verdict });
             }
             Operation::End => self.sources.end(origin),
-            Operation::Join(copy) => self.join_shared([(origin, (**copy).clone())]),
-            Operation::Inherit(source, ended) => {
-                self.shares.lost += u64::from(!self.take_in(origin, source, *ended));
+            Operation::Join(copy) => self.join_copy(origin, (**copy).clone()),
+            Operation::Inherit(given, by) => {
+                let (given, ended) = ((**given).clone(), self.totals.retired());
+                let taken = self.sources.inherit(origin, given, *by, ended);
+                self.shares.lost += u64::from(taken.is_err());
             }
         }
         None
     }
 
-    /// Joins what other instances knew of sources. What there is no room for is counted, and is as
-    /// if it had been forgotten.
-    pub(super) fn join_shared(&mut self, sources: impl IntoIterator<Item = (Origin, Source)>) {
-        for (origin, mut copy) in sources {
-            copy.retire(self.totals.retired());
-            self.shares.lost += u64::from(!self.sources.join(origin, &copy));
+    /// Joins what another instance knows of sources. What there is no room for is counted, and is
+    /// as if it had been forgotten.
+    pub(super) fn join_shared(&mut self, sources: Vec<Counted<Source>>, giving: Option<Giving>) {
+        for Counted { origin, source, by } in sources {
+            let Some(giving) = giving else {
+                self.join_copy(origin, source);
+                continue;
+            };
+            // Among it is what nobody else knows: what are copies shows when all has come.
+            match self.sources.join(origin, &source) {
+                Ok(()) => self.sources.groups.gives(giving, origin, by),
+                Err(_) => self.shares.lost += 1,
+            }
         }
+    }
+
+    /// What another has given away has all come: what that has counted is counted here from here
+    /// on.
+    pub(super) fn given(&mut self, giving: Giving) {
+        for (origin, by) in self.sources.groups.given(giving) {
+            self.sources.take_from(origin, by, self.totals.retired());
+        }
+    }
+
+    /// Joins a copy, but for what lives have counted that others have taken over.
+    fn join_copy(&mut self, origin: Origin, mut copy: Source) {
+        copy.retire(self.totals.retired());
+        self.shares.lost += u64::from(self.sources.join(origin, &copy).is_err());
     }
 }
 
@@ -218,9 +240,12 @@ impl Sources {
         share: ShareId,
         slot: Slot,
         cursor: &mut Cursor,
-    ) -> Option<Vec<(Origin, Source)>> {
+    ) -> Option<Vec<Counted<Source>>> {
         let next = self.groups.next(share, slot, cursor).into_iter();
-        let known = |origin: Origin| Some((origin, self.source(&origin)?.clone()));
+        let known = |origin: Origin| {
+            let (source, by) = (self.source(&origin)?.clone(), self.counted_as(&origin));
+            Some(Counted { origin, source, by })
+        };
         let piece: Vec<_> = next.filter_map(known).collect();
         (!piece.is_empty()).then_some(piece)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, ShareId};
@@ -11,7 +11,7 @@ use super::{Connection, Ids};
 use crate::nf::Record;
 use crate::nf::firewall::Origin;
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Sharing};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
 
 impl Function for Ids {
     fn kind(&self) -> &'static str {
@@ -102,13 +102,12 @@ impl Function for Ids {
         Self::put_all_flows(self, chunk)
     }
 
-    fn inherit(
-        &mut self,
-        chunk: &Chunk,
-        ended: Option<Life>,
-        _now: Moment,
-    ) -> Result<(), PutError> {
-        Self::inherit(self, chunk, ended)
+    fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        Self::counted_as(self, id)
+    }
+
+    fn inherit(&mut self, chunk: &Chunk, by: Replica, _now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, by)
     }
 
     fn take_over(&mut self, ended: Life) {
@@ -168,10 +167,18 @@ impl Function for Ids {
         self.sources.copy(share, slot, cursor).map(FunctionPiece::Ids)
     }
 
-    fn join(&mut self, piece: FunctionPiece) {
+    fn giving(&mut self, giving: Giving) {
+        self.sources.groups.giving(giving);
+    }
+
+    fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
         if let FunctionPiece::Ids(sources) = piece {
-            self.join_shared(sources);
+            self.join_shared(sources, giving);
         }
+    }
+
+    fn given(&mut self, giving: Giving) {
+        Self::given(self, giving);
     }
 
     fn remove(&mut self, share: ShareId, slot: Slot) {

@@ -33,7 +33,7 @@ use weir_state_transfer::protocol;
 use crate::packet::{Flags, Meta};
 use http::Transaction;
 use packet::Packet;
-use scan::{Attempt, Full, Sources};
+use scan::{Full, Sources};
 
 pub use crate::nf::{Both, Side, Timestamp};
 pub use config::{Config, ScanConfig, Timeouts};
@@ -42,6 +42,7 @@ pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord};
+pub(in crate::nf) use scan::Attempt;
 pub use scan::{Source, SourceId};
 pub(in crate::nf) use share::Operation;
 pub use totals::Totals;
@@ -210,7 +211,7 @@ impl Ids {
     fn watch(&mut self, attempt: &Attempt) {
         match self.sources.failed(attempt, &self.config.scan) {
             Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
-            Err(Full) => self.totals.unwatched.add(self.replica, 1),
+            Err(Full::Sources | Full::Replicas) => self.totals.unwatched.add(self.replica, 1),
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Distinct, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Counter, Distinct, Join, Lives, Replica};
 use weir_state_transfer::share::Slot;
 use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowId, ServiceId, ShareId};
@@ -40,11 +40,11 @@ impl SourceId {
 /// An attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nf) struct Attempt {
-    pub(super) source: SourceId,
+    pub(in crate::nf) source: SourceId,
     /// Where it went to.
-    pub(super) to: (IpAddr, u16),
+    pub(in crate::nf) to: (IpAddr, u16),
     /// When it began.
-    pub(super) at: Timestamp,
+    pub(in crate::nf) at: Timestamp,
 }
 
 /// What a source has tried in one window of time.
@@ -81,9 +81,29 @@ impl Source {
         self.window == window(self.last, config)
     }
 
+    /// Makes what its holder has given away the heir's, who may know of the source itself; see
+    /// [`Counter::inherit`].
+    pub(super) fn give(&mut self, by: Replica, heir: Replica, known: Option<&Self>, ended: &Lives) {
+        let given = std::mem::take(&mut self.attempts);
+        if let Some(known) = known.filter(|known| known.window == self.window) {
+            self.attempts = known.attempts.clone();
+        }
+        self.attempts.inherit(given, by, heir, ended);
+    }
+
+    /// Takes from a holder what was joined before; see [`Counter::take_from`].
+    fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.attempts.take_from(by, heir);
+    }
+
     /// Leaves out what lives have counted that others have taken over.
     pub(super) fn retire(&mut self, lives: &Lives) {
         self.attempts.retire(lives);
+    }
+
+    #[cfg(test)]
+    pub(in crate::nf) fn attempts(&self) -> &Counter {
+        &self.attempts
     }
 
     /// Whether its counter is no larger than it may be.
@@ -150,9 +170,14 @@ pub(super) struct Known {
     replica: Replica,
 }
 
-/// There is no room for another source.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Full;
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Another source.
+    Sources,
+    /// Another replica that has counted the source.
+    Replicas,
+}
 
 impl Sources {
     /// None, of an instance that counts as a replica.
@@ -187,18 +212,28 @@ impl Sources {
         other: &Source,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
+        let mut joined = self.get(&id).cloned().unwrap_or_default();
+        joined.join(other);
+        if !joined.fits() {
+            return Err(Full::Replicas);
+        }
         let Known { source, .. } = self.place(id, other.window, config)?;
-        source.join(other);
+        *source = joined;
         Ok(source.tell(id.address, config))
     }
 
-    /// Takes over what a life that has ended has counted of a source.
-    pub(super) fn take_over(&mut self, id: SourceId, ended: Life, heir: Replica) {
-        if self.sources.contains(&id) {
-            let replica = self.replica;
-            let known = self.sources.entry(id, || Known { source: Source::default(), replica });
-            known.source.attempts.take_over(ended, heir);
+    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
+    /// no more. Copies of what lives have counted that have ended are left out.
+    pub(super) fn take_from(&mut self, id: SourceId, by: Replica, ended: &Lives) {
+        if let Some(Known { source, replica }) = self.sources.get_mut(&id) {
+            source.take_from(by, *replica);
+            source.retire(ended);
         }
+    }
+
+    /// As which replica a source is counted here, or would be.
+    pub(super) fn counted_as(&self, id: &SourceId) -> Replica {
+        self.sources.get(id).map_or(self.replica, |known| known.replica)
     }
 
     pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {
@@ -213,7 +248,7 @@ impl Sources {
 
     /// Forgets the sources of a slot, which are known elsewhere.
     pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        for origin in self.groups.all(share, slot) {
+        for origin in self.groups.give(share, slot) {
             self.forget(&origin.into());
         }
         self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
@@ -235,12 +270,12 @@ impl Sources {
     ) -> Result<&mut Known, Full> {
         if !self.sources.contains(&id) && self.sources.len() >= config.sources_max {
             if window <= self.swept {
-                return Err(Full);
+                return Err(Full::Sources);
             }
             self.swept = window;
             self.forget_before(window);
             if self.sources.len() >= config.sources_max {
-                return Err(Full);
+                return Err(Full::Sources);
             }
         }
         let replica = self.replica;

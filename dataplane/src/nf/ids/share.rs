@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_state_transfer::ShareId;
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::Cursor;
 
+use super::Ids;
 use super::scan::{Attempt, Full, Source, SourceId, Sources};
-use super::{Ids, Record};
 use crate::nf::firewall::Origin;
-use crate::nf::share::Sharing;
+use crate::nf::share::{Counted, Giving, Sharing};
 
 /// Changes that wait to be told, at most: an attempt beyond them is not watched.
 pub(super) const UPDATES_MAX: usize = 1_024;
@@ -24,9 +24,8 @@ pub(in crate::nf) enum Operation {
     Attempt(Attempt),
     /// Another copy is joined.
     Join(Box<Source>),
-    /// What is known nowhere else is joined, and what a life that has ended has counted of it is taken
-    /// over.
-    Inherit(Box<Source>, Option<Life>),
+    /// What another, counting as this replica, has given away is taken in.
+    Inherit(Box<Source>, Replica),
 }
 
 impl Ids {
@@ -53,25 +52,48 @@ impl Ids {
     pub(super) fn execute(&mut self, origin: Origin, operation: &Operation) {
         match operation {
             Operation::Attempt(attempt) => self.watch(attempt),
-            Operation::Join(copy) => self.join_shared([(origin, (**copy).clone())]),
-            Operation::Inherit(source, ended) => {
-                if self.take_in(origin.into(), source, *ended).is_err() {
-                    self.totals.unwatched.add(self.replica, 1);
-                }
+            Operation::Join(copy) => self.join_copy(origin.into(), (**copy).clone()),
+            Operation::Inherit(given, by) => {
+                let taken = self.take_in(origin.into(), (**given).clone(), *by);
+                self.note_room(taken);
             }
         }
     }
 
-    /// Joins what other instances knew of sources. It may be that only both together are a scan.
+    /// Joins what another instance knows of sources. It may be that only both together are a scan.
     /// What there is no room for is not watched.
-    pub(super) fn join_shared(&mut self, sources: impl IntoIterator<Item = (Origin, Source)>) {
-        for (origin, mut copy) in sources {
-            copy.retire(self.totals.retired());
-            match self.sources.join(origin.into(), &copy, &self.config.scan) {
-                Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
-                Err(Full) => self.totals.unwatched.add(self.replica, 1),
+    pub(super) fn join_shared(&mut self, sources: Vec<Counted<Source>>, giving: Option<Giving>) {
+        for Counted { origin, source, by } in sources {
+            let Some(giving) = giving else {
+                self.join_copy(origin.into(), source);
+                continue;
+            };
+            // Among it is what nobody else knows: what are copies shows when all has come.
+            let taken = self.join_source(origin.into(), &source);
+            if taken.is_ok() {
+                self.sources.groups.gives(giving, origin, by);
             }
+            self.note_room(taken);
         }
+    }
+
+    /// What another has given away has all come: what that has counted is counted here from here
+    /// on.
+    pub(super) fn given(&mut self, giving: Giving) {
+        for (origin, by) in self.sources.groups.given(giving) {
+            self.sources.take_from(origin.into(), by, self.totals.retired());
+        }
+    }
+
+    /// Joins a copy, but for what lives have counted that others have taken over.
+    fn join_copy(&mut self, id: SourceId, mut copy: Source) {
+        copy.retire(self.totals.retired());
+        let taken = self.join_source(id, &copy);
+        self.note_room(taken);
+    }
+
+    fn note_room(&mut self, taken: Result<(), Full>) {
+        self.totals.unwatched.add(self.replica, u64::from(taken.is_err()));
     }
 
     /// Changes to be told where the sources have their homes.
@@ -99,9 +121,12 @@ impl Sources {
         share: ShareId,
         slot: Slot,
         cursor: &mut Cursor,
-    ) -> Option<Vec<(Origin, Source)>> {
+    ) -> Option<Vec<Counted<Source>>> {
         let next = self.groups.next(share, slot, cursor).into_iter();
-        let known = |origin: Origin| Some((origin, self.get(&origin.into())?.clone()));
+        let known = |origin: Origin| {
+            let (id, by) = (origin.into(), self.counted_as(&origin.into()));
+            Some(Counted { origin, source: self.get(&id)?.clone(), by })
+        };
         let piece: Vec<_> = next.filter_map(known).collect();
         (!piece.is_empty()).then_some(piece)
     }

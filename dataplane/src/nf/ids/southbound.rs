@@ -1,6 +1,6 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
+use weir_state_transfer::merge::{REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
@@ -54,34 +54,30 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        let (id, other) = self.read_source(chunk, self.totals.retired())?;
+        let (id, mut other) = self.source_of(chunk)?;
+        other.retire(self.totals.retired());
         if self.is_shared(id) {
             return self.put_at_home(chunk, id, Operation::Join(Box::new(other)));
         }
-        let scan = self.sources.join(id, &other, &self.config.scan);
-        let scan = scan.map_err(|Full| self.full(chunk))?;
-        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
-        Ok(())
+        self.join_source(id, &other).map_err(|full| self.full(chunk, full))
     }
 
-    /// What another instance knows of a source, but for what these lives have counted, if it can be
-    /// joined.
-    fn read_source(&self, chunk: &Chunk, retired: &Lives) -> Result<(SourceId, Source), PutError> {
-        IDS_SOURCE.check(chunk)?;
-        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let mut other = Source::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(retired);
-        if !other.is_of(&self.config.scan) {
-            let why = WireError::BadField { what: "window" };
-            return Err(PutError::bad_body(chunk, &why.into()));
+    /// Takes in what an instance knew of a source, counting as a replica, and has given away.
+    ///
+    /// # Errors
+    /// Why it is not taken in; nothing has changed then.
+    pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
+        let (id, mut given) = self.source_of(chunk)?;
+        if self.is_shared(id) {
+            given.retire(&self.totals.retired().without(by));
+            return self.put_at_home(chunk, id, Operation::Inherit(Box::new(given), by));
         }
-        let mut joined = self.source(&id).cloned().unwrap_or_default();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        Ok((id, other))
+        self.take_in(id, given, by).map_err(|full| self.full(chunk, full))
+    }
+
+    /// As which replica what is known of a source is counted here.
+    pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        SourceId::of_id(id).map(|id| self.sources.counted_as(&id))
     }
 
     fn put_at_home(
@@ -95,36 +91,37 @@ impl Ids {
         told.then_some(()).ok_or_else(full)
     }
 
-    fn full(&self, chunk: &Chunk) -> PutError {
-        PutError::full(chunk, "sources", self.config.scan.sources_max)
-    }
-
-    /// Joins what an instance knew of a source whose life has ended, and takes it over.
-    ///
-    /// # Errors
-    /// Why it is not taken in; nothing has changed then.
-    pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
-        // It is no copy: what it says is nowhere else.
-        let (id, other) = self.read_source(chunk, &Lives::default())?;
-        if self.is_shared(id) {
-            return self.put_at_home(chunk, id, Operation::Inherit(Box::new(other), ended));
+    fn full(&self, chunk: &Chunk, full: Full) -> PutError {
+        match full {
+            Full::Sources => PutError::full(chunk, "sources", self.config.scan.sources_max),
+            Full::Replicas => PutError::full(chunk, "replicas", REPLICAS_MAX),
         }
-        self.take_in(id, &other, ended).map_err(|Full| self.full(chunk))
     }
 
-    /// Joins what is known nowhere else, and takes over what lives that have ended have counted of
-    /// it.
-    pub(super) fn take_in(
-        &mut self,
-        id: SourceId,
-        other: &Source,
-        ended: Option<Life>,
-    ) -> Result<(), Full> {
+    /// What a chunk says of a source.
+    fn source_of(&self, chunk: &Chunk) -> Result<(SourceId, Source), PutError> {
+        IDS_SOURCE.check(chunk)?;
+        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let source = Source::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if !source.is_of(&self.config.scan) {
+            let why = WireError::BadField { what: "window" };
+            return Err(PutError::bad_body(chunk, &why.into()));
+        }
+        Ok((id, source))
+    }
+
+    /// Takes in what another, counting as a replica, has given away.
+    pub(super) fn take_in(&mut self, id: SourceId, given: Source, by: Replica) -> Result<(), Full> {
+        let (heir, mut given) = (self.sources.counted_as(&id), given);
+        given.give(by, heir, self.source(&id), self.totals.retired());
+        self.join_source(id, &given)
+    }
+
+    /// Joins a copy. It may be that only both together are a scan.
+    pub(super) fn join_source(&mut self, id: SourceId, other: &Source) -> Result<(), Full> {
         let scan = self.sources.join(id, other, &self.config.scan)?;
         scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
-        for life in self.totals.retired().iter().chain(ended) {
-            self.sources.take_over(id, life, self.replica);
-        }
         Ok(())
     }
 

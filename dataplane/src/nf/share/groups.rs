@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use weir_state_transfer::ShareId;
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::Cursor;
+use weir_state_transfer::{InstanceId, ShareId};
 
 use super::Sharing;
 use crate::nf::firewall::Origin;
@@ -28,8 +29,18 @@ struct Group {
     sharing: Arc<Sharing>,
     slots: Box<[BTreeMap<u64, Origin>]>,
     occupied: SlotSet,
+    /// What others are giving away: as which replica each has counted which source.
+    given: BTreeMap<(Slot, InstanceId), BTreeMap<Origin, Replica>>,
     /// The number of the source behind which the first look at them goes on; none when it is over.
     hand: Option<u64>,
+}
+
+/// An instance gives away what it knows of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nf) struct Giving {
+    pub(in crate::nf) share: ShareId,
+    pub(in crate::nf) slot: Slot,
+    pub(in crate::nf) from: InstanceId,
 }
 
 impl Groups {
@@ -37,7 +48,7 @@ impl Groups {
     pub(in crate::nf) fn share(&mut self, sharing: &Arc<Sharing>) {
         let slots = (0..sharing.slots.max(1)).map(|_| BTreeMap::new()).collect();
         let (sharing, occupied) = (sharing.clone(), SlotSet::default());
-        self.0.push(Group { sharing, slots, occupied, hand: Some(0) });
+        self.0.push(Group { sharing, slots, occupied, given: BTreeMap::new(), hand: Some(0) });
     }
 
     pub(in crate::nf) fn unshare(&mut self, share: ShareId) {
@@ -72,6 +83,28 @@ impl Groups {
         }
     }
 
+    /// An instance begins to give: what it gave before it was done comes again, or stays with it.
+    pub(in crate::nf) fn giving(&mut self, Giving { share, slot, from }: Giving) {
+        if let Some(group) = self.of_mut(share) {
+            group.given.remove(&(slot, from));
+        }
+    }
+
+    /// A source is among what is given away, and was counted as a replica there.
+    pub(in crate::nf) fn gives(&mut self, giving: Giving, origin: Origin, by: Replica) {
+        let Giving { share, slot, from } = giving;
+        if let Some(group) = self.of_mut(share) {
+            group.given.entry((slot, from)).or_default().insert(origin, by);
+        }
+    }
+
+    /// All was given away: which sources, as which replicas they were counted.
+    pub(in crate::nf) fn given(&mut self, giving: Giving) -> BTreeMap<Origin, Replica> {
+        let Giving { share, slot, from } = giving;
+        let given = self.of_mut(share).and_then(|group| group.given.remove(&(slot, from)));
+        given.unwrap_or_default()
+    }
+
     /// Finds the slots of so many of the sources that were known before; whether it has found all.
     pub(in crate::nf) fn look<K: Ord + Copy + Into<Origin>, V>(
         &mut self,
@@ -79,9 +112,7 @@ impl Groups {
         known: &Numbered<K, V>,
         count: usize,
     ) -> bool {
-        let Some(group) = self.0.iter_mut().find(|group| group.sharing.id == share) else {
-            return true;
-        };
+        let Some(group) = self.of_mut(share) else { return true };
         let Some(hand) = group.hand else { return true };
         let (mut seen, mut last) = (0, hand);
         for (number, key, _) in known.after(hand).take(count) {
@@ -116,14 +147,20 @@ impl Groups {
             .collect()
     }
 
-    /// All sources of a slot.
-    pub(in crate::nf) fn all(&self, share: ShareId, slot: Slot) -> Vec<Origin> {
-        let group = self.of(share).and_then(|group| group.slots.get(usize::from(slot.0)));
-        group.into_iter().flat_map(BTreeMap::values).copied().collect()
+    /// All sources of a slot, which has been given away: with what others had begun to give.
+    pub(in crate::nf) fn give(&mut self, share: ShareId, slot: Slot) -> Vec<Origin> {
+        let Some(group) = self.of_mut(share) else { return Vec::new() };
+        group.given.retain(|(of, _), _| *of != slot);
+        let sources = group.slots.get(usize::from(slot.0));
+        sources.into_iter().flat_map(BTreeMap::values).copied().collect()
     }
 
     fn of(&self, share: ShareId) -> Option<&Group> {
         self.0.iter().find(|group| group.sharing.id == share)
+    }
+
+    fn of_mut(&mut self, share: ShareId) -> Option<&mut Group> {
+        self.0.iter_mut().find(|group| group.sharing.id == share)
     }
 }
 

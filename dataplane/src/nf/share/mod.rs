@@ -7,10 +7,13 @@
 
 mod groups;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::Slot;
 use weir_state_transfer::{FlowKey, Nanos, ShareId, StateFilter};
 
@@ -19,7 +22,7 @@ use super::firewall::{self, Origin};
 use super::function::{FlowState, Shown};
 use super::ids;
 use crate::worker::Packet;
-pub(super) use groups::Groups;
+pub(super) use groups::{Giving, Groups};
 pub(crate) use store::Shared;
 
 /// Which sources a share is of, and how they are divided into slots.
@@ -83,8 +86,16 @@ pub struct Piece {
 /// The piece of one kind of function.
 #[derive(Clone, Debug)]
 pub(super) enum FunctionPiece {
-    Firewall(Vec<(Origin, firewall::Source)>),
-    Ids(Vec<(Origin, ids::Source)>),
+    Firewall(Vec<Counted<firewall::Source>>),
+    Ids(Vec<Counted<ids::Source>>),
+}
+
+/// What is known of a source, and as which replica it is counted there.
+#[derive(Clone, Debug)]
+pub(super) struct Counted<S> {
+    pub(super) origin: Origin,
+    pub(super) source: S,
+    pub(super) by: Replica,
 }
 
 impl Sharing {

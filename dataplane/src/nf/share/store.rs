@@ -2,9 +2,9 @@
 
 use weir_state_transfer::share::{Slot, SlotSet, Store};
 use weir_state_transfer::southbound::Cursor;
-use weir_state_transfer::{Nanos, ShareId};
+use weir_state_transfer::{InstanceId, Nanos, ShareId};
 
-use super::{Answer, Operation, Piece};
+use super::{Answer, Giving, Operation, Piece};
 use crate::nf::chain::Chain;
 
 /// What the functions of an instance know of the sources of a share.
@@ -47,12 +47,22 @@ impl Store for Shared<'_> {
         }
     }
 
-    fn join(&mut self, _slot: Slot, piece: Piece, _now: Nanos) {
+    fn giving(&mut self, slot: Slot, from: InstanceId) {
+        let giving = Giving { share: self.share, slot, from };
+        self.chain.functions.iter_mut().for_each(|function| function.giving(giving));
+    }
+
+    fn join(&mut self, slot: Slot, piece: Piece, from: Option<InstanceId>, _now: Nanos) {
         let Piece { function, what } = piece;
         self.chain.changed_by_share = true;
         if let Some(function) = self.chain.functions.get_mut(usize::from(function)) {
-            function.join(what);
+            function.join(what, from.map(|from| Giving { share: self.share, slot, from }));
         }
+    }
+
+    fn given(&mut self, slot: Slot, from: InstanceId) {
+        let giving = Giving { share: self.share, slot, from };
+        self.chain.functions.iter_mut().for_each(|function| function.given(giving));
     }
 
     fn remove(&mut self, slot: Slot) {

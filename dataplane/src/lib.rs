@@ -21,6 +21,7 @@ pub mod node;
 pub mod packet;
 pub mod port;
 pub mod route_table;
+pub mod share;
 pub mod steering;
 mod sync;
 pub mod token_bucket;

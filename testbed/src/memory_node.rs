@@ -82,6 +82,8 @@ impl Default for Plan {
             flows_per_bucket: 64,
             own_flows: 4096,
             hold: 1024,
+            shares_max: 8,
+            share: weir_state_transfer::share::Limits::default(),
             moves_max: 64,
             step_timeout: Duration::from_secs(1),
             capacity_ns: 1_000_000_000,

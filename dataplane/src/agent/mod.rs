@@ -19,6 +19,7 @@ mod owner;
 mod port_service;
 mod report;
 mod route_service;
+mod share_service;
 mod status;
 mod steering_service;
 mod worker_service;
@@ -39,8 +40,8 @@ use weir_api::dataplane::v1::{
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
     neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
     node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
-    route_service_server::RouteServiceServer, steering_service_server::SteeringServiceServer,
-    worker_service_server::WorkerServiceServer,
+    route_service_server::RouteServiceServer, share_service_server::ShareServiceServer,
+    steering_service_server::SteeringServiceServer, worker_service_server::WorkerServiceServer,
 };
 use weir_api::preface::KEEP_ALIVE;
 
@@ -63,6 +64,7 @@ use node_service::NodeService;
 use owner::Owner;
 use port_service::PortService;
 use route_service::RouteService;
+use share_service::ShareService;
 use steering_service::SteeringService;
 use worker_service::WorkerService;
 
@@ -211,6 +213,7 @@ async fn services(
     add!(InstanceServiceServer<_>, InstanceService(node.clone()));
     add!(SteeringServiceServer<_>, SteeringService(node.clone()));
     add!(MoveServiceServer<_>, MoveService(node.clone()));
+    add!(ShareServiceServer<_>, ShareService(node.clone()));
     add!(RouteServiceServer<_>, RouteService(node.clone()));
     add!(NeighbourServiceServer<_>, NeighbourService(node.clone()));
     add!(NfServiceServer<_>, NfService(node.clone()));

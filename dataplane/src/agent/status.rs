@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use weir_api::dataplane::v1::Change;
 use weir_state_transfer::mark::Refused;
+use weir_state_transfer::share;
 
 use crate::node::NodeError;
 use crate::steering::SteeringError;
@@ -72,10 +73,45 @@ impl From<NodeError> for Status {
                 | SteeringError::TooManyFilters
                 | SteeringError::TooManyFlows { .. },
             ) => (Code::ResourceExhausted, "STEERING_FULL", Vec::new()),
+            NodeError::Share(refused) => return share_refused(*refused, &message),
             NodeError::Stopping => (Code::Unavailable, "STOPPING", Vec::new()),
         };
         Status::with_error_details(code, message, details(reason, metadata))
     }
+}
+
+/// The answer to a share that is refused.
+fn share_refused(refused: share::Refused, message: &str) -> Status {
+    use share::Refused;
+
+    let (code, reason, metadata) = match refused {
+        Refused::TooFew | Refused::TooManyMembers | Refused::Twice(_) => {
+            return invalid("instances", message);
+        }
+        Refused::Scope => return invalid("scopes", message),
+        Refused::Filter => return invalid("filter", message),
+        Refused::TooMany(bound) => (
+            Code::ResourceExhausted,
+            "BOUND_REACHED",
+            vec![
+                ("bound", bound.to_string()),
+                ("fix", "end one, or raise shares_max in [shares] and restart".to_owned()),
+            ],
+        ),
+        Refused::Share(id) | Refused::Changing(id) => {
+            (Code::FailedPrecondition, "SHARE_OVERLAPS", vec![("share", id.to_string())])
+        }
+        Refused::Move(id) => {
+            (Code::FailedPrecondition, "MOVE_OVERLAPS", vec![("move", id.to_string())])
+        }
+        Refused::Removing(id) => {
+            (Code::FailedPrecondition, "WRONG_STATE", vec![("object", format!("instances/{id}"))])
+        }
+        Refused::Unknown(share::Unknown(id)) => {
+            (Code::NotFound, "NOT_FOUND", vec![("object", format!("shares/{id}"))])
+        }
+    };
+    Status::with_error_details(code, message, details(reason, metadata))
 }
 
 /// The answer to a request with a bad field.

@@ -224,6 +224,8 @@ fn limits(config: &Config, functions: ChainConfig) -> Limits {
         flows_per_bucket: flows.flows_per_bucket as usize,
         own_flows: flows.own_flows as usize,
         hold: moves.hold as usize,
+        shares_max: config.shares().shares_max as usize,
+        share: config.shares().limits(),
         moves_max: moves.moves_max as usize,
         step_timeout: moves.step_timeout,
         capacity_ns: config.instance().capacity_ns,

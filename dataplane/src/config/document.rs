@@ -48,13 +48,17 @@ impl<'a> Document<'a> {
         let events = forwarding::read_events(self.table("events", "[events]"));
         let memory = process::read_memory(self.table("memory", "[memory]"));
         let (ports, routes) = self.read_network(workers.len());
-        let quota = Quota::new(&process, &ports, (&moves, &events), &neighbour);
+        let shares = forwarding::read_shares(self.table("shares", "[shares]"));
+        let (nfs, place_of_nfs) = self.read_nfs();
+        // Where nobody asks for what is shared, nothing waits for that.
+        let sharing = Some(&shares).filter(|_| nfs.iter().any(|nf| nf.function.asks()));
+        let keeping = (&moves, sharing, &events);
+        let quota = Quota::new(&process, &ports, keeping, &neighbour);
         check::mtu(&ports, memory.frame_size, self.findings);
         let frames = memory.frames.as_ref().map(Spanned::span);
         let memory = check::memory(memory, &quota, self.findings);
         let place = frames.filter(|_| memory.frames > quota.frames()).unwrap_or(place);
         let flow_table = forwarding::read_flow_table(self.table("flow_table", "[flow_table]"));
-        let (nfs, place_of_nfs) = self.read_nfs();
         if u64::from(memory.frames) >= quota.total() {
             let states = footprint::States::new(&nfs, &flow_table, process.instances_max);
             let (frames, moves) = ((&memory, &quota), (&moves, place));
@@ -70,6 +74,7 @@ impl<'a> Document<'a> {
             steering: forwarding::read_steering(self.table("steering", "[steering]")),
             flow_table,
             moves,
+            shares,
             neighbour,
             events,
             icmp: forwarding::read_icmp(self.table("icmp", "[icmp]")),

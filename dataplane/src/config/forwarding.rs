@@ -1,4 +1,4 @@
-//! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[neighbour]`, `[events]`,
+//! The tables about forwarding: `[steering]`, `[flow_table]`, `[moves]`, `[shares]`, `[neighbour]`, `[events]`,
 //! `[icmp]`, `[instance]`.
 
 use std::ops::Range;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
+use weir_state_transfer::share::Limits;
 use weir_state_transfer::southbound::EventLimits;
 use weir_state_transfer::steering_hash::spreads;
 
@@ -46,6 +47,33 @@ pub struct Moves {
     pub moves_max: u32,
     /// Longest time that one step of a move may take; default 2 s.
     pub step_timeout: Duration,
+}
+
+/// `[shares]`: what network functions know of several flows, as one for several instances.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// Most shares at one time, 0 to 16; default 1. Where network functions have something to share,
+    /// each instance may have `waiting` frames in use for each.
+    pub shares_max: u32,
+    /// What sources are divided into: those of a slot wait for each other. 1 to 4,096; default 1,024.
+    pub slots: u32,
+    /// Most packets and operations that wait at an instance, for each share, 16 to 65,536; default
+    /// 1,024.
+    pub waiting: u32,
+    /// How long a packet waits for its answer at most; default 10 ms.
+    pub patience: Duration,
+}
+
+impl Shares {
+    /// The bounds of each share.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            slots: self.slots as usize,
+            waiting: self.waiting as usize,
+            patience: self.patience,
+            ..Limits::default()
+        }
+    }
 }
 
 /// `[neighbour]`: link-layer addresses of next hops.
@@ -130,6 +158,18 @@ pub(super) fn read_moves(mut section: Section<'_>) -> (Moves, Range<usize>) {
     };
     section.close();
     (read, place)
+}
+
+pub(super) fn read_shares(mut section: Section<'_>) -> Shares {
+    let patience = Duration::from_millis(1)..=SECOND;
+    let read = Shares {
+        shares_max: section.or("shares_max", 1, value::count(0..=16)),
+        slots: section.or("slots", 1024, value::count(1..=4096)),
+        waiting: section.or("waiting", 1024, value::count(16..=65_536)),
+        patience: section.or("patience", Duration::from_millis(10), value::duration(patience)),
+    };
+    section.close();
+    read
 }
 
 /// Each packet needs a slot of some 100 bytes at both ends of every move, which the node makes

@@ -27,7 +27,7 @@ mod value;
 use toml::de::DeTable;
 use weir_state_transfer::southbound::EventLimits;
 
-pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Steering};
+pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Shares, Steering};
 pub use machine::Machine;
 pub use name::{Name, NameError};
 pub use nf::Nf;
@@ -56,6 +56,7 @@ pub struct Config {
     steering: Steering,
     flow_table: FlowTable,
     moves: Moves,
+    shares: Shares,
     neighbour: Neighbour,
     events: EventLimits,
     icmp: Icmp,
@@ -132,6 +133,11 @@ impl Config {
     /// Bounds of moves.
     pub fn moves(&self) -> &Moves {
         &self.moves
+    }
+
+    /// Bounds of shares.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Bounds of neighbour resolution.

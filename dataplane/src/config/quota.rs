@@ -4,7 +4,7 @@ use std::fmt;
 
 use weir_state_transfer::southbound::EventLimits;
 
-use super::forwarding::{Moves, Neighbour};
+use super::forwarding::{Moves, Neighbour, Shares};
 use super::port::{Backend, Port, PortDraft};
 use super::process::Process;
 use crate::port::BURST;
@@ -26,7 +26,7 @@ impl Quota {
     pub(super) fn new(
         process: &Process,
         ports: &[PortDraft],
-        (moves, events): (&Moves, &EventLimits),
+        (moves, sharing, events): (&Moves, Option<&Shares>, &EventLimits),
         neighbour: &Neighbour,
     ) -> Self {
         let workers = u64::from(process.workers_max);
@@ -58,6 +58,14 @@ impl Quota {
             format!("kept for subscribers of {instances} instances (buffer_max, instances_max)"),
             instances * events.buffer_max as u64,
         ));
+        if let Some(Shares { shares_max, waiting, .. }) = sharing {
+            places.push((
+                format!(
+                    "packets that wait at {instances} instances of shares (waiting, shares_max)"
+                ),
+                instances * u64::from(*shares_max) * u64::from(*waiting),
+            ));
+        }
         places.push((
             format!("packets that wait for neighbours, {workers} workers (park)"),
             workers * u64::from(neighbour.park),

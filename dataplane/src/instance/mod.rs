@@ -33,8 +33,9 @@ pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::InstanceCounters;
-use crate::nf::{Chain, Passing, Refused};
+use crate::nf::{Chain, Concern, Passing, Refused};
 use crate::packet::Meta;
+use crate::share::Shares;
 use crate::worker::Packet;
 
 /// Sources that the network functions look at in one sweep.
@@ -63,6 +64,7 @@ pub struct Instance {
     ended: StatesCursor,
     kinds: Vec<StateKind>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) shares: Shares,
     /// Where it is asked for its state, once somebody does.
     pub(crate) desk: Option<Box<Desk>>,
 }
@@ -77,8 +79,8 @@ impl Instance {
     ) -> Self {
         let (hand, ended) = Default::default();
         let (kinds, subscriptions) = (chain.kinds(), Subscriptions::new(limits));
-        let (round, desk) = (0, None);
-        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, desk }
+        let (round, shares, desk) = (0, Shares::default(), None);
+        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, shares, desk }
     }
 
     /// Shows a packet to those who have subscribed; it comes back unless one of them keeps it.
@@ -154,6 +156,17 @@ impl Instance {
             debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
         verdict
+    }
+
+    /// What a packet is about, of what its network functions share.
+    pub(crate) fn concern(&self, packet: &Packet, now: Nanos) -> Option<Concern> {
+        let (key, bucket) = (&packet.meta.key, Bucket::of(packet.meta.hash));
+        let known = self.flows.known_states(key, bucket).filter(|known| {
+            // When its translation is over, its second name is nobody's.
+            let is_first = || self.flows.first_name(key, bucket) == Some(key.both_ways());
+            !known.is_translation_over(now) || is_first()
+        });
+        self.chain.concern(known.map(|known| &*known.states), packet, now)
     }
 
     /// Shows a packet of a known flow to which a NAT may give another second name; none where it

@@ -3,10 +3,11 @@
 //! A NAT is the last, and the others know each flow by the name that it has for the end that has
 //! begun it: what comes back passes the NAT first.
 
-mod faults;
+pub(super) mod faults;
 mod memory;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
@@ -21,6 +22,7 @@ use super::ids::{self, Ids};
 use super::life::life;
 use super::multi_flow::Piece;
 use super::nat::{self, Nat};
+use super::share::Sharing;
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
 pub(crate) use faults::During;
@@ -58,7 +60,11 @@ pub struct Chain {
     has_nat: bool,
     replica: Option<Replica>,
     day: Timestamp,
-    faults: Faults,
+    pub(super) faults: Faults,
+    /// Shares that it takes part in.
+    pub(super) sharing: Vec<Arc<Sharing>>,
+    /// Whether what they know of sources was changed by a share, and not by a packet.
+    pub(super) changed_by_share: bool,
     /// What they know of a flow that has not been seen, for the next that comes.
     blank: Box<[FlowState]>,
     /// Of instances that are gone: what they knew of more than one flow is taken over in pieces.
@@ -110,6 +116,14 @@ impl ChainConfig {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
+    }
+
+    /// How many functions have something to share, and for how many of them packets wait.
+    pub(crate) fn sharing(&self) -> (usize, usize) {
+        let count = |is: fn(&FunctionConfig) -> bool| {
+            self.functions.iter().filter(|function| is(function)).count()
+        };
+        (count(FunctionConfig::shares), count(FunctionConfig::asks))
     }
 
     /// Whether there is a NAT.
@@ -376,6 +390,20 @@ impl FunctionConfig {
             Self::Ids(_) => "ids",
             Self::Assets(_) => "assets",
             Self::Nat(_) => "nat",
+        }
+    }
+
+    /// Whether it has something to share: what sources have begun, if that is limited, or have
+    /// tried.
+    pub(crate) fn shares(&self) -> bool {
+        self.asks() || matches!(self, Self::Ids(_))
+    }
+
+    /// Whether packets wait for what is shared.
+    pub(crate) fn asks(&self) -> bool {
+        match self {
+            Self::Firewall(config) => !config.limits.is_none(),
+            Self::Ids(_) | Self::Assets(_) | Self::Nat(_) => false,
         }
     }
 

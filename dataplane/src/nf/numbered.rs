@@ -34,6 +34,15 @@ impl<K: Ord + Copy, V> Numbered<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(_, value)| value)
+    }
+
+    /// The number of an entry.
+    pub(super) fn number(&self, key: &K) -> Option<u64> {
+        self.entries.get(key).map(|(number, _)| *number)
+    }
+
     /// The entry of a key; where there is none, it comes now.
     pub(super) fn entry(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let Self { entries, keys, last } = self;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use weir_state_transfer::mark::Refused;
+use weir_state_transfer::share;
 
 use crate::steering::SteeringError;
 
@@ -65,6 +66,9 @@ pub enum NodeError {
     /// Steering can not express the move.
     #[error("the move was not begun: {0}")]
     Steering(#[from] SteeringError),
+    /// The share can not be begun, or changed.
+    #[error("the share was not begun or changed: {0}")]
+    Share(#[from] share::Refused),
     /// The node is stopping.
     #[error("the data plane is stopping")]
     Stopping,

@@ -162,6 +162,10 @@ impl Node {
             return Err(NodeError::precondition(object, reason));
         }
         self.check_owns_nothing(id, &object)?;
+        if let Some(share) = self.shares.coordinator.share_of(id) {
+            let reason = format!("takes part in share {share}: take it out, or end that first");
+            return Err(NodeError::precondition(object, reason));
+        }
         let worker = record.worker;
         if let Some(record) = self.instances.get_mut(&id) {
             record.state = api::InstanceState::Stopping;

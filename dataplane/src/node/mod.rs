@@ -15,6 +15,7 @@ mod queries;
 mod report;
 mod requests;
 mod routes;
+mod shares;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ pub use functions::InstanceAsNf;
 pub use instances::FIRST;
 pub use moves::instance_id;
 pub use ports::{Kernel, PortSetup};
+pub use shares::ShareRequest;
 pub use workers::Spawn;
 
 use crate::counters::WorkerCounters;
@@ -45,6 +47,7 @@ use moves::MoveBook;
 use ports::PortRecord;
 use queries::Queries;
 use requests::Requests;
+use shares::ShareBook;
 use workers::WorkerHandle;
 
 /// The bounds and defaults of a node.
@@ -62,6 +65,10 @@ pub struct Limits {
     pub own_flows: usize,
     /// Packets that each end of a move may hold.
     pub hold: usize,
+    /// Shares at most.
+    pub shares_max: usize,
+    /// The bounds of each share.
+    pub share: weir_state_transfer::share::Limits,
     /// Moves in progress or queued at most.
     pub moves_max: usize,
     /// How long a step of a move may take before it is undone.
@@ -100,6 +107,7 @@ pub struct Node {
     instances: BTreeMap<InstanceId, InstanceRecord>,
     steered: Arc<Steered>,
     moves: MoveBook,
+    shares: ShareBook,
     requests: Requests,
     flows: flows::Queries,
     records: functions::Records,
@@ -130,6 +138,7 @@ impl Node {
     ) -> Self {
         let steered = shared.steered.clone();
         let moves = MoveBook::new(limits.moves_max, limits.step_timeout);
+        let shares = ShareBook::new(limits.shares_max, limits.step_timeout);
         let mut node = Self {
             identity,
             limits,
@@ -143,6 +152,7 @@ impl Node {
             instances: BTreeMap::new(),
             steered,
             moves,
+            shares,
             requests: Requests::default(),
             flows: flows::Queries::default(),
             records: functions::Records::default(),
@@ -177,7 +187,7 @@ impl Node {
             self.handle_event(worker, event, now);
         }
         self.handle_timeout(now);
-        if self.stopping && self.moves.coordinator.is_idle() {
+        if self.stopping && self.moves.coordinator.is_idle() && self.shares.is_idle() {
             self.end_flows();
         }
         eventful
@@ -187,12 +197,15 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Nanos) {
         self.moves.coordinator.handle_timeout(now);
         self.carry_on_moves(now);
+        self.shares.coordinator.handle_timeout(now);
+        self.carry_on_shares(now);
         self.flush_commands();
     }
 
     /// When [`Node::handle_timeout`] must be called, if ever.
     pub fn poll_timeout(&self) -> Option<Nanos> {
-        self.moves.coordinator.poll_timeout()
+        let moves = self.moves.coordinator.poll_timeout();
+        moves.into_iter().chain(self.shares.coordinator.poll_timeout()).min()
     }
 
     /// A worker that waits for a thread to run it.
@@ -200,8 +213,8 @@ impl Node {
         self.spawns.pop_front()
     }
 
-    /// Begins to stop: no new change is accepted, moves in progress are undone or finished, and then
-    /// what network functions know of flows ends, with its records.
+    /// Begins to stop: no new change is accepted, moves in progress are undone or finished, shares
+    /// end, and then what network functions know of flows ends, with its records.
     pub fn stop(&mut self, now: Nanos) {
         self.stopping = true;
         let moves: Vec<_> = self.moves.coordinator.moves().map(|(id, _)| id).collect();
@@ -209,11 +222,13 @@ impl Node {
             self.moves.coordinator.undo(id, "the data plane is stopping");
         }
         self.carry_on_moves(now);
+        self.end_shares(now);
     }
 
     /// Whether nothing is in progress: a node that stops may be taken down.
     pub fn is_quiet(&self) -> bool {
         self.moves.coordinator.is_idle()
+            && self.shares.is_quiet(self.stopping)
             && self.workers.values().all(|w| w.backlog.is_empty())
             && self.records.is_quiet()
     }
@@ -236,6 +251,8 @@ impl Node {
                 self.move_event(id, &event, now);
             }
             Event::Ended(end) => self.end_is_back(end, now),
+            Event::Stamped(id, view) => self.stamped(id, view, now),
+            Event::Share(id, at, event) => self.share_event(id, at, event, now),
         }
     }
 

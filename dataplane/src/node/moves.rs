@@ -73,7 +73,8 @@ impl Node {
         self.check_change(change.generation)?;
         self.active(request.from)?;
         self.active(request.to)?;
-        self.check_nobody_keeps(&request)?;
+        self.check_nobody_keeps(&[request.from, request.to])?;
+        self.check_no_share(&request)?;
         self.check_nobody_leaves()?;
         self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
@@ -103,10 +104,10 @@ impl Node {
         self.show_move(id)
     }
 
-    /// What a subscription keeps can not be moved, nor may what is moved be kept.
-    fn check_nobody_keeps(&self, request: &Request) -> Result<(), NodeError> {
-        for id in [request.from, request.to] {
-            if let Some(keeper) = self.keeper(id) {
+    /// What a subscription keeps can not be moved or shared, nor may what is moved or shared be kept.
+    pub(super) fn check_nobody_keeps(&self, ends: &[InstanceId]) -> Result<(), NodeError> {
+        for id in ends {
+            if let Some(keeper) = self.keeper(*id) {
                 let reason = format!("keeps packets for subscription {keeper}: disable that first");
                 return Err(NodeError::precondition(format!("instance {id}"), reason));
             }
@@ -115,7 +116,7 @@ impl Node {
     }
 
     /// The subscription that an instance keeps packets for.
-    fn keeper(&self, id: InstanceId) -> Option<u64> {
+    pub(super) fn keeper(&self, id: InstanceId) -> Option<u64> {
         let counters = &self.instances.get(&id)?.counters;
         (counters.keeping.get() > 0).then(|| counters.keeper.get())
     }

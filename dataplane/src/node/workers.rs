@@ -197,6 +197,7 @@ impl Node {
             });
         }
         self.check_no_moves()?;
+        self.check_no_strict_share()?;
         self.check_nobody_leaves()?;
         let id = self.start_worker(core);
         self.generation += 1;
@@ -234,6 +235,7 @@ impl Node {
             return Err(NodeError::precondition(object, reason));
         }
         self.check_no_moves()?;
+        self.check_no_strict_share()?;
         self.check_nobody_leaves()?;
         self.generation += 1;
         let waiting = self.workers.len();

@@ -49,6 +49,9 @@ pub enum DropReason {
     InstanceGone,
     SubscriberDrop,
     KeepFull,
+    ShareFull,
+    ShareUnanswered,
+    ShareLate,
     Firewall,
     Nat,
     FunctionFull,
@@ -318,6 +321,25 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "keep_full",
         "a subscription to events of the instance keeps packets, and there is no room for \
          more: disable it sooner, or raise buffer_max in [events]",
+    ),
+    (
+        DropReason::ShareFull,
+        "share_full",
+        "as many packets and operations of a share wait at the instance as may: raise waiting in \
+         [shares], or share less",
+    ),
+    (
+        DropReason::ShareUnanswered,
+        "share_unanswered",
+        "a network function could not decide, as no answer about the shared state of its source \
+         came in time: the worker of its home is overloaded, or was restarted; or its flow had \
+         waited with another source",
+    ),
+    (
+        DropReason::ShareLate,
+        "share_late",
+        "it missed its place in the order of a strict share: packets in front of it were lost or \
+         late for longer than the patience, or more than the window",
     ),
     (
         DropReason::Firewall,

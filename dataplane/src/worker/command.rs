@@ -7,10 +7,10 @@ use weir_nf_api::server::Desk;
 use weir_state_transfer::bucket::{Bucket, BucketSet};
 use weir_state_transfer::filter::{Filter, Selection};
 use weir_state_transfer::mark::{Guarantee, Steerers};
-use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, StateFilter, WorkerId};
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, ShareId, StateFilter, WorkerId};
 
-use super::Fault;
 use super::mesh::{Inbox, Outbox};
+use super::{Fault, ShareCommand, ShareEvent, StampCommand};
 use crate::instance::Instance;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
@@ -73,6 +73,10 @@ pub enum Command {
     ReportNfs(u64, InstanceId),
     /// Report the neighbours of the ports that the worker owns.
     ReportNeighbours(u64),
+    /// For an instance's end of a share.
+    Share(ShareId, InstanceId, ShareCommand),
+    /// Stamp packets to these instances.
+    Stamp(StampCommand),
     /// Panic, at once or on the way of a packet.
     Panic(Fault),
 }
@@ -219,6 +223,10 @@ pub enum Event {
     Flows(u64, Vec<FlowRecord>),
     /// What the network functions of an instance have counted; nothing when it is not there.
     Nfs(u64, Vec<NfReport>),
+    /// Of an instance's end of a share.
+    Share(ShareId, InstanceId, ShareEvent),
+    /// What some worker has stamped before a view of a share has come to this one.
+    Stamped(ShareId, u64),
     /// The neighbours of the ports that the worker owns.
     Neighbours(u64, Vec<NeighbourRecord>),
 }

@@ -13,7 +13,7 @@ use super::mesh::RingEnds;
 use super::recover::InHand;
 use super::resolve::Resolver;
 use super::transmit::{Egress, NotSent};
-use super::{Event, Fault, FaultStage, Item, Packet, Steered};
+use super::{Event, Fault, FaultStage, Item, Packet, Stamps, Steered};
 use crate::counters::WorkerCounters;
 use crate::instance::{Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
@@ -85,6 +85,12 @@ pub(crate) struct Forwarder {
     pub(super) icmp_errors: TokenBucket,
     /// Lost if the worker panics.
     pub(super) in_hand: InHand,
+    /// Who steered the packet in hand.
+    pub(super) steerer: WorkerId,
+    /// Its places in the order of strict shares.
+    pub(super) stamps: Option<Box<Stamps>>,
+    /// Whether a message of a share was taken since the last look: an answer may be close.
+    pub(super) exchanged: bool,
     /// Asked for by a test.
     pub(super) fault: Option<Fault>,
     /// Whether an event was pushed to the node since the last look.
@@ -125,6 +131,9 @@ impl Forwarder {
             port_addresses: shared.port_addresses.clone(),
             icmp_errors: TokenBucket::new(shared.icmp_errors),
             in_hand: InHand::default(),
+            steerer: worker,
+            stamps: None,
+            exchanged: false,
             fault: None,
             told: false,
             events,
@@ -141,9 +150,19 @@ impl Forwarder {
     #[inline]
     pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
         if instance.subscriptions.is_idle() {
-            self.process(instance, packet);
+            self.enter(instance, packet);
         } else if let Some(packet) = self.subscribed(instance, packet) {
+            self.enter(instance, packet);
+        }
+    }
+
+    /// Processes a packet, unless its instance shares what it is about: then it may wait.
+    #[inline]
+    fn enter(&mut self, instance: &mut Instance, packet: Packet) {
+        if instance.shares.is_empty() {
             self.process(instance, packet);
+        } else {
+            self.share(instance, packet);
         }
     }
 

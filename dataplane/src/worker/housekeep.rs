@@ -6,6 +6,7 @@ use weir_frame::HomeId;
 use weir_state_transfer::{Nanos, WorkerId};
 
 use super::{Work, Worker};
+use crate::instance::Instance;
 use crate::port::BURST;
 
 /// When the worker last did what it does now and then.
@@ -133,7 +134,8 @@ impl Worker {
         gauges.away.set(self.forwarder.pool.away_len() as u64);
         gauges.rx.set(self.queues.iter().map(|queue| queue.lent() as u64).sum());
         gauges.tx.set(self.forwarder.egress.in_flight());
-        let kept: usize = self.instances.iter().map(|i| i.subscriptions.kept()).sum();
+        let kept = |instance: &Instance| instance.subscriptions.kept() + instance.shares.packets();
+        let kept: usize = self.instances.iter().map(kept).sum();
         gauges.held.set((self.moves.held() + kept) as u64);
         gauges.parked.set(self.forwarder.parked_len() as u64);
         for instance in self.instances.iter() {

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use weir_frame::Frame;
 use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::mark::UndoAnswer;
-use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId};
+use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId, ShareId};
 
+use super::Stamps;
 use crate::instance::{MovedFlow, Part};
 use crate::neighbour::Resolution;
 use crate::nf::MultiFlow;
 use crate::packet::Meta;
+use crate::share::Letter;
 
 /// A parsed packet in its frame.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Held {
 pub enum Item {
     /// A packet steered to an instance.
     Packet(InstanceId, Packet),
+    /// A packet steered to an instance, with its places in the order of strict shares.
+    Stamped(InstanceId, Packet, Box<Stamps>),
     /// A packet for the router itself, to the worker that owns the port it came in by.
     Local(Packet),
     /// A frame to transmit, to the worker that owns the port's transmit queue.
@@ -66,6 +70,11 @@ pub enum Item {
     Fence,
     /// A message between the ends of a move.
     Move(MoveId, Message),
+    /// A message between two instances of a share.
+    Share(Box<Letter>),
+    /// The sender stamps packets by a view of a share: all that it stamped before is in front of
+    /// this.
+    ShareMarker(ShareId, u64),
 }
 
 /// What the ends of a move tell each other, and those that transmit for the source.
@@ -107,6 +116,7 @@ impl Item {
     pub(crate) fn packets(&self) -> u64 {
         match self {
             Self::Packet(..)
+            | Self::Stamped(..)
             | Self::Local(_)
             | Self::Transmit(..)
             | Self::Parked(..)
@@ -116,6 +126,8 @@ impl Item {
             | Self::Resolved(_)
             | Self::Marker { .. }
             | Self::Fence
+            | Self::Share(_)
+            | Self::ShareMarker(..)
             | Self::Move(..) => 0,
         }
     }

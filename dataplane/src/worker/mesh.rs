@@ -202,6 +202,12 @@ impl RingEnds {
         self.inboxes.len()
     }
 
+    /// Items in the fullest of the rings to this worker.
+    pub(crate) fn longest(&self) -> usize {
+        let inboxes = self.inboxes.iter().flatten();
+        inboxes.map(|inbox| inbox.items.slots()).max().unwrap_or(0)
+    }
+
     /// The next item from a worker.
     #[inline]
     pub(crate) fn pop(&mut self, from: WorkerId) -> Option<Item> {

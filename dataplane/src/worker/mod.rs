@@ -17,7 +17,9 @@ mod recover;
 mod report;
 mod resolve;
 mod serve;
+mod share;
 mod splice;
+mod stamp;
 mod transmit;
 
 use std::sync::Arc;
@@ -36,7 +38,10 @@ pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub use recover::{Fault, FaultStage};
+pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
+pub(crate) use stamp::Stamps;
+pub use stamp::{StampCommand, Stamped};
 
 use crate::counters::WorkerCounters;
 use crate::instance::Instance;
@@ -58,6 +63,7 @@ pub struct Worker {
     instances: Instances,
     moves: Moves,
     steered: Arc<Steered>,
+    stampers: stamp::Stampers,
     queues: Vec<RxQueue>,
     /// The burst in hand, last packet first, and the queue that it came from. It is kept here so
     /// that a panic loses the packet that caused it and no other.
@@ -105,6 +111,7 @@ impl Worker {
             instances: Instances::default(),
             moves: Moves::default(),
             steered: shared.steered.clone(),
+            stampers: stamp::Stampers::default(),
             queues: Vec::new(),
             burst: ArrayVec::new(),
             burst_queue: 0,
@@ -133,6 +140,7 @@ impl Worker {
         }
         if is_told {
             work.packets += self.take_items();
+            work.busy |= self.step_shares();
         }
         work.busy |= self.step_moves(now);
         work.busy |= self.report_piece();
@@ -244,6 +252,8 @@ impl Worker {
                 self.forwarder.tell(Event::Nfs(query, reports));
             }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
+            Command::Share(id, at, command) => self.command_share(id, at, command),
+            Command::Stamp(command) => self.stamp(command),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),
         }
     }
@@ -292,6 +302,10 @@ impl Worker {
         }
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
+            Item::Stamped(instance, packet, stamps) => {
+                self.deliver_stamped(sender, instance, packet, stamps);
+            }
+            Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),
             Item::Local(packet) => self.forwarder.answer_locally(packet),
             Item::Transmit(port, frame) => self.forwarder.send(port, frame),
             Item::Error(port, frame) => self.steer_error(frame, port),
@@ -300,6 +314,9 @@ impl Worker {
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),
             Item::Marker { id, back } => self.moves.marker(sender, id, back),
             Item::Fence => self.forwarder.tell(Event::Fenced(sender)),
+            Item::Share(letter) => {
+                self.forwarder.share_message(self.instances.find(letter.to), *letter);
+            }
             Item::Move(id, message) => {
                 let mut context =
                     Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
@@ -314,6 +331,7 @@ impl Worker {
     #[inline]
     fn deliver(&mut self, steerer: WorkerId, id: InstanceId, packet: Packet) {
         self.forwarder.fault(FaultStage::Delivered);
+        self.forwarder.steerer = steerer;
         let mut context =
             Context { instances: &mut self.instances, forwarder: &mut self.forwarder };
         if self.moves.is_empty() {

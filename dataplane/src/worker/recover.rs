@@ -45,6 +45,9 @@ pub enum FaultStage {
     /// Not on the way of a packet: a flow that network functions know, and that a sweep has looked at.
     /// Flows are counted instead of packets.
     Sweep,
+    /// Not on the way of a packet: an operation on what is shared, executed for another instance.
+    /// Operations are counted instead of packets.
+    Executed,
     /// For the router itself, not answered.
     Local,
     /// Let go because its next hop was resolved, or was not.
@@ -93,6 +96,8 @@ impl Worker {
     /// lets go what waited with it. Says which network function it was, and of which instance, if it
     /// was one.
     pub fn recover(&mut self) -> Option<(InstanceId, &'static str)> {
+        self.forwarder.stamps = None;
+        self.recover_shares();
         let InHand { packet, flow } = std::mem::take(&mut self.forwarder.in_hand);
         if packet {
             self.forwarder.counters.drops.count(DropReason::WorkerPanic);
@@ -148,6 +153,13 @@ impl Forwarder {
         {
             self.fault = None;
             instance.chain.ask_for_fault(During::Sweep, fault.packets);
+        }
+    }
+
+    /// Passes a fault of an execution on to the functions of an instance that was sent something.
+    pub(super) fn fault_of_execution(&mut self, instance: &mut Instance) {
+        if let Some(fault) = self.fault.take_if(|fault| fault.stage == FaultStage::Executed) {
+            instance.chain.ask_for_fault(During::Execution, fault.packets);
         }
     }
 

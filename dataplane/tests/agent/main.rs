@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod served;
+mod shares;
 mod watch;
 
 use std::time::Duration;

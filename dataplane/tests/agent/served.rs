@@ -14,7 +14,8 @@ use weir_api::dataplane::v1::{
     instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
     neighbour_service_client::NeighbourServiceClient, nf_service_client::NfServiceClient,
     node_service_client::NodeServiceClient, route_service_client::RouteServiceClient,
-    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
+    share_service_client::ShareServiceClient, steering_service_client::SteeringServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 use weir_dataplane::agent::{Agent, Socket};
 use weir_dataplane::boot::boot;
@@ -62,6 +63,7 @@ impl Served {
     client!(instances, InstanceServiceClient);
     client!(steering, SteeringServiceClient);
     client!(moves, MoveServiceClient);
+    client!(shares, ShareServiceClient);
     client!(routes, RouteServiceClient);
     client!(neighbours, NeighbourServiceClient);
     client!(flows, FlowServiceClient);

@@ -56,10 +56,22 @@ impl Counter {
             debug_assert!(false, "{heir:?} is no later than {by:?}");
             return self.join(&given);
         }
-        let part = given.parts.remove(&by).unwrap_or(0);
-        given.retired.add(earlier);
+        let part = given.give(by);
         given.retire(ended);
         self.join(&given);
+        if part > 0 {
+            self.add(heir, part);
+        }
+    }
+
+    /// The same for what was joined before it was clear that its holder gives it away: that it has,
+    /// and keeps nothing, is known now. Nothing happens the second time.
+    pub fn take_from(&mut self, by: Replica, heir: Replica) {
+        if Life::up_to(by).has(heir) {
+            debug_assert!(false, "{heir:?} is no later than {by:?}");
+            return;
+        }
+        let part = self.give(by);
         if part > 0 {
             self.add(heir, part);
         }
@@ -86,6 +98,14 @@ impl Counter {
         let mut counter = Self { parts: parts.into_iter().collect(), retired };
         counter.forget_retired();
         counter
+    }
+
+    /// Takes out what a replica has counted, which is for another to add to its own.
+    fn give(&mut self, by: Replica) -> u64 {
+        let part = self.parts.remove(&by).unwrap_or(0);
+        self.retired.add(Life::up_to(by));
+        self.forget_retired();
+        part
     }
 
     fn forget_retired(&mut self) {
@@ -124,6 +144,12 @@ impl Gauge {
     pub fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
         self.up.inherit(given.up, by, heir, ended);
         self.down.inherit(given.down, by, heir, ended);
+    }
+
+    /// Takes from a holder what was joined before; see [`Counter::take_from`].
+    pub fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.up.take_from(by, heir);
+        self.down.take_from(by, heir);
     }
 
     /// Leaves out what lives have counted that others have taken over.

@@ -81,6 +81,13 @@ impl Lives {
         found.is_some_and(|(_, last)| life.last <= last)
     }
 
+    /// Those that a replica is not of.
+    pub fn without(&self, replica: Replica) -> Self {
+        let mut others = Self::default();
+        others.extend(self.iter().filter(|life| !life.has(replica)));
+        others
+    }
+
     /// The set, in order: as few lives as there can be.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Life> + '_ {
         self.0.iter().map(|(first, last)| Life { first: *first, last: *last })

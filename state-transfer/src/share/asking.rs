@@ -1,6 +1,6 @@
 //! The member side of a share: asks homes, and lets packets go on in the order in which they came.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::home::Counters;
 use super::lanes::Lanes;
@@ -38,6 +38,11 @@ pub(super) struct Asking<O, A, P> {
     stamped: Steerers,
     /// Nothing has to be given up before.
     due: Option<Nanos>,
+    /// Operations that were sent, and whose packets have gone on without an answer: as many at most
+    /// as may wait, the last.
+    given_up: BTreeSet<u64>,
+    /// What came back for them.
+    stray: VecDeque<A>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -82,6 +87,8 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             passed: Vec::new(),
             stamped: Steerers::default(),
             due: None,
+            given_up: BTreeSet::new(),
+            stray: VecDeque::new(),
         }
     }
 
@@ -191,17 +198,26 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     /// The answer to an operation.
     pub(super) fn answer(&mut self, answer: Answer<A>) {
         let Answer { number, lane, outcome } = answer;
+        if self.given_up.remove(&number) {
+            self.stray.extend(outcome.done());
+            return;
+        }
         if self.lanes.get(lane).is_none() {
             return;
         }
+        let stray = &mut self.stray;
         let told = self.lanes.with(lane, |queue| {
             let asked = queue.iter_mut().find_map(|entry| match entry {
                 Entry::Asked(asked) if asked.number == Some(number) => Some(asked),
                 Entry::Asked(_) | Entry::Undecided(_) | Entry::Passing(_) => None,
             });
             let Some(asked) = asked else { return false };
-            if matches!(asked.fate, Fate::Open) {
-                asked.fate = Fate::Told(outcome);
+            match asked.fate {
+                Fate::Open => asked.fate = Fate::Told(outcome),
+                Fate::GivenUp if asked.packet.is_some() && asked.to.take().is_some() => {
+                    stray.extend(outcome.done());
+                }
+                Fate::GivenUp | Fate::Told(_) => {}
             }
             true
         });
@@ -220,6 +236,14 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                 Some(Entry::Passing(packet)) => return Some(Next::Process(packet)),
                 Some(Entry::Asked(asked)) => {
                     let Some(packet) = asked.packet else { continue };
+                    if let (Fate::GivenUp, Some(_), Some(number)) =
+                        (&asked.fate, asked.to, asked.number)
+                    {
+                        self.given_up.insert(number);
+                        if self.given_up.len() > self.limits.waiting {
+                            self.given_up.pop_first();
+                        }
+                    }
                     return Some(match asked.fate {
                         Fate::Told(Outcome::Done(answer)) => Next::Answered(packet, answer),
                         Fate::Told(Outcome::Late) => Next::Late(packet),
@@ -230,6 +254,20 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             }
         }
         None
+    }
+
+    /// An answer that has come for a packet that had gone on without.
+    pub(super) fn poll_stray(&mut self) -> Option<A> {
+        self.stray.pop_front()
+    }
+
+    /// The packets that wait.
+    pub(super) fn into_packets(self) -> impl Iterator<Item = P> {
+        self.lanes.into_all().filter_map(|entry| match entry {
+            Entry::Undecided(arrival) => Some(arrival.packet),
+            Entry::Passing(packet) => Some(packet),
+            Entry::Asked(asked) => asked.packet,
+        })
     }
 
     /// Sends again what was sent to instances that take part no more: their homes are others now.
@@ -245,7 +283,8 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         }
     }
 
-    /// Gives up what has waited for too long.
+    /// Gives up what has waited for too long. An update that has not been sent keeps nobody, and
+    /// waits for what is in front of it.
     pub(super) fn handle_timeout(&mut self, now: Nanos, counters: &mut Counters) {
         if self.due.is_none_or(|due| now < due) {
             return;
@@ -256,8 +295,11 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             let (mut given_up, mut due) = (0, None);
             self.lanes.with(lane, |queue| {
                 for entry in queue {
-                    let Entry::Asked(Asked { since, fate, .. }) = entry else { continue };
+                    let Entry::Asked(Asked { since, fate, packet, to, .. }) = entry else {
+                        continue;
+                    };
                     match fate {
+                        Fate::Open if packet.is_none() && to.is_none() => {}
                         Fate::Open if *since + patience <= now => {
                             *fate = Fate::GivenUp;
                             given_up += 1;

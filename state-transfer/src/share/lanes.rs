@@ -45,6 +45,11 @@ impl<T> Lanes<T> {
         self.busy.iter().map(|(lane, _)| *lane).collect()
     }
 
+    /// What is in all of them.
+    pub(super) fn into_all(self) -> impl Iterator<Item = T> {
+        self.busy.into_iter().flat_map(|(_, queue)| queue)
+    }
+
     /// Whether nothing is in any.
     pub(super) fn is_empty(&self) -> bool {
         self.busy.is_empty()

@@ -117,6 +117,14 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.asking.flush(false, &self.home.view, &mut self.sent);
     }
 
+    /// A packet with a stamp needs nothing of this slot, and waits for nobody here: it concerns
+    /// another slot too, or its flow is not known to be of the share.
+    pub fn passed(&mut self, slot: Slot, stamp: Stamp) {
+        let Stamp { steerer, sequence } = stamp;
+        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), Cause::Noop);
+        self.asking.flush(false, &self.home.view, &mut self.sent);
+    }
+
     /// A message from another instance of the share.
     pub fn message<S>(
         &mut self,
@@ -169,6 +177,17 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     /// When [`Member::handle_timeout`] must be called, if ever.
     pub fn poll_timeout(&self) -> Option<Nanos> {
         self.asking.poll_timeout().into_iter().chain(self.home.poll_timeout()).min()
+    }
+
+    /// The answer to an operation whose packet has gone on without ([`Next::Unanswered`]): it was
+    /// executed, and the driver may have what it did taken back.
+    pub fn poll_stray(&mut self) -> Option<A> {
+        self.asking.poll_stray()
+    }
+
+    /// The packets that wait here, of an instance that has failed.
+    pub fn into_packets(self) -> impl Iterator<Item = P> {
+        self.asking.into_packets()
     }
 
     /// The next message, and to whom.
@@ -252,9 +271,23 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
             Message::Operation(operation) => home.operation(operation, &mut work),
             Message::Passed(passed) => home.passed(passed, &mut work),
             Message::Fence { view, owed } => handover.fence((from, view, owed), home, &mut work),
-            Message::Ledger(ledger) => home.learn(*ledger),
-            Message::Handed(slot) => handover.handed(from, slot, home, &mut work),
-            Message::Piece(slot, piece) => work.store.join(slot, piece, now),
+            Message::Ledger(ledger) => {
+                if !home.view.is_alone() {
+                    work.store.giving(ledger.slot, from);
+                }
+                home.learn(*ledger);
+            }
+            Message::Handed(slot) => {
+                if !home.view.is_alone() {
+                    work.store.given(slot, from);
+                }
+                handover.handed(from, slot, home, &mut work);
+            }
+            Message::Piece(slot, piece) => {
+                // When the share ends, homes keep what they hand over.
+                let giver = (!home.view.is_alone()).then_some(from);
+                work.store.join(slot, piece, giver, now);
+            }
             // One that takes part no more may have been given up, and asked in vain elsewhere.
             Message::Answer(answer) => {
                 if from == home.me || home.view.has_participant(from) {

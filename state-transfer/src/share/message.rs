@@ -89,6 +89,16 @@ pub enum Outcome<A> {
     Late,
 }
 
+impl<A> Outcome<A> {
+    /// The answer, if it was executed.
+    pub(super) fn done(self) -> Option<A> {
+        match self {
+            Self::Done(answer) => Some(answer),
+            Self::Late => None,
+        }
+    }
+}
+
 /// Packets of a steerer that cause no operation, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Passed {

@@ -30,6 +30,10 @@
 //! hands over, piece by piece; the next one lets operations wait until all who said in their fence
 //! that they owe something of the slot have handed it over.
 //!
+//! Pieces are joined as they come, more than once maybe, as a handover may begin anew. Who has
+//! handed over all of a slot keeps nothing of it; only then its parts of the state become the next
+//! home's own ([`Store::given`]).
+//!
 //! **Failures.** If an instance fails, the coordinator tells a view without it. Operations without
 //! an answer are sent again, and not executed again where what they did is still there. The state
 //! of its own slots is lost with it.

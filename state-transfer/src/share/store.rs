@@ -1,6 +1,7 @@
 //! What an instance must offer so that its state can be shared.
 
 use super::slot::{Slot, SlotSet};
+use crate::id::InstanceId;
 use crate::southbound::Cursor;
 use crate::time::Nanos;
 
@@ -28,9 +29,18 @@ pub trait Store {
     /// The next piece of a slot; none when that was all.
     fn copy(&self, slot: Slot, cursor: &mut Cursor) -> Option<Self::Piece>;
 
+    /// An instance begins to give away what it has of a slot, maybe anew: what came of that before
+    /// comes again.
+    fn giving(&mut self, _slot: Slot, _from: InstanceId) {}
+
     /// Takes in a piece: a join (see [`crate::merge`]), as pieces may come from several instances
-    /// in any order, and more than once.
-    fn join(&mut self, slot: Slot, piece: Self::Piece, now: Nanos);
+    /// in any order, and more than once. Of a piece that is a replica, which its holder keeps, that
+    /// one is not told.
+    fn join(&mut self, slot: Slot, piece: Self::Piece, from: Option<InstanceId>, now: Nanos);
+
+    /// All that an instance gives of a slot was taken in, and that one has forgotten it. Until then it
+    /// may fail, and keep what it has; so what makes a difference is done here.
+    fn given(&mut self, _slot: Slot, _from: InstanceId) {}
 
     /// Forgets a slot whose pieces have been handed over, without the records that the end of
     /// anything in it would make.

@@ -76,6 +76,7 @@ pub enum Next<P, A> {
     /// Its operation missed its place in the order of the steerer, and was not executed: it must
     /// be dropped, and counted.
     Late(P),
-    /// There was no answer in time. Whether its operation was executed, or will be, is not known.
+    /// There was no answer in time. Whether its operation was executed, or will be, is not known;
+    /// if an answer comes, [`super::Member::poll_stray`] gives it.
     Unanswered(P),
 }

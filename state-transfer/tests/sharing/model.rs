@@ -402,6 +402,10 @@ impl Model {
             let (steerer, n) = self.place(executed.visitor);
             let load = self.scope.script[steerer][n];
             let packet = Packet { id: executed.visitor, steerer: steerer as u8, load };
+            let gone = self.ends.iter().enumerate().filter(|(_, end)| end.failed);
+            if gone.fold(executed.giving, |giving, (at, _)| giving & !(1 << at)) != 0 {
+                return Err(Violation::NotGiven(executed.visitor));
+            }
             // When the share has ended, what an instance does in a slot is its own business.
             let ended = self.ends[at].ended.as_ref();
             let replaced = |homes: &Vec<Slot>| executed.copied || !homes.contains(&executed.slot);

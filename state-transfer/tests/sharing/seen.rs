@@ -22,6 +22,8 @@ pub(crate) enum Violation {
     NotLinearizable(Slot),
     /// The state is not at its home alone, or not whole.
     State(Slot),
+    /// An operation was executed before its home knew that all it has of its slot is its own.
+    NotGiven(u8),
     /// Something waits for ever.
     Stuck,
     /// A packet was neither processed nor counted as lost.

@@ -24,12 +24,16 @@ pub(crate) struct Visits {
     whole: bool,
     /// Slots that have been copied to the end.
     copied: Cell<u64>,
+    /// Instances of which pieces came, one bit each, that have not been said to have given all; by
+    /// slot.
+    giving: Vec<u8>,
 }
 
 impl Visits {
     /// Every instance has had a visitor of its own in each slot before the share.
     pub(crate) fn new(me: InstanceId, slots: usize, whole: bool) -> Self {
-        Self { slots: vec![own(me); slots], executed: Vec::new(), whole, copied: Cell::new(0) }
+        let (executed, copied) = (Vec::new(), Cell::new(0));
+        Self { slots: vec![own(me); slots], executed, whole, copied, giving: vec![0; slots] }
     }
 }
 
@@ -42,11 +46,13 @@ pub(crate) struct Executed {
     pub(crate) before: Visitors,
     /// The slot had been copied to the end.
     pub(crate) copied: bool,
+    /// Instances that were giving something of the slot, one bit each.
+    pub(crate) giving: u8,
 }
 
 impl Hash for Visits {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.slots, &self.executed, self.copied.get()).hash(state);
+        (&self.slots, &self.executed, self.copied.get(), &self.giving).hash(state);
     }
 }
 
@@ -70,7 +76,8 @@ impl Store for Visits {
     fn execute(&mut self, slot: Slot, op: &Visit, _: Nanos) -> Visitors {
         let before = visit(&mut self.slots[usize::from(slot.0)], op);
         let copied = self.copied.get() >> slot.0 & 1 == 1;
-        self.executed.push(Executed { slot, visitor: op.0, before, copied });
+        let giving = self.giving[usize::from(slot.0)];
+        self.executed.push(Executed { slot, visitor: op.0, before, copied, giving });
         before
     }
 
@@ -91,12 +98,18 @@ impl Store for Visits {
         Some(if self.whole { all } else { 1 << first })
     }
 
-    fn join(&mut self, slot: Slot, piece: Visitors, _: Nanos) {
+    fn join(&mut self, slot: Slot, piece: Visitors, from: Option<InstanceId>, _: Nanos) {
         self.slots[usize::from(slot.0)] |= piece;
+        from.into_iter().for_each(|from| self.giving[usize::from(slot.0)] |= 1 << from.0);
+    }
+
+    fn given(&mut self, slot: Slot, from: InstanceId) {
+        self.giving[usize::from(slot.0)] &= !(1 << from.0);
     }
 
     fn remove(&mut self, slot: Slot) {
         self.copied.set(self.copied.get() & !(1 << slot.0));
         self.slots[usize::from(slot.0)] = 0;
+        self.giving[usize::from(slot.0)] = 0;
     }
 }

@@ -10,6 +10,7 @@ use weir_dataplane::nf::nat::SourceRule;
 use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, assets, ids, nat};
 use weir_dataplane::node::Limits;
 use weir_state_transfer::mark::Guarantee;
+use weir_state_transfer::share;
 use weir_state_transfer::southbound::EventLimits;
 
 use crate::memory_node::Plan;
@@ -66,6 +67,8 @@ impl Shape {
             capacity_ns: 1_000_000_000,
             functions: ChainConfig::default(),
             events: EventLimits::default(),
+            shares_max: 0,
+            share: share::Limits::default(),
         };
         let plan = Plan {
             workers,

@@ -4,7 +4,7 @@ use super::{Chain, FUNCTIONS_MAX};
 
 /// What is known of panics.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(in crate::nf) struct Faults {
     /// The function at work: if it panics, this stays.
     running: Option<usize>,
     /// By function.
@@ -27,18 +27,20 @@ pub(crate) enum During {
     Packet,
     /// A sweep: a flow that may be over.
     Sweep,
+    /// An operation on what is shared.
+    Execution,
 }
 
 impl Faults {
     /// A function begins with a flow.
     #[inline]
-    pub(super) fn begin(&mut self, function: usize) {
+    pub(in crate::nf) fn begin(&mut self, function: usize) {
         self.running = Some(function);
     }
 
     /// It is done with it, and `last` if no other is asked about the flow.
     #[inline]
-    pub(super) fn end(&mut self, during: During, last: bool) {
+    pub(in crate::nf) fn end(&mut self, during: During, last: bool) {
         if last && self.asked.is_some() {
             self.strike(during);
         }

@@ -73,6 +73,11 @@ impl Bucket {
         self.taken.inherit(given.taken, by, heir, ended);
     }
 
+    /// Takes from a holder what was joined before; see [`Counter::take_from`].
+    pub(super) fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.taken.take_from(by, heir);
+    }
+
     /// Leaves out what lives have taken that others have taken over.
     pub(super) fn retire(&mut self, lives: &Lives) {
         self.taken.retire(lives);

@@ -1,13 +1,17 @@
 //! The firewall as a function of a chain.
 
-use weir_state_transfer::merge::{Life, Replica};
-use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId, FlowKey};
+use std::sync::Arc;
 
-use super::{Firewall, Reason, Verdict};
+use weir_state_transfer::merge::{Life, Replica};
+use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::{Chunk, FlowId, FlowKey, ShareId};
+
+use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
 use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
 use crate::packet::DropReason;
 
 impl Function for Firewall {
@@ -110,5 +114,98 @@ impl Function for Firewall {
 
     fn take_over(&mut self, ended: Life) {
         Self::take_over(self, ended);
+    }
+
+    fn share(&mut self, sharing: &Arc<Sharing>) {
+        Self::share(self, sharing);
+    }
+
+    fn index(&mut self, share: ShareId, sources: usize) -> bool {
+        self.sources.index(share, sources)
+    }
+
+    fn unshare(&mut self, share: ShareId) {
+        self.sources.groups.unshare(share);
+    }
+
+    fn concern(
+        &self,
+        state: Option<&FlowState>,
+        packet: Shown<'_>,
+        now: Moment,
+    ) -> Option<(Origin, Option<FunctionOperation>)> {
+        let known = match state {
+            Some(FlowState::Firewall(known)) => known.as_ref(),
+            Some(FlowState::Ids(_) | FlowState::Assets(_) | FlowState::Nat(_)) | None => None,
+        };
+        let packet = Packet::new(packet.frame, packet.meta, packet.port);
+        let (origin, ask) = Self::concern(self, &packet, known, now.uptime)?;
+        Some((origin, ask.map(FunctionOperation::Firewall)))
+    }
+
+    fn answered(&mut self, answer: Option<&FunctionAnswer>) {
+        let admission = match answer {
+            Some(FunctionAnswer::Firewall(admission)) => Some(*admission),
+            Some(FunctionAnswer::Nothing) | None => None,
+        };
+        Self::answered(self, admission);
+    }
+
+    fn take_back(&mut self) {
+        Self::take_back(self);
+    }
+
+    fn next_update(&mut self) -> Option<(Origin, FunctionOperation)> {
+        let (origin, operation) = self.shares.next_update()?;
+        Some((origin, FunctionOperation::Firewall(operation)))
+    }
+
+    fn return_update(&mut self, origin: Origin, operation: FunctionOperation) {
+        if let FunctionOperation::Firewall(operation) = operation {
+            self.shares.return_update(origin, operation);
+        }
+    }
+
+    fn updates(&self) -> usize {
+        self.shares.updates()
+    }
+
+    fn execute(
+        &mut self,
+        origin: Origin,
+        operation: &FunctionOperation,
+        now: Moment,
+    ) -> FunctionAnswer {
+        let FunctionOperation::Firewall(operation) = operation else {
+            return FunctionAnswer::Nothing;
+        };
+        let answer = Self::execute(self, origin, operation, now.uptime);
+        answer.map_or(FunctionAnswer::Nothing, FunctionAnswer::Firewall)
+    }
+
+    fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
+        self.sources.occupied(share, occupied);
+    }
+
+    fn copy(&self, share: ShareId, slot: Slot, cursor: &mut Cursor) -> Option<FunctionPiece> {
+        self.sources.copy(share, slot, cursor).map(FunctionPiece::Firewall)
+    }
+
+    fn giving(&mut self, giving: Giving) {
+        self.sources.groups.giving(giving);
+    }
+
+    fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
+        if let FunctionPiece::Firewall(sources) = piece {
+            self.join_shared(sources, giving);
+        }
+    }
+
+    fn given(&mut self, giving: Giving) {
+        Self::given(self, giving);
+    }
+
+    fn remove(&mut self, share: ShareId, slot: Slot) {
+        self.sources.remove_slot(share, slot);
     }
 }

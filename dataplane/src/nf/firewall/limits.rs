@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
-use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
+use weir_state_transfer::share::Slot;
+use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId, ShareId};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
 use crate::nf::life::life;
 use crate::nf::numbered::Numbered;
+use crate::nf::share::Groups;
 
 /// Sources that are looked at for ones to forget when there is no room for another.
 const SEARCHED: usize = 16;
@@ -54,6 +56,8 @@ pub(super) struct Sources {
     last: u64,
     /// The number of the source behind which the search for ones to forget goes on.
     hand: u64,
+    /// Those that are shared, by the slots of each share.
+    pub(super) groups: Groups,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +78,8 @@ pub(super) enum Full {
 }
 
 impl Limits {
-    fn is_none(&self) -> bool {
+    /// Whether nothing is limited: then nothing is kept of sources.
+    pub(crate) fn is_none(&self) -> bool {
         self.connections_max.is_none() && self.rate.is_none()
     }
 }
@@ -106,7 +111,8 @@ impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
         let clock = Clock::new(replica);
         let last = life(replica).last();
-        Self { limits, known: Numbered::default(), clock, replica, last, hand: 0 }
+        let (known, groups) = (Numbered::default(), Groups::default());
+        Self { limits, known, clock, replica, last, hand: 0, groups }
     }
 
     /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
@@ -117,6 +123,7 @@ impl Sources {
         }
         let Limits { connections_max, rate, .. } = self.limits;
         self.make_room(origin, now)?;
+        self.know(origin);
         let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
         let open_max = connections_max.map(i128::from);
         if opens && open_max.is_some_and(|most| source.open.value() >= most) {
@@ -137,6 +144,7 @@ impl Sources {
     /// here, this is not counted.
     pub(super) fn end(&mut self, origin: Origin) {
         if !self.limits.is_none() && self.has_room(origin) {
+            self.know(origin);
             let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
             source.open.down.add(*replica, 1);
         }
@@ -159,8 +167,36 @@ impl Sources {
             return Err(Full::Replicas);
         }
         full.iter().for_each(|stamp| self.clock.see(stamp));
+        self.know(origin);
         Self::entry(&mut self.known, self.replica, origin).source = changed;
         Ok(())
+    }
+
+    /// Takes in a copy.
+    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> Result<(), Full> {
+        self.take_in(origin, other.bucket.stamp(), |source, _| source.join(other))
+    }
+
+    /// Takes in what another, counting as a replica, has given away.
+    pub(super) fn inherit(
+        &mut self,
+        origin: Origin,
+        given: Source,
+        by: Replica,
+        ended: &Lives,
+    ) -> Result<(), Full> {
+        self.take_in(origin, given.bucket.stamp(), |source, heir| {
+            source.inherit(given, by, heir, ended);
+        })
+    }
+
+    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
+    /// no more. Copies of what lives have counted that have ended are left out.
+    pub(super) fn take_from(&mut self, origin: Origin, by: Replica, ended: &Lives) {
+        if let Some(Known { source, replica }) = self.known.get_mut(&origin) {
+            source.take_from(by, *replica);
+            source.retire(ended);
+        }
     }
 
     /// As which replica a source is counted here, or would be.
@@ -173,9 +209,17 @@ impl Sources {
     }
 
     pub(super) fn remove(&mut self, origin: &Origin) -> Option<Source> {
-        let removed = self.known.remove(origin)?;
+        let removed = self.forget(origin)?;
         self.count_anew();
         Some(removed.source)
+    }
+
+    /// Forgets the sources of a slot, which are known elsewhere.
+    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        for origin in self.groups.give(share, slot) {
+            self.forget(&origin);
+        }
+        self.count_anew();
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
@@ -184,6 +228,11 @@ impl Sources {
 
     pub(super) fn known(&self) -> &Numbered<Origin, Known> {
         &self.known
+    }
+
+    /// What each source may do.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Sources that are kept count of, at most.
@@ -200,11 +249,31 @@ impl Sources {
         // At the end it begins again.
         self.hand = seen.last().filter(|_| seen.len() == count).map_or(0, |(at, ..)| *at);
         for (_, origin, _) in seen.iter().filter(|(.., idle)| *idle) {
-            self.known.remove(origin);
+            self.forget(origin);
         }
         if seen.iter().any(|(.., idle)| *idle) {
             self.count_anew();
         }
+    }
+
+    /// A source is known from here on, in its slots too.
+    fn know(&mut self, origin: Origin) {
+        if self.groups.is_empty() || self.known.contains(&origin) {
+            return;
+        }
+        Self::entry(&mut self.known, self.replica, origin);
+        if let Some(number) = self.known.number(&origin) {
+            self.groups.add(number, origin);
+        }
+    }
+
+    fn forget(&mut self, origin: &Origin) -> Option<Known> {
+        if !self.groups.is_empty()
+            && let Some(number) = self.known.number(origin)
+        {
+            self.groups.remove(number, origin);
+        }
+        self.known.remove(origin)
     }
 
     fn make_room(&mut self, origin: Origin, now: Nanos) -> Result<(), Reason> {
@@ -239,6 +308,13 @@ impl Source {
     pub(super) fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
         self.open.inherit(given.open, by, heir, ended);
         self.bucket.inherit(given.bucket, by, heir, ended);
+    }
+
+    /// Takes from a holder what was joined before; see
+    /// [`Counter::take_from`](weir_state_transfer::merge::Counter::take_from).
+    fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.open.take_from(by, heir);
+        self.bucket.take_from(by, heir);
     }
 
     /// Leaves out what lives have counted that others have taken over.

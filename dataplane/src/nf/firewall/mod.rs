@@ -11,6 +11,7 @@ mod function;
 mod limits;
 mod reason;
 mod rules;
+mod share;
 mod southbound;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,12 @@ pub use bucket::{Bucket, Rate};
 pub use limits::{Limits, Origin, Source};
 pub use reason::{Reason, Verdict};
 pub use rules::{Action, RULES_MAX, Rule, RuleError, Rules};
+pub(in crate::nf) use share::{Admission, Operation};
 pub use totals::Totals;
 
 use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked};
 use limits::Sources;
+use share::Shares;
 
 /// What a firewall is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,7 @@ pub struct Firewall {
     tracking: Settings,
     replica: Replica,
     sources: Sources,
+    shares: Shares,
     totals: Totals,
 }
 
@@ -64,7 +68,8 @@ impl Firewall {
         let Config { rules, limits, tracking } = config;
         tracking.timeouts.check()?;
         let totals = Totals::new(&rules);
-        Ok(Self { rules, tracking, replica, sources: Sources::new(limits, replica), totals })
+        let (sources, shares) = (Sources::new(limits, replica), Shares::default());
+        Ok(Self { rules, tracking, replica, sources, shares, totals })
     }
 
     /// Judges a packet, given what is known of its connection: none if nothing is. What is to be
@@ -89,7 +94,7 @@ impl Firewall {
     pub fn end_if_over(&mut self, connection: &mut Option<Connection>, now: Nanos) {
         if let Some(over) = connection.take_if(|known| known.is_over(now)) {
             self.totals.ended.add(self.replica, 1);
-            self.sources.end(Origin::of(over.key()));
+            self.end_of(Origin::of(over.key()));
         }
     }
 
@@ -123,7 +128,9 @@ impl Firewall {
             .iter()
             .map(|rule| (format!("rule.{}", rule.name()), self.totals.matched(rule.name())));
         let sources = ("sources".to_owned(), self.sources().len() as u64);
-        of_all.into_iter().chain(dropped).chain(rules).chain([sources]).collect()
+        let lost = ("shared_sources_lost".to_owned(), self.shares.lost());
+        let lost = Some(lost).filter(|(_, sources)| *sources > 0);
+        of_all.into_iter().chain(dropped).chain(rules).chain([sources]).chain(lost).collect()
     }
 
     /// What was done altogether.
@@ -158,7 +165,7 @@ impl Firewall {
                 let (before, after) = (Origin::of(known.key()), Origin::of(next.key()));
                 self.admit(packet, before != after, now)?;
                 if before != after {
-                    self.sources.end(before);
+                    self.end_of(before);
                 }
                 *known = next;
                 Ok(())
@@ -171,7 +178,7 @@ impl Firewall {
         let rule = self.rules.first_match(&packet.fields()).ok_or(Reason::NoRule)?;
         self.totals.count_match(self.replica, rule);
         match rule.action() {
-            Action::Accept => self.sources.admit(Origin::of(packet.key()), opens, now),
+            Action::Accept => self.begin(Origin::of(packet.key()), opens, now),
             Action::Drop => Err(Reason::RuleDrop),
             Action::Reject => Err(Reason::RuleReject),
         }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
+use weir_state_transfer::merge::{REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
 use super::limits::{Full, Origin, Source};
+use super::share::Operation;
 use super::totals::Totals;
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
@@ -50,9 +51,11 @@ impl Firewall {
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         let (origin, mut other) = source_of(chunk, now)?;
         other.retire(self.totals.retired());
-        let taken =
-            self.sources.take_in(origin, other.bucket.stamp(), |source, _| source.join(&other));
-        taken.map_err(|full| self.full(chunk, full))
+        if self.is_shared(&origin) {
+            self.tell_home(origin, Operation::Join(Box::new(other)));
+            return Ok(());
+        }
+        self.sources.join(origin, &other).map_err(|full| self.full(chunk, full))
     }
 
     /// Takes in what an instance knew of a source, counting as a replica, and has given away.
@@ -65,11 +68,14 @@ impl Firewall {
         by: Replica,
         now: Nanos,
     ) -> Result<(), PutError> {
-        let (origin, given) = source_of(chunk, now)?;
+        let (origin, mut given) = source_of(chunk, now)?;
         let ended = self.totals.retired();
-        let taken = self.sources.take_in(origin, given.bucket.stamp(), |source, heir| {
-            source.inherit(given, by, heir, ended);
-        });
+        if self.is_shared(&origin) {
+            given.retire(&ended.without(by));
+            self.tell_home(origin, Operation::Inherit(Box::new(given), by));
+            return Ok(());
+        }
+        let taken = self.sources.inherit(origin, given, by, ended);
         taken.map_err(|full| self.full(chunk, full))
     }
 

@@ -1,12 +1,17 @@
 //! The intrusion detection as a function of a chain.
 
+use std::sync::Arc;
+
 use weir_state_transfer::merge::{Life, Replica};
+use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId};
+use weir_state_transfer::{Chunk, FlowId, ShareId};
 
 use super::{Connection, Ids};
 use crate::nf::Record;
+use crate::nf::firewall::Origin;
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
 
 impl Function for Ids {
     fn kind(&self) -> &'static str {
@@ -117,5 +122,66 @@ impl Function for Ids {
         if let FlowState::Ids(Some(connection)) = state {
             Self::give_up(self, connection);
         }
+    }
+
+    fn share(&mut self, sharing: &Arc<Sharing>) {
+        Self::share(self, sharing);
+    }
+
+    fn index(&mut self, share: ShareId, sources: usize) -> bool {
+        self.sources.index(share, sources)
+    }
+
+    fn unshare(&mut self, share: ShareId) {
+        self.sources.groups.unshare(share);
+    }
+
+    fn next_update(&mut self) -> Option<(Origin, FunctionOperation)> {
+        let (id, operation) = Self::updates(self).pop_front()?;
+        Some((id.into(), FunctionOperation::Ids(operation)))
+    }
+
+    fn return_update(&mut self, origin: Origin, operation: FunctionOperation) {
+        if let FunctionOperation::Ids(operation) = operation {
+            Self::updates(self).push_front((origin.into(), operation));
+        }
+    }
+
+    fn execute(
+        &mut self,
+        origin: Origin,
+        operation: &FunctionOperation,
+        _now: Moment,
+    ) -> FunctionAnswer {
+        if let FunctionOperation::Ids(operation) = operation {
+            Self::execute(self, origin, operation);
+        }
+        FunctionAnswer::Nothing
+    }
+
+    fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
+        self.sources.occupied(share, occupied);
+    }
+
+    fn copy(&self, share: ShareId, slot: Slot, cursor: &mut Cursor) -> Option<FunctionPiece> {
+        self.sources.copy(share, slot, cursor).map(FunctionPiece::Ids)
+    }
+
+    fn giving(&mut self, giving: Giving) {
+        self.sources.groups.giving(giving);
+    }
+
+    fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
+        if let FunctionPiece::Ids(sources) = piece {
+            self.join_shared(sources, giving);
+        }
+    }
+
+    fn given(&mut self, giving: Giving) {
+        Self::given(self, giving);
+    }
+
+    fn remove(&mut self, share: ShareId, slot: Slot) {
+        self.sources.remove_slot(share, slot);
     }
 }

@@ -18,6 +18,7 @@ mod packet;
 mod reassembly;
 pub mod record;
 mod scan;
+mod share;
 mod southbound;
 mod tcp;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use weir_state_transfer::protocol;
 use crate::packet::{Flags, Meta};
 use http::Transaction;
 use packet::Packet;
-use scan::{Attempt, Full, Sources};
+use scan::{Full, Sources};
 
 pub use crate::nf::{Both, Side, Timestamp};
 pub use config::{Config, ScanConfig, Timeouts};
@@ -41,7 +42,9 @@ pub use connection::Connection;
 pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord};
+pub(in crate::nf) use scan::Attempt;
 pub use scan::{Source, SourceId};
+pub(in crate::nf) use share::Operation;
 pub use totals::Totals;
 
 /// An instance of the intrusion detection: all but the connections.
@@ -51,6 +54,8 @@ pub struct Ids {
     replica: Replica,
     totals: Totals,
     sources: Sources,
+    /// To be told where the sources have their homes.
+    updates: VecDeque<(SourceId, Operation)>,
     records: VecDeque<Record>,
     /// Transactions that the packet in hand has completed; empty between packets.
     done: Vec<Transaction>,
@@ -64,6 +69,7 @@ impl Ids {
             replica,
             totals: Totals::default(),
             sources: Sources::new(replica),
+            updates: VecDeque::new(),
             records: VecDeque::new(),
             done: Vec::new(),
         }
@@ -194,9 +200,18 @@ impl Ids {
 
     fn failed(&mut self, attempt: &Attempt) {
         self.totals.failed.add(self.replica, 1);
+        if !self.is_shared(attempt.source) {
+            self.watch(attempt);
+        } else if !self.tell_home(attempt.source, Operation::Attempt(*attempt)) {
+            self.totals.unwatched.add(self.replica, 1);
+        }
+    }
+
+    /// Watches a source that has its home here.
+    fn watch(&mut self, attempt: &Attempt) {
         match self.sources.failed(attempt, &self.config.scan) {
             Ok(scan) => scan.into_iter().for_each(|scan| self.log(Record::Scan(scan))),
-            Err(Full) => self.totals.unwatched.add(self.replica, 1),
+            Err(Full::Sources | Full::Replicas) => self.totals.unwatched.add(self.replica, 1),
         }
     }
 

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Distinct, Join, Lives, Replica};
+use weir_state_transfer::share::Slot;
 use weir_state_transfer::wire::Writer;
-use weir_state_transfer::{FlowId, ServiceId};
+use weir_state_transfer::{FlowId, ServiceId, ShareId};
 
 use super::config::ScanConfig;
 use super::record::ScanRecord;
 use crate::nf::numbered::Numbered;
 use crate::nf::schema::IDS_SOURCE;
+use crate::nf::share::Groups;
 use crate::nf::timestamp::{Timestamp, nanos};
 
 /// Whose attempts are counted together.
@@ -36,13 +38,13 @@ impl SourceId {
 }
 
 /// An attempt that failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
-    pub(super) source: SourceId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nf) struct Attempt {
+    pub(in crate::nf) source: SourceId,
     /// Where it went to.
-    pub(super) to: (IpAddr, u16),
+    pub(in crate::nf) to: (IpAddr, u16),
     /// When it began.
-    pub(super) at: Timestamp,
+    pub(in crate::nf) at: Timestamp,
 }
 
 /// What a source has tried in one window of time.
@@ -89,9 +91,19 @@ impl Source {
         self.attempts.inherit(given, by, heir, ended);
     }
 
+    /// Takes from a holder what was joined before; see [`Counter::take_from`].
+    fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.attempts.take_from(by, heir);
+    }
+
     /// Leaves out what lives have counted that others have taken over.
     pub(super) fn retire(&mut self, lives: &Lives) {
         self.attempts.retire(lives);
+    }
+
+    #[cfg(test)]
+    pub(in crate::nf) fn attempts(&self) -> &Counter {
+        &self.attempts
     }
 
     /// Whether its counter is no larger than it may be.
@@ -146,6 +158,8 @@ pub(super) struct Sources {
     replica: Replica,
     /// The window in which sources of earlier ones were last thrown out.
     swept: u64,
+    /// Those that are shared, by the slots of each share.
+    pub(super) groups: Groups,
 }
 
 #[derive(Clone, Debug)]
@@ -156,14 +170,19 @@ pub(super) struct Known {
     replica: Replica,
 }
 
-/// There is no room for another source.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Full;
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Another source.
+    Sources,
+    /// Another replica that has counted the source.
+    Replicas,
+}
 
 impl Sources {
     /// None, of an instance that counts as a replica.
     pub(super) fn new(replica: Replica) -> Self {
-        Self { sources: Numbered::default(), replica, swept: 0 }
+        Self { sources: Numbered::default(), replica, swept: 0, groups: Groups::default() }
     }
 
     /// Counts an attempt.
@@ -193,9 +212,23 @@ impl Sources {
         other: &Source,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
+        let mut joined = self.get(&id).cloned().unwrap_or_default();
+        joined.join(other);
+        if !joined.fits() {
+            return Err(Full::Replicas);
+        }
         let Known { source, .. } = self.place(id, other.window, config)?;
-        source.join(other);
+        *source = joined;
         Ok(source.tell(id.address, config))
+    }
+
+    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
+    /// no more. Copies of what lives have counted that have ended are left out.
+    pub(super) fn take_from(&mut self, id: SourceId, by: Replica, ended: &Lives) {
+        if let Some(Known { source, replica }) = self.sources.get_mut(&id) {
+            source.take_from(by, *replica);
+            source.retire(ended);
+        }
     }
 
     /// As which replica a source is counted here, or would be.
@@ -208,9 +241,17 @@ impl Sources {
     }
 
     pub(super) fn remove(&mut self, id: &SourceId) -> Option<Source> {
-        let removed = self.sources.remove(id)?;
+        let removed = self.forget(id)?;
         self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
         Some(removed.source)
+    }
+
+    /// Forgets the sources of a slot, which are known elsewhere.
+    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        for origin in self.groups.give(share, slot) {
+            self.forget(&origin.into());
+        }
+        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
     }
 
     pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
@@ -229,17 +270,44 @@ impl Sources {
     ) -> Result<&mut Known, Full> {
         if !self.sources.contains(&id) && self.sources.len() >= config.sources_max {
             if window <= self.swept {
-                return Err(Full);
+                return Err(Full::Sources);
             }
             self.swept = window;
-            self.sources.retain(|known| known.source.window >= window);
+            self.forget_before(window);
             if self.sources.len() >= config.sources_max {
-                return Err(Full);
+                return Err(Full::Sources);
             }
         }
         let replica = self.replica;
         let new = || Known { source: Source { window, ..Source::default() }, replica };
+        if self.groups.is_empty() || self.sources.contains(&id) {
+            return Ok(self.sources.entry(id, new));
+        }
+        self.sources.entry(id, new);
+        if let Some(number) = self.sources.number(&id) {
+            self.groups.add(number, id.into());
+        }
         Ok(self.sources.entry(id, new))
+    }
+
+    fn forget(&mut self, id: &SourceId) -> Option<Known> {
+        if !self.groups.is_empty()
+            && let Some(number) = self.sources.number(id)
+        {
+            self.groups.remove(number, &(*id).into());
+        }
+        self.sources.remove(id)
+    }
+
+    fn forget_before(&mut self, window: u64) {
+        if !self.groups.is_empty() {
+            for (number, id, known) in self.sources.after(0) {
+                if known.source.window < window {
+                    self.groups.remove(number, &(*id).into());
+                }
+            }
+        }
+        self.sources.retain(|known| known.source.window >= window);
     }
 }
 

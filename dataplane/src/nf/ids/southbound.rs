@@ -1,12 +1,13 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
+use weir_state_transfer::merge::{REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
-use super::{Connection, Ids, Record, Source, SourceId, Timeouts, Timestamp};
+use super::share::UPDATES_MAX;
+use super::{Connection, Ids, Operation, Record, Source, SourceId, Timeouts, Timestamp};
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 
@@ -55,7 +56,10 @@ impl Ids {
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
         let (id, mut other) = self.source_of(chunk)?;
         other.retire(self.totals.retired());
-        self.join_source(chunk, id, &other)
+        if self.is_shared(id) {
+            return self.put_at_home(chunk, id, Operation::Join(Box::new(other)));
+        }
+        self.join_source(id, &other).map_err(|full| self.full(chunk, full))
     }
 
     /// Takes in what an instance knew of a source, counting as a replica, and has given away.
@@ -64,14 +68,34 @@ impl Ids {
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
         let (id, mut given) = self.source_of(chunk)?;
-        let heir = self.sources.counted_as(&id);
-        given.give(by, heir, self.source(&id), self.totals.retired());
-        self.join_source(chunk, id, &given)
+        if self.is_shared(id) {
+            given.retire(&self.totals.retired().without(by));
+            return self.put_at_home(chunk, id, Operation::Inherit(Box::new(given), by));
+        }
+        self.take_in(id, given, by).map_err(|full| self.full(chunk, full))
     }
 
     /// As which replica what is known of a source is counted here.
     pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
         SourceId::of_id(id).map(|id| self.sources.counted_as(&id))
+    }
+
+    fn put_at_home(
+        &mut self,
+        chunk: &Chunk,
+        id: SourceId,
+        operation: Operation,
+    ) -> Result<(), PutError> {
+        let told = self.tell_home(id, operation);
+        let full = || PutError::full(chunk, "changes that wait for a share", UPDATES_MAX);
+        told.then_some(()).ok_or_else(full)
+    }
+
+    fn full(&self, chunk: &Chunk, full: Full) -> PutError {
+        match full {
+            Full::Sources => PutError::full(chunk, "sources", self.config.scan.sources_max),
+            Full::Replicas => PutError::full(chunk, "replicas", REPLICAS_MAX),
+        }
     }
 
     /// What a chunk says of a source.
@@ -87,15 +111,16 @@ impl Ids {
         Ok((id, source))
     }
 
-    fn join_source(&mut self, chunk: &Chunk, id: SourceId, other: &Source) -> Result<(), PutError> {
-        let config = &self.config.scan;
-        let mut joined = self.source(&id).cloned().unwrap_or_default();
-        joined.join(other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        let scan = self.sources.join(id, other, config);
-        let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
+    /// Takes in what another, counting as a replica, has given away.
+    pub(super) fn take_in(&mut self, id: SourceId, given: Source, by: Replica) -> Result<(), Full> {
+        let (heir, mut given) = (self.sources.counted_as(&id), given);
+        given.give(by, heir, self.source(&id), self.totals.retired());
+        self.join_source(id, &given)
+    }
+
+    /// Joins a copy. It may be that only both together are a scan.
+    pub(super) fn join_source(&mut self, id: SourceId, other: &Source) -> Result<(), Full> {
+        let scan = self.sources.join(id, other, &self.config.scan)?;
         scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
         Ok(())
     }

@@ -68,6 +68,17 @@ impl Function for Nat {
         carry_out(verdict, meta)
     }
 
+    fn known_as(&self, state: Option<&FlowState>, flow: &FlowKey, now: Moment) -> Option<FlowKey> {
+        let known = match state {
+            Some(FlowState::Nat(known)) => known.as_ref(),
+            Some(FlowState::Firewall(_) | FlowState::Ids(_) | FlowState::Assets(_)) | None => None,
+        };
+        match known.filter(|known| !known.is_over(now.uptime)) {
+            Some(known) => known.first_name(flow),
+            None => self.rules().refusal(flow).is_none().then_some(*flow),
+        }
+    }
+
     fn is_over(&self, state: &FlowState, now: Moment) -> bool {
         let FlowState::Nat(Some(known)) = state else { return true };
         known.is_over(now.uptime)

@@ -70,6 +70,15 @@ impl Translation {
         *self.original() == self.translated
     }
 
+    /// The flow of a packet as the end knows it that has begun the flow, in the packet's direction;
+    /// none if the packet goes past the translation.
+    pub(crate) fn first_name(&self, flow: &FlowKey) -> Option<FlowKey> {
+        self.way(flow).map(|way| match way {
+            Way::There => *flow,
+            Way::Back => self.original().reversed(),
+        })
+    }
+
     /// Which way a packet of a flow goes; none if it goes past the translation.
     pub(super) fn way(&self, flow: &FlowKey) -> Option<Way> {
         if flow == self.original() {

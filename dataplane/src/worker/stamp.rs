@@ -1,0 +1,108 @@
+//! The steerer's part of strict shares: gives packets their places in the order of their slots.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use weir_state_transfer::share::{Slot, Stamp, Stamper};
+use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
+
+use super::{Item, Packet, Worker};
+use crate::nf::Sharing;
+
+/// The places of a packet: in the slot of its source, and in that of its destination, as either may
+/// be the source of its connection.
+pub(crate) type Stamps = ArrayVec<Stamped, 2>;
+
+/// One place of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamped {
+    pub(crate) share: ShareId,
+    pub(crate) slot: Slot,
+    pub(crate) stamp: Stamp,
+}
+
+/// Whose packets a worker is to stamp from here on. Answered with [`super::Event::Stamped`] of every
+/// worker, when what was stamped before has come there.
+#[derive(Debug)]
+pub struct StampCommand {
+    pub(crate) sharing: Arc<Sharing>,
+    /// The number of the view.
+    pub(crate) view: u64,
+    /// None when the share ends.
+    pub(crate) members: Vec<InstanceId>,
+    /// For a worker that does not stamp for the share yet.
+    pub(crate) stamper: Box<Stamper>,
+}
+
+/// What a worker stamps.
+#[derive(Debug, Default)]
+pub(super) struct Stampers(Vec<Stamping>);
+
+#[derive(Debug)]
+struct Stamping {
+    sharing: Arc<Sharing>,
+    members: Vec<InstanceId>,
+    stamper: Box<Stamper>,
+}
+
+impl Stampers {
+    /// Whether no packet is stamped.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The places of a packet to an instance.
+    pub(super) fn stamp(&mut self, instance: InstanceId, key: &FlowKey) -> Stamps {
+        let mut stamps = Stamps::new();
+        for Stamping { sharing, members, stamper } in &mut self.0 {
+            if !members.contains(&instance) {
+                continue;
+            }
+            for slot in sharing.slots_of_ends(key) {
+                let share = sharing.id;
+                if !stamps.iter().any(|other| (other.share, other.slot) == (share, slot)) {
+                    stamps.push(Stamped { share, slot, stamp: stamper.stamp(slot) });
+                }
+            }
+        }
+        stamps
+    }
+
+    fn adopt(&mut self, command: StampCommand) {
+        let StampCommand { sharing, members, stamper, .. } = command;
+        if members.is_empty() {
+            self.0.retain(|stamping| stamping.sharing.id != sharing.id);
+            return;
+        }
+        match self.0.iter_mut().find(|stamping| stamping.sharing.id == sharing.id) {
+            Some(stamping) => stamping.members = members,
+            None => self.0.push(Stamping { sharing, members, stamper }),
+        }
+    }
+}
+
+impl Worker {
+    /// Gives a packet with its places to an instance of this worker.
+    pub(super) fn deliver_stamped(
+        &mut self,
+        steerer: WorkerId,
+        instance: InstanceId,
+        packet: Packet,
+        stamps: Box<Stamps>,
+    ) {
+        self.forwarder.stamps = Some(stamps);
+        self.deliver(steerer, instance, packet);
+        // Left over when the instance shares no more: then nobody waits for them.
+        self.forwarder.stamps = None;
+    }
+
+    /// Stamps by a view from here on, and says so to everybody behind what was stamped before.
+    pub(super) fn stamp(&mut self, command: StampCommand) {
+        let (id, view) = (command.sharing.id, command.view);
+        self.stampers.adopt(command);
+        for peer in self.forwarder.rings.peers() {
+            self.forwarder.hand_out(peer, Item::ShareMarker(id, view));
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Switch instances: a router each, with flows, rules and counters of its own.
 
+mod copies;
 pub mod digest;
 mod entry;
 mod known;
@@ -44,6 +45,7 @@ const SOURCES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct AsCome {
     fields: Fields,
+    bucket: Bucket,
     /// Where it may have been changed since.
     bytes: Option<Box<[u8]>>,
 }
@@ -91,14 +93,16 @@ impl Instance {
     #[cold]
     pub(crate) fn as_come(&self, frame: &[u8], meta: &Meta, port: PortId) -> AsCome {
         let bytes = self.chain.has_nat().then(|| frame.into());
-        AsCome { fields: Fields::of(frame, meta, port), bytes }
+        let bucket = Bucket::of(meta.hash);
+        AsCome { fields: Fields::of(frame, meta, port), bucket, bytes }
     }
 
     /// A packet has been processed: those who have subscribed to it are told of it as it has come.
     #[cold]
     pub(crate) fn processed(&mut self, came: &AsCome, frame: &[u8], now: Nanos) {
         let (fields, bytes) = (&came.fields, came.bytes.as_deref().unwrap_or(frame));
-        let version = self.flows.version();
+        let version = self.flows.known_states(fields.key(), came.bucket);
+        let version = version.map_or(0, FlowStates::written);
         self.subscriptions.processed(fields, bytes, version, now);
     }
 
@@ -120,9 +124,14 @@ impl Instance {
         if self.chain.is_empty() {
             return Ok(());
         }
-        let version = self.flows.update();
+        let change = self.flows.change();
+        if self.flows.has_copies() {
+            let Self { flows, chain, .. } = self;
+            let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+            flows.adopt_copy(&key, bucket, |copy| chain.is_over(&copy.states, packet.now));
+        }
         if self.chain.has_nat()
-            && let Some(verdict) = self.show_anew(&mut packet, version)
+            && let Some(verdict) = self.show_anew(&mut packet, change)
         {
             return verdict;
         }
@@ -130,27 +139,27 @@ impl Instance {
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
         let kept = flows.kept();
         let shown = flows.change_states(&key, bucket, |known| {
-            known.touch(version);
+            known.touch(change);
             let before = known.kept();
             let verdict = chain.process(&mut known.states, &mut packet, &|_| true);
             chain.fit(&mut known.states, before, kept - before);
             verdict
         });
-        shown.unwrap_or_else(|| self.show_first(&mut packet, version))
+        shown.unwrap_or_else(|| self.show_first(&mut packet))
     }
 
     /// Shows a packet whose flow is not known.
-    fn show_first(&mut self, packet: &mut Passing<'_>, version: u64) -> Result<(), Refused> {
+    fn show_first(&mut self, packet: &mut Passing<'_>) -> Result<(), Refused> {
         let Self { flows, chain, counters, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
             return chain.process_without_room(&key);
         }
-        let (verdict, begun) = chain.process_first(packet, &|name| flows.knows(name, bucket));
+        let (verdict, begun) = chain.process_first(packet, &|name| flows.is_taken(name, bucket));
         if let Some(mut states) = begun {
             chain.fit(&mut states, 0, flows.kept());
-            let kept = flows.keep(key, bucket, FlowStates::new(states, version));
+            let kept = flows.keep(key, bucket, FlowStates::new(states, 1));
             debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
         verdict
@@ -158,7 +167,7 @@ impl Instance {
 
     /// Shows a packet of a known flow to which a NAT may give another second name; none where it
     /// may not. What is known is not in the table meanwhile, which is asked which names are taken.
-    fn show_anew(&mut self, packet: &mut Passing<'_>, version: u64) -> Option<Result<(), Refused>> {
+    fn show_anew(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
         let Self { flows, chain, .. } = self;
         let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
         let known = flows.known_states(&key, bucket)?;
@@ -174,10 +183,10 @@ impl Instance {
             return None;
         }
         let (before, mut states) = flows.change_states(&key, bucket, |known| {
-            known.touch(version);
+            known.touch(change);
             (known.kept(), std::mem::take(&mut known.states))
         })?;
-        let verdict = chain.process(&mut states, packet, &|name| flows.knows(name, bucket));
+        let verdict = chain.process(&mut states, packet, &|name| flows.is_taken(name, bucket));
         chain.fit(&mut states, before, flows.kept());
         flows.change_states(&key, bucket, |known| known.states = states);
         Some(verdict)
@@ -188,9 +197,7 @@ impl Instance {
     pub(crate) fn end_flows(&mut self, flows: usize) -> bool {
         let Self { flows: table, chain, ended, .. } = self;
         table.walk_states(ended, flows, |known| {
-            if !known.is_copy() {
-                chain.end(&mut known.states);
-            }
+            chain.end(&mut known.states);
             true
         });
         ended.is_done() && !chain.has_records()
@@ -207,24 +214,36 @@ impl Instance {
             }
             // More than there is memory for may have come by moves.
             let mut excess = chain.excess(flows.kept());
-            let mut ended = false;
+            flows.sweep_copies(sets, |copy| {
+                let gives_way = excess > 0 && copy.kept() > 0;
+                excess = excess.saturating_sub(copy.kept());
+                gives_way || chain.is_over(&copy.states, now)
+            });
+            if flows.kept_of_copies() > 0 {
+                // Copies give way first, as the sweep comes to them.
+                excess = 0;
+            }
+            // Some of a flow may end, with what it counts for several, and the flow go on.
+            let (change, mut changed) = (flows.changes() + 1, false);
             flows.walk_states(hand, sets, |known| {
-                if known.is_copy() {
-                    return chain.is_over(&known.states, now);
-                }
+                let before = known.functions();
                 let over = chain.expire(&mut known.states, now);
-                ended |= over;
+                let mut is_changed = known.functions() != before;
                 if !over && excess > 0 && known.kept() > 0 {
                     excess = excess.saturating_sub(known.kept());
                     chain.give_up(&mut known.states);
+                    is_changed = true;
+                }
+                if is_changed {
+                    known.set_changed(change);
+                    changed = true;
                 }
                 over
             });
-            if ended || chain.is_inheriting() {
+            if chain.sweep(SOURCES, now) || changed {
                 // What is known of several flows may have changed, without a packet.
-                flows.update();
+                flows.change();
             }
-            chain.sweep(SOURCES, now);
         }
     }
 }

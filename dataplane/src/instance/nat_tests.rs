@@ -205,7 +205,7 @@ impl Site {
     /// The per-flow state that a filter picks.
     fn get(&mut self, filter: &str) -> Vec<Chunk> {
         let filter = filter.parse().expect("a filter");
-        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
+        let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 16 };
         self.ask(|function| {
             let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
             while function.get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}

@@ -33,6 +33,10 @@ impl Fields {
         Self { key: meta.key, tcp_flags: tcp_flags(frame, meta), in_port }
     }
 
+    pub(super) fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
     fn show(&self) -> PacketFields<'_> {
         PacketFields { key: &self.key, tcp_flags: self.tcp_flags, in_port: self.in_port }
     }

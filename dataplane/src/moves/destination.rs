@@ -114,6 +114,7 @@ impl DestinationEnd {
             Message::MultiFlow(state) => self.take_in(state, context),
             Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
             Message::End => {
+                self.forget_copies(context);
                 self.destination.ended();
                 if self.spec.multi_flow.is_some() {
                     self.send(Message::Ended, context.forwarder);
@@ -202,12 +203,25 @@ impl DestinationEnd {
     fn take_in(&mut self, state: MultiFlow, context: &mut Context<'_>) {
         let (came, now) = (state.chunks.len(), context.forwarder.now);
         let refused = match context.instances.find(self.spec.to) {
-            Some(instance) => instance.chain.join_multi_flow(state, now),
+            Some(instance) => {
+                instance.flows.change();
+                instance.chain.join_multi_flow(state, now)
+            }
             None => state,
         };
         self.report.multi_flow += (came - refused.chunks.len()) as u64;
         if !refused.chunks.is_empty() {
             self.send(Message::Refused(refused), context.forwarder);
+        }
+    }
+
+    /// All that there is of the flows of a filter has come: a copy of one of them is of a flow that is
+    /// over. Those of buckets went as the buckets came.
+    fn forget_copies(&self, context: &mut Context<'_>) {
+        let Selection::Filter(_) = self.spec.selection else { return };
+        let hash = &context.forwarder.steering_hash;
+        if let Some(instance) = context.instances.find(self.spec.to) {
+            instance.flows.forget_copies(|key| self.spec.concerns(key, hash.hash(key)));
         }
     }
 

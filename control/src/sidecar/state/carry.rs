@@ -32,6 +32,10 @@ pub(super) struct Carried {
     /// Chunks that the destination has taken in, the first of those that were kept; none when it has
     /// not said so.
     pub(super) taken: Option<u64>,
+    /// Of these, how many have changed nothing: the destination knows newer state.
+    pub(super) older: u64,
+    /// Changes of the source before it was read, where it counts them apart from versions.
+    pub(super) changes: Option<u64>,
     /// Why it is not all.
     pub(super) failure: Option<Failure>,
 }
@@ -48,7 +52,7 @@ impl Carrier<'_> {
         let failed = |error| Failure::of_call(&error, source);
         let mut chunks = match reader.get(self.scope, query).await {
             Ok(chunks) => chunks,
-            Err(error) => return Carried { taken: Some(0), failure: Some(failed(error)) },
+            Err(error) => return Carried::not_begun(Some(0), failed(error)),
         };
         let (sink, carried) = mpsc::channel(CARRIED_MAX);
         let mut kept = 0_u64;
@@ -82,7 +86,7 @@ impl Carrier<'_> {
             Ok(put) => put,
             Err(error) => {
                 let failure = read.err().unwrap_or_else(|| Failure::of_call(&error, destination));
-                return Carried { taken: None, failure: Some(failure) };
+                return Carried::not_begun(None, failure);
             }
         };
         let refused = put.refusal.map(|refusal| {
@@ -101,7 +105,15 @@ impl Carrier<'_> {
             let kind = FailureKind::Malformed;
             Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
         });
-        Carried { taken: Some(put.taken.min(kept)), failure: refused.or(read.err()).or(missing) }
+        let failure = refused.or(read.err()).or(missing);
+        let (older, changes) = (put.older, chunks.changes());
+        Carried { taken: Some(put.taken.min(kept)), older, changes, failure }
+    }
+}
+
+impl Carried {
+    fn not_begun(taken: Option<u64>, failure: Failure) -> Self {
+        Self { taken, older: 0, changes: None, failure: Some(failure) }
     }
 }
 

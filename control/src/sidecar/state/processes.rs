@@ -118,7 +118,10 @@ async fn step(
             sidecar.state().versions().moved(from, to);
             let (reader, writer) = ((from, ends.reader(from)), (to, ends.client(to)));
             let carrier = Carrier { from: reader, to: writer, scope };
-            carry(sidecar, id, filter, transfer, carrier).await
+            let carried = carry(sidecar, id, filter, transfer, carrier).await;
+            // What has come since belongs to no copy that was made meanwhile.
+            sidecar.state().versions().moved(from, to);
+            carried
         }
         Task::Delete(scope) => {
             delete(&ends.client(from), from, scope, &transfer.carried(scope)).await
@@ -145,7 +148,7 @@ async fn carry(
     transfer: &mut Transfer,
     carrier: Carrier<'_>,
 ) -> Result<(), Failure> {
-    let scope = carrier.scope;
+    let (scope, to) = (carrier.scope, carrier.to.0.clone());
     // What only overlaps is told apart from what moves by its id.
     let query = Query::new(filter.clone());
     let mut count = Count::new(sidecar, id);
@@ -164,7 +167,12 @@ async fn carry(
     count.end(carried.taken);
     let left_behind = transfer.left_behind().clone();
     sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
-    carried.failure.map_or(Ok(()), Err)
+    carried.failure.map_or(Ok(()), Err)?;
+    if carried.older > 0 {
+        let reason = format!("{to} knows newer state of {} flows", carried.older);
+        return Err(Failure { end: Some(to), ..Failure::new(FailureKind::Refused, reason) });
+    }
+    Ok(())
 }
 
 async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<(), Failure> {

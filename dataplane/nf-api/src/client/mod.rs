@@ -52,7 +52,8 @@ pub struct Query {
     pub filter: StateFilter,
     /// How much of what a piece is about the filter must name.
     pub extent: Extent,
-    /// Only chunks of a version above this one; 0 for all.
+    /// Only chunks of a version above this one, or that have changed after this count where changes
+    /// are counted apart; 0 for all.
     pub since: u64,
 }
 

@@ -20,6 +20,8 @@ use crate::batch::Batch;
 pub struct Put {
     /// Chunks that were taken in, from the first on.
     pub taken: u64,
+    /// Of those, how many have changed nothing since what was known is newer.
+    pub older: u64,
     /// Why the next one was not, if one was refused. What follows it was not looked at.
     pub refusal: Option<Refusal>,
 }
@@ -55,10 +57,10 @@ pub(super) async fn run(
         }
     };
     let answer = while_it_goes_on(answer, &sent, limit).await?;
-    let api::PutResponse { taken, refusal } = answer.into_inner();
+    let api::PutResponse { taken, refusal, older } = answer.into_inner();
     let refusal =
         refusal.map(|refusal| Refusal { reason: refusal.reason(), message: refusal.message });
-    Ok(Put { taken, refusal })
+    Ok(Put { taken, older, refusal })
 }
 
 /// The answer, as long as messages leave or it comes within the limit of the last.

@@ -15,6 +15,13 @@ use crate::status;
 /// Chunks that the network function takes in in one call at most.
 const PIECE: usize = 32;
 
+/// Chunks that were taken in, and those of them that were older than what is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    taken: u64,
+    older: u64,
+}
+
 /// Where what is put goes.
 pub(super) struct Put<'a> {
     pub(super) function: &'a Handle,
@@ -29,31 +36,31 @@ impl Put<'_> {
         mut stream: Streaming<api::PutRequest>,
     ) -> Result<api::PutResponse, Status> {
         let limit = self.function.limit;
-        let mut taken = 0;
+        let (mut taken, mut older) = (0, 0);
         loop {
             let message = timeout(limit, stream.message()).await.map_err(|_| {
                 let what = format!("nothing was put for {limit:?}, after {taken} chunks");
                 status::too_slow(&what)
             })?;
             let Some(api::PutRequest { chunks }) = message? else {
-                return Ok(api::PutResponse { taken, refusal: None });
+                return Ok(api::PutResponse { taken, refusal: None, older });
             };
             if chunks.len() > CHUNKS_MAX {
                 return Err(status::invalid("chunks", "256 in one message are the most"));
             }
             for piece in chunks.chunks(PIECE) {
-                let (count, refused) = self.put(piece).await?;
-                taken += count;
+                let (counted, refused) = self.put(piece).await?;
+                (taken, older) = (taken + counted.taken, older + counted.older);
                 if let Some(error) = refused {
                     let refusal = Some(refusal_to(&error));
-                    return Ok(api::PutResponse { taken, refusal });
+                    return Ok(api::PutResponse { taken, refusal, older });
                 }
             }
         }
     }
 
     /// How many of some chunks are taken in, and why the next is not.
-    async fn put(&self, piece: &[Vec<u8>]) -> Result<(u64, Option<PutError>), Status> {
+    async fn put(&self, piece: &[Vec<u8>]) -> Result<(Counted, Option<PutError>), Status> {
         // Decoded here, so that the packets of the network function need not wait for it.
         let mut chunks = Vec::with_capacity(piece.len());
         let mut refused = None;
@@ -68,17 +75,20 @@ impl Put<'_> {
         }
         let scope = self.scope;
         let put = self.function.call(move |function, _| {
-            let mut taken = 0;
+            let mut counted = Counted::default();
             for chunk in chunks {
                 match put_one(function, scope, chunk) {
-                    Ok(()) => taken += 1,
-                    Err(error) => return (taken, Some(error)),
+                    Ok(()) => {}
+                    // A writer that copies goes on with the next.
+                    Err(PutError::Older { .. }) => counted.older += 1,
+                    Err(error) => return (counted, Some(error)),
                 }
+                counted.taken += 1;
             }
-            (taken, None)
+            (counted, None)
         });
-        let (taken, error) = put.await?;
-        Ok((taken, error.or(refused)))
+        let (counted, error) = put.await?;
+        Ok((counted, error.or(refused)))
     }
 }
 

@@ -67,7 +67,7 @@ fn as_function<'a>(instance: &'a mut Instance, hash: &'a FlowHash, now: Nanos) -
 fn all(instance: &mut Instance, filter: &str, now: Nanos) -> Vec<Chunk> {
     let (hash, filter) = (hash(), filter.parse().expect("a filter"));
     let mut function = as_function(instance, &hash, now);
-    let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
+    let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 16 };
     let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
     while function.get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
     chunks
@@ -76,7 +76,12 @@ fn all(instance: &mut Instance, filter: &str, now: Nanos) -> Vec<Chunk> {
 fn put(instance: &mut Instance, chunks: &[Chunk], now: Nanos) {
     let hash = hash();
     let mut function = as_function(instance, &hash, now);
-    chunks.iter().for_each(|chunk| function.put_per_flow(chunk.clone()).expect("room"));
+    for chunk in chunks {
+        match function.put_per_flow(chunk.clone()) {
+            Ok(()) | Err(PutError::Older { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 fn port_of(chunk: &Chunk) -> u16 {
@@ -93,16 +98,17 @@ fn state(chunks: &[Chunk]) -> BTreeMap<(u16, Schema), (u64, Vec<u8>)> {
 #[test]
 fn a_get_in_pieces_gives_each_flow_of_each_function_once_whatever_comes_and_goes() {
     let mut rng = rng();
-    for _ in 0..40 {
-        let mut instance = instance(1, true);
+    for round in 0..40 {
+        // Flows of many parts, or all of one.
+        let mut instance = instance(1, round % 2 == 0);
         (1..400).for_each(|port| packet(&mut instance, port, Nanos(0)));
         let mut stay: BTreeSet<u16> = (1..400).collect();
         let (hash, filter) = (hash(), StateFilter::default());
         let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
         loop {
             let mut function = as_function(&mut instance, &hash, Nanos(1));
-            let max = rng.usize(1..20);
-            let get = Get { filter: &filter, extent: Extent::Overlaps, max };
+            let max = rng.usize(2..20);
+            let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max };
             let before = chunks.len();
             let more = function.get_per_flow(&get, &mut cursor, &mut chunks);
             assert!(chunks.len() - before <= max);
@@ -110,12 +116,14 @@ fn a_get_in_pieces_gives_each_flow_of_each_function_once_whatever_comes_and_goes
                 break;
             }
             let gone = rng.u16(1..400);
-            if rng.u8(..4) == 0 && stay.len() > 10 && stay.remove(&gone) {
+            if rng.bool() && stay.len() > 10 && stay.remove(&gone) {
                 let frame = samples::udp4(HOST_A, HOST_B, (gone, 53), b"?");
                 let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
                 assert_eq!(function.del_per_flow(&[FlowId::flow(&meta.key)]), 1);
             }
-            packet(&mut instance, rng.u16(400..800), Nanos(2));
+            if rng.bool() {
+                packet(&mut instance, rng.u16(400..800), Nanos(2));
+            }
         }
         for port in stay {
             let of_port = chunks.iter().filter(|chunk| port_of(chunk) == port);
@@ -156,44 +164,163 @@ fn a_copy_ends_without_a_record_and_one_that_a_packet_has_come_for_with_one() {
     packet(&mut standby, 3, Nanos(2));
     let later = Nanos(0) + Duration::from_hours(2);
     (0..100).for_each(|_| standby.sweep(4_096, Nanos(0), later));
-    assert_eq!(standby.flows.known(), 0);
+    assert_eq!((standby.flows.known(), standby.flows.copies()), (0, 0));
     let records = standby.chain.take_records(100);
     assert_eq!(records.len(), 1, "{records:?}");
 }
 
+/// All per-flow chunks that have changed after so many changes, and how many there were before.
+fn changed(instance: &mut Instance, since: u64, now: Nanos) -> (Vec<Chunk>, u64) {
+    let (hash, filter) = (hash(), StateFilter::default());
+    let mut function = as_function(instance, &hash, now);
+    let get = Get { filter: &filter, extent: Extent::Overlaps, since, max: 16 };
+    let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
+    let changes = function.changes().expect("they are counted");
+    while function.get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+    (chunks, changes)
+}
+
+/// Whether what is known of several flows is given by a get since so many changes.
+fn several(instance: &mut Instance, since: u64, now: Nanos) -> bool {
+    let (hash, filter) = (hash(), StateFilter::default());
+    let mut function = as_function(instance, &hash, now);
+    let get = Get { filter: &filter, extent: Extent::Overlaps, since, max: 16 };
+    let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
+    while function.get_multi_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+    function.changes().expect("they are counted") > since
+}
+
 #[test]
-fn what_changes_without_a_packet_or_comes_by_a_move_has_a_greater_version_than_all_before() {
-    let (mut here, mut there) = (instance(1, true), instance(2, false));
-    let of_several = |instance: &mut Instance, now| {
-        let (hash, filter) = (hash(), StateFilter::default());
-        let mut function = as_function(instance, &hash, now);
-        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
-        let (mut cursor, mut chunks) = (Cursor::default(), function.get_all_flows());
-        while function.get_multi_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
-        chunks
-    };
+fn whatever_changes_state_is_seen_by_the_next_copy_and_nothing_else_is() {
+    let (mut here, mut there) = (instance(1, true), instance(2, true));
     (1..200).for_each(|port| packet(&mut here, port, Nanos(0)));
-    let before = of_several(&mut here, Nanos(1));
-    let newest = before.iter().map(|chunk| chunk.version).max().expect("totals");
-    // Flows end, which totals count, though no packet comes.
-    let later = Nanos(0) + Duration::from_hours(2);
-    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
-    let after = of_several(&mut here, later);
-    assert!(after.iter().all(|chunk| chunk.version > newest), "{after:?}");
-    // An instance that has seen many packets gets a bucket with an old flow of one that has not.
-    let mut busy = instance(3, true);
-    let key = {
-        let frame = samples::udp4(HOST_A, HOST_B, (7, 53), b"?");
-        let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
-        meta.key
-    };
+    let (all_chunks, since) = changed(&mut here, 0, Nanos(1));
+    assert_eq!(all_chunks.len(), 2 * 199);
+    assert!(changed(&mut here, since, Nanos(1)).0.is_empty());
+    // A packet.
+    packet(&mut here, 7, Nanos(1));
+    let (newer, since) = changed(&mut here, since, Nanos(1));
+    assert_eq!(newer.iter().map(port_of).collect::<Vec<_>>(), [7, 7]);
+    // A put, of however low a version.
+    let low: Vec<_> = all_chunks.iter().filter(|chunk| port_of(chunk) == 9).cloned().collect();
+    (0..5_000).for_each(|_| _ = there.flows.change());
+    let (_, there_since) = changed(&mut there, 0, Nanos(1));
+    put(&mut there, &low, Nanos(1));
+    assert_eq!(changed(&mut there, there_since, Nanos(1)).0.len(), 2);
+    // A flow that comes by a move, and a bucket, of one that has seen less.
+    let (_, there_since) = changed(&mut there, 0, Nanos(1));
+    let key = low[0].id.key().expect("a flow");
     let bucket = Bucket::of(hash().hash(&key));
-    packet(&mut busy, 7, later);
-    (0..5_000).for_each(|_| _ = there.flows.update());
-    let newest = there.flows.version();
-    there.flows.put_bucket(bucket, busy.flows.take_bucket(bucket).expect("it owns it"));
-    let came = all(&mut there, "sport=7", later);
-    assert!(came.len() == 2 && came.iter().all(|chunk| chunk.version > newest), "{came:?}");
+    there.flows.forget(&key, bucket);
+    let flow = here.flows.take_flow(&key, bucket, |_| true).expect("it is there");
+    assert!(there.flows.put_flow(flow, bucket, MoveId(1)).1.is_none(), "room");
+    let (came, there_since) = changed(&mut there, there_since, Nanos(1));
+    assert_eq!(came.len(), 2);
+    let bucket = Bucket::of(hash().hash(&all_chunks[0].id.key().expect("a flow")));
+    there.flows.take_bucket(bucket);
+    there.flows.put_bucket(bucket, here.flows.take_bucket(bucket).expect("it owns it"));
+    assert!(changed(&mut there, there_since, Nanos(1)).0.len() >= 2);
+    // What one function forgets of a flow, and what flows count for several.
+    let of_one = Nanos(0) + Duration::from_secs(45);
+    let before = all(&mut here, "any", of_one).len();
+    assert!(several(&mut here, since, of_one), "a bucket has gone");
+    let (_, since) = changed(&mut here, 0, of_one);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), of_one));
+    let left = all(&mut here, "any", of_one).len();
+    if left < before && left > 0 {
+        assert!(several(&mut here, since, of_one), "{before} and {left}");
+    }
+    let later = Nanos(0) + Duration::from_hours(2);
+    let (_, since) = changed(&mut here, 0, of_one);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
+    assert!(several(&mut here, since, later));
+    let (_, since) = changed(&mut here, 0, later);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
+    assert!(!several(&mut here, since, later), "nothing is left to change");
+}
+
+/// Which is newer is of the flow alone, whatever else instances have seen, and goes with it.
+#[test]
+fn later_rounds_and_a_flow_that_has_moved_are_newer_than_what_was_put_before() {
+    let (mut here, mut busy) = (instance(1, true), instance(2, true));
+    packet(&mut here, 7, Nanos(0));
+    (20..2_000).for_each(|port| packet(&mut busy, port, Nanos(0)));
+    for round in 1..5 {
+        packet(&mut here, 7, Nanos(round));
+        let chunks = all(&mut here, "sport=7", Nanos(round));
+        put(&mut busy, &chunks, Nanos(round));
+        assert_eq!(state(&all(&mut busy, "sport=7", Nanos(round))), state(&chunks), "{round}");
+    }
+    let old = all(&mut here, "sport=7", Nanos(9));
+    let key = old[0].id.key().expect("a flow");
+    let bucket = Bucket::of(hash().hash(&key));
+    let flow = here.flows.take_flow(&key, bucket, |_| true).expect("it is there");
+    let mut next = instance(3, false);
+    assert!(next.flows.put_flow(flow, bucket, MoveId(1)).1.is_none(), "room");
+    packet(&mut next, 7, Nanos(10));
+    let newer = all(&mut next, "sport=7", Nanos(10));
+    assert!(newer.iter().all(|chunk| chunk.version > old[0].version));
+    put(&mut busy, &newer, Nanos(10));
+    assert_eq!(state(&all(&mut busy, "sport=7", Nanos(10))), state(&newer));
+    // Who puts what is old is told, and nothing changes.
+    let hash = hash();
+    let refused = as_function(&mut busy, &hash, Nanos(10)).put_per_flow(old[0].clone());
+    assert!(matches!(refused, Err(PutError::Older { .. })), "{refused:?}");
+    assert_eq!(state(&all(&mut busy, "sport=7", Nanos(10))), state(&newer));
+}
+
+#[test]
+fn who_counts_no_versions_may_put_and_none_that_is_too_great_stands_in_the_way() {
+    for owns in [true, false] {
+        let (mut from, mut to) = (instance(1, true), instance(2, owns));
+        packet(&mut from, 7, Nanos(0));
+        let old = all(&mut from, "any", Nanos(1));
+        packet(&mut from, 7, Nanos(1));
+        let new = all(&mut from, "any", Nanos(1));
+        let of = |chunks: &[Chunk], version| -> Vec<_> {
+            chunks.iter().map(|chunk| Chunk { version, ..chunk.clone() }).collect()
+        };
+        let bodies = |chunks: &[Chunk]| -> Vec<_> {
+            state(chunks).into_values().map(|(_, body)| body).collect()
+        };
+        put(&mut to, &of(&old, 5), Nanos(1));
+        put(&mut to, &of(&new, 0), Nanos(1));
+        assert_eq!(bodies(&all(&mut to, "any", Nanos(1))), bodies(&new));
+        put(&mut to, &of(&old, u64::MAX), Nanos(1));
+        put(&mut to, &of(&new, 6), Nanos(1));
+        assert_eq!(bodies(&all(&mut to, "any", Nanos(1))), bodies(&new));
+    }
+}
+
+#[test]
+fn copies_take_no_room_of_flows_and_the_first_packet_makes_one_a_flow() {
+    let (mut owner, mut standby) = (instance(1, true), instance(2, false));
+    standby.flows = FlowTable::with_states(8, FlowHasher::with_seed(7), false);
+    (1..9).for_each(|port| packet(&mut owner, port, Nanos(0)));
+    put(&mut standby, &all(&mut owner, "any", Nanos(1)), Nanos(1));
+    assert_eq!((standby.flows.known(), standby.flows.copies()), (0, 8));
+    (20..26).for_each(|port| packet(&mut standby, port, Nanos(2)));
+    assert_eq!((standby.flows.known(), standby.flows.copies()), (6, 8));
+    packet(&mut standby, 3, Nanos(3));
+    assert_eq!((standby.flows.known(), standby.flows.copies()), (7, 7));
+    // It goes on where it was: two packets, of which one came there.
+    let here = all(&mut standby, "sport=3", Nanos(4));
+    packet(&mut owner, 3, Nanos(3));
+    let bodies = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.body.clone()).collect();
+    let (here, there): (Vec<_>, Vec<_>) =
+        (bodies(&here), bodies(&all(&mut owner, "sport=3", Nanos(4))));
+    assert_eq!(here, there);
+    // A flow of the instance is full of room, and a copy stays one.
+    packet(&mut standby, 26, Nanos(4));
+    let refused = {
+        let mut frame = samples::udp4(HOST_A, HOST_B, (5, 53), b"?");
+        let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+        meta.hash = hash().hash(&meta.key);
+        let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+        standby.show(Passing { frame, meta, port, now: Nanos(5) })
+    };
+    assert!(refused.is_err(), "there is no room");
+    assert_eq!((standby.flows.known(), standby.flows.copies()), (8, 7));
 }
 
 #[test]

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::southbound::{Get, More, Southbound};
+
 use super::*;
 use crate::nf::kept;
 use crate::packet::Meta;
+use crate::steering::FlowHash;
 
 /// Bytes that an instance may keep.
 const MEMORY_MAX: usize = 40_000;
@@ -169,6 +173,62 @@ fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_m
         }
     }
     assert!(most > MEMORY_MAX / 2 && given_up > 0, "{most} bytes, {given_up} given up");
+}
+
+/// What connections keep comes to half of what there may be, and none of it from what is the
+/// instance's own.
+#[test]
+fn what_copies_keep_of_streams_is_bounded_and_gives_way_first() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let (mut owner, mut standby) = (instance(1, [0, 1]), instance(2, [2, 3]));
+    owner.flows.put_bucket(
+        Bucket::of(7),
+        Box::new(Part::with_states(256, &FlowHasher::with_seed(SEED), false)),
+    );
+    let (now, hash) = (Nanos(1 << 40), FlowHash::new(SteeringHash::new(0x6d5a), None));
+    for port in 4_000..4_200 {
+        for text in [&b"GET /a HTTP/1.1\r\nHost: "[..], &[b'x'; 900]] {
+            let mut frame = samples::tcp4(HOST_A, HOST_B, (port, 80), text);
+            let ahead = if text.len() > 100 { 40 } else { 0 };
+            frame[38..42].copy_from_slice(&(1_000_u32 + ahead).to_be_bytes());
+            frame[47] = 0x10;
+            let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else { panic!("a packet") };
+            meta.hash = 7;
+            let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+            assert_eq!(owner.show(Passing { frame, meta, port, now }), Ok(()));
+        }
+    }
+    assert!(owner.flows.kept() > MEMORY_MAX / 2, "{}", owner.flows.kept());
+    let filter = "any".parse().expect("a filter");
+    let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 1_000 };
+    let (mut cursor, mut chunks) = (weir_state_transfer::southbound::Cursor::default(), vec![]);
+    let as_function =
+        |instance| AsFunction { instance, hash: &hash, now, moving: None, packet_max: 9 };
+    while as_function(&mut owner).get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+    assert_eq!(chunks.len(), 200);
+    rng.shuffle(&mut chunks);
+    for chunk in chunks {
+        as_function(&mut standby).put_per_flow(chunk).expect("room");
+        assert!(standby.flows.kept() <= MEMORY_MAX / 2, "{}", standby.flows.kept());
+    }
+    assert_eq!((standby.flows.copies(), standby.flows.known()), (200, 0));
+    assert!(standby.flows.kept() > MEMORY_MAX / 4, "{}", standby.flows.kept());
+    // All comes by moves, each flow in the place of its copy, and then sweeps make room.
+    let of_copies = standby.flows.kept();
+    for key in (4_000..4_200).map(|port| FlowKey::v4(HOST_A, HOST_B, (port, 80), 6, ServiceId(0))) {
+        let flow = owner.flows.take_flow(&key, Bucket::of(7), |_| true).expect("it is there");
+        let (_, left) = standby.flows.put_flow(flow, Bucket::of(7), MoveId(1));
+        assert!(left.is_none(), "there is room");
+        let moved = standby.flows.kept() - standby.flows.kept_of_copies();
+        if moved + of_copies > MEMORY_MAX {
+            break;
+        }
+    }
+    let moved = standby.flows.kept() - standby.flows.kept_of_copies();
+    assert!(moved <= MEMORY_MAX, "{moved}");
+    (0..20).for_each(|_| standby.sweep(1_000, now, now));
+    assert!(standby.flows.kept() <= MEMORY_MAX);
+    assert_eq!(standby.flows.kept() - standby.flows.kept_of_copies(), moved);
 }
 
 #[test]

@@ -166,7 +166,10 @@ fn bits(address: IpAddr) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::id::ServiceId;
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()
@@ -191,6 +194,41 @@ mod tests {
         assert!(!prefix("::ffff:0:0/96").covers(&prefix("0.0.0.0/0")));
         assert!(prefix("10.1.0.0/16").overlaps(&prefix("10.0.0.0/8")));
         assert!(!prefix("10.1.0.0/16").overlaps(&prefix("10.2.0.0/16")));
+    }
+
+    #[test]
+    fn every_length_of_both_families_compares_just_so_many_bits() {
+        for (text, bits) in [("198.51.100.170", 32), ("2001:db8:ffff::aaaa:5555", 128_u8)] {
+            let address: IpAddr = text.parse().unwrap();
+            let flipped = |bit: u8| match address {
+                IpAddr::V4(v4) => {
+                    IpAddr::from(Ipv4Addr::from_bits(v4.to_bits() ^ (1 << 31) >> bit))
+                }
+                IpAddr::V6(v6) => {
+                    IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() ^ (1 << 127) >> bit))
+                }
+            };
+            let matches = |prefix: &Prefix, address: IpAddr| {
+                let key = FlowKey::new(address, address, (1, 2), 6, ServiceId(0)).unwrap();
+                prefix.matches(&key, key.src_octets())
+            };
+            for length in 0..=bits {
+                let prefix = match Prefix::new(address, length) {
+                    Ok(prefix) | Err(PrefixError::HostBits { prefix }) => prefix,
+                    Err(error) => panic!("{error}"),
+                };
+                assert_eq!((prefix.length(), prefix.is_any()), (length, length == 0));
+                assert!(matches(&prefix, address), "{prefix}");
+                for bit in 0..bits {
+                    assert_eq!(matches(&prefix, flipped(bit)), bit >= length, "{prefix} {bit}");
+                }
+            }
+        }
+        for (any, other) in [("0.0.0.0/0", "::1"), ("::/0", "10.0.0.1")] {
+            let other = other.parse().unwrap();
+            let key = FlowKey::new(other, other, (1, 2), 6, ServiceId(0)).unwrap();
+            assert!(!prefix(any).matches(&key, key.src_octets()), "{any} is of one family");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Top-level tables of the file that the data plane reads.
-const DATAPLANE_TABLES: [&str; 15] = [
+const DATAPLANE_TABLES: [&str; 16] = [
     "node",
     "dataplane",
     "idle",
@@ -20,6 +20,7 @@ const DATAPLANE_TABLES: [&str; 15] = [
     "flow_table",
     "route_table",
     "moves",
+    "events",
     "neighbour",
     "nf",
     "icmp",

@@ -168,7 +168,7 @@ fn state_is_moved_copied_and_told_of_by_commands() {
     let pair = Pair::new();
     pair.a.monitor().packets(&flow(1, 1, 1_000), 3);
     let running = pair.start();
-    let nfs = running.weir(&["nf", "list"]);
+    let nfs = running.weir(&["nf", "processes"]);
     assert!(text(&nfs.stdout).contains("monitor 1"), "{nfs:?}");
     let copy = ["copy", "--from", "a", "--to", "b", "--filter", "any"];
     let copied = running.weir(&[&["-o", "json"], &copy[..]].concat());

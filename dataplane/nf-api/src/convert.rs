@@ -145,7 +145,8 @@ mod tests {
     fn an_event_travels_as_it_is() {
         let key = FlowKey::v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (0, 0), 1, ServiceId(3));
         let subscription = SubscriptionId(5);
-        let (at, packet) = (Nanos(9), vec![1, 2, 3]);
+        // Bytes that are no text in any character set.
+        let (at, packet) = (Nanos(9), vec![0xc3, 0x28, 0, 0xff]);
         let event =
             Event { subscription, key, at, cause: Cause::Dropped, version: 7, packet, length: 60 };
         assert_eq!(event_of(event_to(&event, 4), subscription), Ok(event.clone()));

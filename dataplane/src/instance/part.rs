@@ -242,6 +242,25 @@ mod tests {
         assert_eq!(part.iter().count(), model.len());
     }
 
+    #[test]
+    fn flows_of_the_same_hash_are_kept_apart() {
+        for hash in [0, 42, u64::MAX] {
+            let mut part = Part::new(64);
+            for n in 0..4 {
+                let mut entry = Entry::new(key(n), Nanos(0));
+                entry.packets = u64::from(n);
+                assert!(part.insert(entry, hash).is_some());
+            }
+            assert!(part.find(&key(4), hash).is_none(), "it has the hash of others only");
+            for n in 0..4 {
+                let slot = part.find(&key(n), hash).unwrap();
+                assert_eq!((part.entry(slot).key, part.entry(slot).packets), (key(n), n.into()));
+                part.remove(slot);
+                assert!(part.find(&key(n), hash).is_none());
+            }
+        }
+    }
+
     /// How full a part may be is a matter of chance; this is what it can be relied on for.
     #[test]
     fn takes_two_thirds_of_its_room_whatever_the_keys() {

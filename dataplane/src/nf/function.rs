@@ -135,7 +135,8 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Why it is not taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
 
-    /// Joins what an instance knew of several flows whose life has ended, and takes it over.
+    /// Joins what an instance knew of several flows and has given away. Where its life has ended, what
+    /// that has counted is taken over.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.

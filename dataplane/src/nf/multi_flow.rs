@@ -72,7 +72,7 @@ impl Chain {
         let MultiFlow { function, mut chunks } = state;
         let now = self.moment(now);
         if let Some(here) = self.functions.get_mut(function) {
-            chunks.retain(|chunk| here.put_multi_flow(chunk, now).is_err());
+            chunks.retain(|chunk| here.inherit(chunk, None, now).is_err());
         }
         MultiFlow { function, chunks }
     }

@@ -164,6 +164,7 @@ impl Node {
         let mut shown = record.shown.clone();
         if let Some(moving) = self.moves.coordinator.get(id) {
             shown.phase = shown_phase(moving.phase).into();
+            shown.reason = moving.reason.unwrap_or_default().to_owned();
         }
         Ok(shown)
     }
@@ -227,9 +228,6 @@ impl Node {
         let received = self.received();
         let Some(record) = self.moves.records.get_mut(&id) else { return };
         record.shown.packets_during = received - record.received_at_start;
-        if let Some(reason) = self.moves.coordinator.get(id).and_then(|moving| moving.reason) {
-            record.shown.reason = reason.to_owned();
-        }
         self.moves.coordinator.event(id, event, now);
         self.carry_on_moves(now);
     }
@@ -252,7 +250,7 @@ impl Node {
                         self.tell(spec.to_worker, Command::Forget(id));
                     }
                 }
-                Next::End(id) => self.end(id, now),
+                Next::End(id, reason) => self.end(id, reason, now),
             }
         }
     }
@@ -308,7 +306,7 @@ impl Node {
             return;
         }
         match before.moved(&spec.selection, spec.from, spec.to) {
-            Ok(_) if !self.may_flip(id) => self.give_up(
+            Ok(_) if !self.may_flip(id) => self.moves.coordinator.give_up(
                 id,
                 "steering might have no room for its rules if another move were undone: repeat it \
                  when the others have ended",
@@ -321,15 +319,8 @@ impl Node {
                 self.publish(steering, &[flip]);
             }
             // Another move has taken the last rule since this one was accepted.
-            Err(_) => self.give_up(id, "steering has no room for its rules"),
+            Err(_) => self.moves.coordinator.give_up(id, "steering has no room for its rules"),
         }
-    }
-
-    fn give_up(&mut self, id: MoveId, reason: &str) {
-        if let Some(record) = self.moves.records.get_mut(&id) {
-            record.shown.reason = reason.to_owned();
-        }
-        self.moves.coordinator.give_up(id);
     }
 
     /// Whether each move in progress could still be undone if this one flipped.
@@ -351,10 +342,11 @@ impl Node {
         }
     }
 
-    fn end(&mut self, id: MoveId, now: Nanos) {
+    fn end(&mut self, id: MoveId, reason: Option<&str>, now: Nanos) {
         self.moves.flips.end(id);
         if let Some(record) = self.moves.records.get_mut(&id) {
             record.spec = None;
+            record.shown.reason = reason.unwrap_or_default().to_owned();
             if record.shown.ended_ns == 0 {
                 record.shown.ended_ns = now.0;
                 record.shown.phase = api::MovePhase::Undone.into();

@@ -91,8 +91,8 @@ pub enum Command {
     FlipBack(MoveId),
     /// Tell both ends to forget a move that has not flipped.
     Forget(MoveId),
-    /// The move has ended.
-    End(MoveId),
+    /// The move has ended; why it was undone, if it was.
+    End(MoveId, Option<&'static str>),
 }
 
 /// What happened to a move.
@@ -160,9 +160,8 @@ impl Coordinator {
                 (Phase::Draining, Some(Command::Flip(id)), Some(deadline))
             }
             (Phase::Preparing, Event::Unprepared(reason)) => {
-                moving.reason = Some(reason);
                 self.commands.push_back(Command::Forget(id));
-                (Phase::Undone, Some(Command::End(id)), None)
+                (Phase::Undone, Some(Command::End(id, Some(reason))), None)
             }
             (Phase::Draining | Phase::Asking, Event::Exporting) => (Phase::Exporting, None, None),
             (Phase::Draining | Phase::Asking, Event::Undoing) => {
@@ -170,9 +169,11 @@ impl Coordinator {
                 (Phase::Undoing, Some(Command::FlipBack(id)), None)
             }
             (Phase::Draining | Phase::Asking | Phase::Exporting, Event::Done) => {
-                (Phase::Done, Some(Command::End(id)), None)
+                (Phase::Done, Some(Command::End(id, None)), None)
             }
-            (Phase::Undoing, Event::Undone) => (Phase::Undone, Some(Command::End(id)), None),
+            (Phase::Undoing, Event::Undone) => {
+                (Phase::Undone, Some(Command::End(id, moving.reason)), None)
+            }
             (phase, _) => {
                 debug_assert!(false, "move {id}: {event:?} while {phase:?}");
                 return;
@@ -191,7 +192,7 @@ impl Coordinator {
     pub fn undo(&mut self, id: MoveId, reason: &'static str) -> bool {
         let Some(moving) = self.moves.get_mut(&id) else { return false };
         let command = match moving.phase {
-            Phase::Queued => Command::End(id),
+            Phase::Queued => Command::End(id, Some(reason)),
             Phase::Preparing => Command::Forget(id),
             Phase::Draining => Command::Ask(id),
             Phase::Asking | Phase::Undoing => return true,
@@ -204,7 +205,7 @@ impl Coordinator {
             moving.phase = Phase::Asking;
         } else {
             if moving.phase == Phase::Preparing {
-                self.commands.push_back(Command::End(id));
+                self.commands.push_back(Command::End(id, Some(reason)));
             }
             self.moves.remove(&id);
         }
@@ -212,10 +213,10 @@ impl Coordinator {
     }
 
     /// Gives up a move that could not be flipped after all.
-    pub fn give_up(&mut self, id: MoveId) {
+    pub fn give_up(&mut self, id: MoveId, reason: &'static str) {
         if let Some(moving) = self.moves.remove(&id) {
             debug_assert_eq!(moving.phase, Phase::Draining, "it was told to flip");
-            self.commands.extend([Command::Forget(id), Command::End(id)]);
+            self.commands.extend([Command::Forget(id), Command::End(id, Some(reason))]);
         }
     }
 
@@ -331,7 +332,7 @@ mod tests {
         coordinator.event(id, Event::Exporting, NOW);
         assert!(!coordinator.undo(id, "too late"));
         coordinator.event(id, Event::Done, NOW);
-        assert_eq!(commands(&mut coordinator), [Command::End(id)]);
+        assert_eq!(commands(&mut coordinator), [Command::End(id, None)]);
         assert!(coordinator.is_idle());
     }
 
@@ -346,10 +347,11 @@ mod tests {
         assert_eq!(commands(&mut coordinator), [Command::Prepare(first)]);
         coordinator.event(first, Event::Prepared, NOW);
         coordinator.event(first, Event::Done, NOW);
-        let after = [Command::Flip(first), Command::End(first), Command::Prepare(second)];
+        let after = [Command::Flip(first), Command::End(first, None), Command::Prepare(second)];
         assert_eq!(commands(&mut coordinator), after);
         coordinator.event(second, Event::Unprepared("no room"), NOW);
-        let after = [Command::Forget(second), Command::End(second), Command::Prepare(third)];
+        let end = Command::End(second, Some("no room"));
+        let after = [Command::Forget(second), end, Command::Prepare(third)];
         assert_eq!(commands(&mut coordinator), after);
     }
 
@@ -365,7 +367,27 @@ mod tests {
         coordinator.event(id, Event::Undoing, late);
         assert_eq!(commands(&mut coordinator), [Command::FlipBack(id)]);
         coordinator.event(id, Event::Undone, late);
-        assert_eq!(commands(&mut coordinator), [Command::End(id)]);
+        let why = Some("a step took longer than its limit");
+        assert_eq!(commands(&mut coordinator), [Command::End(id, why)]);
+    }
+
+    #[test]
+    fn a_move_that_is_undone_before_it_has_begun_says_why() {
+        let mut coordinator = coordinator();
+        let first = coordinator.start(buckets(1, 2, "0-7"), false, NOW).unwrap();
+        let second = coordinator.start(buckets(1, 2, "7"), false, NOW).unwrap();
+        assert!(coordinator.undo(second, "asked"));
+        let queued = [Command::Prepare(first), Command::End(second, Some("asked"))];
+        assert_eq!(commands(&mut coordinator), queued);
+        let late = coordinator.poll_timeout().unwrap();
+        coordinator.handle_timeout(late);
+        let why = Some("a step took longer than its limit");
+        assert_eq!(commands(&mut coordinator), [Command::Forget(first), Command::End(first, why)]);
+        let third = coordinator.start(buckets(1, 2, "0-7"), false, NOW).unwrap();
+        coordinator.event(third, Event::Prepared, NOW);
+        coordinator.give_up(third, "no room");
+        let ended = commands(&mut coordinator).pop();
+        assert_eq!(ended, Some(Command::End(third, Some("no room"))));
     }
 
     #[test]
@@ -377,7 +399,7 @@ mod tests {
             assert_eq!(coordinator.poll_timeout(), Some(NOW + Duration::from_secs(1)));
             if prepared {
                 coordinator.event(first, Event::Prepared, NOW);
-                coordinator.give_up(first);
+                coordinator.give_up(first, "no room");
             } else {
                 assert!(coordinator.undo(first, "asked"));
             }

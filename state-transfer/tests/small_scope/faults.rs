@@ -36,6 +36,15 @@ fn a_marker_one_packet_early() {
 }
 
 #[test]
+fn a_last_packet_that_is_told_by_its_bytes() {
+    found(Fault::LastByBytes, Scope::small(&[&[0, 1, 0], &[0]]));
+    // It is found by nothing but the repetition.
+    let no_two_alike = Scope { fault: Some(Fault::LastByBytes), ..Scope::small(&[&[0, 1], &[0]]) };
+    let report = explore(no_two_alike).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(report.done > 0 && (report.lossy, report.reordered) == (0, 0), "{report}");
+}
+
+#[test]
 fn an_export_before_the_last_marker() {
     found(Fault::ExportEarly, four());
 }

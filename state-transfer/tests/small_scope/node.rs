@@ -260,7 +260,7 @@ impl Model {
                         self.tell(spec.to_worker, Command::Forget(spec.id));
                     }
                 }
-                Next::End(id) => self.end(id),
+                Next::End(id, _) => self.end(id),
             }
         }
     }
@@ -378,12 +378,18 @@ impl Model {
             return;
         }
         self.push(steerer, to, Item::Marker { id, back });
-        let ring = &mut self.workers[to].rings[steerer];
-        if let [.., Item::Packet(..), Item::Marker { back: false, .. }] = ring.make_contiguous()
-            && self.scope.fault == Some(Fault::MarkerEarly)
-        {
-            let last = ring.len() - 1;
-            ring.swap(last - 1, last);
+        let fault = self.scope.fault;
+        let ring = self.workers[to].rings[steerer].make_contiguous();
+        if let [packets @ .., Item::Packet(_, last), Item::Marker { back: false, .. }] = &*ring {
+            let alike = |item: &Item| matches!(item, Item::Packet(_, p) if p.flow == last.flow);
+            let behind = match fault {
+                Some(Fault::MarkerEarly) => packets.len(),
+                Some(Fault::LastByBytes) => {
+                    packets.iter().position(alike).map_or(packets.len() + 1, |first| first + 1)
+                }
+                _ => return,
+            };
+            ring[behind..].rotate_right(1);
         }
     }
 }

@@ -77,6 +77,9 @@ pub(crate) enum Fault {
     NoHold,
     /// A steerer's marker goes in front of its last packet.
     MarkerEarly,
+    /// There is no marker: who waits for the last packet takes the first for it that looks like it.
+    /// Packets of a flow all look the same.
+    LastByBytes,
     /// The source takes the first marker for the last.
     ExportEarly,
     /// The source does not wait for its frames to leave.

@@ -7,6 +7,7 @@
 
 mod crates;
 mod documents;
+mod named_tests;
 mod southbound;
 mod text;
 
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// Something that breaks a rule: where, and what.
 pub(crate) type Finding = String;
+
+/// Which tests hold what OpenNF's code does not.
+const OPENNF: &str = "state-transfer/tests/README.md";
 
 #[test]
 fn every_source_file_keeps_the_rules_of_text() {
@@ -76,6 +80,15 @@ fn every_file_that_the_documents_name_exists() {
         .into_iter()
         .flat_map(|name| documents::missing_files(name, &read(name), &files));
     report(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_defect_and_every_oracle_of_opennf_has_tests_and_they_exist() {
+    let (name, text) = (OPENNF, read(OPENNF));
+    let file = |path: &str| fs::read_to_string(root().join(path)).ok();
+    let mut findings = named_tests::missing(name, &text, file);
+    findings.extend(named_tests::untested(name, &text, &[13, 14]));
+    report(&findings);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod functions;
 mod homes;
 mod panics;
 mod slow;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

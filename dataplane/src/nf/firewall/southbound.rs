@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
@@ -48,11 +48,17 @@ impl Firewall {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
+        let retired = self.totals.retired().clone();
+        self.join_source(chunk, &retired, now)
+    }
+
+    /// The same, where what these lives have counted is left out.
+    fn join_source(&mut self, chunk: &Chunk, retired: &Lives, now: Nanos) -> Result<(), PutError> {
         FIREWALL_SOURCE.check(chunk)?;
         let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let mut other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(self.totals.retired());
+        other.retire(retired);
         let mut joined = self.source(&origin).cloned().unwrap_or_default();
         joined.join(&other);
         if !joined.fits() {
@@ -74,9 +80,11 @@ impl Firewall {
         ended: Option<Life>,
         now: Nanos,
     ) -> Result<(), PutError> {
-        self.put_multi_flow(chunk, now)?;
-        if let Some((origin, ended)) = Origin::of_id(&chunk.id).zip(ended) {
-            self.sources.take_over(origin, ended);
+        // It is no copy: what it says is nowhere else.
+        self.join_source(chunk, &Lives::default(), now)?;
+        let Some(origin) = Origin::of_id(&chunk.id) else { return Ok(()) };
+        for life in self.totals.retired().iter().chain(ended) {
+            self.sources.take_over(origin, life);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
@@ -53,11 +53,17 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+        let retired = self.totals.retired().clone();
+        self.join_source(chunk, &retired)
+    }
+
+    /// The same, where what these lives have counted is left out.
+    fn join_source(&mut self, chunk: &Chunk, retired: &Lives) -> Result<(), PutError> {
         IDS_SOURCE.check(chunk)?;
         let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let mut other = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(self.totals.retired());
+        other.retire(retired);
         let config = &self.config.scan;
         if !other.is_of(config) {
             let why = WireError::BadField { what: "window" };
@@ -79,9 +85,11 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
-        self.put_multi_flow(chunk)?;
-        if let Some((id, ended)) = SourceId::of_id(&chunk.id).zip(ended) {
-            self.sources.take_over(id, ended, self.replica);
+        // It is no copy: what it says is nowhere else.
+        self.join_source(chunk, &Lives::default())?;
+        let Some(id) = SourceId::of_id(&chunk.id) else { return Ok(()) };
+        for life in self.totals.retired().iter().chain(ended) {
+            self.sources.take_over(id, life, self.replica);
         }
         Ok(())
     }

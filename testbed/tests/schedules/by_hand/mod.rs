@@ -1,7 +1,13 @@
 //! Schedules that are not left to chance: many moves at once, a port that is down, full steering.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod alike;
+mod bounds;
+mod churn;
+mod idle;
 mod multi_flow;
+mod ping_pong;
+mod subscriptions;
 mod waiting;
 
 use etherparse::PacketBuilder;
@@ -17,6 +23,8 @@ use crate::world::id_of;
 /// What all moves of a worker may do in one poll round: as ARCHITECTURE.md says.
 const BUDGET: usize = 64;
 const MOVES: usize = 32;
+/// Rounds in which a move of all buckets ends.
+const REST: usize = 300;
 /// The worker of the first instance, and the other.
 const SOURCE: WorkerId = WorkerId(0);
 const DESTINATION: WorkerId = WorkerId(1);
@@ -95,6 +103,30 @@ fn packet((from, to): (PortId, PortId), sport: u16, payload: u8) -> Vec<u8> {
 /// The next packet that has left, by its payload.
 fn take(node: &mut MemoryNode, queue: u16) -> Option<u8> {
     node.take(OUT, queue).map(|packet| *packet.last().unwrap())
+}
+
+/// Everything that leaves by the port out until the node is at rest: what has left is taken in every
+/// round, and no time passes while a move may be in progress.
+fn rest_of(node: &mut MemoryNode) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut take = |node: &mut MemoryNode| {
+        out.extend(std::iter::from_fn(|| (0..2).find_map(|queue| node.take(OUT, queue))));
+    };
+    for _ in 0..REST {
+        take(node);
+        step(node, 1);
+    }
+    for _ in 0..2 {
+        node.settle();
+        take(node);
+    }
+    node.settle();
+    out
+}
+
+/// The same, by the payloads.
+fn rest(node: &mut MemoryNode) -> Vec<u8> {
+    rest_of(node).iter().map(|packet| *packet.last().unwrap()).collect()
 }
 
 /// Passes on what was sent to a worker; how many pieces of state.

@@ -145,7 +145,8 @@ impl Copies {
 
     /// Looks at the next copies, so many at most, and forgets those that `is_over` says.
     fn sweep(&mut self, places: usize, mut is_over: impl FnMut(&FlowStates) -> bool) {
-        for _ in 0..places.min(self.len) {
+        // One step is from the last bucket to the first.
+        for _ in 0..places.min(self.len + 1) {
             let mut hand = self.hand;
             let next = self.next(&mut hand);
             self.hand = if next.is_some() { hand } else { CopiesCursor::default() };

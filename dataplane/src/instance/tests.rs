@@ -223,9 +223,11 @@ fn copies_are_found_by_a_walk_and_have_their_own_bound() {
                 assert_eq!(had, model.remove(&key));
             }
             2 => {
-                // A sweep comes to all of them.
+                // Sweeps come to all of them, wherever the first begins.
                 let below = rng.u64(..100);
-                table.sweep_copies(2_000, |known| known.written() < below);
+                let sweep =
+                    |_| table.sweep_copies(2_000, |known: &FlowStates| known.written() < below);
+                (0..2).for_each(sweep);
                 model.retain(|key| u64::from(key.src_port().max(key.dst_port())) >= below);
             }
             _ => {

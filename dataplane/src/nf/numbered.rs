@@ -128,7 +128,8 @@ mod tests {
             let mut plain: BTreeMap<u16, u8> =
                 map.iter().map(|(key, value)| (*key, *value)).collect();
             let mut stays: BTreeSet<u16> = plain.keys().copied().filter(picked).collect();
-            let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: rng.usize(1..50) };
+            let get =
+                Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: rng.usize(1..50) };
             let (mut cursor, mut met) = (Cursor::default(), Vec::new());
             loop {
                 let before = met.len();

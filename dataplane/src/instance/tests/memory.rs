@@ -202,13 +202,20 @@ fn what_copies_keep_of_streams_is_bounded_and_gives_way_first() {
     let filter = "any".parse().expect("a filter");
     let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 1_000 };
     let (mut cursor, mut chunks) = (weir_state_transfer::southbound::Cursor::default(), vec![]);
-    let as_function =
-        |instance| AsFunction { instance, hash: &hash, now, moving: None, packet_max: 9 };
-    while as_function(&mut owner).get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+    fn as_function<'a>(
+        instance: &'a mut Instance,
+        hash: &'a FlowHash,
+        now: Nanos,
+    ) -> AsFunction<'a> {
+        AsFunction { instance, hash, now, moving: None, packet_max: 9 }
+    }
+    while as_function(&mut owner, &hash, now).get_per_flow(&get, &mut cursor, &mut chunks)
+        == More::Yes
+    {}
     assert_eq!(chunks.len(), 200);
     rng.shuffle(&mut chunks);
     for chunk in chunks {
-        as_function(&mut standby).put_per_flow(chunk).expect("room");
+        as_function(&mut standby, &hash, now).put_per_flow(chunk).expect("room");
         assert!(standby.flows.kept() <= MEMORY_MAX / 2, "{}", standby.flows.kept());
     }
     assert_eq!((standby.flows.copies(), standby.flows.known()), (200, 0));

@@ -96,7 +96,8 @@ impl World {
 
 /// All that functions know of more than one flow.
 fn chunks(chain: &Chain, now: Nanos) -> Vec<(usize, Chunk)> {
-    let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, since: 0, max: 1_000 };
+    let get =
+        Get { filter: &StateFilter::default(), extent: Extent::Overlaps, since: 0, max: 1_000 };
     let mut all = Vec::new();
     for (n, function) in chain.functions.iter().enumerate() {
         let mut chunks = function.get_all_flows();

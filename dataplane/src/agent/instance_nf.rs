@@ -55,7 +55,8 @@ impl InstanceNfs {
             served.remove(&id);
             return Err(found.err().map_or_else(|| Status::internal("no error"), Status::from));
         };
-        if let Some(served) = served.get(&id).filter(|served| served.life == life) {
+        let serves = |served: &&Served| served.life == life && !served.service.is_closed();
+        if let Some(served) = served.get(&id).filter(serves) {
             return Ok(served.service.clone());
         }
         let mut description = Description::new(&name, env!("CARGO_PKG_VERSION"), &kinds);

@@ -33,7 +33,7 @@ pub(crate) use subscriptions::Subscriptions;
 pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
-use crate::counters::InstanceCounters;
+use crate::counters::{Counter, InstanceCounters};
 use crate::nf::{Chain, Passing, Refused};
 use crate::packet::Meta;
 use crate::worker::Packet;
@@ -109,10 +109,17 @@ impl Instance {
     /// Publishes whether a subscription keeps packets, for who is to move flows.
     pub(crate) fn publish_keeping(&self) {
         let keeping = self.subscriptions.keeping();
+        // Only what has changed: others read the line that it is in.
+        let publish = |counter: &Counter, value| {
+            if counter.get() != value {
+                counter.set(value);
+            }
+        };
         if let Some(id) = keeping {
-            self.counters.keeper.set(id.0);
+            publish(&self.counters.keeper, id.0);
         }
-        self.counters.keeping.set(u64::from(keeping.is_some() || self.subscriptions.kept() > 0));
+        let keeps = keeping.is_some() || self.subscriptions.kept() > 0;
+        publish(&self.counters.keeping, u64::from(keeps));
     }
 
     /// Shows a packet to the network functions, if there are any. A NAT may change it.

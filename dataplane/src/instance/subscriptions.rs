@@ -107,6 +107,11 @@ impl Subscriptions {
         self.events.release()
     }
 
+    /// See [`Events::may_release`].
+    pub(crate) fn may_release(&self) -> bool {
+        self.events.may_release()
+    }
+
     pub(super) fn poll(&mut self, id: SubscriptionId) -> Option<Note> {
         self.events.poll(id)
     }

@@ -4,7 +4,7 @@
 use weir_state_transfer::Nanos;
 use weir_state_transfer::southbound::Arrival;
 
-use super::{Forwarder, Packet, Worker};
+use super::{FaultStage, Forwarder, Packet, Worker};
 use crate::instance::{AsFunction, Instance};
 use crate::packet::DropReason;
 
@@ -15,16 +15,20 @@ impl Worker {
     /// Carries out a bounded number of calls of each instance that somebody asks, tells subscribers,
     /// and releases what they keep no more. Whether there is more to do at once.
     pub(super) fn serve(&mut self, now: Nanos) -> bool {
-        let Self { instances, forwarder, moves, region, .. } = self;
+        let Self { instances, forwarder, moves, region, serving, .. } = self;
         let packet_max = region.frame_size().bytes();
         let mut busy = false;
         for instance in instances.iter_mut() {
-            if let Some(mut desk) = instance.desk.take() {
+            if let Some(desk) = instance.desk.take() {
+                let (_, desk) = serving.insert((instance.id, desk));
+                if !desk.is_empty() {
+                    forwarder.fault(FaultStage::Served);
+                }
                 let moving = moves.of(instance.id);
                 let hash = &*forwarder.steering_hash;
                 let mut function = AsFunction { instance, hash, now, moving, packet_max };
                 busy |= desk.serve(&mut function) > 0;
-                instance.desk = Some(desk);
+                instance.desk = serving.take().map(|(_, desk)| desk);
             }
             if !instance.subscriptions.is_idle() {
                 busy |= forwarder.release_some(instance);
@@ -56,12 +60,12 @@ impl Forwarder {
     /// Processes packets that no subscription keeps any more; whether there are more.
     fn release_some(&mut self, instance: &mut Instance) -> bool {
         for _ in 0..RELEASED {
-            let Some(packet) = instance.subscriptions.release() else { return false };
+            let Some(packet) = instance.subscriptions.release() else { break };
             self.in_hand.take_up(true);
             self.process(instance, packet);
             self.in_hand.put_down();
         }
-        true
+        instance.subscriptions.may_release()
     }
 
     /// Ends the subscriptions of an instance that goes, and processes all that they keep.

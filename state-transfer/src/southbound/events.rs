@@ -89,9 +89,25 @@ pub struct Events<P> {
     limits: EventLimits,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     kept: VecDeque<Kept<P>>,
-    /// How many packets of a flow are kept; both directions are one flow.
-    kept_of: HashMap<FlowKey, usize>,
+    /// What is kept of a flow; both directions are one flow.
+    kept_of: HashMap<FlowKey, KeptOf>,
+    /// How many of the oldest packets stay: a subscription keeps them, or they are behind one that
+    /// does. All others are still to be looked at.
+    staying: usize,
+    /// Subscriptions that have ended: what stayed until then may go.
+    ended: u64,
 }
+
+/// What is kept of a flow.
+#[derive(Debug, Default)]
+struct KeptOf {
+    packets: usize,
+    /// How many subscriptions had ended when a packet of it was found to stay.
+    stays_at: Option<u64>,
+}
+
+/// Packets that one call of [`Events::release`] looks at, at most.
+const LOOKED_AT: usize = 256;
 
 #[derive(Debug)]
 struct Subscription {
@@ -116,6 +132,8 @@ impl<P: AsRef<[u8]>> Events<P> {
             subscriptions: BTreeMap::new(),
             kept: VecDeque::with_capacity(limits.buffer_max),
             kept_of: HashMap::with_capacity(limits.buffer_max),
+            staying: 0,
+            ended: 0,
         }
     }
 
@@ -153,12 +171,19 @@ impl<P: AsRef<[u8]>> Events<P> {
     /// # Errors
     /// When there is none of that number.
     pub fn disable(&mut self, id: SubscriptionId) -> Result<(), EventsError> {
-        self.subscriptions.remove(&id).map(drop).ok_or(EventsError::Unknown(id))
+        self.subscriptions.remove(&id).map(drop).ok_or(EventsError::Unknown(id))?;
+        self.look_again();
+        Ok(())
     }
 
     /// Ends all subscriptions, as [`Self::disable`] does one.
     pub fn disable_all(&mut self) {
         self.subscriptions.clear();
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        (self.staying, self.ended) = (0, self.ended + 1);
     }
 
     /// A packet has come. One that is dropped raises its events here.
@@ -182,7 +207,7 @@ impl<P: AsRef<[u8]>> Events<P> {
         if self.kept.len() >= self.limits.buffer_max {
             return Arrival::Full(packet);
         }
-        *self.kept_of.entry(flow).or_default() += 1;
+        self.kept_of.entry(flow).or_default().packets += 1;
         let PacketFields { key, tcp_flags, in_port } = *fields;
         self.kept.push_back(Kept { key: *key, tcp_flags, in_port, packet });
         Arrival::Kept
@@ -195,27 +220,32 @@ impl<P: AsRef<[u8]>> Events<P> {
     }
 
     /// The oldest packet that no subscription keeps any more, to be processed: it is not shown to
-    /// [`Self::arrive`] again. None overtakes another of its flow.
+    /// [`Self::arrive`] again. None overtakes another of its flow. A call looks at 256 packets at
+    /// most: none is to be released for good when [`Self::may_release`] says so too.
     pub fn release(&mut self) -> Option<P> {
-        let mut behind: Vec<FlowKey> = Vec::new();
-        let place = self.kept.iter().position(|kept| {
-            let flow = kept.key.both_ways();
-            let fields = kept.fields();
+        for _ in 0..LOOKED_AT {
+            let kept = self.kept.get(self.staying)?;
+            let (flow, fields) = (kept.key.both_ways(), kept.fields());
             let is_kept = self.matching(&fields).any(|(_, by)| by.action == Action::Buffer);
-            if is_kept {
-                behind.push(flow);
+            let of = self.kept_of.get_mut(&flow)?;
+            if is_kept || of.stays_at == Some(self.ended) {
+                of.stays_at = Some(self.ended);
+                self.staying += 1;
+                continue;
             }
-            !is_kept && !behind.contains(&flow)
-        })?;
-        let kept = self.kept.remove(place)?;
-        let flow = kept.key.both_ways();
-        if let Some(count) = self.kept_of.get_mut(&flow) {
-            *count -= 1;
-            if *count == 0 {
+            of.packets -= 1;
+            if of.packets == 0 {
                 self.kept_of.remove(&flow);
             }
+            return self.kept.remove(self.staying).map(|kept| kept.packet);
         }
-        Some(kept.packet)
+        None
+    }
+
+    /// Whether there are packets that [`Self::release`] has not looked at since it last could have
+    /// found another.
+    pub fn may_release(&self) -> bool {
+        self.staying < self.kept.len()
     }
 
     /// Packets that are kept.

@@ -74,6 +74,11 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Whether the desk is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.calls.is_closed()
+    }
+
     /// What the network function answers.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ impl Kind {
 pub fn may_be_sent(frame: &[u8], meta: &Meta) -> bool {
     let Some((src, dst)) = meta.addresses(frame) else { return false };
     // Whether it is an error itself cannot be seen in a fragment or a stump.
-    let is_icmp = matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6);
+    let is_icmp = protocol::is_icmp(meta.protocol);
     let may_be_error = meta.flags.has(Flags::ICMP_ERROR)
         || (is_icmp && (meta.l4 == 0 || meta.flags.has(Flags::L4_TRUNCATED)));
     let no_host = src.is_unspecified()

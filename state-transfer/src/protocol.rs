@@ -24,3 +24,9 @@ pub fn name(protocol: u8) -> Option<&'static str> {
 pub fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP)
 }
+
+/// Whether flows of that protocol are echoes, which are told apart by their identifiers.
+#[inline]
+pub fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, ICMP | ICMPV6)
+}

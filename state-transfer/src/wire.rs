@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         let (number, service) = (self.u8()?, ServiceId(self.u16()?));
         let (src, dst) = (self.address()?, self.address()?);
         let ports = (self.u16()?, self.u16()?);
-        let is_echo = matches!(number, protocol::ICMP | protocol::ICMPV6) && ports.0 == ports.1;
+        let is_echo = protocol::is_icmp(number) && ports.0 == ports.1;
         if !protocol::has_ports(number) && !is_echo && ports != (0, 0) {
             return Err(WireError::BadField { what: "pair of ports" });
         }

@@ -295,7 +295,7 @@ fn a_copy_that_repeats_ends_with_its_stream_or_its_rounds() {
             limited(stream.message()).await.unwrap().unwrap();
         }
         drop(stream);
-        let ended = running.state_ended(id).await;
+        let ended = running.state_abandoned(id).await;
         assert_eq!((ended.state(), ended.failure()), (State::Cancelled, StateFailure::Cancelled));
     });
 }

@@ -201,7 +201,7 @@ impl DestinationEnd {
 
     /// Takes in state of several flows. What there is no room for goes back to the source.
     fn take_in(&mut self, state: MultiFlow, context: &mut Context<'_>) {
-        let (came, now) = (state.chunks.len(), context.forwarder.now);
+        let (came, now) = (state.pieces.len(), context.forwarder.now);
         let refused = match context.instances.find(self.spec.to) {
             Some(instance) => {
                 instance.flows.change();
@@ -209,8 +209,8 @@ impl DestinationEnd {
             }
             None => state,
         };
-        self.report.multi_flow += (came - refused.chunks.len()) as u64;
-        if !refused.chunks.is_empty() {
+        self.report.multi_flow += (came - refused.pieces.len()) as u64;
+        if !refused.pieces.is_empty() {
             self.send(Message::Refused(refused), context.forwarder);
         }
     }

@@ -45,8 +45,8 @@ impl MultiFlowExport {
                 self.sent_all = true;
                 return false;
             };
-            if !state.chunks.is_empty() {
-                budget.pieces -= state.chunks.len();
+            if !state.pieces.is_empty() {
+                budget.pieces -= state.pieces.len();
                 let message = Message::MultiFlow(state);
                 forwarder.hand_out(spec.to_worker, Item::Move(spec.id, message));
             }
@@ -62,7 +62,7 @@ pub(super) fn take_back(
     now: Nanos,
     report: &mut HoldReport,
 ) {
-    report.multi_flow_refused += refused.chunks.len() as u64;
+    report.multi_flow_refused += refused.pieces.len() as u64;
     let lost = match instance {
         Some(instance) => {
             instance.flows.change();
@@ -70,5 +70,5 @@ pub(super) fn take_back(
         }
         None => refused,
     };
-    report.multi_flow_lost += lost.chunks.len() as u64;
+    report.multi_flow_lost += lost.pieces.len() as u64;
 }

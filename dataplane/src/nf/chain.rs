@@ -19,6 +19,7 @@ use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Passing, Refused};
 use super::ids::{self, Ids};
 use super::life::life;
+use super::multi_flow::Piece;
 use super::nat::{self, Nat};
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
@@ -337,13 +338,13 @@ impl Chain {
     /// and then its totals. What there is no room for is as if it had been forgotten.
     pub(super) fn take_over(&mut self, hosts: usize, now: Moment) {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
-        let ended = gone.replica;
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
             let filter = StateFilter::default();
             let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: hosts };
-            let (mut chunks, ended) = (Vec::new(), ended.map(life));
+            let mut chunks = Vec::new();
             let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-            chunks.iter().for_each(|chunk| drop(here.inherit(chunk, ended, now)));
+            let pieces = chunks.into_iter().map(|chunk| Piece::of(&**gone, chunk));
+            pieces.for_each(|piece| drop(piece.join(&mut **here, now)));
             if more == More::No {
                 (*done, *cursor) = (*done + 1, Cursor::default());
             }

@@ -1,6 +1,6 @@
 //! A network function as the chain of its instance sees it.
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, PortId};
 
@@ -135,17 +135,18 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Why it is not taken in; nothing has changed then.
     fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError>;
 
-    /// Joins what an instance knew of several flows and has given away. Where its life has ended, what
-    /// that has counted is taken over.
+    /// As which replica it counts what it knows of several flows, where that makes a difference to
+    /// who takes it in when it is given away.
+    fn counted_as(&self, _id: &FlowId) -> Option<Replica> {
+        None
+    }
+
+    /// Takes in what an instance knew of several flows, counting as a replica, and has given away:
+    /// it is no copy.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    fn inherit(
-        &mut self,
-        chunk: &Chunk,
-        _ended: Option<Life>,
-        now: Moment,
-    ) -> Result<(), PutError> {
+    fn inherit(&mut self, chunk: &Chunk, _by: Replica, now: Moment) -> Result<(), PutError> {
         self.put_multi_flow(chunk, now)
     }
 

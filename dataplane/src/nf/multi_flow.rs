@@ -2,10 +2,12 @@
 //! another.
 
 use weir_state_transfer::flow_id::Extent;
-use weir_state_transfer::southbound::{Cursor, Get, More};
+use weir_state_transfer::merge::Replica;
+use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
 use weir_state_transfer::{Chunk, FlowId, Nanos, StateFilter};
 
 use super::Chain;
+use super::function::{Function, Moment};
 
 /// Ids that are told of what stays behind.
 const TOLD: usize = 16;
@@ -16,7 +18,15 @@ pub struct MultiFlow {
     /// The place of the function in its chain: the same at every instance.
     pub(crate) function: usize,
     /// The pieces.
-    pub chunks: Vec<Chunk>,
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of what a function knew of several flows, which it has given away.
+#[derive(Debug)]
+pub struct Piece {
+    pub(super) chunk: Chunk,
+    /// As which replica it was counted there, if it was.
+    pub(super) by: Option<Replica>,
 }
 
 /// How far the taking out has come.
@@ -52,7 +62,7 @@ impl Chain {
         let place = cursor.function;
         if self.is_inheriting() {
             self.take_over(max, self.moment(now));
-            return Some(MultiFlow { function: place, chunks: Vec::new() });
+            return Some(MultiFlow { function: place, pieces: Vec::new() });
         }
         let now = self.moment(now);
         let function = self.functions.get_mut(place)?;
@@ -63,18 +73,35 @@ impl Chain {
         }
         left.separate(filter, &mut chunks);
         let ids: Vec<_> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
+        let pieces = chunks.into_iter().map(|chunk| Piece::of(&**function, chunk)).collect();
         function.del_multi_flow(&ids);
-        Some(MultiFlow { function: place, chunks })
+        Some(MultiFlow { function: place, pieces })
     }
 
     /// Joins what another instance has taken out; what there is no room for comes back.
     pub(crate) fn join_multi_flow(&mut self, state: MultiFlow, now: Nanos) -> MultiFlow {
-        let MultiFlow { function, mut chunks } = state;
+        let MultiFlow { function, mut pieces } = state;
         let now = self.moment(now);
         if let Some(here) = self.functions.get_mut(function) {
-            chunks.retain(|chunk| here.inherit(chunk, None, now).is_err());
+            pieces.retain(|piece| piece.join(&mut **here, now).is_err());
         }
-        MultiFlow { function, chunks }
+        MultiFlow { function, pieces }
+    }
+}
+
+impl Piece {
+    /// A piece of what a function knows, which it is about to forget.
+    pub(super) fn of(function: &dyn Function, chunk: Chunk) -> Self {
+        let by = function.counted_as(&chunk.id);
+        Self { chunk, by }
+    }
+
+    /// Joins it with what a function knows.
+    pub(super) fn join(&self, here: &mut dyn Function, now: Moment) -> Result<(), PutError> {
+        match self.by {
+            Some(by) => here.inherit(&self.chunk, by, now),
+            None => here.put_multi_flow(&self.chunk, now),
+        }
     }
 }
 

@@ -250,11 +250,27 @@ fn a_flow_id_of_a_flow_is_that_flow_again() {
     for _ in 0..2_000 {
         let v4 = rng.bool();
         let protocol = [1, 6, 17, 58, 132, 47][rng.usize(..6)];
-        let ports =
-            if crate::protocol::has_ports(protocol) { (rng.u16(..), rng.u16(..)) } else { (0, 0) };
+        let ports = match protocol {
+            // An echo may be named by its identifier.
+            1 | 58 if rng.bool() => [rng.u16(..); 2].into(),
+            number if crate::protocol::has_ports(number) => (rng.u16(..), rng.u16(..)),
+            _ => (0, 0),
+        };
         let ends = (address(&mut rng, v4), address(&mut rng, v4));
         let key = FlowKey::new(ends.0, ends.1, ports, protocol, ServiceId(rng.u16(..)));
         let key = key.expect("of one family");
         assert_eq!(FlowId::flow(&key).key(), Some(key), "seed {seed}");
+    }
+    // There is one id for each flow, and one flow for each id.
+    let host = |port| End { prefix: Some("10.0.0.1".parse().expect("a host")), port };
+    for (protocol, src, dst) in [
+        (1, Some(0), Some(0)),
+        (1, Some(7), Some(8)),
+        (58, Some(7), None),
+        (47, Some(7), Some(7)),
+        (6, None, Some(7)),
+    ] {
+        let ends = Ends::Pair { src: host(src), dst: host(dst) };
+        assert_eq!(FlowId::new(ends, Some(protocol), Some(ServiceId(0))).key(), None, "{protocol}");
     }
 }

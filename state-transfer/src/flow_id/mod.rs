@@ -71,9 +71,11 @@ impl FlowId {
         Self { ends, protocol, service, extras: Vec::new() }
     }
 
-    /// The id of one flow.
+    /// The id of one flow. An echo whose key has its identifier in the place of both ports has it
+    /// there too.
     pub fn flow(key: &FlowKey) -> Self {
-        let has_ports = protocol::has_ports(key.protocol());
+        let is_named_echo = protocol::is_icmp(key.protocol()) && key.src_port() != 0;
+        let has_ports = protocol::has_ports(key.protocol()) || is_named_echo;
         let end = |address, port| End {
             prefix: Some(Prefix::host(address)),
             port: has_ports.then_some(port),
@@ -107,12 +109,14 @@ impl FlowId {
         let Ends::Pair { src, dst } = &self.ends else { return None };
         let protocol = self.protocol?;
         let address = |end: &End| Some(end.prefix.filter(Prefix::is_host)?.address());
-        let port = |end: &End| match (end.port, protocol::has_ports(protocol)) {
-            (Some(port), true) => Some(port),
-            (None, false) => Some(0),
-            (Some(_), false) | (None, true) => None,
+        let ports = match (src.port, dst.port) {
+            (Some(src), Some(dst)) if protocol::has_ports(protocol) => (src, dst),
+            (None, None) if !protocol::has_ports(protocol) => (0, 0),
+            (Some(src), Some(dst)) if src == dst && src != 0 && protocol::is_icmp(protocol) => {
+                (src, dst)
+            }
+            _ => return None,
         };
-        let ports = (port(src)?, port(dst)?);
         FlowKey::new(address(src)?, address(dst)?, ports, protocol, self.service?)
     }
 

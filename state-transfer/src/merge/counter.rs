@@ -43,6 +43,28 @@ impl Counter {
         }
     }
 
+    /// Joins a counter that its holder, who has counted as the replica `by`, has given away and
+    /// does not keep: what it has counted itself is the heir's from here on, wherever that came
+    /// from before; all else in it is copies, which bring nothing of lives that have `ended`.
+    ///
+    /// Who gives a counter away counts as a later replica if it begins another for the same, so
+    /// that what it has counted as `by` and before is in one place only. It may be given on by
+    /// others any number of times, back to its first holder too.
+    pub fn inherit(&mut self, mut given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        let earlier = Life::up_to(by);
+        if earlier.has(heir) {
+            debug_assert!(false, "{heir:?} is no later than {by:?}");
+            return self.join(&given);
+        }
+        let part = given.parts.remove(&by).unwrap_or(0);
+        given.retired.add(earlier);
+        given.retire(ended);
+        self.join(&given);
+        if part > 0 {
+            self.add(heir, part);
+        }
+    }
+
     /// Leaves out what lives have counted that others have taken over.
     pub fn retire(&mut self, lives: &Lives) {
         self.retired.join(lives);
@@ -98,10 +120,10 @@ impl Gauge {
         i128::from(self.up.value()) - i128::from(self.down.value())
     }
 
-    /// Takes over the parts of a life that has ended; see [`Counter::take_over`].
-    pub fn take_over(&mut self, ended: Life, heir: Replica) {
-        self.up.take_over(ended, heir);
-        self.down.take_over(ended, heir);
+    /// Joins a gauge that its holder has given away; see [`Counter::inherit`].
+    pub fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.up.inherit(given.up, by, heir, ended);
+        self.down.inherit(given.down, by, heir, ended);
     }
 
     /// Leaves out what lives have counted that others have taken over.

@@ -22,6 +22,11 @@ impl Life {
         Self { first: replica, last: replica.incarnation }
     }
 
+    /// All replicas of an instance from its first in any life up to this one.
+    pub fn up_to(last: Replica) -> Self {
+        Self { first: Replica { incarnation: 0, ..last }, last: last.incarnation }
+    }
+
     /// The replica that it begins as.
     pub fn first(&self) -> Replica {
         self.first

@@ -257,3 +257,64 @@ fn a_set_says_what_was_done_to_an_element_last() {
     assert_eq!(set.touched().len(), 8, "one was forgotten");
     assert!(set.contains(&100));
 }
+
+/// Instances give a counter away, to and fro, and count on as others; copies from any time come in
+/// between, and whole lives end. All that was counted comes together in the end.
+#[test]
+fn what_is_given_away_counts_once_wherever_it_goes_and_copies_of_it_add_nothing() {
+    struct Holder {
+        own: Replica,
+        counter: Counter,
+    }
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..500 {
+        let none = Lives::default();
+        let mut holders: Vec<_> = (0..4)
+            .map(|n| Holder {
+                own: Replica { incarnation: 1, ..replica(n) },
+                counter: Counter::default(),
+            })
+            .collect();
+        let (mut truth, mut copies, mut on_the_way) = (0, Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let at = rng.usize(..holders.len());
+            let Holder { own, counter } = &mut holders[at];
+            match rng.u8(..6) {
+                0 | 1 => {
+                    let count = rng.u64(1..9);
+                    counter.add(*own, count);
+                    truth += count;
+                }
+                2 => copies.push(counter.clone()),
+                3 if !copies.is_empty() => counter.join(&copies[rng.usize(..copies.len())]),
+                4 => {
+                    on_the_way.push((std::mem::take(counter), *own));
+                    // A new life at times.
+                    own.incarnation += if rng.u8(..4) == 0 { 1 << 32 } else { 1 };
+                }
+                5 if !on_the_way.is_empty() => {
+                    let (given, by) = on_the_way.swap_remove(rng.usize(..on_the_way.len()));
+                    counter.inherit(given, by, *own, &none);
+                }
+                _ => {}
+            }
+        }
+        let heir = Replica { incarnation: 1, ..replica(9) };
+        let mut last = Counter::default();
+        on_the_way.extend(holders.into_iter().map(|Holder { own, counter }| (counter, own)));
+        rng.shuffle(&mut on_the_way);
+        for (given, by) in on_the_way {
+            last.inherit(given, by, heir, &none);
+            let copy = rng.choice(&copies);
+            copy.into_iter().for_each(|copy| last.join(copy));
+        }
+        copies.iter().for_each(|copy| last.join(copy));
+        assert_eq!(last.value(), truth, "seed {seed}");
+        assert!(
+            last.parts().len() <= 1 && last.retired().iter().len() <= 4,
+            "{last:?}, seed {seed}"
+        );
+    }
+}

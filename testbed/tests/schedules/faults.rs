@@ -154,7 +154,7 @@ fn tamper(fault: Fault, hasher: &FlowHasher, items: &mut [Item]) {
         | Fault::NoGuarantee => {}
         Fault::MultiFlowForgotten => items.iter_mut().for_each(|item| {
             if let Item::Move(_, Message::MultiFlow(state)) = item {
-                state.chunks.clear();
+                state.pieces.clear();
             }
         }),
         Fault::MarkerEarly => swap(items, |before, item| {

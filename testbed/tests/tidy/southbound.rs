@@ -27,7 +27,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
 /// Files that hold nothing but state as chunks.
 const WHOLE: [&str; 3] = ["southbound.rs", "codec.rs", "body.rs"];
 /// Functions that make bytes or chunks of state, or the other way.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "encode",
     "decode",
     "put",
@@ -38,6 +38,7 @@ const VERBS: [&str; 14] = [
     "state_of",
     "kinds",
     "inherit",
+    "counted_as",
     "get_multi_flow",
     "put_multi_flow",
     "get_all_flows",

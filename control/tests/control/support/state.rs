@@ -8,8 +8,9 @@ use weir_api::{
     nf::v1::Scope,
     v1::{
         CancelStateOperationRequest, CopyRequest, ListStateOperationsRequest, MoveRequest,
-        NotifyRequest, NotifyResponse, StateOperation, WatchStateOperationRequest,
-        move_request::Selection, notify_response::Note, state_service_client::StateServiceClient,
+        NotifyRequest, NotifyResponse, StateOperation, StateOperationState,
+        WatchStateOperationRequest, move_request::Selection, notify_response::Note,
+        state_service_client::StateServiceClient,
     },
 };
 
@@ -133,5 +134,21 @@ impl Running {
             last = seen.operation;
         }
         last.expect("an operation")
+    }
+
+    /// The operation of a number when it has ended. It is not watched meanwhile: who watches a copy
+    /// that repeats is one more for whom it goes on.
+    pub(crate) async fn state_abandoned(&self, id: u64) -> StateOperation {
+        let ended = async {
+            loop {
+                let all = self.state_operations().await;
+                let known = all.into_iter().find(|operation| operation.id == id);
+                let known = known.expect("it is remembered");
+                if known.state() != StateOperationState::Running {
+                    return known;
+                }
+            }
+        };
+        limited(ended).await
     }
 }

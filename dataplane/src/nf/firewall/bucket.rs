@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use weir_state_transfer::Nanos;
-use weir_state_transfer::merge::{Clock, Counter, Join, Life, Lives, Replica, Stamp};
+use weir_state_transfer::merge::{Clock, Counter, Join, Lives, Replica, Stamp};
 
 const SECOND: i128 = 1_000_000_000;
 
@@ -61,9 +61,16 @@ impl Bucket {
         self.full.is_none() || self.level(rate, now) >= i128::from(rate.burst) * SECOND
     }
 
-    /// Takes over what a life that has ended has taken.
-    pub(super) fn take_over(&mut self, ended: Life, heir: Replica) {
-        self.taken.take_over(ended, heir);
+    /// Joins a bucket that its holder has given away; see [`Counter::inherit`].
+    pub(super) fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        if given.stamp() > self.stamp() {
+            *self = Self { full: given.full, taken: Counter::default() };
+        } else if given.stamp() == self.stamp() {
+            self.be_no_earlier(&given);
+        } else {
+            return;
+        }
+        self.taken.inherit(given.taken, by, heir, ended);
     }
 
     /// Leaves out what lives have taken that others have taken over.
@@ -83,6 +90,13 @@ impl Bucket {
         Self { full: Some(full), taken }
     }
 
+    /// The clocks of two processes agree nearly: the later time allows less.
+    fn be_no_earlier(&mut self, other: &Self) {
+        if let (Some(own), Some(theirs)) = (&mut self.full, &other.full) {
+            own.time = own.time.max(theirs.time);
+        }
+    }
+
     /// In billionths of a token, so that no time is lost to rounding.
     fn level(&self, rate: Rate, now: Nanos) -> i128 {
         let since = self.full.map_or(now, |full| full.time);
@@ -97,10 +111,7 @@ impl Join for Bucket {
         match other.stamp().cmp(&self.stamp()) {
             Ordering::Greater => *self = other.clone(),
             Ordering::Equal => {
-                // The clocks of two processes agree nearly: the later time allows less.
-                if let (Some(own), Some(theirs)) = (&mut self.full, &other.full) {
-                    own.time = own.time.max(theirs.time);
-                }
+                self.be_no_earlier(other);
                 self.taken.join(&other.taken);
             }
             Ordering::Less => {}

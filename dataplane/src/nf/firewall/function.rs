@@ -1,6 +1,6 @@
 //! The firewall as a function of a chain.
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey};
 
@@ -102,8 +102,12 @@ impl Function for Firewall {
         Self::put_all_flows(self, chunk)
     }
 
-    fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>, now: Moment) -> Result<(), PutError> {
-        Self::inherit(self, chunk, ended, now.uptime)
+    fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        Self::counted_as(self, id)
+    }
+
+    fn inherit(&mut self, chunk: &Chunk, by: Replica, now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, by, now.uptime)
     }
 
     fn take_over(&mut self, ended: Life) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
 use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId};
 
 use super::bucket::{Bucket, Rate};
@@ -62,6 +62,15 @@ pub(super) struct Known {
     /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
     /// must not be taken for newer than; so it counts under another replica then.
     replica: Replica,
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Another source.
+    Sources,
+    /// Another replica that has counted the source.
+    Replicas,
 }
 
 impl Limits {
@@ -133,25 +142,30 @@ impl Sources {
         }
     }
 
-    /// Takes in a copy, if there is room for it.
-    pub(super) fn join(&mut self, origin: Origin, other: &Source) -> bool {
+    /// Takes in what another knows of a source, or has given away: its bucket was last full at a
+    /// stamp, if ever. Nothing changes where there is no room for that.
+    pub(super) fn take_in(
+        &mut self,
+        origin: Origin,
+        full: Option<Stamp>,
+        change: impl FnOnce(&mut Source, Replica),
+    ) -> Result<(), Full> {
         if !self.has_room(origin) {
-            return false;
+            return Err(Full::Sources);
         }
-        if let Some(stamp) = other.bucket.stamp() {
-            self.clock.see(&stamp);
+        let mut changed = self.source(&origin).cloned().unwrap_or_default();
+        change(&mut changed, self.counted_as(&origin));
+        if !changed.fits() {
+            return Err(Full::Replicas);
         }
-        Self::entry(&mut self.known, self.replica, origin).source.join(other);
-        true
+        full.iter().for_each(|stamp| self.clock.see(stamp));
+        Self::entry(&mut self.known, self.replica, origin).source = changed;
+        Ok(())
     }
 
-    /// Takes over what a life that has ended has counted of a source.
-    pub(super) fn take_over(&mut self, origin: Origin, ended: Life) {
-        if self.known.contains(&origin) {
-            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
-            source.open.take_over(ended, *replica);
-            source.bucket.take_over(ended, *replica);
-        }
+    /// As which replica a source is counted here, or would be.
+    pub(super) fn counted_as(&self, origin: &Origin) -> Replica {
+        self.known.get(origin).map_or(self.replica, |known| known.replica)
     }
 
     pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
@@ -218,6 +232,13 @@ impl Source {
     /// Whether its counters are no larger than they may be.
     pub(super) fn fits(&self) -> bool {
         self.open.fits() && self.bucket.parts().1.fits()
+    }
+
+    /// Joins what its holder has given away; see
+    /// [`Counter::inherit`](weir_state_transfer::merge::Counter::inherit).
+    pub(super) fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.open.inherit(given.open, by, heir, ended);
+        self.bucket.inherit(given.bucket, by, heir, ended);
     }
 
     /// Leaves out what lives have counted that others have taken over.

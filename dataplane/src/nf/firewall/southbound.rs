@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
-use super::limits::{Origin, Source};
+use super::limits::{Full, Origin, Source};
 use super::totals::Totals;
 use crate::nf::figures::Figures as _;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
@@ -48,45 +48,41 @@ impl Firewall {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
-        let retired = self.totals.retired().clone();
-        self.join_source(chunk, &retired, now)
+        let (origin, mut other) = source_of(chunk, now)?;
+        other.retire(self.totals.retired());
+        let taken =
+            self.sources.take_in(origin, other.bucket.stamp(), |source, _| source.join(&other));
+        taken.map_err(|full| self.full(chunk, full))
     }
 
-    /// The same, where what these lives have counted is left out.
-    fn join_source(&mut self, chunk: &Chunk, retired: &Lives, now: Nanos) -> Result<(), PutError> {
-        FIREWALL_SOURCE.check(chunk)?;
-        let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let mut other = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(retired);
-        let mut joined = self.source(&origin).cloned().unwrap_or_default();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        if !self.sources.join(origin, &other) {
-            return Err(PutError::full(chunk, "sources", self.sources.max()));
-        }
-        Ok(())
-    }
-
-    /// Joins what an instance knew of a source whose life has ended, and takes it over.
+    /// Takes in what an instance knew of a source, counting as a replica, and has given away.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn inherit(
         &mut self,
         chunk: &Chunk,
-        ended: Option<Life>,
+        by: Replica,
         now: Nanos,
     ) -> Result<(), PutError> {
-        // It is no copy: what it says is nowhere else.
-        self.join_source(chunk, &Lives::default(), now)?;
-        let Some(origin) = Origin::of_id(&chunk.id) else { return Ok(()) };
-        for life in self.totals.retired().iter().chain(ended) {
-            self.sources.take_over(origin, life);
+        let (origin, given) = source_of(chunk, now)?;
+        let ended = self.totals.retired();
+        let taken = self.sources.take_in(origin, given.bucket.stamp(), |source, heir| {
+            source.inherit(given, by, heir, ended);
+        });
+        taken.map_err(|full| self.full(chunk, full))
+    }
+
+    fn full(&self, chunk: &Chunk, full: Full) -> PutError {
+        match full {
+            Full::Sources => PutError::full(chunk, "sources", self.sources.max()),
+            Full::Replicas => PutError::full(chunk, "replicas", REPLICAS_MAX),
         }
-        Ok(())
+    }
+
+    /// As which replica what is known of a source is counted here.
+    pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        Origin::of_id(id).map(|origin| self.sources.counted_as(&origin))
     }
 
     /// Forgets sources; how many were known.
@@ -110,6 +106,15 @@ impl Firewall {
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
         self.totals.put(chunk)
     }
+}
+
+/// What a chunk says of a source.
+fn source_of(chunk: &Chunk, now: Nanos) -> Result<(Origin, Source), PutError> {
+    FIREWALL_SOURCE.check(chunk)?;
+    let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+    let source = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
+        .map_err(|why| PutError::bad_body(chunk, &why))?;
+    Ok((origin, source))
 }
 
 /// Makes chunks of totals. Of those that are too large for one the rules are divided: what a part

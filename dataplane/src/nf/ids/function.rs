@@ -1,6 +1,6 @@
 //! The intrusion detection as a function of a chain.
 
-use weir_state_transfer::merge::Life;
+use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -97,13 +97,12 @@ impl Function for Ids {
         Self::put_all_flows(self, chunk)
     }
 
-    fn inherit(
-        &mut self,
-        chunk: &Chunk,
-        ended: Option<Life>,
-        _now: Moment,
-    ) -> Result<(), PutError> {
-        Self::inherit(self, chunk, ended)
+    fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        Self::counted_as(self, id)
+    }
+
+    fn inherit(&mut self, chunk: &Chunk, by: Replica, _now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, by)
     }
 
     fn take_over(&mut self, ended: Life) {

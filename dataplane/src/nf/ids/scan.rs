@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Distinct, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Counter, Distinct, Join, Lives, Replica};
 use weir_state_transfer::wire::Writer;
 use weir_state_transfer::{FlowId, ServiceId};
 
@@ -77,6 +77,16 @@ impl Source {
     /// Whether its window is one of this length: of those of another the numbers mean other times.
     pub(super) fn is_of(&self, config: &ScanConfig) -> bool {
         self.window == window(self.last, config)
+    }
+
+    /// Makes what its holder has given away the heir's, who may know of the source itself; see
+    /// [`Counter::inherit`].
+    pub(super) fn give(&mut self, by: Replica, heir: Replica, known: Option<&Self>, ended: &Lives) {
+        let given = std::mem::take(&mut self.attempts);
+        if let Some(known) = known.filter(|known| known.window == self.window) {
+            self.attempts = known.attempts.clone();
+        }
+        self.attempts.inherit(given, by, heir, ended);
     }
 
     /// Leaves out what lives have counted that others have taken over.
@@ -188,13 +198,9 @@ impl Sources {
         Ok(source.tell(id.address, config))
     }
 
-    /// Takes over what a life that has ended has counted of a source.
-    pub(super) fn take_over(&mut self, id: SourceId, ended: Life, heir: Replica) {
-        if self.sources.contains(&id) {
-            let replica = self.replica;
-            let known = self.sources.entry(id, || Known { source: Source::default(), replica });
-            known.source.attempts.take_over(ended, heir);
-        }
+    /// As which replica a source is counted here, or would be.
+    pub(super) fn counted_as(&self, id: &SourceId) -> Replica {
+        self.sources.get(id).map_or(self.replica, |known| known.replica)
     }
 
     pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {

@@ -1,6 +1,6 @@
 //! What the southbound API takes: connections, sources and totals as chunks, and back.
 
-use weir_state_transfer::merge::{Join, Life, Lives, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
@@ -53,44 +53,50 @@ impl Ids {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        let retired = self.totals.retired().clone();
-        self.join_source(chunk, &retired)
+        let (id, mut other) = self.source_of(chunk)?;
+        other.retire(self.totals.retired());
+        self.join_source(chunk, id, &other)
     }
 
-    /// The same, where what these lives have counted is left out.
-    fn join_source(&mut self, chunk: &Chunk, retired: &Lives) -> Result<(), PutError> {
-        IDS_SOURCE.check(chunk)?;
-        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-        let mut other = Source::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
-        other.retire(retired);
-        let config = &self.config.scan;
-        if !other.is_of(config) {
-            let why = WireError::BadField { what: "window" };
-            return Err(PutError::bad_body(chunk, &why.into()));
-        }
-        let mut joined = self.source(&id).cloned().unwrap_or_default();
-        joined.join(&other);
-        if !joined.fits() {
-            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
-        }
-        let scan = self.sources.join(id, &other, config);
-        let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
-        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
-        Ok(())
-    }
-
-    /// Joins what an instance knew of a source whose life has ended, and takes it over.
+    /// Takes in what an instance knew of a source, counting as a replica, and has given away.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
-        // It is no copy: what it says is nowhere else.
-        self.join_source(chunk, &Lives::default())?;
-        let Some(id) = SourceId::of_id(&chunk.id) else { return Ok(()) };
-        for life in self.totals.retired().iter().chain(ended) {
-            self.sources.take_over(id, life, self.replica);
+    pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
+        let (id, mut given) = self.source_of(chunk)?;
+        let heir = self.sources.counted_as(&id);
+        given.give(by, heir, self.source(&id), self.totals.retired());
+        self.join_source(chunk, id, &given)
+    }
+
+    /// As which replica what is known of a source is counted here.
+    pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        SourceId::of_id(id).map(|id| self.sources.counted_as(&id))
+    }
+
+    /// What a chunk says of a source.
+    fn source_of(&self, chunk: &Chunk) -> Result<(SourceId, Source), PutError> {
+        IDS_SOURCE.check(chunk)?;
+        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let source = Source::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if !source.is_of(&self.config.scan) {
+            let why = WireError::BadField { what: "window" };
+            return Err(PutError::bad_body(chunk, &why.into()));
         }
+        Ok((id, source))
+    }
+
+    fn join_source(&mut self, chunk: &Chunk, id: SourceId, other: &Source) -> Result<(), PutError> {
+        let config = &self.config.scan;
+        let mut joined = self.source(&id).cloned().unwrap_or_default();
+        joined.join(other);
+        if !joined.fits() {
+            return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
+        }
+        let scan = self.sources.join(id, other, config);
+        let scan = scan.map_err(|Full| PutError::full(chunk, "sources", config.sources_max))?;
+        scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use weir_state_transfer::{FlowKey, SteeringHash, protocol};
 
 use super::reason::Reason;
 use super::rule::SourceRule;
-use super::rules::{End, Rules, between, ends, has_ports, is_icmp, word};
+use super::rules::{End, Rules, between, ends, has_ports, word};
 
 /// External addresses that are tried for one flow.
 pub(super) const ADDRESSES_TRIED: usize = 8;
@@ -59,7 +59,7 @@ impl Allocator {
             .take(tried)
             .flat_map(|external| self.senders(rules, rule, flow, external));
         // An echo has one identifier, in the place of both ports.
-        let is_echo = is_icmp(flow.protocol());
+        let is_echo = protocol::is_icmp(flow.protocol());
         let answers = |sender: End| if is_echo { (receiver.0, sender.1) } else { receiver };
         let mut keys = senders.map(|sender| between(flow, sender, answers(sender)));
         keys.find(is_free).ok_or(Reason::Exhausted)
@@ -82,7 +82,7 @@ impl Allocator {
         let (kind, passes): (_, &[bool]) = match number {
             protocol::TCP | protocol::UDP if low => (Kind::Port, &[true, false]),
             protocol::TCP | protocol::UDP => (Kind::Port, &[false]),
-            number if is_icmp(number) => (Kind::Identifier, &[false]),
+            number if protocol::is_icmp(number) => (Kind::Identifier, &[false]),
             _ => (Kind::None, &[]),
         };
         let steered = rules.front_of(number, src);

@@ -13,10 +13,10 @@
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Gauge};
 use weir_state_transfer::wire::{Reader, WireError, Writer};
-use weir_state_transfer::{FlowKey, Nanos};
+use weir_state_transfer::{FlowKey, Nanos, protocol};
 
 use super::reason::Reason;
-use super::rules::{ends, has_ports, is_icmp};
+use super::rules::{ends, has_ports};
 use super::totals::Totals;
 use super::translation::Translation;
 use super::usages::Usage;
@@ -111,7 +111,7 @@ fn take(reader: &mut Reader<'_>, deadline: Nanos) -> Result<Translation, WireErr
         .ok_or(bad("pair of addresses"))?;
     // No port where none is translated.
     let fits = match key.protocol() {
-        number if is_icmp(number) => ports.0 == ports.1,
+        number if protocol::is_icmp(number) => ports.0 == ports.1,
         number if has_ports(number) => true,
         _ => ports == (0, 0),
     };

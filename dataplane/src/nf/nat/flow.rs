@@ -1,8 +1,8 @@
 //! Which flow a packet belongs to, as a NAT tells flows apart, and where its headers are.
 
-use weir_state_transfer::FlowKey;
+use weir_state_transfer::{FlowKey, protocol};
 
-use super::rules::{between, ends, is_icmp};
+use super::rules::{between, ends};
 use crate::packet::header::header_at;
 use crate::packet::icmp::{self, IcmpHeader};
 use crate::packet::ipv4::Ipv4Header;
@@ -13,7 +13,7 @@ use crate::packet::{Flags, Meta};
 /// about them, have their identifier in the place of both ports.
 pub fn flow_key(frame: &[u8], meta: &Meta) -> FlowKey {
     let key = meta.key;
-    if !is_icmp(key.protocol()) {
+    if !protocol::is_icmp(key.protocol()) {
         return key;
     }
     let headers = if meta.flags.has(Flags::KEY_OF_QUOTED) {

@@ -51,6 +51,8 @@
 //! * Addresses in payloads, such as those of FTP and SIP, stay what they are.
 //! * Fragments of flows that a rule is about are dropped: later ones have no ports, and nobody
 //!   here puts packets together. Against RFC 4787, REQ-14.
+//! * A flow begins with its first packet, also when that is not forwarded then, as for want of a
+//!   route, and lasts its time. UDP flows last as long without an answer as with one (REQ-5).
 //! * A checksum that is wrong stays wrong, for its receiver to find: that of an ICMP error too,
 //!   against RFC 5508, REQ-3. No such error keeps a translation alive, or ends one (REQ-6).
 
@@ -92,7 +94,7 @@ use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked}
 use crate::packet::Meta;
 use allocate::Allocator;
 use rewrite::rewrite;
-use rules::{has_ports, is_icmp};
+use rules::has_ports;
 use translation::Way;
 use usages::Usages;
 
@@ -370,6 +372,6 @@ fn is_translatable(number: u8) -> bool {
     const IPV6: u8 = 41;
     // The checksum of SCTP covers no address (RFC 9260, section 3.1).
     has_ports(number)
-        || is_icmp(number)
+        || protocol::is_icmp(number)
         || matches!(number, protocol::SCTP | GRE | ESP | IPV4 | IPV6)
 }

@@ -116,11 +116,11 @@ impl Rules {
             return false;
         }
         let [_, dst] = ends(&meta.key);
-        if is_icmp(meta.protocol) {
+        if protocol::is_icmp(meta.protocol) {
             let about_flow = is_echo_reply(frame, meta) && self.is_external(&dst.0);
             return about_flow || (is_error(frame, meta) && self.has_outside(&dst.0));
         }
-        self.is_external(&dst.0) || self.fronts.find(meta.protocol, dst).is_some()
+        self.is_external(&dst.0) || self.fronts.may_be_at(meta.protocol, dst)
     }
 
     /// Whether flows that a filter matches may be moved by it: whether a flow matches must not
@@ -205,13 +205,14 @@ impl Rules {
         }
     }
 
-    /// Whether any rule is about a flow, in either direction. All others pass as they are.
+    /// Whether any rule is about a flow, in either direction. All others pass as they are. A packet
+    /// whose ports are not known, as of a fragment, may be of any service at its addresses.
     pub(crate) fn concern(&self, key: &FlowKey) -> bool {
         let [src, dst] = ends(key);
         let at = |end: End| {
             self.is_external(&end.0)
-                || self.fronts.find(key.protocol(), end).is_some()
-                || self.backs.find(key.protocol(), end).is_some()
+                || self.fronts.may_be_at(key.protocol(), end)
+                || self.backs.may_be_at(key.protocol(), end)
         };
         let is_inside = |one: End, other: End| self.source(&one.0, &other.0).is_some();
         at(src) || at(dst) || is_inside(src, dst) || is_inside(dst, src)
@@ -245,18 +246,22 @@ impl Ranges {
         let found = (*known, *at) == (protocol, address) && port <= *last;
         found.then(|| (*number, port - first))
     }
+
+    /// Whether a port belongs to a service, or is 0, which stands for one that is not known, and one
+    /// at the address does.
+    fn may_be_at(&self, protocol: u8, end: End) -> bool {
+        let (address, port) = end;
+        if port != 0 {
+            return self.find(protocol, end).is_some();
+        }
+        self.0.range((protocol, address, 0)..=(protocol, address, u16::MAX)).next().is_some()
+    }
 }
 
 /// Whether the steering hash takes the ports of a protocol in.
 #[inline]
 pub(super) fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
-}
-
-/// Whether flows of a protocol are echoes, which are told apart by their identifiers.
-#[inline]
-pub(super) fn is_icmp(number: u8) -> bool {
-    matches!(number, protocol::ICMP | protocol::ICMPV6)
 }
 
 /// Source and destination of a flow.

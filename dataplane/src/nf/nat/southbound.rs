@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Life, REPLICAS_MAX};
+use weir_state_transfer::merge::{REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId, Nanos, ServiceId};
@@ -59,26 +59,36 @@ impl Nat {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        NAT_USAGE.check(chunk)?;
-        let address = address_of(&chunk.id).filter(|address| self.rules.is_external(address));
-        let address = address.ok_or_else(|| PutError::wrong_id(chunk))?;
-        let mut other = Usage::decode(chunk.schema, &chunk.body)
-            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        let (address, mut other) = self.usage_of(chunk)?;
         other.retire(self.totals.retired());
         let fits = self.usages.join(address, &other);
         if fits { Ok(()) } else { Err(PutError::full(chunk, "replicas", REPLICAS_MAX)) }
     }
 
-    /// Joins what an instance knew of an external address whose life has ended, and takes it over.
+    /// Takes in what an instance knew of an external address, counting as a replica, and has given
+    /// away.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    pub(crate) fn inherit(&mut self, chunk: &Chunk, ended: Option<Life>) -> Result<(), PutError> {
-        self.put_multi_flow(chunk)?;
-        if let Some((address, ended)) = address_of(&chunk.id).zip(ended) {
-            self.usages.take_over(address, ended);
-        }
-        Ok(())
+    pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
+        let (address, given) = self.usage_of(chunk)?;
+        let fits = self.usages.inherit(address, given, by, self.totals.retired());
+        if fits { Ok(()) } else { Err(PutError::full(chunk, "replicas", REPLICAS_MAX)) }
+    }
+
+    /// As which replica what is known of an external address is counted here.
+    pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
+        self.usages.counted_as(&address_of(id)?)
+    }
+
+    /// What a chunk says of an external address.
+    fn usage_of(&self, chunk: &Chunk) -> Result<(IpAddr, Usage), PutError> {
+        NAT_USAGE.check(chunk)?;
+        let address = address_of(&chunk.id).filter(|address| self.rules.is_external(address));
+        let address = address.ok_or_else(|| PutError::wrong_id(chunk))?;
+        let usage = Usage::decode(chunk.schema, &chunk.body)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        Ok((address, usage))
     }
 
     /// Forgets how much external addresses are used; how many were known.

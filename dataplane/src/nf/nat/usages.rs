@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Counter, Gauge, Join, Life, Lives, Replica};
+use weir_state_transfer::merge::{Counter, Gauge, Join, Lives, Replica};
 
 use crate::nf::life::life;
 use crate::nf::numbered::Numbered;
@@ -66,20 +66,23 @@ impl Usages {
 
     /// Joins a copy with what is known here; whether that fits.
     pub(super) fn join(&mut self, address: IpAddr, other: &Usage) -> bool {
-        let known = self.known.get(&address).map(|known| &known.usage);
-        let mut joined = known.cloned().unwrap_or_default();
-        joined.join(other);
-        let fits = joined.fits();
-        if fits {
-            self.entry(address).usage = joined;
-        }
-        fits
+        self.change(address, |usage, _| usage.join(other))
     }
 
-    /// Takes over what a life that has ended has counted of an address.
-    pub(super) fn take_over(&mut self, address: IpAddr, ended: Life) {
-        let Known { usage, replica } = self.entry(address);
-        usage.take_over(ended, *replica);
+    /// Takes in what another has given away; whether that fits.
+    pub(super) fn inherit(
+        &mut self,
+        address: IpAddr,
+        given: Usage,
+        by: Replica,
+        ended: &Lives,
+    ) -> bool {
+        self.change(address, |usage, heir| usage.inherit(given, by, heir, ended))
+    }
+
+    /// As which replica the usage of an address is counted here.
+    pub(super) fn counted_as(&self, address: &IpAddr) -> Option<Replica> {
+        self.known.get(address).map(|known| known.replica)
     }
 
     /// Forgets a usage, which is counted anew; whether it was known.
@@ -97,6 +100,21 @@ impl Usages {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&IpAddr, &Usage)> {
         self.known.iter().map(|(address, known)| (address, &known.usage))
+    }
+
+    /// Changes a usage, if it is no larger than it may be then.
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Usage, Replica)) -> bool {
+        let known = self.known.get(&address);
+        let (mut usage, replica) = known.map_or_else(
+            || (Usage::default(), self.replica),
+            |known| (known.usage.clone(), known.replica),
+        );
+        change(&mut usage, replica);
+        let fits = usage.fits();
+        if fits {
+            self.entry(address).usage = usage;
+        }
+        fits
     }
 
     fn entry(&mut self, address: IpAddr) -> &mut Known {
@@ -117,10 +135,10 @@ impl Usage {
         self.exhausted.retire(lives);
     }
 
-    /// Takes over what a life that has ended has counted; see [`Counter::take_over`].
-    fn take_over(&mut self, ended: Life, heir: Replica) {
-        self.open.take_over(ended, heir);
-        self.exhausted.take_over(ended, heir);
+    /// Joins what its holder has given away; see [`Counter::inherit`].
+    fn inherit(&mut self, given: Self, by: Replica, heir: Replica, ended: &Lives) {
+        self.open.inherit(given.open, by, heir, ended);
+        self.exhausted.inherit(given.exhausted, by, heir, ended);
     }
 }
 

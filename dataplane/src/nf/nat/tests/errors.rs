@@ -132,6 +132,37 @@ fn fragments_of_flows_that_a_rule_is_about_are_dropped_and_others_pass() {
     assert_eq!(instance.table.translations.len(), 1);
 }
 
+/// Where no source rule hides it, a backend would be seen by its own address.
+#[test]
+fn what_has_no_ports_is_of_a_service_where_one_is_at_its_address() {
+    let rules = config(vec![], vec![web()]);
+    let claims = |frame: &[u8]| rules.rules.claims(frame, &meta_of(frame));
+    let (to, from) = (syn((OUTSIDE, 4000), (EXTERNAL, 80)), syn((SERVER, 8080), (OUTSIDE, 4000)));
+    let mut instance = Instance::new(rules.clone(), &random_hash(&mut rng()), 1);
+    for whole in [&to, &from] {
+        for (offset, more) in [(0, true), (4, false)] {
+            let mut frame = whole.clone();
+            (frame[20], frame[21]) = (u8::from(more) << 5, offset);
+            samples::mend_ipv4(&mut frame);
+            let dropped = Err(Reason::Invalid(Invalid::Fragment));
+            assert_eq!(instance.sends(&frame), dropped, "{:?}", meta_of(&frame).key);
+            assert_eq!(claims(&frame), *whole == to);
+        }
+        let mut frame = whole.clone();
+        frame.truncate(14 + 20 + 4);
+        frame[17] = 24;
+        samples::mend_ipv4(&mut frame);
+        assert_eq!(instance.sends(&frame), Err(Reason::Invalid(Invalid::BadHeader)));
+        assert_eq!(claims(&frame), *whole == to);
+    }
+    // Of other protocols there is no service.
+    let other = udp((SERVER, 4000), (OUTSIDE, 53));
+    let mut frame = other.clone();
+    (frame[20], frame[21]) = (1 << 5, 0);
+    samples::mend_ipv4(&mut frame);
+    instance.sends(&frame).expect("no rule is about it");
+}
+
 fn src(frame: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from([frame[26], frame[27], frame[28], frame[29]])
 }

@@ -187,7 +187,7 @@ fn what_instances_count_adds_up_when_they_tell_each_other() {
         usages.iter().for_each(|chunk| nat.put_multi_flow(chunk).expect("its own"));
     }
     let (ended, (_, usages)) = (Life::of_one(replica(1)), &copies[1]);
-    usages.iter().for_each(|chunk| nat.inherit(chunk, Some(ended)).expect("its own"));
+    usages.iter().for_each(|chunk| nat.inherit(chunk, replica(1)).expect("its own"));
     nat.take_over(ended);
     // What comes late is among what was taken over.
     usages.iter().for_each(|chunk| nat.put_multi_flow(chunk).expect("its own"));

@@ -64,6 +64,8 @@ pub struct Transfer {
     tries: u32,
     /// A step has failed that must not.
     stuck: bool,
+    /// It was begun before, and nobody knows how far it came.
+    is_again: bool,
 }
 
 impl Transfer {
@@ -82,7 +84,14 @@ impl Transfer {
             failure: None,
             tries: 0,
             stuck: false,
+            is_again: false,
         }
+    }
+
+    /// The same, where an earlier attempt was cut off: what that has carried looks as if it had been
+    /// the destination's own, and would be put back there.
+    pub fn again(self) -> Self {
+        Self { is_again: true, ..self }
     }
 
     /// What is to be done; none when it has ended.
@@ -207,12 +216,18 @@ impl Transfer {
 
     /// How it has ended, when nothing is to be done.
     pub fn ended(&self) -> (State, Option<Failure>) {
-        let state = match (&self.failure, self.stuck) {
-            (None, _) => State::Done,
-            (Some(_), false) => State::Undone,
-            (Some(_), true) => State::Failed,
+        let mut failure = self.failure.clone();
+        let state = match &mut failure {
+            None => State::Done,
+            Some(_) if self.stuck => State::Failed,
+            Some(failure) if self.is_again && !self.before.is_empty() => {
+                failure.reason += "; the move was cut off before, and what it had carried then may \
+                                   be at the destination too";
+                State::Failed
+            }
+            Some(_) => State::Undone,
         };
-        (state, self.failure.clone())
+        (state, failure)
     }
 }
 

@@ -127,7 +127,8 @@ pub(crate) fn refusal_to(error: &PutError) -> api::Refusal {
         PutError::BadBody { .. } => Reason::BadBody,
         PutError::Full { .. } => Reason::Full,
         PutError::Clash { .. } => Reason::Clash,
-        PutError::Older { .. } | PutError::Unsupported { .. } => Reason::Unsupported,
+        PutError::Unsupported { .. } => Reason::Unsupported,
+        PutError::Older { .. } => Reason::Older,
     };
     let mut message = error.to_string();
     message.truncate(message.floor_char_boundary(REFUSAL_MAX));

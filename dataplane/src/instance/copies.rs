@@ -31,7 +31,7 @@ pub(super) struct Copies {
 /// How far a walk over copies has come: from the last place of a bucket to the first, so that it
 /// misses none that stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CopiesCursor {
+pub(crate) struct CopiesCursor {
     pub(super) bucket: usize,
     /// Places of the bucket that are still ahead: all, before the first.
     pub(super) ahead: Option<usize>,
@@ -115,16 +115,24 @@ impl Copies {
         }
     }
 
-    /// Forgets the copies that `is_gone` says, by either of their names.
-    fn forget_where(&mut self, is_gone: impl Fn(&FlowKey) -> bool) {
-        let mut cursor = CopiesCursor::default();
-        while let Some((key, bucket)) = self.next(&mut cursor) {
+    /// Goes on with a walk that forgets the copies that `is_gone` says, by either of their names: so
+    /// many are looked at, which becomes what is left of it. Whether it has come to its end.
+    fn forget_where(
+        &mut self,
+        cursor: &mut CopiesCursor,
+        looks: &mut usize,
+        is_gone: impl Fn(&FlowKey) -> bool,
+    ) -> bool {
+        while *looks > 0 {
+            *looks -= 1;
+            let Some((key, bucket)) = self.next(cursor) else { return true };
             let second = self.get(&key, bucket).and_then(FlowStates::second_key);
             let mut names = [Some(key), second].into_iter().flatten();
             if names.any(|name| is_gone(&name) || is_gone(&name.reversed())) {
                 self.remove(&key, bucket);
             }
         }
+        false
     }
 
     /// The next copy of a walk, which is past it at once; none behind the last.
@@ -159,15 +167,6 @@ impl Copies {
 }
 
 impl FlowTable {
-    /// Whether the instance owns a flow, as far as it can know: it owns the bucket, or has the flow
-    /// in its own part, or something of it anywhere. What is put of another flow is a copy.
-    pub(super) fn owns_flow(&self, key: &FlowKey, bucket: Bucket) -> bool {
-        self.owns(bucket)
-            || self.knows(key, bucket)
-            || self.find(key, bucket).is_some()
-            || self.find(&key.reversed(), bucket).is_some()
-    }
-
     /// Whether there are copies.
     #[inline]
     pub(crate) fn has_copies(&self) -> bool {
@@ -179,40 +178,34 @@ impl FlowTable {
         self.copies.len()
     }
 
-    /// Whether a flow has a name here, or a copy: a NAT gives it to no other. What a copy tells of has
-    /// it elsewhere, and may come.
-    pub(super) fn is_taken(&self, name: &FlowKey, bucket: Bucket) -> bool {
-        self.knows(name, bucket) || (self.has_copies() && self.copies.get(name, bucket).is_some())
-    }
-
     /// Bytes that network functions keep of the streams of copies.
-    pub(super) fn kept_of_copies(&self) -> usize {
+    pub(crate) fn kept_of_copies(&self) -> usize {
         self.copies.kept()
     }
 
-    /// A packet of a flow has come: if nothing is known of the flow but a copy, that is what is known
-    /// from here on, where there is room. A copy that is over, or whose second name another flow has
-    /// got here, is forgotten.
-    #[cold]
+    /// Nothing is known of a flow that a packet or more state has come for: its copy is what is
+    /// known from here on, where there is room. Whether anything is known then. A copy that is over,
+    /// or of which another flow has got a name here, is forgotten.
     pub(super) fn adopt_copy(
         &mut self,
         key: &FlowKey,
         bucket: Bucket,
         is_over: impl FnOnce(&FlowStates) -> bool,
-    ) {
-        if self.knows(key, bucket) || self.copies.get(key, bucket).is_none() {
-            return;
+    ) -> bool {
+        if self.knows(key, bucket) {
+            return true;
         }
-        if !self.has_room(bucket) {
-            return;
+        if self.copies.get(key, bucket).is_none() || !self.has_room(bucket) {
+            return false;
         }
-        let Some((first, states)) = self.copies.remove(key, bucket) else { return };
+        let Some((first, states)) = self.copies.remove(key, bucket) else { return false };
         let mut names = std::iter::once(first).chain(states.second_key());
         if is_over(&states) || names.any(|name| self.knows(&name, bucket)) {
-            return;
+            return false;
         }
         let kept = self.keep(first, bucket, states);
         debug_assert!(kept.is_ok(), "there is room, and its names are free");
+        kept.is_ok()
     }
 
     /// Ends copies that are over, or that there is no memory for: so many are looked at.
@@ -220,11 +213,22 @@ impl FlowTable {
         self.copies.sweep(places, is_over);
     }
 
-    /// Forgets copies of the flows that `is_gone` says, by either of their names and in either
-    /// direction: all that there is of these has come.
-    pub(crate) fn forget_copies(&mut self, is_gone: impl Fn(&FlowKey) -> bool) {
+    /// Forgets the copy of a flow: all that there is of it has come.
+    pub(crate) fn forget_copy(&mut self, key: &FlowKey, bucket: Bucket) {
         if self.has_copies() {
-            self.copies.forget_where(is_gone);
+            self.copies.remove(key, bucket);
         }
+    }
+
+    /// Forgets copies of the flows that `is_gone` says, by either of their names and in either
+    /// direction: all that there is of these has come. So many are looked at, which becomes what is
+    /// left of it; whether no more are to be. `cursor` begins at its default.
+    pub(crate) fn forget_copies(
+        &mut self,
+        cursor: &mut CopiesCursor,
+        looks: &mut usize,
+        is_gone: impl Fn(&FlowKey) -> bool,
+    ) -> bool {
+        !self.has_copies() || self.copies.forget_where(cursor, looks, is_gone)
     }
 }

@@ -18,9 +18,10 @@ impl FlowTable {
         self.parts[bucket.index()].as_deref().unwrap_or(&self.own).has_room()
     }
 
-    /// Bytes that network functions keep of the streams of all flows, and of copies.
+    /// Bytes that network functions keep of the streams of all flows; see also
+    /// [`Self::kept_of_copies`].
     pub(crate) fn kept(&self) -> usize {
-        self.kept + self.copies.kept()
+        self.kept
     }
 
     /// Flows at most that network functions may know beside one of this bucket.
@@ -32,6 +33,12 @@ impl FlowTable {
     /// changes later has a greater number. It says nothing to other instances.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// State has come that was written elsewhere: what is written here from now on is newer, also of
+    /// a flow that begins anew where an older one was copied from.
+    pub(super) fn see_written(&mut self, written: u64) {
+        self.changes = self.changes.max(written);
     }
 
     /// One more change; its number.
@@ -51,12 +58,9 @@ impl FlowTable {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
         let second = states.second_key();
+        self.see_written(states.written());
         states.set_changed(self.change());
-        if self.has_copies() {
-            for name in std::iter::once(key).chain(second) {
-                self.copies.remove(&name, bucket);
-            }
-        }
+        std::iter::once(&key).chain(&second).for_each(|name| self.forget_copy(name, bucket));
         let mut left = Some(states);
         self.in_states(part, |here| {
             left = left.take().and_then(|states| here.put(key, states).err());

@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use weir_nf_api::server::Desk;
 use weir_state_transfer::southbound::{Arrival, EventLimits, StateKind};
-use weir_state_transfer::{Bucket, InstanceId, Nanos, PortId};
+use weir_state_transfer::{Bucket, FlowKey, InstanceId, Nanos, PortId};
 
+pub(crate) use copies::CopiesCursor;
 pub use entry::Entry;
 pub(crate) use known::StatesCursor;
 pub use moved::MovedFlow;
@@ -67,6 +68,8 @@ pub struct Instance {
     pub(crate) subscriptions: Subscriptions,
     /// Where it is asked for its state, once somebody does.
     pub(crate) desk: Option<Box<Desk>>,
+    /// It is gone as soon as nothing is kept for subscribers.
+    pub(crate) is_leaving: bool,
 }
 
 impl Instance {
@@ -79,8 +82,25 @@ impl Instance {
     ) -> Self {
         let (hand, ended) = Default::default();
         let (kinds, subscriptions) = (chain.kinds(), Subscriptions::new(limits));
-        let (round, desk) = (0, None);
-        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, desk }
+        Self {
+            id,
+            flows,
+            chain,
+            counters,
+            round: 0,
+            hand,
+            ended,
+            kinds,
+            subscriptions,
+            desk: None,
+            is_leaving: false,
+        }
+    }
+
+    /// It is to go: nobody asks it any more, and what is kept for subscribers is processed.
+    pub(crate) fn leave(&mut self) {
+        self.subscriptions.end();
+        (self.desk, self.is_leaving) = (None, true);
     }
 
     /// Shows a packet to those who have subscribed; it comes back unless one of them keeps it.
@@ -132,44 +152,56 @@ impl Instance {
             return Ok(());
         }
         let change = self.flows.change();
-        if self.flows.has_copies() {
-            let Self { flows, chain, .. } = self;
-            let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
-            flows.adopt_copy(&key, bucket, |copy| chain.is_over(&copy.states, packet.now));
-        }
+        let shown = self.show_known(&mut packet, change);
+        shown.unwrap_or_else(|| self.show_first(&mut packet, change))
+    }
+
+    /// Shows a packet of a known flow; none if it is not known.
+    #[inline]
+    fn show_known(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
         if self.chain.has_nat()
-            && let Some(verdict) = self.show_anew(&mut packet, change)
+            && let Some(verdict) = self.show_anew(packet, change)
         {
-            return verdict;
+            return Some(verdict);
         }
         let Self { flows, chain, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
         let kept = flows.kept();
-        let shown = flows.change_states(&key, bucket, |known| {
+        flows.change_states(&key, bucket, |known| {
             known.touch(change);
             let before = known.kept();
-            let verdict = chain.process(&mut known.states, &mut packet, &|_| true);
+            let verdict = chain.process(&mut known.states, packet, &|_| true);
             chain.fit(&mut known.states, before, kept - before);
             verdict
-        });
-        shown.unwrap_or_else(|| self.show_first(&mut packet))
+        })
     }
 
-    /// Shows a packet whose flow is not known.
-    fn show_first(&mut self, packet: &mut Passing<'_>) -> Result<(), Refused> {
-        let Self { flows, chain, counters, .. } = self;
+    /// Shows a packet whose flow is not known, but maybe by a copy.
+    fn show_first(&mut self, packet: &mut Passing<'_>, change: u64) -> Result<(), Refused> {
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        if self.adopt_copy(&key, bucket, packet.now)
+            && let Some(verdict) = self.show_known(packet, change)
+        {
+            return verdict;
+        }
+        let Self { flows, chain, counters, .. } = self;
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
             return chain.process_without_room(&key);
         }
-        let (verdict, begun) = chain.process_first(packet, &|name| flows.is_taken(name, bucket));
+        let (verdict, begun) = chain.process_first(packet, &|name| flows.knows(name, bucket));
         if let Some(mut states) = begun {
             chain.fit(&mut states, 0, flows.kept());
-            let kept = flows.keep(key, bucket, FlowStates::new(states, 1));
+            let kept = flows.keep(key, bucket, FlowStates::new(states, change));
             debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
         verdict
+    }
+
+    /// Makes the copy of a flow, if there is one, what is known of it; whether anything is.
+    pub(crate) fn adopt_copy(&mut self, key: &FlowKey, bucket: Bucket, now: Nanos) -> bool {
+        let Self { flows, chain, .. } = self;
+        flows.has_copies() && flows.adopt_copy(key, bucket, |copy| chain.is_over(&copy.states, now))
     }
 
     /// Shows a packet of a known flow to which a NAT may give another second name; none where it
@@ -193,7 +225,7 @@ impl Instance {
             known.touch(change);
             (known.kept(), std::mem::take(&mut known.states))
         })?;
-        let verdict = chain.process(&mut states, packet, &|name| flows.is_taken(name, bucket));
+        let verdict = chain.process(&mut states, packet, &|name| flows.knows(name, bucket));
         chain.fit(&mut states, before, flows.kept());
         flows.change_states(&key, bucket, |known| known.states = states);
         Some(verdict)
@@ -220,7 +252,7 @@ impl Instance {
                 *hand = StatesCursor::default();
             }
             // More than there is memory for may have come by moves.
-            let mut excess = chain.excess(flows.kept());
+            let mut excess = chain.excess(flows.kept() + flows.kept_of_copies());
             flows.sweep_copies(sets, |copy| {
                 let gives_way = excess > 0 && copy.kept() > 0;
                 excess = excess.saturating_sub(copy.kept());

@@ -41,11 +41,7 @@ impl FlowTable {
         by: MoveId,
     ) -> (bool, Option<FlowStates>) {
         let mut has_room = true;
-        if self.has_copies() {
-            for name in flow.names() {
-                self.copies.remove(&name, bucket);
-            }
-        }
+        flow.names().iter().for_each(|name| self.forget_copy(name, bucket));
         for mut entry in flow.entries {
             entry.set_move(by);
             has_room &= self.insert(entry, bucket).is_some();

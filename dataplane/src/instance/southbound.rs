@@ -16,16 +16,20 @@ use super::copies::CopiesCursor;
 use super::states::Newer;
 use super::{FlowStates, FlowTable, Instance, StatesCursor};
 use crate::nf::{self, FUNCTIONS_MAX, FlowState};
-use crate::steering::FlowHash;
+use crate::steering::{FlowHash, Steering};
 
 /// Places of the tables that one call of a get looks at, at most.
 const LOOKED_AT: usize = 256;
+/// Bytes of chunks of flows after which one call of a get has given enough.
+const BYTES: usize = 64 << 10;
 
 /// An instance between two packets, for whoever asks for its state.
 pub(crate) struct AsFunction<'a> {
     pub(crate) instance: &'a mut Instance,
     /// Divides flows into buckets.
     pub(crate) hash: &'a FlowHash,
+    /// Which instance gets the packets of a flow.
+    pub(crate) steering: &'a Steering,
     pub(crate) now: Nanos,
     /// A move that the instance takes part in, if there is one.
     pub(crate) moving: Option<MoveId>,
@@ -45,8 +49,8 @@ impl Southbound for AsFunction<'_> {
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         let Instance { flows, chain, .. } = &*self.instance;
         let mut at = FlowCursor::of(*cursor);
-        let (first, mut looked_at) = (out.len(), 0);
-        while !at.is_done() && looked_at < LOOKED_AT {
+        let (first, mut looked_at, mut bytes) = (out.len(), 0, 0);
+        while !at.is_done() && looked_at < LOOKED_AT && bytes < BYTES {
             let before = at;
             looked_at += 1;
             let Some((known, changed)) = at.next(flows) else { continue };
@@ -62,6 +66,7 @@ impl Southbound for AsFunction<'_> {
                 at = before;
                 break;
             }
+            bytes += chunks.iter().map(|chunk| chunk.body.len()).sum::<usize>();
             out.extend(chunks);
         }
         *cursor = at.into();
@@ -73,14 +78,12 @@ impl Southbound for AsFunction<'_> {
         let key = chunk.id.key().ok_or_else(|| PutError::wrong_id(&chunk))?;
         let bucket = self.hash.bucket(&key);
         self.check_names(&chunk, &key, &state)?;
-        if !self.instance.flows.owns_flow(&key, bucket) {
+        if !self.owns(&key, bucket) {
             return self.put_copy(&chunk, (&key, bucket), (place, state));
         }
+        // What was put before the instance owned it.
+        self.instance.adopt_copy(&key, bucket, self.now);
         let Instance { flows, chain, .. } = &mut *self.instance;
-        if flows.has_copies() {
-            // What was put before the instance owned it.
-            flows.adopt_copy(&key, bucket, |copy| chain.is_over(&copy.states, self.now));
-        }
         let others = flows.kept();
         if !flows.knows(&key, bucket) {
             let mut known = FlowStates::new(chain.unknown(), 0);
@@ -97,9 +100,12 @@ impl Southbound for AsFunction<'_> {
             known.put(place, state, chunk.version)?;
             known.set_changed(change);
             chain.fit(&mut known.states, before, others - before);
-            Ok(())
+            Ok(known.written())
         });
-        put.unwrap_or(Ok(())).map_err(|Newer(known)| PutError::older(&chunk, known))
+        let written =
+            put.unwrap_or(Ok(0)).map_err(|Newer(known)| PutError::older(&chunk, known))?;
+        flows.see_written(written);
+        Ok(())
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
@@ -164,6 +170,14 @@ impl Southbound for AsFunction<'_> {
 }
 
 impl AsFunction<'_> {
+    /// Whether the instance owns a flow, as far as it can know: it has something of it, or the bucket,
+    /// and no rule gives the flow to another. A bucket that is on its way here brings its flows.
+    fn owns(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
+        let Self { instance: Instance { id, flows, .. }, hash, steering, .. } = self;
+        flows.has_flow(key, bucket, |_| true)
+            || (flows.owns(bucket) && steering.owner(key, hash.hash(key)) == *id)
+    }
+
     /// Takes in what one function knows elsewhere of a flow that the instance does not own. What all
     /// copies keep of streams is half of what an instance may keep at most.
     fn put_copy(
@@ -174,16 +188,21 @@ impl AsFunction<'_> {
     ) -> Result<(), PutError> {
         let Instance { flows, chain, .. } = &mut *self.instance;
         let first = key.both_ways();
-        let known = flows.copies.remove(key, bucket).filter(|(name, _)| *name == first);
+        // One that is over, or of another flow that had this name, is of no use any more.
+        let known = flows.copies.remove(key, bucket);
+        let known =
+            known.filter(|(name, known)| *name == first && !chain.is_over(&known.states, self.now));
         let known = known.map(|(_, known)| known);
         let mut known = known.unwrap_or_else(|| FlowStates::new(chain.unknown(), 0));
         let before = known.kept();
         let older = known.put(place, state, chunk.version).err();
         if older.is_none() {
+            flows.see_written(known.written());
             known.set_changed(flows.change());
         }
-        chain.fit(&mut known.states, before, flows.kept());
-        let twice = 2 * flows.kept_of_copies() + nf::kept(&known.states);
+        let others = flows.kept_of_copies();
+        chain.fit(&mut known.states, before, flows.kept() + others);
+        let twice = 2 * others + nf::kept(&known.states);
         chain.fit(&mut known.states, before, twice);
         known.recount();
         let put = flows.copies.put(first, bucket, known);

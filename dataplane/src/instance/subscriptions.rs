@@ -97,7 +97,7 @@ impl Subscriptions {
         self.events.arrive(&fields.show(), Marks::default(), packet, now)
     }
 
-    /// A packet has been processed, and its flow has seen `version` updates.
+    /// A packet has been processed, and the state of its flow is of this version then.
     pub(super) fn processed(&mut self, fields: &Fields, frame: &[u8], version: u64, now: Nanos) {
         self.events.processed(&fields.show(), frame, version, now);
     }
@@ -110,6 +110,11 @@ impl Subscriptions {
     /// See [`Events::may_release`].
     pub(crate) fn may_release(&self) -> bool {
         self.events.may_release()
+    }
+
+    /// See [`Events::tidy`].
+    pub(crate) fn tidy(&mut self) -> bool {
+        self.events.tidy()
     }
 
     pub(super) fn poll(&mut self, id: SubscriptionId) -> Option<Note> {

@@ -120,8 +120,9 @@ impl FlowTable {
         Some(entry)
     }
 
-    /// Takes over a bucket with its flows. What it has of flows that are in the own part is no more
-    /// than was put there before, and copies of its flows are older: both are forgotten.
+    /// Takes over a bucket with its flows. What it has of flows that have come here one by one is what
+    /// was put there, or what late packets have begun there; and copies of its flows are older. Both
+    /// are forgotten.
     pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
         self.copies.forget_bucket(bucket);
         if let Some((came, own)) = part.states_mut().zip(self.own.states()) {

@@ -211,9 +211,8 @@ impl Worker {
                 self.forwarder.tell(Event::Ready(id));
             }
             Command::RemoveInstance(id) => {
-                if let Some(mut instance) = self.instances.remove(id) {
-                    self.forwarder.release_all(&mut instance);
-                    self.forwarder.tell(Event::Removed(Box::new(instance)));
+                if let Some(instance) = self.instances.find(id) {
+                    instance.leave();
                 }
             }
             Command::Serve(id, desk) => {

@@ -4,7 +4,7 @@
 use weir_state_transfer::Nanos;
 use weir_state_transfer::southbound::Arrival;
 
-use super::{FaultStage, Forwarder, Packet, Worker};
+use super::{Event, FaultStage, Forwarder, Packet, Worker};
 use crate::instance::{AsFunction, Instance};
 use crate::packet::DropReason;
 
@@ -13,11 +13,12 @@ const RELEASED: usize = 64;
 
 impl Worker {
     /// Carries out a bounded number of calls of each instance that somebody asks, tells subscribers,
-    /// and releases what they keep no more. Whether there is more to do at once.
+    /// and releases what they keep no more. An instance that leaves is gone when nothing is kept.
+    /// Whether there is more to do at once.
     pub(super) fn serve(&mut self, now: Nanos) -> bool {
-        let Self { instances, forwarder, moves, region, serving, .. } = self;
+        let Self { instances, forwarder, moves, region, serving, steered, .. } = self;
         let packet_max = region.frame_size().bytes();
-        let mut busy = false;
+        let (mut busy, mut left) = (false, Vec::new());
         for instance in instances.iter_mut() {
             if let Some(desk) = instance.desk.take() {
                 let (_, desk) = serving.insert((instance.id, desk));
@@ -25,15 +26,24 @@ impl Worker {
                     forwarder.fault(FaultStage::Served);
                 }
                 let moving = moves.of(instance.id);
-                let hash = &*forwarder.steering_hash;
-                let mut function = AsFunction { instance, hash, now, moving, packet_max };
+                let (hash, steering) = (&*forwarder.steering_hash, &steered.steering);
+                let mut function = AsFunction { instance, hash, steering, now, moving, packet_max };
                 busy |= desk.serve(&mut function) > 0;
                 instance.desk = serving.take().map(|(_, desk)| desk);
             }
             if !instance.subscriptions.is_idle() {
                 busy |= forwarder.release_some(instance);
             }
+            busy |= instance.subscriptions.tidy();
             instance.publish_keeping();
+            if instance.is_leaving && instance.subscriptions.is_idle() {
+                left.push(instance.id);
+            }
+        }
+        for id in left {
+            if let Some(instance) = instances.remove(id) {
+                forwarder.tell(Event::Removed(Box::new(instance)));
+            }
         }
         busy
     }
@@ -66,11 +76,5 @@ impl Forwarder {
             self.in_hand.put_down();
         }
         instance.subscriptions.may_release()
-    }
-
-    /// Ends the subscriptions of an instance that goes, and processes all that they keep.
-    pub(super) fn release_all(&mut self, instance: &mut Instance) {
-        instance.subscriptions.end();
-        while self.release_some(instance) {}
     }
 }

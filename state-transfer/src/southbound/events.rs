@@ -96,6 +96,8 @@ pub struct Events<P> {
     staying: usize,
     /// Subscriptions that have ended: what stayed until then may go.
     ended: u64,
+    /// Their queues, of which some is freed at a time.
+    gone: Vec<Queue>,
 }
 
 /// What is kept of a flow.
@@ -108,6 +110,9 @@ struct KeptOf {
 
 /// Packets that one call of [`Events::release`] looks at, at most.
 const LOOKED_AT: usize = 256;
+
+/// Buffers that one call of [`Events::tidy`] frees, at most.
+const FREED: usize = 64;
 
 #[derive(Debug)]
 struct Subscription {
@@ -134,6 +139,7 @@ impl<P: AsRef<[u8]>> Events<P> {
             kept_of: HashMap::with_capacity(limits.buffer_max),
             staying: 0,
             ended: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -171,14 +177,16 @@ impl<P: AsRef<[u8]>> Events<P> {
     /// # Errors
     /// When there is none of that number.
     pub fn disable(&mut self, id: SubscriptionId) -> Result<(), EventsError> {
-        self.subscriptions.remove(&id).map(drop).ok_or(EventsError::Unknown(id))?;
+        let ended = self.subscriptions.remove(&id).ok_or(EventsError::Unknown(id))?;
+        self.gone.push(ended.queue);
         self.look_again();
         Ok(())
     }
 
     /// Ends all subscriptions, as [`Self::disable`] does one.
     pub fn disable_all(&mut self) {
-        self.subscriptions.clear();
+        let ended = std::mem::take(&mut self.subscriptions);
+        self.gone.extend(ended.into_values().map(|ended| ended.queue));
         self.look_again();
     }
 
@@ -213,8 +221,8 @@ impl<P: AsRef<[u8]>> Events<P> {
         Arrival::Kept
     }
 
-    /// A packet has been processed: it raises its events. `version` counts the updates of its
-    /// flow's state.
+    /// A packet has been processed: it raises its events. `version` is that of the state of its flow
+    /// then.
     pub fn processed(&mut self, fields: &PacketFields<'_>, bytes: &[u8], version: u64, now: Nanos) {
         self.raise(fields, bytes, (Cause::Processed, version), now);
     }
@@ -246,6 +254,16 @@ impl<P: AsRef<[u8]>> Events<P> {
     /// found another.
     pub fn may_release(&self) -> bool {
         self.staying < self.kept.len()
+    }
+
+    /// Frees some of what subscriptions that have ended have left: 64 buffers at most. Whether more is
+    /// left.
+    pub fn tidy(&mut self) -> bool {
+        let is_done = self.gone.last_mut().is_none_or(|queue| queue.free(FREED));
+        if is_done {
+            self.gone.pop();
+        }
+        !self.gone.is_empty()
     }
 
     /// Packets that are kept.

@@ -26,7 +26,7 @@ pub struct Event {
     pub at: Nanos,
     /// What became of the packet.
     pub cause: Cause,
-    /// Updates that the state of its flow has seen then.
+    /// The version that the state of its flow has then; 0 where it has none.
     pub version: u64,
     /// Bytes of the packet, as many as the subscription asks for.
     pub packet: Vec<u8>,
@@ -54,7 +54,7 @@ pub(super) struct Raised {
 }
 
 /// The notes of one subscription. Memory for the bytes of packets is taken as events come, of so many
-/// at most, and kept until it ends: neither its begin nor an event takes much at once.
+/// at most, kept until it ends, and then freed piece by piece: nothing takes much time at once.
 #[derive(Debug)]
 pub(super) struct Queue {
     notes: VecDeque<Note>,
@@ -104,6 +104,12 @@ impl Queue {
             return Some(Note::Gap(std::mem::take(&mut self.lost)));
         }
         note
+    }
+
+    /// Frees so many buffers of a queue that has ended; whether no more are left.
+    pub(super) fn free(&mut self, buffers: usize) -> bool {
+        let freed = |_: &usize| self.spare.pop().is_some() || self.notes.pop_front().is_some();
+        (0..buffers).take_while(freed).count() < buffers
     }
 
     /// Gives the buffer of an event back that has been dealt with: until then it counts.

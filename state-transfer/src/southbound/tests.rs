@@ -188,6 +188,24 @@ fn what_stays_is_looked_at_once_until_a_subscription_ends() {
     assert_eq!((events.release(), events.may_release()), (None, false));
 }
 
+#[test]
+fn what_a_subscription_leaves_is_freed_piece_by_piece() {
+    let limits = EventLimits { queue_max: 1_000, ..LIMITS };
+    let mut events = Events::new(limits);
+    for id in [1, 2] {
+        enable(&mut events, id, "any", Action::Process);
+    }
+    (0..200).for_each(|n| events.processed(&fields(&key(1)), &[n; 6], 0, NOW));
+    assert!(!events.tidy(), "both are there");
+    events.disable(SubscriptionId(1)).expect("it is there");
+    // 200 buffers, 64 at a time.
+    assert_eq!([(); 5].map(|()| events.tidy()), [true, true, true, false, false]);
+    assert_eq!(notes(&mut events, 2).len(), 200, "the other has all of its own");
+    events.disable_all();
+    assert!(events.is_idle());
+    assert_eq!([(); 4].map(|()| events.tidy()), [true, true, true, false]);
+}
+
 /// Whatever subscriptions come and go: no packet is lost, and none overtakes one of its flow.
 #[test]
 fn random_subscriptions_lose_and_reorder_nothing_that_is_kept() {

@@ -57,11 +57,13 @@ impl Sidecar {
             return Err(not_loss_free(&asked));
         }
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
+        let is_again = id.is_some();
         let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
         let (mut operation, reins, reader) = begun;
         let sidecar = Arc::clone(self);
         if !between_instances {
-            tokio::spawn(processes::Move { sidecar, reins, asked, filter, limit }.run());
+            let moved = processes::Move { sidecar, reins, asked, filter, limit, is_again };
+            tokio::spawn(moved.run());
             return Ok((operation, reader));
         }
         match instances::start(self, &asked, request_id).await {

@@ -32,8 +32,6 @@ pub(super) struct Carried {
     /// Chunks that the destination has taken in, the first of those that were kept; none when it has
     /// not said so.
     pub(super) taken: Option<u64>,
-    /// Of these, how many have changed nothing: the destination knows newer state.
-    pub(super) older: u64,
     /// Changes of the source before it was read, where it counts them apart from versions.
     pub(super) changes: Option<u64>,
     /// Why it is not all.
@@ -106,14 +104,13 @@ impl Carrier<'_> {
             Failure { end: Some((*destination).clone()), ..Failure::new(kind, reason) }
         });
         let failure = refused.or(read.err()).or(missing);
-        let (older, changes) = (put.older, chunks.changes());
-        Carried { taken: Some(put.taken.min(kept)), older, changes, failure }
+        Carried { taken: Some(put.taken.min(kept)), changes: chunks.changes(), failure }
     }
 }
 
 impl Carried {
     fn not_begun(taken: Option<u64>, failure: Failure) -> Self {
-        Self { taken, older: 0, changes: None, failure: Some(failure) }
+        Self { taken, changes: None, failure: Some(failure) }
     }
 }
 

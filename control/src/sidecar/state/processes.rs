@@ -28,6 +28,8 @@ pub(super) struct Move {
     pub(super) asked: MoveAsked,
     pub(super) filter: StateFilter,
     pub(super) limit: Duration,
+    /// An earlier sidecar has begun it.
+    pub(super) is_again: bool,
 }
 
 impl Move {
@@ -35,6 +37,9 @@ impl Move {
     pub(super) async fn run(self) {
         let id = self.reins.id;
         let mut transfer = Transfer::new(self.filter.clone(), &self.asked.scopes);
+        if self.is_again {
+            transfer = transfer.again();
+        }
         let mut late = std::pin::pin!(tokio::time::sleep(self.limit));
         let ends = (&self.asked.from, &self.asked.to);
         let acquainted = tokio::select! {
@@ -82,6 +87,8 @@ impl Move {
                 }
             }
         }
+        // Versions of what has come need not be above those that were copied while it came.
+        self.sidecar.state().versions().moved(&self.asked.from, &self.asked.to);
         self.sidecar.end_operation(id, transfer.ended()).await;
     }
 }
@@ -115,13 +122,10 @@ async fn step(
             Ok(())
         }
         Task::Carry(scope) => {
-            sidecar.state().versions().moved(from, to);
-            let (reader, writer) = ((from, ends.reader(from)), (to, ends.client(to)));
-            let carrier = Carrier { from: reader, to: writer, scope };
-            let carried = carry(sidecar, id, filter, transfer, carrier).await;
-            // What has come since belongs to no copy that was made meanwhile.
-            sidecar.state().versions().moved(from, to);
-            carried
+            // What would change nothing there must not be deleted here.
+            let writer = (to, ends.client(to).refusing_older());
+            let carrier = Carrier { from: (from, ends.reader(from)), to: writer, scope };
+            carry(sidecar, id, filter, transfer, carrier).await
         }
         Task::Delete(scope) => {
             delete(&ends.client(from), from, scope, &transfer.carried(scope)).await
@@ -148,7 +152,7 @@ async fn carry(
     transfer: &mut Transfer,
     carrier: Carrier<'_>,
 ) -> Result<(), Failure> {
-    let (scope, to) = (carrier.scope, carrier.to.0.clone());
+    let scope = carrier.scope;
     // What only overlaps is told apart from what moves by its id.
     let query = Query::new(filter.clone());
     let mut count = Count::new(sidecar, id);
@@ -167,12 +171,7 @@ async fn carry(
     count.end(carried.taken);
     let left_behind = transfer.left_behind().clone();
     sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
-    carried.failure.map_or(Ok(()), Err)?;
-    if carried.older > 0 {
-        let reason = format!("{to} knows newer state of {} flows", carried.older);
-        return Err(Failure { end: Some(to), ..Failure::new(FailureKind::Refused, reason) });
-    }
-    Ok(())
+    carried.failure.map_or(Ok(()), Err)
 }
 
 async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<(), Failure> {

@@ -20,8 +20,6 @@ use crate::batch::Batch;
 pub struct Put {
     /// Chunks that were taken in, from the first on.
     pub taken: u64,
-    /// Of those, how many have changed nothing since what was known is newer.
-    pub older: u64,
     /// Why the next one was not, if one was refused. What follows it was not looked at.
     pub refusal: Option<Refusal>,
 }
@@ -40,13 +38,14 @@ pub(super) async fn run(
     mut api: Stubs,
     scope: Scope,
     chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
-    limit: Duration,
+    (limit, refuse_older): (Duration, bool),
 ) -> Result<Put, CallError> {
     let sent = Arc::<AtomicU64>::default();
     let messages = Messages {
         chunks: Box::pin(chunks),
         batch: Batch::default(),
         ended: false,
+        refuse_older,
         sent: Arc::clone(&sent),
     };
     let answer = async move {
@@ -57,10 +56,10 @@ pub(super) async fn run(
         }
     };
     let answer = while_it_goes_on(answer, &sent, limit).await?;
-    let api::PutResponse { taken, refusal, older } = answer.into_inner();
+    let api::PutResponse { taken, refusal } = answer.into_inner();
     let refusal =
         refusal.map(|refusal| Refusal { reason: refusal.reason(), message: refusal.message });
-    Ok(Put { taken, older, refusal })
+    Ok(Put { taken, refusal })
 }
 
 /// The answer, as long as messages leave or it comes within the limit of the last.
@@ -88,6 +87,7 @@ struct Messages {
     chunks: Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>,
     batch: Batch,
     ended: bool,
+    refuse_older: bool,
     sent: Arc<AtomicU64>,
 }
 
@@ -118,6 +118,7 @@ impl Stream for Messages {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let chunks = ready!(self.poll_chunks(context));
         self.sent.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(chunks.map(|chunks| api::PutRequest { chunks }))
+        let refuse_older = self.refuse_older;
+        Poll::Ready(chunks.map(|chunks| api::PutRequest { chunks, refuse_older }))
     }
 }

@@ -59,7 +59,7 @@ async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> 
     loop {
         // What has been written was read, but for the backlog: only then is there a next piece.
         let (asked, mut at) = (Arc::clone(&query), cursor);
-        let piece = function.call(move |function, _| {
+        let piece = function.weighed(move |function, _| {
             let Query { filter, extent, since, .. } = &*asked;
             let get = Get { filter, extent: *extent, since: *since, max: PIECE };
             let (mut chunks, changes) = (Vec::new(), function.changes());
@@ -74,7 +74,8 @@ async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> 
                     More::No
                 }
             };
-            (chunks, changes, more, at)
+            let bytes = chunks.iter().map(|chunk| chunk.body.len()).sum();
+            ((chunks, changes, more, at), bytes)
         });
         let (chunks, changes, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
         if changes.is_some() && !told {

@@ -62,7 +62,7 @@ async fn a_move_takes_every_flow_along_and_leaves_none() {
     };
     let put = destination.put_per_flow(ReceiverStream::new(stream));
     let (put, ()) = tokio::join!(put, carried);
-    assert_eq!(put, Ok(Put { taken: ids.len() as u64, older: 0, refusal: None }));
+    assert_eq!(put, Ok(Put { taken: ids.len() as u64, refusal: None }));
     assert_eq!(source.del_per_flow(&ids).await, Ok(ids.len() as u64));
     assert_eq!((from.stop_thread().packets(), to.stop_thread().packets()), (0, 5_000));
 }
@@ -108,7 +108,7 @@ async fn a_full_function_says_how_far_it_came() {
     assert!(refusal.message.contains("20000 flows are the most"), "{refusal}");
     // What is there may be put again.
     let put = to.client().put_per_flow(tokio_stream::iter(chunks[..100].to_vec())).await;
-    assert_eq!(put, Ok(Put { taken: 100, older: 0, refusal: None }));
+    assert_eq!(put, Ok(Put { taken: 100, refusal: None }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

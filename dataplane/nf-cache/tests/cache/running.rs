@@ -154,10 +154,7 @@ impl Peer {
     }
 
     pub(crate) fn put_all(&self, scope: Scope, chunks: &[Chunk]) {
-        assert_eq!(
-            self.put(scope, chunks),
-            Put { taken: chunks.len() as u64, older: 0, refusal: None }
-        );
+        assert_eq!(self.put(scope, chunks), Put { taken: chunks.len() as u64, refusal: None });
     }
 
     pub(crate) fn del_objects(&self, ids: &[FlowId]) -> u64 {

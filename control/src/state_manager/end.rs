@@ -11,6 +11,8 @@ pub enum End {
         id: u32,
         /// Its name.
         name: String,
+        /// Its life: another may get its number and its name.
+        life: u64,
     },
     /// A network function in a process of its own, by its name in the configuration.
     Nf(String),
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn an_end_is_called_by_what_it_is_shown_as_or_by_its_name() {
-        let instance = End::Instance { id: 3, name: "sw3".to_owned() };
+        let instance = End::Instance { id: 3, name: "sw3".to_owned(), life: 1 };
         assert_eq!(Called::of(&instance.to_string()), Called::Instance("sw3"));
         assert_eq!(Called::of(&End::Nf("ids".to_owned()).to_string()), Called::Nf("ids"));
         assert_eq!(Called::of("sw3"), Called::Either("sw3"));

@@ -6,6 +6,9 @@
 //! changed after it. But what earlier rounds have seen was there before any piece of a round is
 //! read, and so was the first piece of a round that reads all. (The first of a round that leaves out
 //! what is old is not: pieces that it passed over may have changed before it was read.)
+//!
+//! A source that counts changes apart from versions, as instances do, says with each get how many
+//! there were before it: the next round asks for what has changed after.
 
 use weir_state_transfer::{StateFilter, chunk::Scope};
 
@@ -36,9 +39,15 @@ pub struct Way {
 pub struct Seen {
     first: Option<u64>,
     most: u64,
+    changes: Option<u64>,
 }
 
 impl Seen {
+    /// The source counts changes apart from versions: there were so many before the round.
+    pub fn begun_at(&mut self, changes: Option<u64>) {
+        self.changes = changes;
+    }
+
     /// A chunk is read.
     pub fn see(&mut self, version: u64) {
         self.first.get_or_insert(version);
@@ -56,7 +65,7 @@ struct Known {
     epochs: Epochs,
     /// All that is not above it is at the destination.
     since: u64,
-    /// The greatest that was seen.
+    /// The greatest version that was seen.
     most: u64,
 }
 
@@ -81,6 +90,10 @@ impl Versions {
         let known = self.0.iter_mut().find(|known| known.way == *way && known.epochs == epochs);
         // Otherwise an end has become another during the round, or has taken in state.
         let Some(known) = known else { return };
+        if let Some(changes) = seen.changes {
+            known.since = changes;
+            return;
+        }
         let first = seen.first.filter(|_| known.since == 0).unwrap_or(0);
         known.since = known.most.max(first);
         known.most = known.most.max(seen.most);
@@ -230,6 +243,17 @@ mod tests {
         let mut versions = filled();
         versions.moved(&end("a"), &end("b"));
         assert_eq!(all.map(|(from, to)| known(&versions, from, to)), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_source_that_counts_changes_is_asked_for_those_after_the_round_has_begun() {
+        let mut versions = Versions::default();
+        versions.begin(&way("a", "b"), EPOCHS);
+        let mut seen = Seen::default();
+        seen.see(1_000);
+        seen.begun_at(Some(7));
+        versions.copied(&way("a", "b"), EPOCHS, seen);
+        assert_eq!(versions.begin(&way("a", "b"), EPOCHS), 7);
     }
 
     #[test]

@@ -131,6 +131,78 @@ fn a_destination_that_is_full_is_as_it_was_and_says_which_chunk_it_refuses() {
     });
 }
 
+/// What the destination does not take in may not be deleted at the source. A copy of it only changes
+/// nothing.
+#[test]
+fn a_move_to_who_knows_newer_state_is_undone_and_a_copy_leaves_that_as_it_is() {
+    let pair = Pair::new();
+    (1..=60).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 5));
+    // It has counted more updates, of one of these flows.
+    pair.b.monitor().packets(&flow(9, 9, 1_000), 400);
+    pair.b.monitor().packets(&flow(1, 33, 1_000), 2);
+    pair.b.monitor().keeps_newer = true;
+    let before = (pair.a.monitor().flows.clone(), pair.b.monitor().flows.clone());
+    let running = pair.start();
+    block_on(async {
+        let mut ask = moved("m", "a", "b", "src=10.0.1.0/24");
+        ask.scopes = vec![Scope::PerFlow.into()];
+        let undone = running.moves(ask).await.unwrap();
+        assert_eq!((undone.state(), undone.failure()), (State::Undone, StateFailure::ChunkRefused));
+        let refused = undone.refusal.unwrap();
+        assert_eq!((refused.reason(), refused.scope()), (RefusalReason::Older, Scope::PerFlow));
+        assert!(refused.id.starts_with("src=10.0.1.33"), "{}", refused.id);
+        assert_eq!(undone.failed_end, "nf/b");
+        let after = (pair.a.monitor().flows.clone(), pair.b.monitor().flows.clone());
+        assert_eq!(before, after);
+
+        let mut ask = copied("c", "a", "b", "src=10.0.1.0/24");
+        ask.scopes = vec![Scope::PerFlow.into()];
+        let done = running.copies(ask).await.unwrap();
+        assert_eq!((done.state(), done.chunks), (State::Done, 60), "{done:?}");
+        assert_eq!(pair.b.monitor().of_flows(), 400 + 2 + 59 * 5);
+    });
+}
+
+/// State that comes may be of lower versions than what was copied on while it came.
+#[test]
+fn a_copy_of_the_destination_of_a_move_has_what_came_after_it() {
+    let pair = Pair::new();
+    (1..=40).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 1));
+    pair.b.monitor().packets(&flow(9, 9, 1_000), 400);
+    let third = Nf::start(&pair.socket("c"), Monitor::new(3));
+    let running = pair.start();
+    block_on(async {
+        let copy = async |name: &str| {
+            let mut ask = copied(name, "b", "c", "any");
+            ask.scopes = vec![Scope::PerFlow.into()];
+            let done = running.copies(ask).await.unwrap();
+            assert_eq!((done.state(), done.rounds), (State::Done, 1), "{done:?}");
+        };
+        pair.a.hang(true);
+        let mut ask = moved("m", "a", "b", "any");
+        ask.scopes = vec![Scope::PerFlow.into()];
+        let moving = running.state().await.r#move(ask.clone()).await.unwrap();
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        limited(async {
+            while !pair.a.waits() {
+                looks.tick().await;
+            }
+        })
+        .await;
+        for name in ["1", "2"] {
+            copy(name).await;
+        }
+        assert_eq!(third.monitor().of_flows(), 400);
+        pair.a.hang(false);
+        let done = running.moves(ask).await.unwrap();
+        drop(moving);
+        assert_eq!((done.state(), done.chunks), (State::Done, 40), "{done:?}");
+        copy("3").await;
+        assert_eq!(third.monitor().flows, pair.b.monitor().flows);
+        assert_eq!(third.monitor().of_flows(), 440);
+    });
+}
+
 #[test]
 fn a_copy_sends_only_what_has_changed_and_all_to_another_process() {
     let mut pair = Pair::new();

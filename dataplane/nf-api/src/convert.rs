@@ -128,6 +128,7 @@ pub(crate) fn refusal_to(error: &PutError) -> api::Refusal {
         PutError::Full { .. } => Reason::Full,
         PutError::Clash { .. } => Reason::Clash,
         PutError::Unsupported { .. } => Reason::Unsupported,
+        PutError::Older { .. } => Reason::Older,
     };
     let mut message = error.to_string();
     message.truncate(message.floor_char_boundary(REFUSAL_MAX));

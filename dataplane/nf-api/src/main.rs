@@ -49,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let lines = runtime.block_on(async {
         let client = match arguments.instance {
-            Some(number) => Client::instance(connect(path, limit, Arc::default()), number, limit),
+            Some(number) => {
+                Client::instance(connect(path, limit, Arc::default()), number, None, limit)
+            }
             None => Client::unix(path, limit),
         };
         let options = Options { rules: arguments.rules.clone(), patience };

@@ -1,6 +1,7 @@
 //! `weir.nf.v1` of the instances: each is a network function, chosen by the metadata of a request.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -8,14 +9,14 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_api::nf::v1 as api;
 use weir_api::nf::v1::network_function_service_server::NetworkFunctionService;
 use weir_nf_api::Description;
-use weir_nf_api::client::INSTANCE;
+use weir_nf_api::client::{INSTANCE, LIFE};
 use weir_nf_api::server::{self, Service};
 use weir_state_transfer::InstanceId;
 
 use super::NodeHandle;
 use super::status::invalid;
 use crate::driver::Waker;
-use crate::node::{InstanceAsNf, instance_id};
+use crate::node::{InstanceAsNf, NodeError, instance_id};
 
 /// The instances of the node as network functions.
 ///
@@ -43,11 +44,11 @@ impl InstanceNfs {
 
     /// The instance that a request is for.
     async fn of<T>(&self, request: &Request<T>) -> Result<Service, Status> {
-        let named = request.metadata().get(INSTANCE);
-        let named = named.ok_or_else(|| invalid(INSTANCE, "say which instance, by its number"))?;
-        let number = named.to_str().ok().and_then(|text| text.parse().ok());
-        let number = number.ok_or_else(|| invalid(INSTANCE, "this is no number of an instance"))?;
+        let number = number(request, INSTANCE)?;
+        let number =
+            number.ok_or_else(|| invalid(INSTANCE, "say which instance, by its number"))?;
         let id = instance_id(INSTANCE, number)?;
+        let wanted: Option<u64> = self::number(request, LIFE)?;
         // Held while it is found: two requests make no two desks.
         let mut served = self.served.lock().await;
         let found = self.node.read(move |node, _| node.describe_instance(id)).await?;
@@ -55,7 +56,11 @@ impl InstanceNfs {
             served.remove(&id);
             return Err(found.err().map_or_else(|| Status::internal("no error"), Status::from));
         };
-        if let Some(served) = served.get(&id).filter(|served| served.life == life) {
+        if wanted.is_some_and(|wanted| wanted != life) {
+            return Err(NodeError::no("instance", id).into());
+        }
+        let serves = |served: &&Served| served.life == life && !served.service.is_closed();
+        if let Some(served) = served.get(&id).filter(serves) {
             return Ok(served.service.clone());
         }
         let mut description = Description::new(&name, env!("CARGO_PKG_VERSION"), &kinds);
@@ -68,6 +73,13 @@ impl InstanceNfs {
         served.insert(id, Served { life, service: service.clone() });
         Ok(service)
     }
+}
+
+/// The number that the metadata of a request has under a name, if it has any.
+fn number<T, N: FromStr>(request: &Request<T>, name: &str) -> Result<Option<N>, Status> {
+    let Some(value) = request.metadata().get(name) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| invalid(name, "this is no number"))
 }
 
 /// Answers of each call with what the service of its instance answers.

@@ -25,7 +25,8 @@ const HELD_BYTES: u64 = (3 * size_of::<Held>() + 2 * size_of::<Group>() + 64) as
 pub(super) struct States {
     /// The tables of what they know of flows, and what they keep of streams.
     bounds: u64,
-    /// What they know of flows, as many as the tables have room for.
+    /// What they know of flows, as many as the tables have room for, and copies of others with their
+    /// tables, which are made as these come.
     flows: u64,
 }
 
@@ -40,16 +41,17 @@ impl States {
         let bucket = usize::try_from(table.flows_per_bucket).unwrap_or(usize::MAX);
         let is_nat = |nf: &Nf| matches!(nf.function, FunctionConfig::Nat(_));
         let are_translated = nfs.last().is_some_and(is_nat);
-        let tables = buckets * Part::bytes_of_states(bucket, are_translated) as u64
-            + instances * Part::bytes_of_states(own, are_translated) as u64;
+        // Of flows moved one by one, and of as many copies.
+        let own_table = instances * Part::bytes_of_states(own, are_translated) as u64;
+        let tables = buckets * Part::bytes_of_states(bucket, are_translated) as u64 + own_table;
         // There is one function of a kind, and one kind that keeps streams.
         let kept = nfs.iter().map(|nf| nf.function.memory_max() as u64).max().unwrap_or(0);
         let flow: usize = nfs.iter().map(|nf| nf.function.bytes_of_flow()).sum();
         let flows = buckets * u64::from(table.flows_per_bucket.next_power_of_two())
-            + instances * u64::from(table.own_flows.next_power_of_two());
+            + 2 * instances * u64::from(table.own_flows.next_power_of_two());
         Self {
             bounds: tables.saturating_add(instances.saturating_mul(kept)),
-            flows: flows * flow as u64,
+            flows: flows * flow as u64 + own_table,
         }
     }
 }

@@ -7,10 +7,6 @@ use super::states::States;
 use super::table::OWN;
 use super::{Entry, FlowStates, FlowTable};
 
-/// The greatest version that is learnt from others: however long an instance lives, it counts on
-/// from there.
-const VERSION_MAX: u64 = u64::MAX >> 1;
-
 impl FlowTable {
     /// Flows that network functions know.
     pub fn known(&self) -> usize {
@@ -22,7 +18,8 @@ impl FlowTable {
         self.parts[bucket.index()].as_deref().unwrap_or(&self.own).has_room()
     }
 
-    /// Bytes that network functions keep of the streams of all flows.
+    /// Bytes that network functions keep of the streams of all flows; see also
+    /// [`Self::kept_of_copies`].
     pub(crate) fn kept(&self) -> usize {
         self.kept
     }
@@ -32,22 +29,23 @@ impl FlowTable {
         self.parts[bucket.index()].as_deref().unwrap_or(&self.own).room()
     }
 
-    /// Updates of what network functions know, here and wherever flows have come from: what
-    /// changes later has a greater version.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    /// Changes of what network functions know: packets, and what has come, was put or has ended. What
+    /// changes later has a greater number. It says nothing to other instances.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
-    /// One more update; its version.
+    /// State has come that was written elsewhere: what is written here from now on is newer, also of
+    /// a flow that begins anew where an older one was copied from.
+    pub(super) fn see_written(&mut self, written: u64) {
+        self.changes = self.changes.max(written);
+    }
+
+    /// One more change; its number.
     #[inline]
-    pub(crate) fn update(&mut self) -> u64 {
-        self.version = self.version.saturating_add(1);
-        self.version
-    }
-
-    /// State of a version has come.
-    pub(crate) fn see_version(&mut self, version: u64) {
-        self.version = self.version.max(version.min(VERSION_MAX));
+    pub(crate) fn change(&mut self) -> u64 {
+        self.changes = self.changes.saturating_add(1);
+        self.changes
     }
 
     /// Keeps what network functions know of a flow; what there is no room for comes back.
@@ -55,14 +53,14 @@ impl FlowTable {
         &mut self,
         key: FlowKey,
         bucket: Bucket,
-        states: FlowStates,
+        mut states: FlowStates,
     ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
         let second = states.second_key();
-        if let Some(second) = &second {
-            self.in_states(OWN, |own| own.forget_copy(second));
-        }
+        self.see_written(states.written());
+        states.set_changed(self.change());
+        std::iter::once(&key).chain(&second).for_each(|name| self.forget_copy(name, bucket));
         let mut left = Some(states);
         self.in_states(part, |here| {
             left = left.take().and_then(|states| here.put(key, states).err());
@@ -132,11 +130,12 @@ impl FlowTable {
         Some(answer)
     }
 
-    /// Forgets what network functions know of a flow; whether they knew anything.
+    /// Forgets what network functions know of a flow, or its copy; whether there was anything.
     pub(super) fn forget(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        self.in_states(part, |states| states.remove(&key).is_some()).unwrap_or(false)
+        let known = self.in_states(part, |states| states.remove(&key).is_some()).unwrap_or(false);
+        self.copies.remove(&key, bucket).is_some() || known
     }
 
     /// Gives a flow up: a packet of it has made a stage panic. What network functions knew of it
@@ -174,7 +173,7 @@ impl FlowTable {
         }
     }
 
-    /// What is known of the flow at a place of a walk, and the version that it has by that.
+    /// What is known of the flow at a place of a walk, and the number of its last change.
     pub(super) fn states_at(
         &self,
         cursor: &StatesCursor,
@@ -183,13 +182,7 @@ impl FlowTable {
         let part = self.part(cursor.part)?;
         let states = part.states()?;
         let known = states.get(states.at(place)?)?;
-        Some((known, known.version().max(part.version)))
-    }
-
-    /// The version of the part that has what network functions know of a flow.
-    pub(super) fn version_of_part(&self, key: &FlowKey, bucket: Bucket) -> u64 {
-        let part = self.part_of_states(&key.both_ways(), bucket);
-        self.part(part).map_or(0, |part| part.version)
+        Some((known, known.changed().max(part.came)))
     }
 
     /// The next place of a walk, in the part that it is in; none when the part has no more. The walk

@@ -1,5 +1,6 @@
 //! Switch instances: a router each, with flows, rules and counters of its own.
 
+mod copies;
 pub mod digest;
 mod entry;
 mod known;
@@ -18,8 +19,9 @@ use std::sync::Arc;
 
 use weir_nf_api::server::Desk;
 use weir_state_transfer::southbound::{Arrival, EventLimits, StateKind};
-use weir_state_transfer::{Bucket, InstanceId, Nanos, PortId};
+use weir_state_transfer::{Bucket, FlowKey, InstanceId, Nanos, PortId};
 
+pub(crate) use copies::CopiesCursor;
 pub use entry::Entry;
 pub(crate) use known::StatesCursor;
 pub use moved::MovedFlow;
@@ -32,7 +34,7 @@ pub(crate) use subscriptions::Subscriptions;
 pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
 
-use crate::counters::InstanceCounters;
+use crate::counters::{Counter, InstanceCounters};
 use crate::nf::{Chain, Concern, Passing, Refused};
 use crate::packet::Meta;
 use crate::share::Shares;
@@ -45,6 +47,7 @@ const SOURCES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct AsCome {
     fields: Fields,
+    bucket: Bucket,
     /// Where it may have been changed since.
     bytes: Option<Box<[u8]>>,
 }
@@ -67,6 +70,8 @@ pub struct Instance {
     pub(crate) shares: Shares,
     /// Where it is asked for its state, once somebody does.
     pub(crate) desk: Option<Box<Desk>>,
+    /// It is gone as soon as nothing is kept for subscribers.
+    pub(crate) is_leaving: bool,
 }
 
 impl Instance {
@@ -79,8 +84,26 @@ impl Instance {
     ) -> Self {
         let (hand, ended) = Default::default();
         let (kinds, subscriptions) = (chain.kinds(), Subscriptions::new(limits));
-        let (round, shares, desk) = (0, Shares::default(), None);
-        Self { id, flows, chain, counters, round, hand, ended, kinds, subscriptions, shares, desk }
+        Self {
+            id,
+            flows,
+            chain,
+            counters,
+            round: 0,
+            hand,
+            ended,
+            kinds,
+            subscriptions,
+            shares: Shares::default(),
+            desk: None,
+            is_leaving: false,
+        }
+    }
+
+    /// It is to go: nobody asks it any more, and what is kept for subscribers is processed.
+    pub(crate) fn leave(&mut self) {
+        self.subscriptions.end();
+        (self.desk, self.is_leaving) = (None, true);
     }
 
     /// Shows a packet to those who have subscribed; it comes back unless one of them keeps it.
@@ -93,24 +116,33 @@ impl Instance {
     #[cold]
     pub(crate) fn as_come(&self, frame: &[u8], meta: &Meta, port: PortId) -> AsCome {
         let bytes = self.chain.has_nat().then(|| frame.into());
-        AsCome { fields: Fields::of(frame, meta, port), bytes }
+        let bucket = Bucket::of(meta.hash);
+        AsCome { fields: Fields::of(frame, meta, port), bucket, bytes }
     }
 
     /// A packet has been processed: those who have subscribed to it are told of it as it has come.
     #[cold]
     pub(crate) fn processed(&mut self, came: &AsCome, frame: &[u8], now: Nanos) {
         let (fields, bytes) = (&came.fields, came.bytes.as_deref().unwrap_or(frame));
-        let version = self.flows.version();
+        let version = self.flows.known_states(fields.key(), came.bucket);
+        let version = version.map_or(0, FlowStates::written);
         self.subscriptions.processed(fields, bytes, version, now);
     }
 
     /// Publishes whether a subscription keeps packets, for who is to move flows.
     pub(crate) fn publish_keeping(&self) {
         let keeping = self.subscriptions.keeping();
+        // Only what has changed: others read the line that it is in.
+        let publish = |counter: &Counter, value| {
+            if counter.get() != value {
+                counter.set(value);
+            }
+        };
         if let Some(id) = keeping {
-            self.counters.keeper.set(id.0);
+            publish(&self.counters.keeper, id.0);
         }
-        self.counters.keeping.set(u64::from(keeping.is_some() || self.subscriptions.kept() > 0));
+        let keeps = keeping.is_some() || self.subscriptions.kept() > 0;
+        publish(&self.counters.keeping, u64::from(keeps));
     }
 
     /// Shows a packet to the network functions, if there are any. A NAT may change it.
@@ -122,29 +154,40 @@ impl Instance {
         if self.chain.is_empty() {
             return Ok(());
         }
-        let version = self.flows.update();
+        let change = self.flows.change();
+        let shown = self.show_known(&mut packet, change);
+        shown.unwrap_or_else(|| self.show_first(&mut packet, change))
+    }
+
+    /// Shows a packet of a known flow; none if it is not known.
+    #[inline]
+    fn show_known(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
         if self.chain.has_nat()
-            && let Some(verdict) = self.show_anew(&mut packet, version)
+            && let Some(verdict) = self.show_anew(packet, change)
         {
-            return verdict;
+            return Some(verdict);
         }
         let Self { flows, chain, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
         let kept = flows.kept();
-        let shown = flows.change_states(&key, bucket, |known| {
-            known.touch(version);
+        flows.change_states(&key, bucket, |known| {
+            known.touch(change);
             let before = known.kept();
-            let verdict = chain.process(&mut known.states, &mut packet, &|_| true);
+            let verdict = chain.process(&mut known.states, packet, &|_| true);
             chain.fit(&mut known.states, before, kept - before);
             verdict
-        });
-        shown.unwrap_or_else(|| self.show_first(&mut packet, version))
+        })
     }
 
-    /// Shows a packet whose flow is not known.
-    fn show_first(&mut self, packet: &mut Passing<'_>, version: u64) -> Result<(), Refused> {
-        let Self { flows, chain, counters, .. } = self;
+    /// Shows a packet whose flow is not known, but maybe by a copy.
+    fn show_first(&mut self, packet: &mut Passing<'_>, change: u64) -> Result<(), Refused> {
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        if self.adopt_copy(&key, bucket, packet.now)
+            && let Some(verdict) = self.show_known(packet, change)
+        {
+            return verdict;
+        }
+        let Self { flows, chain, counters, .. } = self;
         if !flows.has_room(bucket) {
             counters.functions_full.add(1);
             return chain.process_without_room(&key);
@@ -152,7 +195,7 @@ impl Instance {
         let (verdict, begun) = chain.process_first(packet, &|name| flows.knows(name, bucket));
         if let Some(mut states) = begun {
             chain.fit(&mut states, 0, flows.kept());
-            let kept = flows.keep(key, bucket, FlowStates::new(states, version));
+            let kept = flows.keep(key, bucket, FlowStates::new(states, change));
             debug_assert!(kept.is_ok(), "there is room, and its names are free");
         }
         verdict
@@ -169,9 +212,15 @@ impl Instance {
         self.chain.concern(known.map(|known| &*known.states), packet, now)
     }
 
+    /// Makes the copy of a flow, if there is one, what is known of it; whether anything is.
+    pub(crate) fn adopt_copy(&mut self, key: &FlowKey, bucket: Bucket, now: Nanos) -> bool {
+        let Self { flows, chain, .. } = self;
+        flows.has_copies() && flows.adopt_copy(key, bucket, |copy| chain.is_over(&copy.states, now))
+    }
+
     /// Shows a packet of a known flow to which a NAT may give another second name; none where it
     /// may not. What is known is not in the table meanwhile, which is asked which names are taken.
-    fn show_anew(&mut self, packet: &mut Passing<'_>, version: u64) -> Option<Result<(), Refused>> {
+    fn show_anew(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
         let Self { flows, chain, .. } = self;
         let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
         let known = flows.known_states(&key, bucket)?;
@@ -187,7 +236,7 @@ impl Instance {
             return None;
         }
         let (before, mut states) = flows.change_states(&key, bucket, |known| {
-            known.touch(version);
+            known.touch(change);
             (known.kept(), std::mem::take(&mut known.states))
         })?;
         let verdict = chain.process(&mut states, packet, &|name| flows.knows(name, bucket));
@@ -201,9 +250,7 @@ impl Instance {
     pub(crate) fn end_flows(&mut self, flows: usize) -> bool {
         let Self { flows: table, chain, ended, .. } = self;
         table.walk_states(ended, flows, |known| {
-            if !known.is_copy() {
-                chain.end(&mut known.states);
-            }
+            chain.end(&mut known.states);
             true
         });
         ended.is_done() && !chain.has_records()
@@ -219,25 +266,37 @@ impl Instance {
                 *hand = StatesCursor::default();
             }
             // More than there is memory for may have come by moves.
-            let mut excess = chain.excess(flows.kept());
-            let mut ended = false;
+            let mut excess = chain.excess(flows.kept() + flows.kept_of_copies());
+            flows.sweep_copies(sets, |copy| {
+                let gives_way = excess > 0 && copy.kept() > 0;
+                excess = excess.saturating_sub(copy.kept());
+                gives_way || chain.is_over(&copy.states, now)
+            });
+            if flows.kept_of_copies() > 0 {
+                // Copies give way first, as the sweep comes to them.
+                excess = 0;
+            }
+            // Some of a flow may end, with what it counts for several, and the flow go on.
+            let (change, mut changed) = (flows.changes() + 1, false);
             flows.walk_states(hand, sets, |known| {
-                if known.is_copy() {
-                    return chain.is_over(&known.states, now);
-                }
+                let before = known.functions();
                 let over = chain.expire(&mut known.states, now);
-                ended |= over;
+                let mut is_changed = known.functions() != before;
                 if !over && excess > 0 && known.kept() > 0 {
                     excess = excess.saturating_sub(known.kept());
                     chain.give_up(&mut known.states);
+                    is_changed = true;
+                }
+                if is_changed {
+                    known.set_changed(change);
+                    changed = true;
                 }
                 over
             });
-            if ended || chain.is_inheriting() {
+            if chain.sweep(SOURCES, now) || changed {
                 // What is known of several flows may have changed, without a packet.
-                flows.update();
+                flows.change();
             }
-            chain.sweep(SOURCES, now);
         }
     }
 }

@@ -41,14 +41,13 @@ impl FlowTable {
         by: MoveId,
     ) -> (bool, Option<FlowStates>) {
         let mut has_room = true;
+        flow.names().iter().for_each(|name| self.forget_copy(name, bucket));
         for mut entry in flow.entries {
             entry.set_move(by);
             has_room &= self.insert(entry, bucket).is_some();
         }
         let left = flow.states.and_then(|mut states| {
             states.set_move(by);
-            self.see_version(states.version());
-            states.set_version(self.update());
             self.keep(flow.key, bucket, states).err()
         });
         (has_room, left)

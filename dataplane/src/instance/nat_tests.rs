@@ -20,7 +20,7 @@ use crate::nf::schema::NAT_TRANSLATION;
 use crate::nf::{Chain, ChainConfig, FunctionConfig, Passing, ids};
 use crate::packet::samples;
 use crate::packet::{DropReason, Meta, Parsed, parse};
-use crate::steering::FlowHash;
+use crate::steering::{FlowHash, Steering};
 
 const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 /// Another host, whose port differs by as much as its address, so that both come to the same.
@@ -33,6 +33,7 @@ const UDP_TIMEOUT: Duration = Duration::from_secs(300);
 struct Site {
     instance: Instance,
     hash: FlowHash,
+    steering: Steering,
     now: Nanos,
 }
 
@@ -57,6 +58,7 @@ impl Site {
         let replica = Replica { instance: number.into(), incarnation: 1 };
         let chain = Chain::new(&config, &hash, replica);
         let mut table = FlowTable::with_states(64, FlowHasher::with_seed(7), true);
+        let steering = Steering::new(hash.clone(), InstanceId(number), 16);
         let hash = FlowHash::new(hash, config.nat_rules());
         if owns {
             let part = Part::with_states(64, &FlowHasher::with_seed(7), true);
@@ -64,7 +66,7 @@ impl Site {
         }
         let limits = EventLimits::default();
         let instance = Instance::new(InstanceId(number), table, chain, Arc::default(), limits);
-        Self { instance, hash, now: Nanos(1) }
+        Self { instance, hash, steering, now: Nanos(1) }
     }
 
     /// Shows a datagram as a worker does; its flow as it goes on.
@@ -198,14 +200,15 @@ fn a_walk_takes_a_flow_once_with_all_its_entries() {
 impl Site {
     /// Asks as one who has a desk does.
     fn ask<R>(&mut self, ask: impl FnOnce(&mut AsFunction<'_>) -> R) -> R {
-        let (instance, hash, now) = (&mut self.instance, &self.hash, self.now);
-        ask(&mut AsFunction { instance, hash, now, moving: None, packet_max: 2_048 })
+        let Self { instance, hash, steering, now } = self;
+        let (now, moving, packet_max) = (*now, None, 2_048);
+        ask(&mut AsFunction { instance, hash, steering, now, moving, packet_max })
     }
 
     /// The per-flow state that a filter picks.
     fn get(&mut self, filter: &str) -> Vec<Chunk> {
         let filter = filter.parse().expect("a filter");
-        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 16 };
+        let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 16 };
         self.ask(|function| {
             let (mut cursor, mut chunks) = (Cursor::default(), Vec::new());
             while function.get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}

@@ -17,9 +17,9 @@ pub struct Part {
     len: usize,
     /// What network functions know of its flows, where there are any.
     states: Option<Box<States>>,
-    /// The count of updates when it came to its instance; on its way, that of the instance that has
-    /// given it away. What functions know of its flows is no older.
-    pub(super) version: u64,
+    /// The count of changes when it came to its instance; on its way, that of the instance that has
+    /// given it away. What functions know of its flows has changed no earlier.
+    pub(super) came: u64,
 }
 
 /// Where an entry lies in a part.
@@ -40,7 +40,7 @@ impl Part {
         let tags = FromZeros::new_box_zeroed_with_elems(sets).expect("memory for flow tags");
         let entries =
             FromZeros::new_box_zeroed_with_elems(sets * WAYS).expect("memory for flow entries");
-        Self { tags, entries, len: 0, states: None, version: 0 }
+        Self { tags, entries, len: 0, states: None, came: 0 }
     }
 
     /// A part that has room too for what network functions know of its flows, of as many as there

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use arrayvec::ArrayVec;
+use weir_state_transfer::bucket::{BUCKETS, Bucket};
 use weir_state_transfer::southbound::{
     Action, Cursor, Event, EventsError, Get, More, Note, PutError, Southbound, StateKind,
     SubscriptionId,
@@ -10,18 +12,24 @@ use weir_state_transfer::southbound::{
 use weir_state_transfer::state_filter::StateFilter;
 use weir_state_transfer::{Chunk, FlowId, FlowKey, MoveId, Nanos};
 
-use super::{FlowStates, Instance, StatesCursor};
-use crate::nf::FlowState;
-use crate::steering::FlowHash;
+use super::copies::CopiesCursor;
+use super::states::Newer;
+use super::{FlowStates, FlowTable, Instance, StatesCursor};
+use crate::nf::{self, FUNCTIONS_MAX, FlowState};
+use crate::steering::{FlowHash, Steering};
 
 /// Places of the tables that one call of a get looks at, at most.
 const LOOKED_AT: usize = 256;
+/// Bytes of chunks of flows after which one call of a get has given enough.
+const BYTES: usize = 64 << 10;
 
 /// An instance between two packets, for whoever asks for its state.
 pub(crate) struct AsFunction<'a> {
     pub(crate) instance: &'a mut Instance,
     /// Divides flows into buckets.
     pub(crate) hash: &'a FlowHash,
+    /// Which instance gets the packets of a flow.
+    pub(crate) steering: &'a Steering,
     pub(crate) now: Nanos,
     /// A move that the instance takes part in, if there is one.
     pub(crate) moving: Option<MoveId>,
@@ -34,29 +42,35 @@ impl Southbound for AsFunction<'_> {
         &self.instance.kinds
     }
 
+    fn changes(&self) -> Option<u64> {
+        Some(self.instance.flows.changes())
+    }
+
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
-        let Instance { flows, chain, .. } = &mut *self.instance;
+        let Instance { flows, chain, .. } = &*self.instance;
         let mut at = FlowCursor::of(*cursor);
-        let (mut looked_at, most) = (0, out.len() + get.max);
-        while !at.walk.is_done() && looked_at < LOOKED_AT && out.len() < most {
+        let (first, mut looked_at, mut bytes) = (out.len(), 0, 0);
+        while !at.is_done() && looked_at < LOOKED_AT && bytes < BYTES {
+            let before = at;
             looked_at += 1;
-            let before = at.walk;
-            let Some(place) = flows.next_place(&mut at.walk) else {
-                at.function = 0;
+            let Some((known, changed)) = at.next(flows) else { continue };
+            if get.since != 0 && changed <= get.since {
                 continue;
-            };
-            let Some((known, version)) = flows.states_at(&at.walk, place) else { continue };
-            let functions = known.states.len();
-            while at.function < functions && out.len() < most {
-                let chunk = chain.chunk_of_flow(at.function, &known.states, get, self.now);
-                out.extend(chunk.map(|chunk| Chunk { version, ..chunk }));
-                at.function += 1;
             }
-            // With functions left, the next call goes on with them.
-            if at.function < functions { at.walk = before } else { at.function = 0 }
+            let chunks = (0..known.states.len())
+                .filter_map(|place| chain.chunk_of_flow(place, &known.states, get, self.now))
+                .map(|chunk| Chunk { version: known.written(), ..chunk });
+            let chunks: ArrayVec<_, FUNCTIONS_MAX> = chunks.collect();
+            // A flow is given as a whole: a place is no way to remember half of one.
+            if out.len() > first && out.len() + chunks.len() > first + get.max {
+                at = before;
+                break;
+            }
+            bytes += chunks.iter().map(|chunk| chunk.body.len()).sum::<usize>();
+            out.extend(chunks);
         }
         *cursor = at.into();
-        if at.walk.is_done() { More::No } else { More::Yes }
+        if at.is_done() { More::No } else { More::Yes }
     }
 
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
@@ -64,19 +78,33 @@ impl Southbound for AsFunction<'_> {
         let key = chunk.id.key().ok_or_else(|| PutError::wrong_id(&chunk))?;
         let bucket = self.hash.bucket(&key);
         self.check_names(&chunk, &key, &state)?;
+        if !self.owns(&key, bucket) {
+            return self.put_copy(&chunk, (&key, bucket), (place, state));
+        }
+        // What was put before the instance owned it.
+        self.instance.adopt_copy(&key, bucket, self.now);
         let Instance { flows, chain, .. } = &mut *self.instance;
-        flows.see_version(chunk.version);
+        let others = flows.kept();
         if !flows.knows(&key, bucket) {
-            let mut states = chain.unknown();
-            states[place] = state;
-            let kept = flows.keep(key, bucket, FlowStates::copy(states, chunk.version));
+            let mut known = FlowStates::new(chain.unknown(), 0);
+            let put = known.put(place, state, chunk.version);
+            debug_assert!(put.is_ok(), "nothing is known");
+            chain.fit(&mut known.states, 0, others);
+            known.recount();
+            let kept = flows.keep(key, bucket, known);
             return kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)));
         }
-        let of_part = flows.version_of_part(&key, bucket);
-        flows.change_states(&key, bucket, |known| {
-            known.set_version(of_part);
-            known.put(place, state, chunk.version);
+        let change = flows.change();
+        let put = flows.change_states(&key, bucket, |known| {
+            let before = known.kept();
+            known.put(place, state, chunk.version)?;
+            known.set_changed(change);
+            chain.fit(&mut known.states, before, others - before);
+            Ok(known.written())
         });
+        let written =
+            put.unwrap_or(Ok(0)).map_err(|Newer(known)| PutError::older(&chunk, known))?;
+        flows.see_written(written);
         Ok(())
     }
 
@@ -87,15 +115,16 @@ impl Southbound for AsFunction<'_> {
     }
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
-        let first = out.len();
-        let more = self.instance.chain.get_multi_flow(get, cursor, out, self.now);
-        self.number(&mut out[first..]);
-        more
+        // Any change since may be one of it.
+        if get.since != 0 && self.instance.flows.changes() <= get.since {
+            return More::No;
+        }
+        self.instance.chain.get_multi_flow(get, cursor, out, self.now)
     }
 
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_multi_flow(&chunk, self.now)?;
-        self.joined(chunk.version);
+        self.instance.flows.change();
         Ok(())
     }
 
@@ -104,14 +133,12 @@ impl Southbound for AsFunction<'_> {
     }
 
     fn get_all_flows(&mut self) -> Vec<Chunk> {
-        let mut chunks = self.instance.chain.get_all_flows();
-        self.number(&mut chunks);
-        chunks
+        self.instance.chain.get_all_flows()
     }
 
     fn put_all_flows(&mut self, chunk: Chunk) -> Result<(), PutError> {
         self.instance.chain.put_all_flows(&chunk)?;
-        self.joined(chunk.version);
+        self.instance.flows.change();
         Ok(())
     }
 
@@ -143,11 +170,44 @@ impl Southbound for AsFunction<'_> {
 }
 
 impl AsFunction<'_> {
-    /// State of more than one flow has been joined with what is here: whoever copies it on is to
-    /// see that.
-    fn joined(&mut self, version: u64) {
-        self.instance.flows.see_version(version);
-        self.instance.flows.update();
+    /// Whether the instance owns a flow, as far as it can know: it has something of it, or the bucket,
+    /// and no rule gives the flow to another. A bucket that is on its way here brings its flows.
+    fn owns(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
+        let Self { instance: Instance { id, flows, .. }, hash, steering, .. } = self;
+        flows.has_flow(key, bucket, |_| true)
+            || (flows.owns(bucket) && steering.owner(key, hash.hash(key)) == *id)
+    }
+
+    /// Takes in what one function knows elsewhere of a flow that the instance does not own. What all
+    /// copies keep of streams is half of what an instance may keep at most.
+    fn put_copy(
+        &mut self,
+        chunk: &Chunk,
+        (key, bucket): (&FlowKey, Bucket),
+        (place, state): (usize, FlowState),
+    ) -> Result<(), PutError> {
+        let Instance { flows, chain, .. } = &mut *self.instance;
+        let first = key.both_ways();
+        // One that is over, or of another flow that had this name, is of no use any more.
+        let known = flows.copies.remove(key, bucket);
+        let known =
+            known.filter(|(name, known)| *name == first && !chain.is_over(&known.states, self.now));
+        let known = known.map(|(_, known)| known);
+        let mut known = known.unwrap_or_else(|| FlowStates::new(chain.unknown(), 0));
+        let before = known.kept();
+        let older = known.put(place, state, chunk.version).err();
+        if older.is_none() {
+            flows.see_written(known.written());
+            known.set_changed(flows.change());
+        }
+        let others = flows.kept_of_copies();
+        chain.fit(&mut known.states, before, flows.kept() + others);
+        let twice = 2 * others + nf::kept(&known.states);
+        chain.fit(&mut known.states, before, twice);
+        known.recount();
+        let put = flows.copies.put(first, bucket, known);
+        put.map_err(|_| PutError::full(chunk, "copies of flows of others", flows.copies.most()))?;
+        older.map_or(Ok(()), |Newer(known)| Err(PutError::older(chunk, known)))
     }
 
     /// Whether a flow may have the names that its state gives it.
@@ -166,37 +226,59 @@ impl AsFunction<'_> {
         }
         Ok(())
     }
-
-    /// Gives state of more than one flow its version: any update since may have changed it.
-    fn number(&self, chunks: &mut [Chunk]) {
-        let version = self.instance.flows.version();
-        chunks.iter_mut().for_each(|chunk| chunk.version = version);
-    }
 }
 
-/// How far a get of per-flow state has come: flows, and functions of the next one.
+/// How far a get of per-flow state has come: over copies first, which become flows of the table and
+/// never the other way.
 #[derive(Clone, Copy, Debug)]
-struct FlowCursor {
-    walk: StatesCursor,
-    function: usize,
+enum FlowCursor {
+    Copies(CopiesCursor),
+    States(StatesCursor),
 }
 
-/// Where the parts of a cursor lie: the part of the table, the places ahead plus one, the function.
+/// Where the parts of a cursor lie: the bucket of copies or behind all of these the part of the
+/// table, and the places ahead plus one.
 const PART_SHIFT: u32 = 48;
-const AHEAD_SHIFT: u32 = 8;
 
 impl FlowCursor {
     fn of(Cursor(number): Cursor) -> Self {
         let part = (number >> PART_SHIFT) as usize;
-        let ahead = (number >> AHEAD_SHIFT & ((1 << (PART_SHIFT - AHEAD_SHIFT)) - 1)) as usize;
-        let walk = StatesCursor { part, ahead: ahead.checked_sub(1) };
-        Self { walk, function: (number & ((1 << AHEAD_SHIFT) - 1)) as usize }
+        let ahead = ((number & ((1 << PART_SHIFT) - 1)) as usize).checked_sub(1);
+        match part.checked_sub(BUCKETS) {
+            None => Self::Copies(CopiesCursor { bucket: part, ahead }),
+            Some(part) => Self::States(StatesCursor { part, ahead }),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self, Self::States(cursor) if cursor.is_done())
+    }
+
+    /// What is known of the next flow, and the number of its last change; none when a part has no more.
+    fn next<'a>(&mut self, flows: &'a FlowTable) -> Option<(&'a FlowStates, u64)> {
+        match self {
+            Self::Copies(cursor) => {
+                let Some((key, bucket)) = flows.copies.next(cursor) else {
+                    *self = Self::States(StatesCursor::default());
+                    return None;
+                };
+                flows.copies.get(&key, bucket).map(|known| (known, known.changed()))
+            }
+            Self::States(cursor) => {
+                let place = flows.next_place(cursor)?;
+                flows.states_at(cursor, place)
+            }
+        }
     }
 }
 
 impl From<FlowCursor> for Cursor {
-    fn from(FlowCursor { walk, function }: FlowCursor) -> Self {
-        let ahead = walk.ahead.map_or(0, |ahead| ahead as u64 + 1);
-        Self((walk.part as u64) << PART_SHIFT | ahead << AHEAD_SHIFT | function as u64)
+    fn from(cursor: FlowCursor) -> Self {
+        let (part, ahead) = match cursor {
+            FlowCursor::Copies(CopiesCursor { bucket, ahead }) => (bucket, ahead),
+            FlowCursor::States(StatesCursor { part, ahead }) => (BUCKETS + part, ahead),
+        };
+        let ahead = ahead.map_or(0, |ahead| ahead as u64 + 1);
+        Self((part as u64) << PART_SHIFT | ahead)
     }
 }

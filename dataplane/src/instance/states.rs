@@ -4,8 +4,6 @@ use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use weir_state_transfer::{FlowKey, MoveId, Nanos};
 
-use super::part::Part;
-
 use crate::nf::{self, FlowState};
 
 /// The states of flows by [`FlowKey::both_ways`], so many at most.
@@ -30,54 +28,74 @@ pub struct FlowStates {
     /// By function.
     pub states: Box<[FlowState]>,
     moved: MoveId,
-    /// The count of updates of its instance when it last changed.
-    version: u64,
-    /// It was put here and no packet of the flow has come since: another may own the flow.
-    is_copy: bool,
+    /// Which of the states of this flow, here and at other instances, is newer.
+    written: u64,
+    /// The count of changes of its instance when it last changed here.
+    changed: u64,
     /// Bytes that functions keep of its streams, as they were counted last.
     kept: usize,
 }
 
+/// What is known is newer than what was put: as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newer(pub(crate) u64);
+
+/// The greatest version that is believed: however long a flow lives, it is counted on from there.
+const WRITTEN_MAX: u64 = u64::MAX >> 1;
+
 impl FlowStates {
-    /// What is known of a flow that began here.
-    pub(crate) fn new(states: Box<[FlowState]>, version: u64) -> Self {
+    /// What is known of a flow, as it was `written`: 1 where it begins.
+    pub(crate) fn new(states: Box<[FlowState]>, written: u64) -> Self {
         let kept = nf::kept(&states);
-        Self { states, moved: MoveId(0), version, is_copy: false, kept }
+        Self { states, moved: MoveId(0), written, changed: 0, kept }
     }
 
-    /// What is put of a flow that has not been seen here.
-    pub(crate) fn copy(states: Box<[FlowState]>, version: u64) -> Self {
-        Self { is_copy: true, ..Self::new(states, version) }
-    }
-
-    /// Takes in what one function knows elsewhere, unless what is known here is newer.
-    pub(crate) fn put(&mut self, function: usize, state: FlowState, version: u64) {
-        if version < self.version && !self.states[function].is_unknown() {
-            return;
+    /// Takes in what one function knows elsewhere, unless what is known here is newer: then that is
+    /// the error. Who counts no versions, or beyond what may be counted, is as new as anything.
+    pub(crate) fn put(
+        &mut self,
+        function: usize,
+        state: FlowState,
+        written: u64,
+    ) -> Result<(), Newer> {
+        let written = if written > WRITTEN_MAX { 0 } else { written };
+        if written != 0 && written < self.written && !self.states[function].is_unknown() {
+            return Err(Newer(self.written));
         }
         self.states[function] = state;
-        self.version = self.version.max(version);
+        self.written = self.written.max(written);
+        Ok(())
     }
 
-    /// It has come, or is as new as all that has come with it.
-    pub(crate) fn set_version(&mut self, version: u64) {
-        self.version = self.version.max(version);
+    /// How many functions know anything of it.
+    pub(crate) fn functions(&self) -> usize {
+        self.states.iter().filter(|state| !state.is_unknown()).count()
+    }
+
+    /// Counts again what is kept of its streams, as after a change outside of a table.
+    pub(super) fn recount(&mut self) {
+        self.kept = nf::kept(&self.states);
     }
 
     /// A packet of the flow is about to change it.
     #[inline]
-    pub(crate) fn touch(&mut self, version: u64) {
-        (self.version, self.is_copy) = (version, false);
+    pub(crate) fn touch(&mut self, changed: u64) {
+        (self.written, self.changed) = (self.written.saturating_add(1), changed);
     }
 
-    /// The count of updates of its instance when it last changed.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    /// It has changed without a packet: it has come, or some of it has ended.
+    pub(crate) fn set_changed(&mut self, changed: u64) {
+        self.changed = changed;
     }
 
-    /// Whether it was put here and no packet of the flow has come since: its end makes no record.
-    pub(crate) fn is_copy(&self) -> bool {
-        self.is_copy
+    /// Which of the states of this flow is newer: it grows with each packet, and travels along.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The count of changes of its instance when it last changed here.
+    pub(crate) fn changed(&self) -> u64 {
+        self.changed
     }
 
     /// Bytes that functions keep of the streams of the flow.
@@ -112,6 +130,11 @@ impl States {
         let second = if are_translated { most } else { 0 };
         let names = IndexMap::with_capacity_and_hasher(second, hasher.clone());
         Self { flows: IndexMap::with_capacity_and_hasher(most, hasher), names, most, kept: 0 }
+    }
+
+    /// States that take memory as they come: of copies, which no packet waits for.
+    pub(super) fn growing(hasher: FixedState) -> Self {
+        Self { most: usize::MAX, ..Self::new(0, hasher, false) }
     }
 
     /// Bytes that the table of so many flows takes: their places, those of their second names, and
@@ -165,10 +188,9 @@ impl States {
     }
 
     /// Keeps what is known of a flow, by its first name. What there is no room for, or that has a
-    /// name of another flow, comes back; copies give way.
+    /// name of another flow, comes back.
     pub(super) fn put(&mut self, key: FlowKey, states: FlowStates) -> Result<(), FlowStates> {
         let second = states.second_key();
-        std::iter::once(&key).chain(&second).for_each(|name| self.forget_copy(name));
         if self.flows.contains_key(&key) {
             debug_assert!(false, "what is known of a flow is in one place");
             self.remove(&key);
@@ -213,16 +235,21 @@ impl States {
         self.names.retain(|_, of| *of != first);
     }
 
-    /// Forgets copies of what is known of flows of a part, which has come.
-    pub(super) fn forget_copies(&mut self, of: &Part) {
-        let Some(of) = of.states() else { return };
-        of.flows.keys().chain(of.names.keys()).for_each(|name| self.forget_copy(name));
-    }
-
-    /// Forgets what is known of the flow that has a name, if it is a copy.
-    pub(super) fn forget_copy(&mut self, name: &FlowKey) {
-        if self.get(name).is_some_and(FlowStates::is_copy) {
-            self.remove(name);
+    /// Forgets flows that are known under one of their names in another place, of which `others` is
+    /// what is known.
+    pub(super) fn forget_those_of(&mut self, others: &Self) {
+        if others.len() == 0 {
+            return;
+        }
+        let mut place = self.len();
+        while let Some(below) = place.min(self.len()).checked_sub(1) {
+            place = below;
+            let Some((key, known)) = self.flows.get_index(place) else { return };
+            let key = *key;
+            let mut names = std::iter::once(key).chain(known.second_key());
+            if names.any(|name| others.get(&name).is_some()) {
+                self.remove(&key);
+            }
         }
     }
 

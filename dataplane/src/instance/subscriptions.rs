@@ -33,6 +33,10 @@ impl Fields {
         Self { key: meta.key, tcp_flags: tcp_flags(frame, meta), in_port }
     }
 
+    pub(super) fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
     fn show(&self) -> PacketFields<'_> {
         PacketFields { key: &self.key, tcp_flags: self.tcp_flags, in_port: self.in_port }
     }
@@ -93,7 +97,7 @@ impl Subscriptions {
         self.events.arrive(&fields.show(), Marks::default(), packet, now)
     }
 
-    /// A packet has been processed, and its flow has seen `version` updates.
+    /// A packet has been processed, and the state of its flow is of this version then.
     pub(super) fn processed(&mut self, fields: &Fields, frame: &[u8], version: u64, now: Nanos) {
         self.events.processed(&fields.show(), frame, version, now);
     }
@@ -101,6 +105,16 @@ impl Subscriptions {
     /// The oldest packet that no subscription keeps any more.
     pub(crate) fn release(&mut self) -> Option<Packet> {
         self.events.release()
+    }
+
+    /// See [`Events::may_release`].
+    pub(crate) fn may_release(&self) -> bool {
+        self.events.may_release()
+    }
+
+    /// See [`Events::tidy`].
+    pub(crate) fn tidy(&mut self) -> bool {
+        self.events.tidy()
     }
 
     pub(super) fn poll(&mut self, id: SubscriptionId) -> Option<Note> {

@@ -8,6 +8,7 @@ use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::IntoBytes;
 
 use super::Entry;
+use super::copies::Copies;
 use super::part::{Part, Slot};
 
 /// The flows of one instance.
@@ -19,6 +20,8 @@ use super::part::{Part, Slot};
 pub struct FlowTable {
     pub(super) parts: Box<[Option<Box<Part>>]>,
     pub(super) own: Part,
+    /// Of flows that the instance does not own.
+    pub(super) copies: Copies,
     pub(super) hasher: FlowHasher,
     buckets: usize,
     /// Flows in the parts and in `own`.
@@ -27,8 +30,8 @@ pub struct FlowTable {
     pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
-    /// Updates of what network functions know.
-    pub(super) version: u64,
+    /// Changes of what network functions know.
+    pub(super) changes: u64,
 }
 
 /// Where a flow's entry is.
@@ -46,14 +49,17 @@ impl FlowTable {
     pub fn new(own: usize, hasher: FlowHasher) -> Self {
         let parts = (0..BUCKETS).map(|_| None).collect();
         let own = Part::new(own);
-        Self { parts, own, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), version: 0 }
+        let copies = Copies::new(0, hasher.state());
+        Self { parts, own, copies, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), changes: 0 }
     }
 
     /// A table that has room too for what network functions know of the flows that are moved to it
-    /// one by one. What they know of the others is in the parts: see [`Part::with_states`].
+    /// one by one, and for as many copies. What they know of the others is in the parts: see
+    /// [`Part::with_states`].
     pub fn with_states(own: usize, hasher: FlowHasher, are_translated: bool) -> Self {
         let own = Part::with_states(own, &hasher, are_translated);
-        Self { own, ..Self::new(0, hasher) }
+        let copies = Copies::new(own.room(), hasher.state());
+        Self { own, copies, ..Self::new(0, hasher) }
     }
 
     /// Flows in the table.
@@ -61,9 +67,9 @@ impl FlowTable {
         self.len
     }
 
-    /// Whether the table has no flow, and network functions know of none.
+    /// Whether the table has no flow, and network functions know of none, nor are there copies.
     pub fn is_empty(&self) -> bool {
-        self.len == 0 && self.known() == 0
+        self.len == 0 && self.known() == 0 && self.copies() == 0
     }
 
     /// Buckets that the instance owns.
@@ -114,14 +120,20 @@ impl FlowTable {
         Some(entry)
     }
 
-    /// Takes over a bucket with its flows.
+    /// Takes over a bucket with its flows. What it has of flows that have come here one by one is what
+    /// was put there, or what late packets have begun there; and copies of its flows are older. Both
+    /// are forgotten.
     pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
-        self.in_states(OWN, |own| own.forget_copies(&part));
+        self.copies.forget_bucket(bucket);
+        if let Some((came, own)) = part.states_mut().zip(self.own.states()) {
+            came.forget_those_of(own);
+        }
         self.len += part.len();
         self.kept += part.kept();
         self.buckets += 1;
-        self.see_version(part.version);
-        part.version = self.update();
+        // What it has brings numbers of where it was, which must not lie ahead.
+        self.changes = self.changes.max(part.came);
+        part.came = self.change();
         let old = self.parts[bucket.index()].replace(part);
         debug_assert!(old.is_none(), "a bucket has one owner");
     }
@@ -132,11 +144,11 @@ impl FlowTable {
         self.len -= part.len();
         self.kept -= part.kept();
         self.buckets -= 1;
-        part.version = self.version;
+        part.came = self.changes;
         Some(part)
     }
 
-    /// All entries, each with the bucket whose part it is in, none for the own part.
+    /// All entries: those of buckets, and then those of the own part.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.parts.iter().flatten().flat_map(|part| part.iter()).chain(self.own.iter())
     }

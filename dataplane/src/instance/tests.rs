@@ -128,22 +128,129 @@ fn flows_are_taken_with_both_directions_and_what_functions_know_and_put_elsewher
     }
 }
 
+/// A copy that an instance has which owns nothing of the flow.
+fn copied(table: &mut FlowTable, key: FlowKey, version: u64) {
+    let states = FlowStates::new(unknown(), version);
+    assert!(!table.has_flow(&key, bucket(&key), |_| true), "{key} is its own");
+    assert!(table.copies.put(key, bucket(&key), states).is_ok(), "room");
+}
+
+fn standby() -> FlowTable {
+    FlowTable::with_states(256, FlowHasher::with_seed(SEED), false)
+}
+
 #[test]
-fn a_copy_gives_way_to_what_comes_with_the_bucket_of_its_flow() {
+fn copies_go_when_their_bucket_comes_whether_or_not_it_has_the_flow() {
     let owned = |key: &FlowKey| bucket(key).index() < BUCKETS as usize - 1;
     let key = (1..).map(|n| key(n).both_ways()).find(owned).expect("most are");
     let bucket = bucket(&key);
-    let standby = FlowTable::with_states(256, FlowHasher::with_seed(SEED), false);
-    let (mut owner, mut standby) = (table(), standby);
-    let live = FlowStates::new(unknown(), 9);
-    assert!(owner.keep(key, bucket, live).is_ok(), "room");
-    assert!(standby.keep(key, bucket, FlowStates::copy(unknown(), 1)).is_ok(), "room");
-    standby.put_bucket(bucket, owner.take_bucket(bucket).expect("it owns it"));
-    let known = standby.known_states(&key, bucket).expect("it came");
-    assert_eq!((known.version(), known.is_copy(), standby.known()), (9, false, 1));
-    // And what leaves again leaves nothing behind.
-    let part = standby.take_bucket(bucket).expect("it owns it");
-    assert_eq!((part.known(), standby.known()), (1, 0));
+    for is_known in [true, false] {
+        let (mut owner, mut standby) = (table(), standby());
+        if is_known {
+            assert!(owner.keep(key, bucket, FlowStates::new(unknown(), 9)).is_ok(), "room");
+        }
+        copied(&mut standby, key, 1);
+        standby.put_bucket(bucket, owner.take_bucket(bucket).expect("it owns it"));
+        let known = standby.known_states(&key, bucket).map(FlowStates::written);
+        assert_eq!((known, standby.copies()), (is_known.then_some(9), 0));
+        assert_eq!(standby.adopt_copy(&key, bucket, |_| false), is_known);
+        assert_eq!(standby.known(), usize::from(is_known), "nothing comes back");
+        // And what leaves again leaves nothing behind.
+        let part = standby.take_bucket(bucket).expect("it owns it");
+        assert_eq!((part.known(), standby.known()), (usize::from(is_known), 0));
+    }
+}
+
+/// What was put into the bucket of a flow that another owns by a rule comes back with the bucket.
+#[test]
+fn what_comes_in_a_bucket_of_a_flow_that_is_here_does_not_stand_behind_it() {
+    let owned = |key: &FlowKey| bucket(key).index() < BUCKETS as usize - 1;
+    let key = (1..).map(|n| key(n).both_ways()).find(owned).expect("most are");
+    let bucket = bucket(&key);
+    let (mut of_bucket, mut of_flow) = (table(), standby());
+    assert!(of_bucket.keep(key, bucket, FlowStates::new(unknown(), 1)).is_ok(), "put there");
+    assert!(of_flow.keep(key, bucket, FlowStates::new(unknown(), 9)).is_ok(), "the flow");
+    of_flow.put_bucket(bucket, of_bucket.take_bucket(bucket).expect("it owns it"));
+    assert_eq!(of_flow.known(), 1);
+    let (mut cursor, mut taken) = (TakeCursor::default(), Vec::new());
+    while !cursor.is_done() {
+        let wanted = |_: &FlowKey| Some(bucket);
+        taken.extend(of_flow.take_matching(&mut cursor, (&mut 64, &mut 4), wanted));
+    }
+    let versions: Vec<_> =
+        taken.into_iter().map(|flow| flow.states.expect("known").written()).collect();
+    assert_eq!(versions, [9]);
+}
+
+#[test]
+fn copies_are_no_flows_of_a_move_and_go_when_one_comes_or_its_move_ends() {
+    let (mut from, mut to) = (standby(), standby());
+    for n in 1..20 {
+        copied(&mut from, key(n).both_ways(), 1);
+        copied(&mut to, key(n).both_ways(), 1);
+    }
+    let mut cursor = TakeCursor::default();
+    while !cursor.is_done() {
+        let wanted = |key: &FlowKey| Some(bucket(key));
+        assert!(from.take_matching(&mut cursor, (&mut 64, &mut 4), wanted).is_empty());
+    }
+    // One comes, of which functions know nothing any more.
+    let came = key(7).both_ways();
+    let entries = std::iter::once(Entry::new(came, Nanos(0))).collect();
+    let flow = MovedFlow { key: came, entries, states: None };
+    assert!(to.put_flow(flow, bucket(&came), MoveId(1)).0, "room");
+    assert_eq!((to.copies(), to.known()), (18, 0));
+    // The rest of them goes by a walk, in pieces.
+    let (mut cursor, mut looks, mut pieces) = (CopiesCursor::default(), 0, 0);
+    while !to.forget_copies(&mut cursor, &mut looks, |key| key.src_port() < 10) {
+        assert_eq!(looks, 0, "as many as there are");
+        (looks, pieces) = (4, pieces + 1);
+    }
+    assert_eq!((to.copies(), pieces), (10, 5));
+    assert!((10..20).all(|n| to.copies.get(&key(n), bucket(&key(n))).is_some()));
+}
+
+#[test]
+fn copies_are_found_by_a_walk_and_have_their_own_bound() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut table = FlowTable::with_states(64, FlowHasher::with_seed(SEED), false);
+    let mut model = BTreeSet::new();
+    for _ in 0..5_000 {
+        let key = key(rng.u16(1..100)).both_ways();
+        match rng.u8(..8) {
+            0 => {
+                let gone = Bucket::of(rng.u32(..BUCKETS));
+                table.copies.forget_bucket(gone);
+                model.retain(|key| bucket(key) != gone);
+            }
+            1 => {
+                let had = table.copies.remove(&key, bucket(&key)).is_some();
+                assert_eq!(had, model.remove(&key));
+            }
+            2 => {
+                // Sweeps come to all of them, wherever the first begins.
+                let below = rng.u64(..100);
+                let sweep =
+                    |_| table.sweep_copies(2_000, |known: &FlowStates| known.written() < below);
+                (0..2).for_each(sweep);
+                model.retain(|key| u64::from(key.src_port().max(key.dst_port())) >= below);
+            }
+            _ => {
+                let version = u64::from(key.src_port().max(key.dst_port()));
+                let states = FlowStates::new(unknown(), version);
+                let put = table.copies.put(key, bucket(&key), states).is_ok();
+                assert_eq!(put, model.contains(&key) || model.len() < 64);
+                model.extend(put.then_some(key));
+            }
+        }
+        let (mut cursor, mut found) = (Default::default(), BTreeSet::new());
+        while let Some((key, of)) = table.copies.next(&mut cursor) {
+            assert_eq!(of, bucket(&key));
+            assert!(found.insert(key), "{key} is shown twice");
+        }
+        assert_eq!((&found, table.copies()), (&model, model.len()));
+        assert!(table.has_room(Bucket::of(BUCKETS)), "copies take no room of flows");
+    }
 }
 
 #[test]
@@ -226,7 +333,7 @@ fn what_an_instance_that_is_gone_has_counted_is_taken_over() {
         }
     }
     here.inherit(gone);
-    (0..8).for_each(|n| here.sweep(1, Nanos(100 + n)));
+    (0..8).for_each(|n| _ = here.sweep(1, Nanos(100 + n)));
     let counters: BTreeMap<_, _> = here
         .counters()
         .flat_map(|(kind, counters)| {

@@ -9,7 +9,7 @@ use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
 use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
-use crate::instance::{Instance, MovedFlow};
+use crate::instance::{CopiesCursor, Instance, MovedFlow};
 use crate::nf::MultiFlow;
 use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
 
@@ -18,6 +18,8 @@ pub(super) struct DestinationEnd {
     spec: Arc<MoveSpec>,
     destination: Destination<Group, Held>,
     arrived: BucketSet,
+    /// How far the forgetting of copies has come, which is what is left to do after END.
+    forgotten: Option<CopiesCursor>,
     outcome: Option<Outcome>,
     report: HoldReport,
     hold_ns: Histogram<u32>,
@@ -31,6 +33,7 @@ impl DestinationEnd {
             spec,
             destination,
             arrived: BucketSet::empty(),
+            forgotten: None,
             outcome: None,
             report: HoldReport::default(),
             hold_ns,
@@ -112,13 +115,18 @@ impl DestinationEnd {
                 }
             }
             Message::MultiFlow(state) => self.take_in(state, context),
-            Message::Unknown(key) => self.destination.unknown(Group::Flow(key)),
-            Message::End => {
-                self.destination.ended();
-                if self.spec.multi_flow.is_some() {
-                    self.send(Message::Ended, context.forwarder);
+            Message::Unknown(key) => {
+                let bucket = context.forwarder.steering_hash.bucket(&key);
+                if let Some(instance) = context.instances.find(self.spec.to) {
+                    instance.flows.forget_copy(&key, bucket);
                 }
+                self.destination.unknown(Group::Flow(key));
             }
+            // Copies of buckets went as these came.
+            Message::End => match self.spec.selection {
+                Selection::Filter(_) => self.forgotten = Some(CopiesCursor::default()),
+                Selection::Buckets(_) => self.end(context.forwarder),
+            },
             Message::UndoAnswer(UndoAnswer::Accepted) => self.destination.undo_accepted(),
             Message::UndoAnswer(UndoAnswer::Refused) => self.destination.undo_refused(),
             Message::Pull(_)
@@ -142,6 +150,7 @@ impl DestinationEnd {
         if self.destination.is_relaying() {
             return self.relay(budget, context.forwarder);
         }
+        let is_forgetting = self.forgotten.is_some() && !self.forget_copies(budget, context);
         let mut released = false;
         // A hold that fills has waited long enough for a worker that transmits.
         let waits = |end: &Self, forwarder: &Forwarder| {
@@ -158,7 +167,7 @@ impl DestinationEnd {
         if self.destination.is_done() {
             self.outcome = Some(Outcome::Done);
         }
-        released || (self.held() > 0 && waits(self, context.forwarder))
+        released || is_forgetting || (self.held() > 0 && waits(self, context.forwarder))
     }
 
     fn relay(&mut self, budget: &mut Budget, forwarder: &mut Forwarder) -> bool {
@@ -202,12 +211,39 @@ impl DestinationEnd {
     fn take_in(&mut self, state: MultiFlow, context: &mut Context<'_>) {
         let (came, now) = (state.pieces.len(), context.forwarder.now);
         let refused = match context.instances.find(self.spec.to) {
-            Some(instance) => instance.chain.join_multi_flow(state, now),
+            Some(instance) => {
+                instance.flows.change();
+                instance.chain.join_multi_flow(state, now)
+            }
             None => state,
         };
         self.report.multi_flow += (came - refused.pieces.len()) as u64;
         if !refused.pieces.is_empty() {
             self.send(Message::Refused(refused), context.forwarder);
+        }
+    }
+
+    /// All that there is of the flows of a filter has come: a copy of one of them is of a flow that is
+    /// over, and goes. Then the end comes to its end; whether that was now.
+    fn forget_copies(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
+        let Some(cursor) = &mut self.forgotten else { return false };
+        let (spec, hash) = (&self.spec, &context.forwarder.steering_hash);
+        let instance = context.instances.find(spec.to);
+        let is_done = instance.is_none_or(|instance| {
+            let is_gone = |key: &FlowKey| spec.concerns(key, hash.hash(key));
+            instance.flows.forget_copies(cursor, &mut budget.looks, is_gone)
+        });
+        if is_done {
+            self.forgotten = None;
+            self.end(context.forwarder);
+        }
+        is_done
+    }
+
+    fn end(&mut self, forwarder: &mut Forwarder) {
+        self.destination.ended();
+        if self.spec.multi_flow.is_some() {
+            self.send(Message::Ended, forwarder);
         }
     }
 

@@ -69,7 +69,6 @@ impl MoveEnd {
         Self(End::Destination(Box::new(DestinationEnd::new(spec))))
     }
 
-    /// The move.
     /// Whether it is the source or the destination that an instance is.
     pub(super) fn is_of(&self, instance: InstanceId) -> bool {
         match &self.0 {

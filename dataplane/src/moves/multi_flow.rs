@@ -39,6 +39,8 @@ impl MultiFlowExport {
             let (max, left) = (budget.pieces.min(PIECES), &mut report.left_behind);
             let taken =
                 instance.chain.take_multi_flow(&mut self.cursor, filter, max, forwarder.now, left);
+            // Whoever is being taken over changes it too.
+            instance.flows.change();
             let Some(state) = taken else {
                 self.sent_all = true;
                 return false;
@@ -62,7 +64,10 @@ pub(super) fn take_back(
 ) {
     report.multi_flow_refused += refused.pieces.len() as u64;
     let lost = match instance {
-        Some(instance) => instance.chain.join_multi_flow(refused, now),
+        Some(instance) => {
+            instance.flows.change();
+            instance.chain.join_multi_flow(refused, now)
+        }
         None => refused,
     };
     report.multi_flow_lost += lost.pieces.len() as u64;

@@ -315,11 +315,13 @@ impl Chain {
     }
 
     /// Takes over what is inherited, and looks for hosts that may be forgotten: a bounded number
-    /// of them in each function.
-    pub(crate) fn sweep(&mut self, hosts: usize, now: Nanos) {
+    /// of them in each function. Whether what they know of several flows is another by that.
+    pub(crate) fn sweep(&mut self, hosts: usize, now: Nanos) -> bool {
         let now = self.moment(now);
+        let mut changed = self.is_inheriting();
         self.take_over(hosts, now);
-        self.functions.iter_mut().for_each(|function| function.sweep(hosts, now));
+        self.functions.iter_mut().for_each(|function| changed |= function.sweep(hosts, now));
+        changed
     }
 
     /// Whether there are records to be taken.
@@ -357,7 +359,7 @@ impl Chain {
         let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
         if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
             let filter = StateFilter::default();
-            let get = Get { filter: &filter, extent: Extent::Overlaps, max: hosts };
+            let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: hosts };
             let mut chunks = Vec::new();
             let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
             let pieces = chunks.into_iter().map(|chunk| Piece::of(&**gone, chunk));

@@ -90,8 +90,11 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Ends what it knows of a flow, with the records of its end.
     fn end(&mut self, _state: &mut FlowState) {}
 
-    /// Looks for what it may forget among so many of the hosts that it knows.
-    fn sweep(&mut self, _hosts: usize, _now: Moment) {}
+    /// Looks for what it may forget among so many of the hosts that it knows; whether what it gives
+    /// of several flows is another by that.
+    fn sweep(&mut self, _hosts: usize, _now: Moment) -> bool {
+        false
+    }
 
     /// Whether it decides by what it knows of a flow, and so refuses it when there is no room for
     /// that.

@@ -21,7 +21,7 @@ pub(crate) fn all_chunks(
     mut get: impl FnMut(&Get<'_>, &mut Cursor, &mut Vec<Chunk>) -> More,
 ) -> Vec<Chunk> {
     let filter: StateFilter = filter.parse().expect("a filter");
-    let asked = Get { filter: &filter, extent: Extent::Overlaps, max };
+    let asked = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max };
     let (mut cursor, mut all) = (Cursor::default(), Vec::new());
     for _ in 0..10_000 {
         let before = all.len();

@@ -66,7 +66,7 @@ impl Chain {
         }
         let now = self.moment(now);
         let function = self.functions.get_mut(place)?;
-        let get = Get { filter, extent: Extent::Overlaps, max };
+        let get = Get { filter, extent: Extent::Overlaps, since: 0, max };
         let mut chunks = Vec::new();
         if function.get_multi_flow(&get, &mut cursor.cursor, &mut chunks, now) == More::No {
             *cursor = MultiFlowCursor { function: place + 1, cursor: Cursor::default() };

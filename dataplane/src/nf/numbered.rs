@@ -137,7 +137,8 @@ mod tests {
             let mut plain: BTreeMap<u16, u8> =
                 map.iter().map(|(key, value)| (*key, *value)).collect();
             let mut stays: BTreeSet<u16> = plain.keys().copied().filter(picked).collect();
-            let get = Get { filter: &filter, extent: Extent::Overlaps, max: rng.usize(1..50) };
+            let get =
+                Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: rng.usize(1..50) };
             let (mut cursor, mut met) = (Cursor::default(), Vec::new());
             loop {
                 let before = met.len();
@@ -171,7 +172,7 @@ mod tests {
         let mut map = Numbered::default();
         (0..1000).for_each(|key| _ = map.entry(key, || ()));
         let filter: StateFilter = "src=192.0.2.0/24".parse().expect("a filter");
-        let get = Get { filter: &filter, extent: Extent::Overlaps, max: 10 };
+        let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: 10 };
         let mut cursor = Cursor::default();
         let calls =
             (1..).find(|_| map.pick(&get, &mut cursor, id, |id, ()| panic!("{id}")) == More::No);

@@ -230,6 +230,7 @@ impl Node {
             capacity_ns: record.capacity_ns,
             flow_hits: counters.hits.get(),
             flow_misses: counters.misses.get(),
+            life: record.life,
         })
     }
 

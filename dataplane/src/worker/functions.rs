@@ -57,7 +57,7 @@ pub(super) fn report(instance: &Instance) -> Vec<NfReport> {
     let id = instance.id;
     let known = instance.flows.known() as u64;
     let full = instance.counters.functions_full.get();
-    let kept = instance.flows.kept() as u64;
+    let kept = (instance.flows.kept() + instance.flows.kept_of_copies()) as u64;
     let of_all = [("flows", known), ("flows_without_room", full), ("kept_bytes", kept)];
     let report = |(kind, counters): (&'static str, Vec<(String, u64)>)| {
         // A firewall keeps nothing of streams.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer};
 use weir_frame::{Frame, Region};
+use weir_nf_api::server::Desk;
 use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 pub use command::{
@@ -73,6 +74,8 @@ pub struct Worker {
     housekeeping: Housekeeping,
     reports: report::Reports,
     functions: functions::Functions,
+    /// The desk in hand, and whose it is: kept here so that a panic does not close it.
+    serving: Option<(InstanceId, Box<Desk>)>,
     region: Region,
     /// When the round before began, if it did work: its cost is known when the next begins.
     round_began: Option<Nanos>,
@@ -119,6 +122,7 @@ impl Worker {
             housekeeping: Housekeeping::new(shared.flow_timeout),
             reports: report::Reports::default(),
             functions: functions::Functions::default(),
+            serving: None,
             region: shared.region.clone(),
             round_began: None,
             retiring: false,
@@ -215,13 +219,14 @@ impl Worker {
                 self.forwarder.tell(Event::Ready(id));
             }
             Command::RemoveInstance(id) => {
-                if let Some(mut instance) = self.instances.remove(id) {
-                    self.forwarder.release_all(&mut instance);
-                    self.forwarder.tell(Event::Removed(Box::new(instance)));
+                if let Some(instance) = self.instances.find(id) {
+                    instance.leave();
                 }
             }
             Command::Serve(id, desk) => {
                 if let Some(instance) = self.instances.find(id) {
+                    // Nobody is told any more of what came of those of another desk.
+                    instance.subscriptions.end();
                     instance.desk = Some(desk);
                 }
             }

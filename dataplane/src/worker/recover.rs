@@ -42,6 +42,9 @@ pub enum FaultStage {
     /// Shown to the network functions of its instance, the last of which has done its work. Where
     /// there are none, no packet comes here.
     Function,
+    /// Not on the way of a packet: calls for the state of an instance that are about to be carried
+    /// out. Turns of them are counted instead of packets.
+    Served,
     /// Not on the way of a packet: a flow that network functions know, and that a sweep has looked at.
     /// Flows are counted instead of packets.
     Sweep,
@@ -109,6 +112,12 @@ impl Worker {
         }
         if let Some(resolution) = self.forwarder.resolver.releasing.take() {
             self.forwarder.hand_out(self.id(), Item::Resolved(resolution));
+        }
+        // Who has called last is told that nobody serves; who calls next is served.
+        if let Some((instance, desk)) = self.serving.take()
+            && let Some(instance) = self.instances.find(instance)
+        {
+            instance.desk = Some(desk);
         }
         self.forwarder.counters.restarts.add(1);
         let panicked = |instance: &mut Instance| Some((instance.id, instance.chain.panicked()?));

@@ -4,7 +4,7 @@
 use weir_state_transfer::Nanos;
 use weir_state_transfer::southbound::Arrival;
 
-use super::{Forwarder, Packet, Worker};
+use super::{Event, FaultStage, Forwarder, Packet, Worker};
 use crate::instance::{AsFunction, Instance};
 use crate::packet::DropReason;
 
@@ -13,23 +13,37 @@ const RELEASED: usize = 64;
 
 impl Worker {
     /// Carries out a bounded number of calls of each instance that somebody asks, tells subscribers,
-    /// and releases what they keep no more. Whether there is more to do at once.
+    /// and releases what they keep no more. An instance that leaves is gone when nothing is kept.
+    /// Whether there is more to do at once.
     pub(super) fn serve(&mut self, now: Nanos) -> bool {
-        let Self { instances, forwarder, moves, region, .. } = self;
+        let Self { instances, forwarder, moves, region, serving, steered, .. } = self;
         let packet_max = region.frame_size().bytes();
-        let mut busy = false;
+        let (mut busy, mut left) = (false, Vec::new());
         for instance in instances.iter_mut() {
-            if let Some(mut desk) = instance.desk.take() {
+            if let Some(desk) = instance.desk.take() {
+                let (_, desk) = serving.insert((instance.id, desk));
+                if !desk.is_empty() {
+                    forwarder.fault(FaultStage::Served);
+                }
                 let moving = moves.of(instance.id);
-                let hash = &*forwarder.steering_hash;
-                let mut function = AsFunction { instance, hash, now, moving, packet_max };
+                let (hash, steering) = (&*forwarder.steering_hash, &steered.steering);
+                let mut function = AsFunction { instance, hash, steering, now, moving, packet_max };
                 busy |= desk.serve(&mut function) > 0;
-                instance.desk = Some(desk);
+                instance.desk = serving.take().map(|(_, desk)| desk);
             }
             if !instance.subscriptions.is_idle() {
                 busy |= forwarder.release_some(instance);
             }
+            busy |= instance.subscriptions.tidy();
             instance.publish_keeping();
+            if instance.is_leaving && instance.subscriptions.is_idle() {
+                left.push(instance.id);
+            }
+        }
+        for id in left {
+            if let Some(instance) = instances.remove(id) {
+                forwarder.tell(Event::Removed(Box::new(instance)));
+            }
         }
         busy
     }
@@ -56,17 +70,11 @@ impl Forwarder {
     /// Processes packets that no subscription keeps any more; whether there are more.
     fn release_some(&mut self, instance: &mut Instance) -> bool {
         for _ in 0..RELEASED {
-            let Some(packet) = instance.subscriptions.release() else { return false };
+            let Some(packet) = instance.subscriptions.release() else { break };
             self.in_hand.take_up(true);
             self.process(instance, packet);
             self.in_hand.put_down();
         }
-        true
-    }
-
-    /// Ends the subscriptions of an instance that goes, and processes all that they keep.
-    pub(super) fn release_all(&mut self, instance: &mut Instance) {
-        instance.subscriptions.end();
-        while self.release_some(instance) {}
+        instance.subscriptions.may_release()
     }
 }

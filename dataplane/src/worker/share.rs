@@ -325,7 +325,7 @@ impl Forwarder {
         }
         if instance.chain.take_changed() {
             // Without a packet: so that it is seen by the next copy.
-            instance.flows.update();
+            instance.flows.change();
         }
         for end in &mut instance.shares.ends {
             while let Some((to, message)) = end.member().poll_output() {

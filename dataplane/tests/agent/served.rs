@@ -17,10 +17,12 @@ use weir_api::dataplane::v1::{
     share_service_client::ShareServiceClient, steering_service_client::SteeringServiceClient,
     worker_service_client::WorkerServiceClient,
 };
+use weir_api::nf::v1::{self as nf, network_function_service_client::NetworkFunctionServiceClient};
 use weir_dataplane::agent::{Agent, Socket};
 use weir_dataplane::boot::boot;
 use weir_dataplane::config::{Config, Machine};
 use weir_dataplane::driver::{Clock, Threads, Waker};
+use weir_nf_api::client::{INSTANCE, LIFE};
 
 /// Small, so that many of them fit beside each other.
 const CONFIG: &str = "
@@ -144,6 +146,25 @@ impl Served {
         request.set_state(api::InstanceState::Active);
         instances.set_instance_state(request).await.unwrap();
         id
+    }
+
+    /// The life of an instance, if there is one of that number.
+    pub(crate) async fn life(&self, id: u32) -> Option<u64> {
+        let listed = self.instances().await.list_instances(api::ListInstancesRequest {}).await;
+        let listed = listed.unwrap().into_inner().instances;
+        listed.iter().find(|instance| instance.id == id).map(|instance| instance.life)
+    }
+
+    /// The name by which an instance says that its state can be asked for, in a life if one is named.
+    pub(crate) async fn describe(&self, id: u32, life: Option<&str>) -> Result<String, Status> {
+        let mut request = tonic::Request::new(nf::DescribeRequest {});
+        let metadata = request.metadata_mut();
+        metadata.insert(INSTANCE, id.into());
+        if let Some(life) = life {
+            metadata.insert(LIFE, life.parse().unwrap());
+        }
+        let mut client = NetworkFunctionServiceClient::new(self.channel().await);
+        Ok(client.describe(request).await?.into_inner().name)
     }
 
     pub(crate) async fn start_move(

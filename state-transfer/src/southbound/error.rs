@@ -54,6 +54,16 @@ pub enum PutError {
         /// The other flow, and what both have.
         with: String,
     },
+    /// What is known of the flow is newer. Who copies may go on; who moves has moved nothing.
+    #[error("the state of {id} is of version {version}, and what is known here of {known}")]
+    Older {
+        /// What the chunk is about.
+        id: Box<FlowId>,
+        /// Its version.
+        version: u64,
+        /// The version of what is known.
+        known: u64,
+    },
     /// The state is well-formed, and this network function can not have it.
     #[error("the state of {id} can not be taken in here: {what}")]
     Unsupported {
@@ -83,6 +93,11 @@ impl PutError {
     /// Another flow has what that of a chunk would need.
     pub fn clash(chunk: &Chunk, with: String) -> Self {
         Self::Clash { id: Box::new(chunk.id.clone()), with }
+    }
+
+    /// What is known is of a later version than a chunk.
+    pub fn older(chunk: &Chunk, known: u64) -> Self {
+        Self::Older { id: Box::new(chunk.id.clone()), version: chunk.version, known }
     }
 
     /// A part of what is in a chunk can not be taken in.

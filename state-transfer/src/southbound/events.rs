@@ -89,9 +89,30 @@ pub struct Events<P> {
     limits: EventLimits,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     kept: VecDeque<Kept<P>>,
-    /// How many packets of a flow are kept; both directions are one flow.
-    kept_of: HashMap<FlowKey, usize>,
+    /// What is kept of a flow; both directions are one flow.
+    kept_of: HashMap<FlowKey, KeptOf>,
+    /// How many of the oldest packets stay: a subscription keeps them, or they are behind one that
+    /// does. All others are still to be looked at.
+    staying: usize,
+    /// Subscriptions that have ended: what stayed until then may go.
+    ended: u64,
+    /// Their queues, of which some is freed at a time.
+    gone: Vec<Queue>,
 }
+
+/// What is kept of a flow.
+#[derive(Debug, Default)]
+struct KeptOf {
+    packets: usize,
+    /// How many subscriptions had ended when a packet of it was found to stay.
+    stays_at: Option<u64>,
+}
+
+/// Packets that one call of [`Events::release`] looks at, at most.
+const LOOKED_AT: usize = 256;
+
+/// Buffers that one call of [`Events::tidy`] frees, at most.
+const FREED: usize = 64;
 
 #[derive(Debug)]
 struct Subscription {
@@ -116,6 +137,9 @@ impl<P: AsRef<[u8]>> Events<P> {
             subscriptions: BTreeMap::new(),
             kept: VecDeque::with_capacity(limits.buffer_max),
             kept_of: HashMap::with_capacity(limits.buffer_max),
+            staying: 0,
+            ended: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -153,12 +177,21 @@ impl<P: AsRef<[u8]>> Events<P> {
     /// # Errors
     /// When there is none of that number.
     pub fn disable(&mut self, id: SubscriptionId) -> Result<(), EventsError> {
-        self.subscriptions.remove(&id).map(drop).ok_or(EventsError::Unknown(id))
+        let ended = self.subscriptions.remove(&id).ok_or(EventsError::Unknown(id))?;
+        self.gone.push(ended.queue);
+        self.look_again();
+        Ok(())
     }
 
     /// Ends all subscriptions, as [`Self::disable`] does one.
     pub fn disable_all(&mut self) {
-        self.subscriptions.clear();
+        let ended = std::mem::take(&mut self.subscriptions);
+        self.gone.extend(ended.into_values().map(|ended| ended.queue));
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        (self.staying, self.ended) = (0, self.ended + 1);
     }
 
     /// A packet has come. One that is dropped raises its events here.
@@ -182,40 +215,55 @@ impl<P: AsRef<[u8]>> Events<P> {
         if self.kept.len() >= self.limits.buffer_max {
             return Arrival::Full(packet);
         }
-        *self.kept_of.entry(flow).or_default() += 1;
+        self.kept_of.entry(flow).or_default().packets += 1;
         let PacketFields { key, tcp_flags, in_port } = *fields;
         self.kept.push_back(Kept { key: *key, tcp_flags, in_port, packet });
         Arrival::Kept
     }
 
-    /// A packet has been processed: it raises its events. `version` counts the updates of its
-    /// flow's state.
+    /// A packet has been processed: it raises its events. `version` is that of the state of its flow
+    /// then.
     pub fn processed(&mut self, fields: &PacketFields<'_>, bytes: &[u8], version: u64, now: Nanos) {
         self.raise(fields, bytes, (Cause::Processed, version), now);
     }
 
     /// The oldest packet that no subscription keeps any more, to be processed: it is not shown to
-    /// [`Self::arrive`] again. None overtakes another of its flow.
+    /// [`Self::arrive`] again. None overtakes another of its flow. A call looks at 256 packets at
+    /// most: none is to be released for good when [`Self::may_release`] says so too.
     pub fn release(&mut self) -> Option<P> {
-        let mut behind: Vec<FlowKey> = Vec::new();
-        let place = self.kept.iter().position(|kept| {
-            let flow = kept.key.both_ways();
-            let fields = kept.fields();
+        for _ in 0..LOOKED_AT {
+            let kept = self.kept.get(self.staying)?;
+            let (flow, fields) = (kept.key.both_ways(), kept.fields());
             let is_kept = self.matching(&fields).any(|(_, by)| by.action == Action::Buffer);
-            if is_kept {
-                behind.push(flow);
+            let of = self.kept_of.get_mut(&flow)?;
+            if is_kept || of.stays_at == Some(self.ended) {
+                of.stays_at = Some(self.ended);
+                self.staying += 1;
+                continue;
             }
-            !is_kept && !behind.contains(&flow)
-        })?;
-        let kept = self.kept.remove(place)?;
-        let flow = kept.key.both_ways();
-        if let Some(count) = self.kept_of.get_mut(&flow) {
-            *count -= 1;
-            if *count == 0 {
+            of.packets -= 1;
+            if of.packets == 0 {
                 self.kept_of.remove(&flow);
             }
+            return self.kept.remove(self.staying).map(|kept| kept.packet);
         }
-        Some(kept.packet)
+        None
+    }
+
+    /// Whether there are packets that [`Self::release`] has not looked at since it last could have
+    /// found another.
+    pub fn may_release(&self) -> bool {
+        self.staying < self.kept.len()
+    }
+
+    /// Frees some of what subscriptions that have ended have left: 64 buffers at most. Whether more is
+    /// left.
+    pub fn tidy(&mut self) -> bool {
+        let is_done = self.gone.last_mut().is_none_or(|queue| queue.free(FREED));
+        if is_done {
+            self.gone.pop();
+        }
+        !self.gone.is_empty()
     }
 
     /// Packets that are kept.

@@ -87,13 +87,22 @@ pub trait Southbound {
     /// The kinds of state that it has.
     fn kinds(&self) -> &[StateKind];
 
+    /// Changes of its state until now, of whatever kind it is and whatever has made them: a packet, a
+    /// put, a move, an end. Then `since` of a get is compared with the count at which a piece has
+    /// changed last, by the function itself. None where it does not count them so: versions of
+    /// chunks are compared then, by who serves it.
+    fn changes(&self) -> Option<u64> {
+        None
+    }
+
     /// Per-flow state of the flows that a filter picks.
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More;
 
-    /// Takes in the state of a flow, in the place of what it has of that flow.
+    /// Takes in the state of a flow, in the place of what it has of that flow. A chunk of version 0
+    /// is of who counts none, and as new as anything.
     ///
     /// # Errors
-    /// Why the state can not be taken in; nothing has changed then.
+    /// Why the state can not be taken in, as when what is known is newer; nothing has changed then.
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError>;
 
     /// Forgets flows, silently; how many it knew.
@@ -160,6 +169,9 @@ pub struct Get<'a> {
     pub filter: &'a StateFilter,
     /// How much of what a piece is about the filter must name.
     pub extent: Extent,
-    /// Chunks at most in one call.
+    /// Only what has changed after so many [`Southbound::changes`], where these are counted; 0 for
+    /// all.
+    pub since: u64,
+    /// Chunks at most in one call, unless there are more of one flow.
     pub max: usize,
 }

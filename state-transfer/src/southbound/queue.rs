@@ -26,7 +26,7 @@ pub struct Event {
     pub at: Nanos,
     /// What became of the packet.
     pub cause: Cause,
-    /// Updates that the state of its flow has seen then.
+    /// The version that the state of its flow has then; 0 where it has none.
     pub version: u64,
     /// Bytes of the packet, as many as the subscription asks for.
     pub packet: Vec<u8>,
@@ -53,7 +53,8 @@ pub(super) struct Raised {
     pub(super) version: u64,
 }
 
-/// The notes of one subscription. Its memory is taken at the start.
+/// The notes of one subscription. Memory for the bytes of packets is taken as events come, of so many
+/// at most, kept until it ends, and then freed piece by piece: nothing takes much time at once.
 #[derive(Debug)]
 pub(super) struct Queue {
     notes: VecDeque<Note>,
@@ -62,19 +63,21 @@ pub(super) struct Queue {
     lost: u64,
     /// Buffers for the bytes of packets, each with room for as many as are asked for.
     spare: Vec<Vec<u8>>,
+    /// Buffers that are still to be made.
+    unmade: usize,
     snap: usize,
 }
 
 impl Queue {
     pub(super) fn new(max: usize, snap: usize) -> Self {
         // Half of the places may be for gaps.
-        let spare = (0..max).map(|_| Vec::with_capacity(snap)).collect();
-        Self { notes: VecDeque::with_capacity(2 * max), max, lost: 0, spare, snap }
+        let (notes, spare) = (VecDeque::with_capacity(2 * max), Vec::with_capacity(max));
+        Self { notes, max, lost: 0, spare, unmade: max, snap }
     }
 
     /// Puts an event at the end, or counts it when there is no room.
     pub(super) fn push(&mut self, of: Raised, bytes: &[u8]) {
-        let Some(mut packet) = self.spare.pop() else {
+        let Some(mut packet) = self.spare.pop().or_else(|| self.make()) else {
             self.lost += 1;
             return;
         };
@@ -89,6 +92,11 @@ impl Queue {
         self.notes.push_back(Note::Event(event));
     }
 
+    fn make(&mut self) -> Option<Vec<u8>> {
+        self.unmade = self.unmade.checked_sub(1)?;
+        Some(Vec::with_capacity(self.snap))
+    }
+
     /// Takes the oldest note. What was lost behind the last event is told when all else is taken.
     pub(super) fn pop(&mut self) -> Option<Note> {
         let note = self.notes.pop_front();
@@ -98,9 +106,15 @@ impl Queue {
         note
     }
 
+    /// Frees so many buffers of a queue that has ended; whether no more are left.
+    pub(super) fn free(&mut self, buffers: usize) -> bool {
+        let freed = |_: &usize| self.spare.pop().is_some() || self.notes.pop_front().is_some();
+        (0..buffers).take_while(freed).count() < buffers
+    }
+
     /// Gives the buffer of an event back that has been dealt with: until then it counts.
     pub(super) fn give_back(&mut self, packet: Vec<u8>) {
-        if self.spare.len() < self.max {
+        if self.spare.len() + self.unmade < self.max {
             self.spare.push(packet);
         }
     }

@@ -167,6 +167,45 @@ fn a_gap_stands_where_the_events_are_missing() {
     assert_eq!(notes(&mut events, 1), [2, 3, 1001, 5]);
 }
 
+#[test]
+fn what_stays_is_looked_at_once_until_a_subscription_ends() {
+    let limits = EventLimits { buffer_max: 1_000, ..LIMITS };
+    let mut events = Events::new(limits);
+    enable(&mut events, 1, "sport=1", Action::Buffer);
+    enable(&mut events, 2, "sport=2", Action::Buffer);
+    for n in 0..900 {
+        let sport = if n < 600 { 1 } else { 2 };
+        assert_eq!(arrive(&mut events, sport, PLAIN, n as u8), Arrival::Kept);
+    }
+    events.disable(SubscriptionId(2)).expect("it is there");
+    // Each call looks at 256: the first that goes is behind 600.
+    assert_eq!([events.release(), events.release()], [None, None]);
+    assert!(events.may_release());
+    let released: Vec<_> = std::iter::from_fn(|| events.release()).collect();
+    assert_eq!((released.len(), events.kept(), events.may_release()), (300, 600, false));
+    assert_eq!(arrive(&mut events, 1, PLAIN, 0), Arrival::Kept);
+    assert!(events.may_release(), "the new one was not looked at");
+    assert_eq!((events.release(), events.may_release()), (None, false));
+}
+
+#[test]
+fn what_a_subscription_leaves_is_freed_piece_by_piece() {
+    let limits = EventLimits { queue_max: 1_000, ..LIMITS };
+    let mut events = Events::new(limits);
+    for id in [1, 2] {
+        enable(&mut events, id, "any", Action::Process);
+    }
+    (0..200).for_each(|n| events.processed(&fields(&key(1)), &[n; 6], 0, NOW));
+    assert!(!events.tidy(), "both are there");
+    events.disable(SubscriptionId(1)).expect("it is there");
+    // 200 buffers, 64 at a time.
+    assert_eq!([(); 5].map(|()| events.tidy()), [true, true, true, false, false]);
+    assert_eq!(notes(&mut events, 2).len(), 200, "the other has all of its own");
+    events.disable_all();
+    assert!(events.is_idle());
+    assert_eq!([(); 4].map(|()| events.tidy()), [true, true, true, false]);
+}
+
 /// Whatever subscriptions come and go: no packet is lost, and none overtakes one of its flow.
 #[test]
 fn random_subscriptions_lose_and_reorder_nothing_that_is_kept() {

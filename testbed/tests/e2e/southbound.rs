@@ -43,7 +43,7 @@ pub(super) fn asking() -> Runtime {
 /// An instance of the node, as a network function; to be made where it is asked.
 fn instance(setup: &Setup, id: u32) -> Client {
     let channel = connect(&setup.node.socket(), CALL, Arc::default());
-    Client::instance(channel, id, CALL)
+    Client::instance(channel, id, None, CALL)
 }
 
 /// Copies what one instance knows of flows to another; how many chunks.

@@ -160,6 +160,7 @@ async fn what_is_not_done_has_a_type() {
     setup.one.hang(true);
     let mut begun = client.begin_move(&asked).await.unwrap();
     let id = begun.next().await.unwrap().unwrap().id;
+    until("a call that waits", || setup.one.waits()).await;
     let refused = client.copy(&Copy::new("two", "one", "any")).await.unwrap_err();
     assert_eq!(refused.in_the_way(), Some(id), "{refused}");
     client.cancel(id).await.unwrap();

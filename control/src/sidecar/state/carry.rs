@@ -32,6 +32,8 @@ pub(super) struct Carried {
     /// Chunks that the destination has taken in, the first of those that were kept; none when it has
     /// not said so.
     pub(super) taken: Option<u64>,
+    /// Changes of the source before it was read, where it counts them apart from versions.
+    pub(super) changes: Option<u64>,
     /// Why it is not all.
     pub(super) failure: Option<Failure>,
 }
@@ -48,7 +50,7 @@ impl Carrier<'_> {
         let failed = |error| Failure::of_call(&error, source);
         let mut chunks = match reader.get(self.scope, query).await {
             Ok(chunks) => chunks,
-            Err(error) => return Carried { taken: Some(0), failure: Some(failed(error)) },
+            Err(error) => return Carried::not_begun(Some(0), failed(error)),
         };
         let (sink, carried) = mpsc::channel(CARRIED_MAX);
         let mut kept = 0_u64;
@@ -82,12 +84,19 @@ impl Carrier<'_> {
             Ok(put) => put,
             Err(error) => {
                 let failure = read.err().unwrap_or_else(|| Failure::of_call(&error, destination));
-                return Carried { taken: None, failure: Some(failure) };
+                return Carried::not_begun(None, failure);
             }
         };
         let id = || names.find(put.taken);
         let refused = not_taken(destination, self.scope, (&put, kept), id);
-        Carried { taken: Some(put.taken.min(kept)), failure: refused.or(read.err()) }
+        let failure = refused.or(read.err());
+        Carried { taken: Some(put.taken.min(kept)), changes: chunks.changes(), failure }
+    }
+}
+
+impl Carried {
+    fn not_begun(taken: Option<u64>, failure: Failure) -> Self {
+        Self { taken, changes: None, failure: Some(failure) }
     }
 }
 

@@ -110,6 +110,7 @@ impl Copy {
             })
             .await;
         count.end(carried.taken);
+        seen.begun_at(carried.changes);
         carried.failure.map_or(Ok((seen, chunks)), Err)
     }
 

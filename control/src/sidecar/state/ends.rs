@@ -64,7 +64,9 @@ impl Ends {
     /// A client of an end.
     pub(super) fn client(&self, end: &End) -> Client {
         match end {
-            End::Instance { id, .. } => Client::instance(self.instances.clone(), *id, CALL_LIMIT),
+            End::Instance { id, life, .. } => {
+                Client::instance(self.instances.clone(), *id, Some(*life), CALL_LIMIT)
+            }
             End::Nf(name) => {
                 let nf = self.nfs.get(name).expect("an end is one of the configuration");
                 nf.client.clone()
@@ -121,7 +123,8 @@ impl Sidecar {
             let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
             let found = find_instance(listed.iter(), name);
             let found = found.ok_or_else(|| Fault::not_found("instances", name))?;
-            return Ok(End::Instance { id: found.id, name: found.name.clone() });
+            let (id, name, life) = (found.id, found.name.clone(), found.life);
+            return Ok(End::Instance { id, name, life });
         }
         if !nfs.contains_key(name) {
             let fix = "add it as [[control.nf]], then start weir-control again; weir nf list";

@@ -102,6 +102,8 @@ impl Move {
                 }
             }
         }
+        // Versions of what has come need not be above those that were copied while it came.
+        sidecar.state().versions().moved(&asked.from, &asked.to);
         way.end(&sidecar, reins.id, transfer.ended()).await;
     }
 }
@@ -197,7 +199,8 @@ impl Job<'_> {
             (Task::Receive, Way::Arriving(arrival)) => {
                 self.sidecar.state().versions().moved(from, to);
                 let mut count = Count::new(self.sidecar, self.reins.id);
-                let received = arrival.receive((to, &ends.client(to)), transfer, &mut count).await;
+                let writer = ends.client(to).refusing_older();
+                let received = arrival.receive((to, &writer), transfer, &mut count).await;
                 count.end(Some(arrival.taken()));
                 received
             }
@@ -260,7 +263,8 @@ impl Job<'_> {
                 (Some(kept), sent.err())
             }
             _ => {
-                let to = (to, ends.client(to));
+                // What would change nothing there must not be deleted here.
+                let to = (to, ends.client(to).refusing_older());
                 let carried = Carrier { from: (from, reader), to, scope }.run(&query, keep).await;
                 (carried.taken, carried.failure)
             }

@@ -235,6 +235,30 @@ fn a_refused_chunk_undoes_what_was_taken_and_nothing_else() {
     assert_eq!(transfer.ended(), (State::Undone, Some(failure("full"))));
 }
 
+/// What an earlier attempt has brought looks like the destination's own.
+#[test]
+fn a_move_that_was_cut_off_and_fails_then_does_not_say_that_it_is_undone() {
+    for (is_again, has_some, ended) in
+        [(false, true, State::Undone), (true, false, State::Undone), (true, true, State::Failed)]
+    {
+        let transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+        let mut transfer = if is_again { transfer.again() } else { transfer };
+        if has_some {
+            transfer.there(Scope::PerFlow, &flow(1), vec![1]).unwrap();
+        }
+        transfer.done();
+        assert_eq!(transfer.carry(Scope::PerFlow, &flow(1)).unwrap(), Carry::Put);
+        transfer.failed(failure("gone"));
+        while transfer.task().is_some() {
+            transfer.done();
+        }
+        let (state, failure) = transfer.ended();
+        assert_eq!(state, ended, "{is_again} {has_some}");
+        let tells = failure.unwrap().reason.contains("may be at the destination too");
+        assert_eq!(tells, ended == State::Failed);
+    }
+}
+
 #[test]
 fn a_flow_is_the_same_in_both_directions() {
     let mut transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());

@@ -62,6 +62,8 @@ pub(crate) struct Monitor {
     pub(crate) hangs_deleted: usize,
     /// Flows that it has deleted.
     pub(crate) deleted: usize,
+    /// It refuses what is older than what it knows.
+    pub(crate) keeps_newer: bool,
     /// Subscriptions in force.
     pub(crate) subscriptions: usize,
 }
@@ -79,6 +81,7 @@ impl Monitor {
             hangs_at: usize::MAX,
             hangs_deleted: usize::MAX,
             deleted: 0,
+            keeps_newer: false,
             subscriptions: 0,
         }
     }
@@ -189,6 +192,10 @@ impl Southbound for Monitor {
             id: Box::new(chunk.id.clone()),
             why: error.to_string(),
         })?;
+        let known = self.flows.get(&key).map_or(0, |(_, version)| *version);
+        if self.keeps_newer && chunk.version < known {
+            return Err(PutError::older(&chunk, known));
+        }
         if !self.flows.contains_key(&key) && self.flows.len() >= self.flows_max {
             let id = Box::new(chunk.id);
             return Err(PutError::Full { id, what: "flows", most: self.flows_max });
@@ -275,6 +282,8 @@ impl Southbound for Monitor {
 pub(crate) struct Nf {
     monitor: Arc<Mutex<Monitor>>,
     hangs: Arc<AtomicBool>,
+    /// It hangs, and a call waits.
+    waits: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
@@ -299,7 +308,7 @@ impl Nf {
     /// A function on its thread, and what serves it.
     pub(crate) fn unserved(monitor: Monitor) -> (Service, Self) {
         let monitor = Arc::new(Mutex::new(monitor));
-        let (hangs, stop) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let [hangs, waits, stop] = std::array::from_fn(|_| Arc::<AtomicBool>::default());
         let wake = Arc::<Mutex<Option<Thread>>>::default();
         let sleeper = Arc::clone(&wake);
         let description =
@@ -309,23 +318,31 @@ impl Nf {
                 thread.unpark();
             }
         });
-        let (function, hung, stopped) = (monitor.clone(), hangs.clone(), stop.clone());
+        let (function, stopped) = (monitor.clone(), stop.clone());
+        let (hung, waiting) = (hangs.clone(), waits.clone());
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                if !hung.load(Ordering::Relaxed) {
+                let hangs = hung.load(Ordering::Relaxed);
+                if !hangs {
                     let mut function = function.lock().expect("nobody panics here");
                     while !function.hangs() && desk.serve(&mut *function) > 0 {}
                 }
+                waiting.store(hangs && !desk.is_empty(), Ordering::Relaxed);
                 thread::park_timeout(Duration::from_millis(5));
             }
         });
         *wake.lock().expect("nobody panics here") = Some(thread.thread().clone());
-        (service, Self { monitor, hangs, stop, thread: Some(thread), runtime: None })
+        (service, Self { monitor, hangs, waits, stop, thread: Some(thread), runtime: None })
     }
 
     /// The function, between two packets.
     pub(crate) fn monitor(&self) -> MutexGuard<'_, Monitor> {
         self.monitor.lock().expect("nobody panics here")
+    }
+
+    /// Whether it hangs, and a call waits for it.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Whether it answers nothing.

@@ -20,6 +20,10 @@ use crate::batch::MESSAGE_MAX;
 /// The request metadata that names an instance of a data plane, by its number in decimal.
 pub const INSTANCE: &str = "weir-instance";
 
+/// The request metadata that says in which life the instance must be, in decimal: the number of one
+/// that has ended is given to another. A request without it is for whichever there is.
+pub const LIFE: &str = "weir-instance-life";
+
 /// What a stream may hold that nobody has read, in bytes, and all streams together: of the gets and
 /// subscriptions that a function has at one time, each has its share.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -29,12 +33,17 @@ pub(crate) type Stubs = NetworkFunctionServiceClient<InterceptedService<Channel,
 
 /// Names an instance in each request, if there is one to be named.
 #[derive(Clone, Debug)]
-pub(crate) struct Named(Option<MetadataValue<Ascii>>);
+pub(crate) struct Named {
+    number: Option<MetadataValue<Ascii>>,
+    life: Option<MetadataValue<Ascii>>,
+}
 
 impl Interceptor for Named {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(number) = &self.0 {
-            request.metadata_mut().insert(INSTANCE, number.clone());
+        for (name, value) in [(INSTANCE, &self.number), (LIFE, &self.life)] {
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value.clone());
+            }
         }
         Ok(request)
     }
@@ -60,8 +69,9 @@ pub fn connect(path: &Path, limit: Duration, connections: Arc<AtomicU64>) -> Cha
         .connect_with_connector_lazy(connector)
 }
 
-pub(super) fn stubs(channel: Channel, instance: Option<u32>) -> Stubs {
-    NetworkFunctionServiceClient::with_interceptor(channel, Named(instance.map(Into::into)))
+pub(super) fn stubs(channel: Channel, instance: Option<u32>, life: Option<u64>) -> Stubs {
+    let named = Named { number: instance.map(Into::into), life: life.map(Into::into) };
+    NetworkFunctionServiceClient::with_interceptor(channel, named)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX)
 }

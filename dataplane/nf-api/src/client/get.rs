@@ -15,11 +15,18 @@ use crate::batch::CHUNKS_MAX;
 pub struct Chunks {
     stream: Streaming<api::GetResponse>,
     limit: Duration,
+    changes: Option<u64>,
 }
 
 impl Chunks {
     pub(super) fn new(stream: Streaming<api::GetResponse>, limit: Duration) -> Self {
-        Self { stream, limit }
+        Self { stream, limit, changes: None }
+    }
+
+    /// Where the function counts changes apart from versions, as it has said with the first chunks:
+    /// a get since this count gives all that has changed after this one has begun.
+    pub fn changes(&self) -> Option<u64> {
+        self.changes
     }
 
     /// The next chunks as they travel, 256 at most; none when that was all.
@@ -28,7 +35,8 @@ impl Chunks {
     /// [`CallError`]; what came before is not all.
     pub async fn next_encoded(&mut self) -> Result<Option<Vec<Vec<u8>>>, CallError> {
         let message = within("get", self.limit, self.stream.message()).await?;
-        let Some(api::GetResponse { chunks }) = message else { return Ok(None) };
+        let Some(api::GetResponse { chunks, changes }) = message else { return Ok(None) };
+        self.changes = self.changes.or(changes);
         if chunks.len() > CHUNKS_MAX {
             let why = format!("{} chunks in one message", chunks.len());
             return Err(CallError::Malformed { call: "get", why });

@@ -24,7 +24,7 @@ use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
 
-pub use connection::{INSTANCE, connect};
+pub use connection::{INSTANCE, LIFE, connect};
 pub use error::CallError;
 pub use get::Chunks;
 pub use notes::Notes;
@@ -41,6 +41,7 @@ use crate::description::Description;
 pub struct Client {
     api: Stubs,
     limit: Duration,
+    refuse_older: bool,
     /// Connections that were made: shared by all clones.
     connections: Arc<AtomicU64>,
 }
@@ -52,7 +53,8 @@ pub struct Query {
     pub filter: StateFilter,
     /// How much of what a piece is about the filter must name.
     pub extent: Extent,
-    /// Only chunks of a version above this one; 0 for all.
+    /// Only chunks of a version above this one, or that have changed after this count where changes
+    /// are counted apart; 0 for all.
     pub since: u64,
 }
 
@@ -69,19 +71,27 @@ impl Client {
     pub fn unix(path: &Path, limit: Duration) -> Self {
         let connections = Arc::<AtomicU64>::default();
         let channel = connect(path, limit, Arc::clone(&connections));
-        Self { api: connection::stubs(channel, None), limit, connections }
+        let api = connection::stubs(channel, None, None);
+        Self { api, limit, refuse_older: false, connections }
     }
 
     /// An instance of the data plane, whose socket serves this API for each of them; the channel is
-    /// as [`connect`] makes it. One that is not there is refused with NOT_FOUND.
-    pub fn instance(channel: Channel, instance: u32, limit: Duration) -> Self {
-        let api = connection::stubs(channel, Some(instance));
-        Self { api, limit, connections: Arc::default() }
+    /// as [`connect`] makes it. One that is not there, or not in this life if one is given, is refused
+    /// with NOT_FOUND.
+    pub fn instance(channel: Channel, instance: u32, life: Option<u64>, limit: Duration) -> Self {
+        let api = connection::stubs(channel, Some(instance), life);
+        Self { api, limit, refuse_older: false, connections: Arc::default() }
     }
 
     /// The same with another limit.
     pub fn with_limit(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
+    }
+
+    /// The same, which has chunks refused that are older than what is known. Otherwise they count as
+    /// taken in, and change nothing.
+    pub fn refusing_older(&self) -> Self {
+        Self { refuse_older: true, ..self.clone() }
     }
 
     /// How many connections were made to its socket so far: while that does not grow, its process
@@ -241,7 +251,7 @@ impl Client {
         scope: Scope,
         chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
     ) -> Result<Put, CallError> {
-        put::run(self.api.clone(), scope, chunks, self.limit).await
+        put::run(self.api.clone(), scope, chunks, (self.limit, self.refuse_older)).await
     }
 
     /// Forgets state of a scope, silently; how many pieces it had. State of all flows is never

@@ -38,13 +38,14 @@ pub(super) async fn run(
     mut api: Stubs,
     scope: Scope,
     chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
-    limit: Duration,
+    (limit, refuse_older): (Duration, bool),
 ) -> Result<Put, CallError> {
     let sent = Arc::<AtomicU64>::default();
     let messages = Messages {
         chunks: Box::pin(chunks),
         batch: Batch::default(),
         ended: false,
+        refuse_older,
         sent: Arc::clone(&sent),
     };
     let answer = async move {
@@ -86,6 +87,7 @@ struct Messages {
     chunks: Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>,
     batch: Batch,
     ended: bool,
+    refuse_older: bool,
     sent: Arc<AtomicU64>,
 }
 
@@ -116,6 +118,7 @@ impl Stream for Messages {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let chunks = ready!(self.poll_chunks(context));
         self.sent.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(chunks.map(|chunks| api::PutRequest { chunks }))
+        let refuse_older = self.refuse_older;
+        Poll::Ready(chunks.map(|chunks| api::PutRequest { chunks, refuse_older }))
     }
 }

@@ -16,12 +16,15 @@ use crate::status;
 const CALLS_MAX: usize = 64;
 /// Calls that are carried out in one turn at most.
 pub const CALLS_A_TURN: usize = 8;
+/// Bytes of chunks taken and given in a turn, after which no further call begins in it: whoever is
+/// between two packets is not to be so for long.
+pub const BYTES_A_TURN: usize = 64 << 10;
 /// Notes of one subscription that are on their way to its subscriber at most. All others wait, and
 /// are bounded, at the network function.
 const NOTES_MAX: usize = 64;
 
-/// Work for the thread of the network function.
-type Call = Box<dyn FnOnce(&mut dyn Southbound, &mut Subscribers) + Send>;
+/// Work for the thread of the network function; how many bytes of chunks it takes or gives.
+type Call = Box<dyn FnOnce(&mut dyn Southbound, &mut Subscribers) -> usize + Send>;
 /// What comes of it, or why it was not done.
 type Done<T> = Result<T, String>;
 
@@ -39,14 +42,16 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Carries out at most [`CALLS_A_TURN`] calls, and passes events on: to be called between two
-    /// packets. How many calls there were.
+    /// Carries out at most [`CALLS_A_TURN`] calls, or as many as there is time for by
+    /// [`BYTES_A_TURN`], and passes events on: to be called between two packets. How many calls there
+    /// were.
     pub fn serve(&mut self, function: &mut dyn Southbound) -> usize {
-        let mut calls = 0;
+        let (mut calls, mut bytes) = (0, 0);
         while calls < CALLS_A_TURN
+            && bytes < BYTES_A_TURN
             && let Ok(call) = self.calls.try_recv()
         {
-            call(function, &mut self.subscribers);
+            bytes += call(function, &mut self.subscribers);
             calls += 1;
         }
         self.subscribers.pass_on(function);
@@ -74,6 +79,11 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Whether the desk is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.calls.is_closed()
+    }
+
     /// What the network function answers.
     ///
     /// # Errors
@@ -83,12 +93,24 @@ impl Handle {
         &self,
         call: impl FnOnce(&mut dyn Southbound, &mut Subscribers) -> T + Send + 'static,
     ) -> Result<T, Status> {
+        self.weighed(move |function, subscribers| (call(function, subscribers), 0)).await
+    }
+
+    /// The same of a call that says how many bytes of chunks it has taken or given.
+    ///
+    /// # Errors
+    /// As those of [`Self::call`].
+    pub(super) async fn weighed<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut dyn Southbound, &mut Subscribers) -> (T, usize) + Send + 'static,
+    ) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel::<Done<T>>();
         let call = move |function: &mut dyn Southbound, subscribers: &mut Subscribers| {
-            let given = call(function, subscribers);
+            let (given, bytes) = call(function, subscribers);
             let done = function.take_failure().map_or(Ok(given), Err);
             // A caller that has gone away does not want its answer.
             drop(answer.send(done));
+            bytes
         };
         let answer = async {
             self.calls.send(Box::new(call)).await.ok()?;

@@ -55,25 +55,36 @@ impl From<Over> for Failed {
 async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> Result<(), Failed> {
     let query = Arc::new(query);
     let mut cursor = Cursor::default();
+    let mut told = false;
     loop {
         // What has been written was read, but for the backlog: only then is there a next piece.
         let (asked, mut at) = (Arc::clone(&query), cursor);
-        let piece = function.call(move |function, _| {
-            let get = Get { filter: &asked.filter, extent: asked.extent, max: PIECE };
-            let mut chunks = Vec::new();
+        let piece = function.weighed(move |function, _| {
+            let Query { filter, extent, since, .. } = &*asked;
+            let get = Get { filter, extent: *extent, since: *since, max: PIECE };
+            let (mut chunks, changes) = (Vec::new(), function.changes());
             let more = match asked.scope {
                 Scope::PerFlow => function.get_per_flow(&get, &mut at, &mut chunks),
                 Scope::MultiFlow => function.get_multi_flow(&get, &mut at, &mut chunks),
                 Scope::AllFlows => {
-                    chunks = function.get_all_flows();
+                    // It is of all packets: any change may be one of it.
+                    if changes.is_none_or(|changes| *since == 0 || changes > *since) {
+                        chunks = function.get_all_flows();
+                    }
                     More::No
                 }
             };
-            (chunks, more, at)
+            let bytes = chunks.iter().map(|chunk| chunk.body.len()).sum();
+            ((chunks, changes, more, at), bytes)
         });
-        let (chunks, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
+        let (chunks, changes, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
+        if changes.is_some() && !told {
+            told = true;
+            sink.send(api::GetResponse { chunks: Vec::new(), changes }).await?;
+        }
         // State that counts no updates is of version 0, and is part of all.
-        let wanted = |chunk: &&Chunk| query.since == 0 || chunk.version > query.since;
+        let is_all = query.since == 0 || changes.is_some();
+        let wanted = |chunk: &&Chunk| is_all || chunk.version > query.since;
         send(chunks.iter().filter(wanted), sink).await?;
         if more == More::No {
             return Ok(());
@@ -92,11 +103,11 @@ async fn send(
             Failed(Some(Status::internal(format!("the state of {}: {error}", chunk.id))))
         })?;
         if let Some(chunks) = batch.push(bytes) {
-            sink.send(api::GetResponse { chunks }).await?;
+            sink.send(api::GetResponse { chunks, changes: None }).await?;
         }
     }
     if let Some(chunks) = batch.rest() {
-        sink.send(api::GetResponse { chunks }).await?;
+        sink.send(api::GetResponse { chunks, changes: None }).await?;
     }
     Ok(())
 }

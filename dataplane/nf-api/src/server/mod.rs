@@ -27,7 +27,7 @@ use weir_api::nf::v1::network_function_service_server::{
 use weir_api::preface::KEEP_ALIVE;
 use weir_api::socket::Socket;
 
-pub use desk::{CALLS_A_TURN, Desk};
+pub use desk::{BYTES_A_TURN, CALLS_A_TURN, Desk};
 pub use service::Service;
 
 use crate::batch::MESSAGE_MAX;

@@ -6,13 +6,14 @@ use weir_api::nf::v1 as api;
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::southbound::{PutError, Southbound};
 
-use super::Handle;
+use super::{BYTES_A_TURN, Handle};
 use crate::batch::CHUNKS_MAX;
 use crate::convert::refusal_to;
 use crate::description::Description;
 use crate::status;
 
-/// Chunks that the network function takes in in one call at most.
+/// Chunks that the network function takes in in one call at most, of [`BYTES_A_TURN`] or one that
+/// is larger.
 const PIECE: usize = 32;
 
 /// Where what is put goes.
@@ -35,14 +36,17 @@ impl Put<'_> {
                 let what = format!("nothing was put for {limit:?}, after {taken} chunks");
                 status::too_slow(&what)
             })?;
-            let Some(api::PutRequest { chunks }) = message? else {
+            let Some(api::PutRequest { chunks, refuse_older }) = message? else {
                 return Ok(api::PutResponse { taken, refusal: None });
             };
             if chunks.len() > CHUNKS_MAX {
                 return Err(status::invalid("chunks", "256 in one message are the most"));
             }
-            for piece in chunks.chunks(PIECE) {
-                let (count, refused) = self.put(piece).await?;
+            let mut left = &chunks[..];
+            while !left.is_empty() {
+                let (piece, rest) = left.split_at(piece(left));
+                left = rest;
+                let (count, refused) = self.put(piece, refuse_older).await?;
                 taken += count;
                 if let Some(error) = refused {
                     let refusal = Some(refusal_to(&error));
@@ -53,7 +57,11 @@ impl Put<'_> {
     }
 
     /// How many of some chunks are taken in, and why the next is not.
-    async fn put(&self, piece: &[Vec<u8>]) -> Result<(u64, Option<PutError>), Status> {
+    async fn put(
+        &self,
+        piece: &[Vec<u8>],
+        refuse_older: bool,
+    ) -> Result<(u64, Option<PutError>), Status> {
         // Decoded here, so that the packets of the network function need not wait for it.
         let mut chunks = Vec::with_capacity(piece.len());
         let mut refused = None;
@@ -67,19 +75,32 @@ impl Put<'_> {
             }
         }
         let scope = self.scope;
-        let put = self.function.call(move |function, _| {
-            let mut taken = 0;
+        let put = self.function.weighed(move |function, _| {
+            let (mut taken, bytes) = (0, chunks.iter().map(|chunk| chunk.body.len()).sum());
             for chunk in chunks {
                 match put_one(function, scope, chunk) {
-                    Ok(()) => taken += 1,
-                    Err(error) => return (taken, Some(error)),
+                    // Who copies goes on with the next: what is there is better.
+                    Err(PutError::Older { .. }) if !refuse_older => {}
+                    Err(error) => return ((taken, Some(error)), bytes),
+                    Ok(()) => {}
                 }
+                taken += 1;
             }
-            (taken, None)
+            ((taken, None), bytes)
         });
         let (taken, error) = put.await?;
         Ok((taken, error.or(refused)))
     }
+}
+
+/// How many of some chunks are one piece.
+fn piece(chunks: &[Vec<u8>]) -> usize {
+    let mut bytes = 0;
+    let fits = |chunk: &&Vec<u8>| {
+        bytes += chunk.len();
+        bytes <= BYTES_A_TURN
+    };
+    chunks.iter().take(PIECE).take_while(fits).count().max(1)
 }
 
 fn decode(description: &Description, scope: Scope, bytes: &[u8]) -> Result<Chunk, PutError> {

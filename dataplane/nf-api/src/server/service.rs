@@ -49,6 +49,11 @@ impl Service {
         self
     }
 
+    /// Whether the network function serves nothing any more: its desk is gone.
+    pub fn is_closed(&self) -> bool {
+        self.function.is_closed()
+    }
+
     fn get(&self, query: Query) -> Answer<Answers<api::GetResponse>> {
         let permit = self.permit()?;
         Ok(Response::new(get::begin(self.function.clone(), query, permit)))

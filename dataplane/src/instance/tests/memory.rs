@@ -1,10 +1,16 @@
 //! What is kept of streams is counted to the byte, whatever becomes of flows, and has its bound.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use weir_state_transfer::Chunk;
+use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::southbound::{self, Get, More, Southbound};
 
 use super::*;
 use crate::nf::kept;
 use crate::packet::Meta;
+use crate::steering::{FlowHash, Steering};
 
 /// Bytes that an instance may keep.
 const MEMORY_MAX: usize = 40_000;
@@ -12,7 +18,7 @@ const MEMORY_MAX: usize = 40_000;
 const OWNED: [[u32; 2]; 2] = [[0, 1], [2, 3]];
 const HOSTS: u8 = 4;
 
-fn instance(id: u8, owned: [u32; 2]) -> Instance {
+fn instance<const N: usize>(id: u8, owned: [u32; N]) -> Instance {
     let config = ids::Config { memory_max: MEMORY_MAX, ..ids::Config::default() };
     let functions = vec![FunctionConfig::Ids(config)];
     let config = ChainConfig::new(functions, ids::Timestamp(0)).expect("a function");
@@ -169,6 +175,132 @@ fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_m
         }
     }
     assert!(most > MEMORY_MAX / 2 && given_up > 0, "{most} bytes, {given_up} given up");
+}
+
+/// An instance with the divisions of flows that all have, and what is given of it.
+struct Asked {
+    instance: Instance,
+    hash: FlowHash,
+    steering: Steering,
+}
+
+const NOW: Nanos = Nanos(1 << 40);
+
+impl Asked {
+    /// One that owns no bucket.
+    fn new(id: u8) -> Self {
+        let hash = SteeringHash::new(0x6d5a);
+        let steering = Steering::new(hash.clone(), InstanceId(0), 16);
+        Self { instance: instance(id, []), hash: FlowHash::new(hash, None), steering }
+    }
+
+    fn as_function(&mut self) -> AsFunction<'_> {
+        let Self { instance, hash, steering } = self;
+        AsFunction { instance, hash, steering, now: NOW, moving: None, packet_max: 9 }
+    }
+
+    fn get(&mut self, since: u64) -> Vec<Chunk> {
+        let filter = "any".parse().expect("a filter");
+        let get = Get { filter: &filter, extent: Extent::Overlaps, since, max: 1_000 };
+        let (mut cursor, mut chunks) = (southbound::Cursor::default(), Vec::new());
+        while self.as_function().get_per_flow(&get, &mut cursor, &mut chunks) == More::Yes {}
+        chunks
+    }
+
+    /// Segments of a request of each of these ports, of which one is missing: all else is kept.
+    fn requests(&mut self, ports: Range<u16>) {
+        for port in ports {
+            for (ahead, text) in [(0, &b"GET /a HTTP/1.1\r\nHost: "[..]), (40, &[b'x'; 900])] {
+                let mut frame = samples::tcp4(HOST_A, HOST_B, (port, 80), text);
+                frame[38..42].copy_from_slice(&(1_000_u32 + ahead).to_be_bytes());
+                frame[47] = 0x10;
+                let Ok(Parsed::Ip(mut meta)) = parse(&frame, ServiceId(0)) else {
+                    panic!("a packet")
+                };
+                meta.hash = self.hash.hash(&meta.key);
+                let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
+                assert_eq!(self.instance.show(Passing { frame, meta, port, now: NOW }), Ok(()));
+            }
+        }
+    }
+
+    /// Flows come by a move.
+    fn take(&mut self, from: &mut Self, ports: Range<u16>) {
+        for key in ports.map(|port| FlowKey::v4(HOST_A, HOST_B, (port, 80), 6, ServiceId(0))) {
+            let bucket = self.hash.bucket(&key);
+            let flow = from.instance.flows.take_flow(&key, bucket, |_| true).expect("it is there");
+            let (_, left) = self.instance.flows.put_flow(flow, bucket, MoveId(1));
+            assert!(left.is_none(), "there is room");
+        }
+    }
+
+    /// Bytes that are kept of flows, of copies, and flows of which no more is kept.
+    fn kept(&self) -> (usize, usize, u64) {
+        let counters = self.instance.chain.counters().flat_map(|(_, counters)| counters);
+        let named = counters.filter(|(name, _)| name == "without_memory");
+        let given_up = named.map(|(_, value)| value).sum();
+        (self.instance.flows.kept(), self.instance.flows.kept_of_copies(), given_up)
+    }
+
+    fn sweep(&mut self) {
+        (0..20).for_each(|_| self.instance.sweep(1_000, NOW, NOW));
+    }
+}
+
+/// What copies keep comes to half of what there may be, and none of it from what is the instance's
+/// own.
+#[test]
+fn what_copies_keep_of_streams_is_bounded_and_gives_way_to_flows() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let [mut owner, mut other, mut standby] = [1, 2, 3].map(Asked::new);
+    owner.requests(4_000..4_030);
+    let mut chunks = owner.get(0);
+    other.requests(5_000..5_030);
+    chunks.extend(other.get(0));
+    rng.shuffle(&mut chunks);
+    assert_eq!(chunks.len(), 60);
+    for chunk in chunks {
+        standby.as_function().put_per_flow(chunk).expect("room");
+        assert!(standby.kept().1 <= MEMORY_MAX / 2, "{:?}", standby.kept());
+    }
+    assert_eq!((standby.instance.flows.copies(), standby.instance.flows.known()), (60, 0));
+    let (_, of_copies, given_up) = standby.kept();
+    assert!(of_copies > MEMORY_MAX / 2 - 1_000 && given_up > 0, "{:?}", standby.kept());
+    // Flows of its own have all the memory that there is.
+    standby.requests(6_000..6_030);
+    let (own, still, then) = standby.kept();
+    assert!(own > MEMORY_MAX / 2 && own <= MEMORY_MAX, "{own}");
+    assert_eq!((still, then), (of_copies, given_up), "nothing is given up for copies");
+    standby.sweep();
+    let (after, of_copies, _) = standby.kept();
+    assert_eq!(after, own);
+    assert!(after + of_copies <= MEMORY_MAX, "{after} and {of_copies}");
+    assert!(after + of_copies > MEMORY_MAX - 2_000, "no more goes than has to");
+    // As much as there is room for comes by moves, some of it in the place of copies.
+    standby.take(&mut owner, 4_000..4_008);
+    let own = standby.kept().0;
+    assert!(own <= MEMORY_MAX, "{own}");
+    standby.sweep();
+    assert_eq!((standby.kept().0, standby.kept().2), (own, given_up));
+}
+
+/// Nobody has sent a packet, and what is known of these flows is less.
+#[test]
+fn what_is_given_up_is_seen_by_the_next_copy() {
+    let [mut from, mut other, mut to] = [1, 2, 3].map(Asked::new);
+    from.requests(4_000..4_030);
+    other.requests(5_000..5_030);
+    to.take(&mut from, 4_000..4_030);
+    to.take(&mut other, 5_000..5_030);
+    let (own, _, before) = to.kept();
+    assert!(own > MEMORY_MAX, "{own}");
+    let since = to.instance.flows.changes();
+    assert_eq!(to.get(since), []);
+    to.sweep();
+    let (own, _, after) = to.kept();
+    assert!(own <= MEMORY_MAX && after > before, "{own}");
+    assert_eq!(to.get(since).len() as u64, after - before);
+    assert!(to.instance.flows.changes() > since);
 }
 
 #[test]

@@ -45,8 +45,8 @@ impl Function for Assets {
         Self::expire(self, connection, now.day);
     }
 
-    fn sweep(&mut self, hosts: usize, now: Moment) {
-        Self::sweep(self, hosts, now.day);
+    fn sweep(&mut self, hosts: usize, now: Moment) -> bool {
+        Self::sweep(self, hosts, now.day) > 0
     }
 
     fn waiting(&self) -> usize {

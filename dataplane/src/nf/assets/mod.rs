@@ -138,9 +138,10 @@ impl Assets {
     }
 
     /// Forgets those of the next `count` hosts that were not seen for long enough.
-    pub fn sweep(&mut self, count: usize, now: Timestamp) {
+    pub fn sweep(&mut self, count: usize, now: Timestamp) -> usize {
         let forgotten = self.hosts.sweep(count, now);
         self.totals.forgotten.add(self.replica, forgotten as u64);
+        forgotten
     }
 
     /// Takes the oldest record.

@@ -96,7 +96,8 @@ impl World {
 
 /// All that functions know of more than one flow.
 fn chunks(chain: &Chain, now: Nanos) -> Vec<(usize, Chunk)> {
-    let get = Get { filter: &StateFilter::default(), extent: Extent::Overlaps, max: 1_000 };
+    let get =
+        Get { filter: &StateFilter::default(), extent: Extent::Overlaps, since: 0, max: 1_000 };
     let mut all = Vec::new();
     for (n, function) in chain.functions.iter().enumerate() {
         let mut chunks = function.get_all_flows();
@@ -148,7 +149,7 @@ fn five_thousand_lives_are_counted_to_the_last_packet_and_take_no_more_room_than
             (0..rng.u8(..3)).for_each(|_| world.connect(at, rng.u8(..)));
             // What goes on while what is gone is taken over in pieces.
             let (sources, now) = (rng.usize(1..4), world.now);
-            (0..rng.u8(..24)).for_each(|_| world.alive[at].chain.sweep(sources, now));
+            (0..rng.u8(..24)).for_each(|_| _ = world.alive[at].chain.sweep(sources, now));
             world.alive[at].chain.take_records(1_000);
         }
         let at = rng.usize(..world.alive.len());
@@ -188,7 +189,7 @@ fn five_thousand_lives_are_counted_to_the_last_packet_and_take_no_more_room_than
     for forget in [false, true] {
         if forget {
             let idle = world.now + std::time::Duration::from_secs(100);
-            (0..8).for_each(|_| chain.sweep(100, idle));
+            (0..8).for_each(|_| _ = chain.sweep(100, idle));
             assert!(open(&chain).is_empty());
         }
         for chunk in &old {

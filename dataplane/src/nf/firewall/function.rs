@@ -57,8 +57,10 @@ impl Function for Firewall {
         self.end_if_over(connection, now.uptime);
     }
 
-    fn sweep(&mut self, hosts: usize, now: Moment) {
+    fn sweep(&mut self, hosts: usize, now: Moment) -> bool {
         self.sweep_sources(hosts, now.uptime);
+        // Who has a copy of a source that is forgotten forgets it too.
+        false
     }
 
     fn decides(&self, _flow: &FlowKey) -> bool {

@@ -273,7 +273,8 @@ fn slots() -> impl Iterator<Item = Slot> {
 }
 
 fn chunks(chain: &Chain) -> Vec<(usize, Chunk)> {
-    let get = Get { filter: &"any".parse().unwrap(), extent: Extent::Overlaps, max: 1_000 };
+    let get =
+        Get { filter: &"any".parse().unwrap(), extent: Extent::Overlaps, max: 1_000, since: 0 };
     let mut all = Vec::new();
     for (n, function) in chain.functions.iter().enumerate() {
         let mut chunks = Vec::new();

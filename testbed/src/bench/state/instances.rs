@@ -54,7 +54,7 @@ pub(super) fn measure(function: &Function, flows: usize, plan: &Plan) -> Result<
     let flows = flows::make(&topology, flows, plan.seed)?;
     let pair = Pair::new(|| {
         let channel = connect(&node.socket(), CALL, Arc::default());
-        [first, second].map(|id| Client::instance(channel.clone(), id, CALL))
+        [first, second].map(|id| Client::instance(channel.clone(), id, None, CALL))
     })?;
     // The hosts have found each other by other packets before.
     let wanted = Wanted { function: name, scope: Scope::PerFlow, filter: "proto=udp", flows };

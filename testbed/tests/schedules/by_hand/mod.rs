@@ -4,6 +4,7 @@
 mod alike;
 mod bounds;
 mod churn;
+mod copies;
 mod idle;
 mod multi_flow;
 mod ping_pong;

@@ -12,9 +12,10 @@ use weir_api::nf::v1::enable_events_response::Note as Told;
 use weir_api::nf::v1::network_function_service_server::NetworkFunctionService;
 use weir_api::nf::v1::{self as api, Action};
 use weir_dataplane::node::FIRST;
+use weir_dataplane::worker::{Fault, FaultStage};
 use weir_nf_api::Description;
 use weir_nf_api::server::{Service, pair};
-use weir_state_transfer::{InstanceId, Selection};
+use weir_state_transfer::{InstanceId, Selection, WorkerId};
 
 use super::{
     DESTINATION, IN, OUT, inject, node_of, packet, phase, rest, rest_of, start, start_any, step,
@@ -125,6 +126,31 @@ fn drops(node: &mut MemoryNode) -> Vec<(String, u64)> {
     let balance = counters.balance.unwrap();
     assert_eq!((balance.unaccounted, balance.held, balance.in_rings), (0, 0, 0), "{balance:?}");
     counters.drops.into_iter().map(|drop| (drop.reason, drop.packets)).collect()
+}
+
+#[test]
+fn a_panic_while_an_instance_is_asked_ends_neither_its_service_nor_subscriptions() {
+    let (mut node, other) = node();
+    let asked = Asked::new(&mut node, FIRST);
+    let mut told = asked.subscribe(&mut node, 1, "any", Action::Process);
+    let _keeps = asked.subscribe(&mut node, 2, "any", Action::Buffer);
+    inject(&mut node, 0, 1000, 1);
+    step(&mut node, 5);
+    let restarts = |node: &MemoryNode| -> u64 {
+        node.node.list_workers().iter().map(|worker| worker.restarts).sum()
+    };
+    for worker in 0..node.node.list_workers().len() as u8 {
+        let fault = Fault { stage: FaultStage::Served, packets: 1 };
+        node.node.panic_worker(WorkerId(worker), fault).unwrap();
+    }
+    asked.end(&mut node, 2);
+    assert_eq!(restarts(&node), 1);
+    rest(&mut node);
+    told.read();
+    assert_eq!(told.payloads(), [1], "what was kept goes on, and is told of");
+    asked.end(&mut node, 1);
+    // Nothing is kept any more that would be in the way of a move.
+    start(&mut node, other, "0-4095");
 }
 
 #[test]

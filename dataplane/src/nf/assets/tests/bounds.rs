@@ -48,7 +48,7 @@ fn hosts_that_are_not_seen_are_forgotten_as_the_sweeps_go_on() {
     let mut node = Node::with(Config { forget, ..Config::default() }, 1);
     (0..100).for_each(|number| _ = node.take(&syn(numbered(number), u64::from(number) * 60)));
     let now = Timestamp(START + (3_600 + 49 * 60) * SECOND);
-    (0..7).for_each(|_| node.assets.sweep(16, now));
+    (0..7).for_each(|_| _ = node.assets.sweep(16, now));
     assert_eq!(node.assets.hosts().len(), 50);
     assert_eq!(node.assets.totals().forgotten.value(), 50);
     // One that comes again is new.

@@ -15,7 +15,7 @@ use weir_nf_api::client::{Client, Query};
 use weir_nf_api::server::{pair, serve};
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::mark::Request;
-use weir_state_transfer::{FlowId, InstanceId, Selection, StateFilter};
+use weir_state_transfer::{InstanceId, Selection, StateFilter};
 use weir_testbed::folder::Folder;
 
 use super::{DESTINATION, inject, node_of, phase, rest, start_any, step};

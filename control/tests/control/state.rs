@@ -169,11 +169,11 @@ fn a_copy_of_the_destination_of_a_move_has_what_came_after_it() {
     let pair = Pair::new();
     (1..=40).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 1));
     pair.b.monitor().packets(&flow(9, 9, 1_000), 400);
-    let third = Nf::start(&pair.socket("c"), Monitor::new(3));
+    let third = Nf::start(&pair.socket("third"), Monitor::new(3));
     let running = pair.start();
     block_on(async {
         let copy = async |name: &str| {
-            let mut ask = copied(name, "b", "c", "any");
+            let mut ask = copied(name, "b", "third", "any");
             ask.scopes = vec![Scope::PerFlow.into()];
             let done = running.copies(ask).await.unwrap();
             assert_eq!((done.state(), done.rounds), (State::Done, 1), "{done:?}");

@@ -30,7 +30,7 @@ pub struct FlowTable {
     pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
-    /// Changes of what network functions know.
+    /// Changes of what network functions know, and one: whoever has seen none asks for all since 0.
     pub(super) changes: u64,
 }
 
@@ -50,7 +50,7 @@ impl FlowTable {
         let parts = (0..BUCKETS).map(|_| None).collect();
         let own = Part::new(own);
         let copies = Copies::new(0, hasher.state());
-        Self { parts, own, copies, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), changes: 0 }
+        Self { parts, own, copies, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), changes: 1 }
     }
 
     /// A table that has room too for what network functions know of the flows that are moved to it

@@ -38,13 +38,13 @@ impl Pair {
         socket(&self.node, name)
     }
 
-    /// A sidecar that knows both, and where a third, `c`, would be.
+    /// A sidecar that knows both, and where another, `third`, would be.
     pub(crate) fn start(&self) -> Running {
         let nf = |name| {
             let socket = socket(&self.node, name);
             format!("[[control.nf]]\nname = '{name}'\nsocket = '{}'\n", socket.display())
         };
-        self.node.start_with(&["a", "b", "c"].map(nf).concat(), None)
+        self.node.start_with(&["a", "b", "third"].map(nf).concat(), None)
     }
 }
 

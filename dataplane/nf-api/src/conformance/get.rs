@@ -65,10 +65,15 @@ pub(super) async fn nothing(subject: &Subject, scope: Scope) -> Verdict {
     }
 }
 
-/// It gives what is of a version above the one that is asked for.
+/// It gives what is of a version above the one that is asked for, or what has changed after so many
+/// changes where it counts these apart.
 pub(super) async fn since(subject: &Subject, scope: Scope) -> Verdict {
     let quiet = subject.quiet().await;
     let all = subject.some(scope).await?;
+    if let Some(changes) = subject.changes(scope).await? {
+        after(subject, scope, &all, changes).await?;
+        return quiet.end().await;
+    }
     let mut versions: Vec<u64> = all.iter().map(|chunk| chunk.version).collect();
     versions.sort_unstable();
     let last = versions[versions.len() - 1];
@@ -82,6 +87,25 @@ pub(super) async fn since(subject: &Subject, scope: Scope) -> Verdict {
         }
     }
     quiet.end().await
+}
+
+/// What is put is a change, and nothing else happens.
+async fn after(subject: &Subject, scope: Scope, all: &[Chunk], changes: u64) -> Verdict {
+    let query = Query { since: changes, ..Query::new(StateFilter::default()) };
+    let given = subject.get(scope, &query).await?.len();
+    if given > 0 {
+        return fail(format!("nothing has changed since {changes}, and it gives {given} chunks"));
+    }
+    let put = &all[..all.len().div_ceil(2)];
+    subject.put(scope, put).await?;
+    let given = keys(subject.get(scope, &query).await?.iter());
+    let missing = keys(put.iter()).difference(&given).count();
+    if missing > 0 {
+        return fail(format!(
+            "{missing} chunks were put after {changes} changes and are not given"
+        ));
+    }
+    Ok(())
 }
 
 fn keys<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> BTreeSet<(FlowId, Schema)> {

@@ -78,6 +78,13 @@ impl Subject {
         self.client.get(scope, query).await?.all(CHUNKS_MAX).await
     }
 
+    /// How many changes there were, where it counts them apart from versions.
+    pub(super) async fn changes(&self, scope: Scope) -> Result<Option<u64>, CallError> {
+        let mut chunks = self.client.get(scope, &Query::new(StateFilter::default())).await?;
+        while chunks.next().await?.is_some() {}
+        Ok(chunks.changes())
+    }
+
     /// All state of a scope, of which there must be some.
     pub(super) async fn some(&self, scope: Scope) -> Result<Vec<Chunk>, Stop> {
         match self.all(scope).await? {

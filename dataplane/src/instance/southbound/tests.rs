@@ -249,7 +249,7 @@ fn a_packet_a_put_and_what_comes_by_a_move_are_seen_by_the_next_copy_and_nothing
     for chunk in of(9) {
         for place in [&mut there, &mut standby] {
             let (_, since) = changed(place, 0, Nanos(1));
-            assert_eq!(put(place, &[chunk.clone()], Nanos(1)), 0);
+            assert_eq!(put(place, std::slice::from_ref(&chunk), Nanos(1)), 0);
             let (came, since) = changed(place, since, Nanos(1));
             assert!(came.contains(&chunk) && came.iter().all(|chunk| port_of(chunk) == 9));
             assert_eq!(ports(&changed(place, since, Nanos(1)).0), [0; 0]);

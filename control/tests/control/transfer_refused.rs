@@ -155,6 +155,18 @@ fn only_nodes_that_are_known_bring_state_and_they_do_nothing_else() {
 }
 
 #[test]
+fn a_node_that_state_is_only_moved_to_brings_none() {
+    let nodes = Nodes::new();
+    let control = nodes.config_of_two() + "brings = false\n";
+    let two = nodes.two.start_with(&control, None);
+    block_on(async {
+        let mut client = nodes.authority.client("one", two.listening.unwrap()).await;
+        let refused = say(&mut client, vec![Part::Open(open(1))]).await.unwrap_err();
+        assert_eq!(reason(&refused), (Code::PermissionDenied, "UNKNOWN_PEER".to_owned()));
+    });
+}
+
+#[test]
 fn a_stream_that_breaks_is_undone_before_the_receipt_and_held_for_the_verdict_behind_it() {
     let nodes = Nodes::new();
     (1..=9).for_each(|host| nodes.b.monitor().packets(&flow(1, host, 1_000), 2));

@@ -31,7 +31,7 @@ const DATAPLANE_TABLES: [&str; 16] = [
 const CONTROL_KEYS: [&str; 7] =
     ["socket", "dataplane_socket", "store", "listen", "tls", "nf", "peer"];
 const NF_KEYS: [&str; 2] = ["name", "socket"];
-const PEER_KEYS: [&str; 3] = ["name", "address", "identity"];
+const PEER_KEYS: [&str; 4] = ["name", "address", "identity", "brings"];
 const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
 pub(super) const SCALING_KEYS: [&str; 10] =
     ["auto", "min", "max", "high", "low", "target", "dwell", "cool_down", "interval", "window"];

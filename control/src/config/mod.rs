@@ -89,6 +89,13 @@ pub struct Peer {
     pub address: String,
     /// The node that its certificate has to name; [`Peer::name`] when it is left out.
     pub identity: Option<String>,
+    /// Whether it may bring state; true when it is left out.
+    #[serde(default = "yes")]
+    pub brings: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Peer {

@@ -30,6 +30,7 @@ pub(crate) struct Peers(BTreeMap<String, Reached>);
 #[derive(Debug)]
 struct Reached {
     identity: String,
+    brings: bool,
     channel: Channel,
 }
 
@@ -52,7 +53,8 @@ impl Peers {
         let files = TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() };
         let peers = control.peer.iter().map(|peer| {
             let channel = channel(peer.clone(), files.clone());
-            (peer.name.clone(), Reached { identity: peer.identity().to_owned(), channel })
+            let (identity, brings) = (peer.identity().to_owned(), peer.brings);
+            (peer.name.clone(), Reached { identity, brings, channel })
         });
         Self(peers.collect())
     }
@@ -63,10 +65,12 @@ impl Peers {
         Some(TransferServiceClient::new(peer.channel.clone()).max_decoding_message_size(ANSWER_MAX))
     }
 
-    /// What the node of an identity is called here.
+    /// What the node of an identity is called here, if it may bring state.
     pub(crate) fn name_of(&self, identity: &str) -> Option<&str> {
         let mut peers = self.0.iter();
-        peers.find(|(_, peer)| peer.identity == identity).map(|(name, _)| name.as_str())
+        peers
+            .find(|(_, peer)| peer.identity == identity && peer.brings)
+            .map(|(name, _)| name.as_str())
     }
 }
 

@@ -9,6 +9,7 @@ use weir_api::{
 };
 
 use crate::support::{
+    gate::gated,
     nf::{Monitor, flow},
     node::{Running, block_on, limited},
     peers::{Cutter, Nodes},
@@ -283,5 +284,40 @@ fn a_destination_that_dies_costs_the_source_nothing_and_what_is_there_is_no_harm
         let again = one.moves(moved("n", "a", "two/b", "any")).await.unwrap();
         assert_eq!(again.state(), State::Done, "{again:?}");
         assert_eq!((nodes.a.monitor().of_flows(), nodes.b.monitor().of_flows()), (0, 1_500));
+    });
+}
+
+#[test]
+fn a_long_line_is_filled_with_more_than_a_small_part_of_the_window() {
+    let mut nodes = Nodes::new();
+    nodes.a.die();
+    let socket = nodes.one.directory.0.join("a.sock");
+    let (a, gate, _thread) = gated(&socket, Monitor::new(1), "GetPerFlow");
+    nodes.a = a;
+    for port in 0..50 {
+        (1..=100).for_each(|host| nodes.a.monitor().packets(&flow(1, host, 1_000 + port), 1));
+    }
+    let two = nodes.start_two();
+    let way = Cutter::new(two.listening.unwrap());
+    let one = nodes.start_one(way.address);
+    block_on(async {
+        let mut ask = moved("m", "a", "two/b", "any");
+        ask.scopes = vec![Scope::PerFlow.into()];
+        let mut stream = one.state().await.r#move(ask).await.unwrap().into_inner();
+        let id = limited(stream.message()).await.unwrap().unwrap().operation.unwrap().id;
+        // There is credit when it begins to get. As on a long line, nothing comes back for a while.
+        gate.has_one().await;
+        way.hold_back(true);
+        let before = way.went();
+        gate.open();
+        limited(async {
+            while way.went() < before + (256 << 10) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        println!("{} bytes are on their way", way.went() - before);
+        way.hold_back(false);
+        assert_eq!(one.state_ended(id).await.state(), State::Done);
     });
 }

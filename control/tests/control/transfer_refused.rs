@@ -17,6 +17,7 @@ use crate::support::{
     node::{block_on, limited},
     peers::Nodes,
     source::{FLOW, begin, chunk, chunks, ended, next, open, reason, say, settle, summary, tell},
+    state::moved,
 };
 
 #[test]
@@ -116,6 +117,24 @@ fn a_transfer_that_can_not_be_opened_is_refused_before_it_begins() {
 }
 
 #[test]
+fn no_state_comes_to_an_instance_while_the_node_scales() {
+    let nodes = Nodes::new();
+    let two = nodes.two.start_with(&nodes.config_of_two(), Some("move:1"));
+    block_on(async {
+        let _scaling = two.begin_scale(2, "out").await.unwrap();
+        let mut client = nodes.authority.client("one", two.listening.unwrap()).await;
+        let to = "instance/sw1".to_owned();
+        let refused = say(&mut client, vec![Part::Open(TransferOpen { to, ..open(1) })]).await;
+        let in_progress = (Code::FailedPrecondition, "OPERATION_IN_PROGRESS".to_owned());
+        assert_eq!(reason(&refused.unwrap_err()), in_progress);
+        let refused = two.moves(moved("m", "b", "sw1", "any")).await;
+        assert_eq!(reason(&refused.unwrap_err()), in_progress);
+        // It is about instances only.
+        say(&mut client, vec![Part::Open(open(2))]).await.unwrap();
+    });
+}
+
+#[test]
 fn a_sidecar_that_other_nodes_would_not_know_does_not_serve() {
     let mut nodes = Nodes::new();
     nodes.shown_by_two = "alice";
@@ -151,6 +170,18 @@ fn only_nodes_that_are_known_bring_state_and_they_do_nothing_else() {
         let refused = client.settle_transfer(ask).await.unwrap_err();
         assert_eq!(reason(&refused), (Code::NotFound, "NOT_FOUND".to_owned()));
         assert_eq!(two.state_operations().await, []);
+    });
+}
+
+#[test]
+fn a_node_that_state_is_only_moved_to_brings_none() {
+    let nodes = Nodes::new();
+    let control = nodes.config_of_two() + "brings = false\n";
+    let two = nodes.two.start_with(&control, None);
+    block_on(async {
+        let mut client = nodes.authority.client("one", two.listening.unwrap()).await;
+        let refused = say(&mut client, vec![Part::Open(open(1))]).await.unwrap_err();
+        assert_eq!(reason(&refused), (Code::PermissionDenied, "UNKNOWN_PEER".to_owned()));
     });
 }
 

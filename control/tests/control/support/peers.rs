@@ -240,6 +240,10 @@ pub(crate) struct Cutter {
 struct State {
     /// Bytes that may yet go there, and come back, before all connections break.
     left: [AtomicU64; 2],
+    /// Bytes that went there.
+    went: AtomicU64,
+    /// Whether nothing comes back.
+    held: watch::Sender<bool>,
     /// Grows each time that they break.
     cuts: watch::Sender<u64>,
     to: Mutex<SocketAddr>,
@@ -249,6 +253,8 @@ impl Cutter {
     pub(crate) fn new(to: SocketAddr) -> Self {
         let state = Arc::new(State {
             left: [u64::MAX; 2].map(AtomicU64::new),
+            went: AtomicU64::new(0),
+            held: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             to: Mutex::new(to),
         });
@@ -270,6 +276,16 @@ impl Cutter {
     /// Lets so many bytes more go there, or come back, and then breaks all connections off, once.
     pub(crate) fn cut_after(&self, back: bool, bytes: u64) {
         self.state.left[usize::from(back)].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets nothing come back until it is told otherwise.
+    pub(crate) fn hold_back(&self, holds: bool) {
+        self.state.held.send_replace(holds);
+    }
+
+    /// Bytes that went there.
+    pub(crate) fn went(&self) -> u64 {
+        self.state.went.load(Ordering::Relaxed)
     }
 
     /// Breaks all connections off.
@@ -306,16 +322,21 @@ impl State {
 }
 
 async fn carry(mut here: TcpStream, to: SocketAddr, state: Arc<State>) {
-    let mut cuts = state.cuts.subscribe();
+    let (mut cuts, mut held) = (state.cuts.subscribe(), state.held.subscribe());
     let Ok(mut there) = TcpStream::connect(to).await else { return };
     let (mut one, mut two) = ([0; 1_024], [0; 1_024]);
     loop {
+        let holds = *held.borrow_and_update();
         let carried = tokio::select! {
             read = here.read(&mut one) => match read {
-                Ok(count @ 1..) if state.lets(0, count) => there.write_all(&one[..count]).await,
+                Ok(count @ 1..) if state.lets(0, count) => {
+                    state.went.fetch_add(count as u64, Ordering::Relaxed);
+                    there.write_all(&one[..count]).await
+                }
                 _ => return,
             },
-            read = there.read(&mut two) => match read {
+            _ = held.changed() => continue,
+            read = there.read(&mut two), if !holds => match read {
                 Ok(count @ 1..) if state.lets(1, count) => here.write_all(&two[..count]).await,
                 _ => return,
             },

@@ -157,7 +157,7 @@ pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
     text.parse().map_err(|error| fault(format!("{error}")))
 }
 
-fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
+pub(super) fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
     let scope = |number: &i32| {
         let named = nf::Scope::try_from(*number).ok();
         Scope::ALL.into_iter().find(|scope| Some(scope_message(*scope)) == named)

@@ -7,6 +7,8 @@ mod ends;
 mod instances;
 mod notify;
 mod processes;
+mod share;
+mod sharing;
 
 use std::{
     collections::BTreeMap,
@@ -102,6 +104,11 @@ impl StateOperations {
 
     pub(super) fn progress(&self, id: u64, note: impl FnOnce(&mut Progress)) {
         self.table.send_modify(|table| table.progress(id, note));
+    }
+
+    /// Notes that an operation is another from here on.
+    fn change(&self, id: u64, asked: Asked) {
+        self.table.send_modify(|table| table.change(id, asked));
     }
 
     /// Notes that events of a notification were told, or were lost.

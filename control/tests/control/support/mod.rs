@@ -4,6 +4,7 @@ pub(crate) mod fake;
 pub(crate) mod model;
 pub(crate) mod nf;
 pub(crate) mod node;
+mod shares;
 pub(crate) mod state;
 
 /// A seed that is printed, so that a failure can be repeated with `WEIR_TEST_SEED`.

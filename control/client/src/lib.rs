@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use weir_api::v1::{
-    CancelStateOperationRequest, CopyResponse, ListStateOperationsRequest, MoveResponse,
-    NotifyRequest, NotifyResponse, StateEvent, StateOperation, notify_response,
-    state_service_client::StateServiceClient,
+    CancelStateOperationRequest, ChangeShareRequest, CopyResponse, ListStateOperationsRequest,
+    MoveResponse, NotifyRequest, NotifyResponse, ShareResponse, StateEvent, StateOperation,
+    notify_response, state_service_client::StateServiceClient,
 };
 
 pub use connect::{ConnectError, TlsFiles, tls_channel, unix_channel};
 pub use error::{Error, Refused};
 pub use operation::{Operation, Outcome};
-pub use request::{Copy, Guarantee, Move, Scope};
+pub use request::{Copy, Guarantee, Move, Scope, Share, ShareMode};
 /// What the API says of an operation, and why one has failed.
 pub use weir_api::v1::{StateFailure, StateOperationState};
 
@@ -94,6 +94,38 @@ impl Client {
         self.begin_copy(asked).await?.outcome().await
     }
 
+    /// Begins a share: instances act on the same state from the time when it is
+    /// [in force](Operation::in_force). It goes on when the operation is dropped.
+    ///
+    /// # Errors
+    /// As those of [`Self::begin_move`].
+    pub async fn begin_share(&self, asked: &Share) -> Result<Operation<ShareResponse>, Error> {
+        let (mut api, request) = (self.api.clone(), asked.request()?);
+        Ok(Operation::new(begun(api.share(request)).await?))
+    }
+
+    /// Has instances act on the same state, and waits until they do. What comes back follows the
+    /// share, which goes on until it is [cancelled](Self::cancel) or its limit is over.
+    ///
+    /// # Errors
+    /// As those of [`Self::begin_move`], and [`Error::Ended`] when they could not.
+    pub async fn share(&self, asked: &Share) -> Result<(u64, Operation<ShareResponse>), Error> {
+        let mut operation = self.begin_share(asked).await?;
+        let id = operation.in_force().await?.id;
+        Ok((id, operation))
+    }
+
+    /// Lets instances join a share and leave it: these are all that share from here on. Those that
+    /// leave keep nothing of what is shared.
+    ///
+    /// # Errors
+    /// As those of [`Self::begin_move`].
+    pub async fn change_share(&self, id: u64, instances: &[&str]) -> Result<(), Error> {
+        let (mut api, instances) = (self.api.clone(), request::names(instances));
+        let request = ChangeShareRequest { change: Some(request::change(None)?), id, instances };
+        begun(api.change_share(request)).await.map(drop)
+    }
+
     /// Is told of packets of an end after they are processed, from here on and until what this
     /// returns is dropped. Of each packet the first `snap` bytes come along, 65,535 at most.
     ///
@@ -119,7 +151,8 @@ impl Client {
         Ok(begun(api.list_operations(request)).await?.operations)
     }
 
-    /// Tells an operation to end: a move is undone, or finishes if it can not be undone any more.
+    /// Tells an operation to end: a move is undone, or finishes if it can not be undone any more;
+    /// instances that share keep a replica each.
     ///
     /// # Errors
     /// When there is none of that number, or it has ended.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tonic::Streaming;
-use weir_api::v1::{CopyResponse, MoveResponse, StateOperation, StateOperationState};
+use weir_api::dataplane::v1::SharePhase;
+use weir_api::v1::{
+    CopyResponse, MoveResponse, ShareResponse, StateOperation, StateOperationState,
+};
 
 use crate::Error;
 
@@ -25,7 +28,13 @@ impl Progress for CopyResponse {
     }
 }
 
-/// A move or a copy that goes on.
+impl Progress for ShareResponse {
+    fn operation(self) -> Option<StateOperation> {
+        self.operation
+    }
+}
+
+/// A move, a copy or a share that goes on.
 #[derive(Debug)]
 pub struct Operation<T> {
     stream: Streaming<T>,
@@ -52,6 +61,24 @@ pub struct Outcome {
     pub left_behind_ids: Vec<String>,
     /// How long it took.
     pub took: Duration,
+}
+
+impl Operation<ShareResponse> {
+    /// Waits until all instances share.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when it has ended before, and as [`Self::next`].
+    pub async fn in_force(&mut self) -> Result<StateOperation, Error> {
+        while let Some(seen) = self.next().await? {
+            if seen.share.as_ref().is_some_and(|share| share.phase() == SharePhase::Steady) {
+                return Ok(seen);
+            }
+        }
+        match self.last.take() {
+            Some(last) => Err(Error::Ended(Box::new(last))),
+            None => Err(Error::broken("the stream has no operation")),
+        }
+    }
 }
 
 impl<T: Progress> Operation<T> {

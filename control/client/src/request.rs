@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use weir_api::{
     dataplane::v1::Change,
-    v1::{CopyRequest, MoveRequest, move_request::Selection},
+    v1::{CopyRequest, MoveRequest, ShareRequest, move_request::Selection},
 };
-/// What a move promises of the packets of its flows, and how many flows a piece of state is about.
-pub use weir_api::{dataplane::v1::Guarantee, nf::v1::Scope};
+/// What a move promises of the packets of its flows, in which order a share has operations executed,
+/// and how many flows a piece of state is about.
+pub use weir_api::{
+    dataplane::v1::{Guarantee, ShareMode},
+    nf::v1::Scope,
+};
 
 use crate::Error;
 
@@ -105,6 +109,51 @@ impl Copy {
             limit_ns: nanos(self.limit),
         })
     }
+}
+
+/// Instances that are to act on the same multi-flow state.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Their names or numbers, two at least.
+    pub instances: Vec<String>,
+    /// What is shared: the state of sources that it names as a whole, as `src=10.0.0.0/8` or `any`
+    /// do.
+    pub filter: String,
+    /// The order of operations on it.
+    pub mode: ShareMode,
+    /// How long it lasts; none until it is cancelled.
+    pub limit: Option<Duration>,
+    /// Identifies the request, 64 bytes at most, so that repeating it is harmless; random if none.
+    pub request_id: Option<String>,
+}
+
+impl Share {
+    /// A strong share that lasts until it is cancelled.
+    pub fn new(instances: &[&str], filter: &str) -> Self {
+        Self {
+            instances: names(instances),
+            filter: filter.to_owned(),
+            mode: ShareMode::Strong,
+            limit: None,
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn request(&self) -> Result<ShareRequest, Error> {
+        Ok(ShareRequest {
+            change: Some(change(self.request_id.as_deref())?),
+            instances: self.instances.clone(),
+            filter: self.filter.clone(),
+            scopes: vec![Scope::MultiFlow.into()],
+            mode: self.mode.into(),
+            // 0 is no limit.
+            limit_ns: self.limit.map_or(0, |limit| nanos(limit).max(1)),
+        })
+    }
+}
+
+pub(crate) fn names(instances: &[&str]) -> Vec<String> {
+    instances.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Identifies a change.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 pub use self::server::{ServeError, Server, serve};
-pub(crate) use self::state::{refusal_message, state_message};
+pub(crate) use self::state::{has_ended, refusal_message, state_message};
 use crate::{fault::Fault, sidecar::Sidecar};
 
 /// Implements all services of `weir.v1`.

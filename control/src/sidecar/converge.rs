@@ -29,6 +29,7 @@ impl Sidecar {
             }
             let seen = link.borrow_and_update().clone();
             let Some(incarnation) = seen.node.as_ref().map(|node| node.incarnation) else {
+                programmed = None;
                 continue;
             };
             let outcome = self.converge_once(&seen, programmed != Some(incarnation)).await;
@@ -48,6 +49,7 @@ impl Sidecar {
     async fn converge_once(self: &Arc<Self>, seen: &Link, anew: bool) -> Result<(), Fault> {
         if anew {
             self.program_routes().await?;
+            self.take_up_shares().await?;
         }
         if self.operation_in_progress().is_some() {
             return Ok(());

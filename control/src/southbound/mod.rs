@@ -21,12 +21,13 @@ use weir_api::dataplane::v1::{
     AddRouteRequest, Change, CreateInstanceRequest, GetCountersRequest, GetCountersResponse,
     GetNodeRequest, GetNodeResponse, GetSteeringRequest, InstanceState, ListInstancesRequest,
     ListInstancesResponse, ListMovesRequest, ListPortsRequest, ListRoutesRequest,
-    ListWorkersRequest, Move, Port, RemoveInstanceRequest, Route, SetInstanceStateRequest,
-    StartMoveRequest, UndoMoveRequest, WatchNodeRequest, WatchNodeResponse, Worker,
-    flow_service_client::FlowServiceClient, instance_service_client::InstanceServiceClient,
-    move_service_client::MoveServiceClient, neighbour_service_client::NeighbourServiceClient,
-    nf_service_client::NfServiceClient, node_service_client::NodeServiceClient,
-    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
+    ListSharesRequest, ListWorkersRequest, Move, Port, RemoveInstanceRequest, Route,
+    SetInstanceStateRequest, Share, StartMoveRequest, UndoMoveRequest, WatchNodeRequest,
+    WatchNodeResponse, Worker, flow_service_client::FlowServiceClient,
+    instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
+    neighbour_service_client::NeighbourServiceClient, nf_service_client::NfServiceClient,
+    node_service_client::NodeServiceClient, port_service_client::PortServiceClient,
+    route_service_client::RouteServiceClient, share_service_client::ShareServiceClient,
     start_move_request::Selection, steering_service_client::SteeringServiceClient,
     worker_service_client::WorkerServiceClient,
 };
@@ -81,6 +82,7 @@ impl Southbound {
 
     client!(instances, InstanceServiceClient, channel);
     client!(moves, MoveServiceClient, channel);
+    client!(shares, ShareServiceClient, channel);
     client!(workers, WorkerServiceClient, channel);
     client!(routes, RouteServiceClient, channel);
     client!(neighbours, NeighbourServiceClient, channel);
@@ -139,6 +141,14 @@ impl Southbound {
     /// As the data plane says, or UNAVAILABLE.
     pub async fn list_moves(&self) -> Result<Vec<Move>, Status> {
         Ok(self.moves().list_moves(ListMovesRequest {}).await?.into_inner().moves)
+    }
+
+    /// Shares that there are and the last that ended.
+    ///
+    /// # Errors
+    /// As the data plane says, or UNAVAILABLE.
+    pub async fn list_shares(&self) -> Result<Vec<Share>, Status> {
+        Ok(self.shares().list_shares(ListSharesRequest {}).await?.into_inner().shares)
     }
 
     /// All routes.

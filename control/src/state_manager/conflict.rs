@@ -6,7 +6,7 @@
 
 use weir_state_transfer::{chunk::Scope, filter};
 
-use super::operation::{Asked, CopyAsked, MoveAsked, Operation};
+use super::operation::{Asked, CopyAsked, MoveAsked, Operation, ShareAsked};
 
 /// The first of some operations that one may not be begun beside.
 pub fn in_the_way<'a>(
@@ -25,7 +25,26 @@ fn contradict(one: &Asked, other: &Asked) -> bool {
             brings_into(copied, moved)
         }
         (Asked::Copy(one), Asked::Copy(other)) => copies(one, other),
+        (Asked::Share(shared), Asked::Move(moved)) | (Asked::Move(moved), Asked::Share(shared)) => {
+            moves_shared(moved, shared)
+        }
+        (Asked::Share(one), Asked::Share(other)) => shares(one, other),
+        // What is copied to an instance that shares is merged where its state has its home.
+        (Asked::Share(_), Asked::Copy(_)) | (Asked::Copy(_), Asked::Share(_)) => false,
     }
+}
+
+/// A move of flows at an instance that shares what they change.
+fn moves_shared(moved: &MoveAsked, shared: &ShareAsked) -> bool {
+    let flows = filter::Selection::Filter(shared.filter.flows);
+    [&moved.from, &moved.to].iter().any(|end| shared.instances.contains(end))
+        && moved.selection.flows().overlaps(&flows)
+}
+
+/// Two shares of the same flows at one instance.
+fn shares(one: &ShareAsked, other: &ShareAsked) -> bool {
+    one.instances.iter().any(|end| other.instances.contains(end))
+        && one.filter.flows.overlaps(&other.filter.flows)
 }
 
 /// Moves over the same state: it would have two destinations, or go on before it has come, or the
@@ -68,7 +87,7 @@ fn common<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_api::dataplane::v1::Guarantee;
+    use weir_api::dataplane::v1::{Guarantee, ShareMode};
 
     use crate::state_manager::{end::End, operation::Selection};
 
@@ -98,6 +117,16 @@ mod tests {
         })
     }
 
+    fn shared(instances: &str, filter: &str) -> Asked {
+        let instance = |letter: char| End::Nf(letter.to_string());
+        Asked::Share(ShareAsked {
+            instances: instances.chars().map(instance).collect(),
+            filter: filter.parse().unwrap(),
+            scopes: [Scope::MultiFlow].into(),
+            mode: ShareMode::Strong,
+        })
+    }
+
     const TEN: &str = "src=10.0.0.0/8";
     const ELEVEN: &str = "src=11.0.0.0/8";
 
@@ -117,6 +146,10 @@ mod tests {
             (copied("a", "b", TEN, "per-flow"), copied("b", "a", TEN, "per-flow")),
             (copied("a", "b", TEN, "per-flow"), copied("c", "b", TEN, "per-flow")),
             (copied("a", "b", TEN, "multi-flow"), copied("a", "b", TEN, "all-flows")),
+            (shared("ab", TEN), shared("bc", "any")),
+            (shared("ab", TEN), moved("b", "c", TEN, "per-flow")),
+            (shared("ab", TEN), moved("c", "a", "dport=80", "multi-flow")),
+            (shared("ab", TEN), moved("b", "a", "buckets 0-9", "per-flow")),
         ] {
             assert!(contradict(&one, &other), "{one:?}\n{other:?}");
             assert!(contradict(&other, &one), "{other:?}\n{one:?}");
@@ -139,6 +172,12 @@ mod tests {
             (copied("a", "b", TEN, "multi-flow"), copied("b", "a", TEN, "multi-flow")),
             (copied("a", "b", TEN, "multi-flow"), copied("a", "b", ELEVEN, "multi-flow")),
             (copied("a", "b", TEN, "per-flow"), copied("a", "c", TEN, "per-flow")),
+            (shared("ab", TEN), shared("cd", TEN)),
+            (shared("ab", "proto=tcp"), shared("bc", "proto=udp")),
+            (shared("ab", TEN), moved("c", "d", TEN, "per-flow")),
+            (shared("ab", "proto=tcp"), moved("a", "c", "proto=udp", "per-flow")),
+            (shared("ab", TEN), copied("a", "b", TEN, "multi-flow")),
+            (notify.clone(), shared("ab", TEN)),
             (notify.clone(), moved("a", "b", TEN, "per-flow")),
             (notify.clone(), notify),
         ] {

@@ -26,6 +26,14 @@ pub enum End {
 }
 
 impl End {
+    /// The number of an instance.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Instance { id, .. } => Some(*id),
+            Self::Nf(_) | Self::Peer { .. } => None,
+        }
+    }
+
     /// Whether it is an instance.
     pub fn is_instance(&self) -> bool {
         matches!(self, Self::Instance { .. })

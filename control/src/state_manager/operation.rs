@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weir_api::{
-    dataplane::v1::{Guarantee, Move},
+    dataplane::v1::{Guarantee, Move, Share, ShareMode},
     nf::v1::RefusalReason,
 };
 use weir_nf_api::client::CallError;
@@ -14,7 +14,7 @@ use super::end::End;
 /// Pieces that are left behind and listed; the others are counted.
 pub const LISTED_MAX: usize = 64;
 
-/// A move, a copy or a notification.
+/// A move, a copy, a share or a notification.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
     /// Its number; never used again.
@@ -44,6 +44,8 @@ pub enum Asked {
     Move(MoveAsked),
     /// Merge state with that of another.
     Copy(CopyAsked),
+    /// Have instances act on the same state.
+    Share(ShareAsked),
     /// Tell of packets.
     Notify {
         /// Where.
@@ -83,6 +85,29 @@ pub struct CopyAsked {
     pub scopes: BTreeSet<Scope>,
 }
 
+/// A share that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareAsked {
+    /// The instances, at least two.
+    pub instances: Vec<End>,
+    /// Which state.
+    pub filter: StateFilter,
+    /// Of which scopes.
+    pub scopes: BTreeSet<Scope>,
+    /// The order of operations; never unspecified.
+    pub mode: ShareMode,
+}
+
+impl Asked {
+    /// The instances of a share; none of others.
+    pub fn instances(&self) -> &[End] {
+        match self {
+            Self::Share(asked) => &asked.instances,
+            Self::Move(_) | Self::Copy(_) | Self::Notify { .. } => &[],
+        }
+    }
+}
+
 /// The state that a move names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -113,7 +138,7 @@ pub enum State {
     Done,
     /// A move: all is as it was before.
     Undone,
-    /// A copy or a notification that was told to end.
+    /// A copy, a share or a notification that was told to end.
     Cancelled,
     /// Neither done nor undone.
     Failed,
@@ -148,6 +173,8 @@ pub struct Progress {
     pub left_behind: LeftBehind,
     /// What the data plane tells of a move between instances.
     pub moved: Option<Move>,
+    /// What it tells of a share.
+    pub shared: Option<Share>,
 }
 
 /// Pieces of state that stay at the source of a move.
@@ -197,7 +224,7 @@ pub enum FailureKind {
     Malformed,
     /// There is more state than an operation carries.
     TooMuch,
-    /// The data plane undid the move.
+    /// The data plane undid the move, or ended the share.
     Dataplane,
     /// The sidecar stops.
     Stopping,
@@ -242,12 +269,13 @@ impl Failure {
 }
 
 impl Operation {
-    /// The end that it takes state from, or is told of.
-    pub fn from(&self) -> &End {
+    /// The end that it takes state from, or is told of; none of a share.
+    pub fn from(&self) -> Option<&End> {
         match &self.asked {
-            Asked::Move(asked) => &asked.from,
-            Asked::Copy(asked) => &asked.from,
-            Asked::Notify { end, .. } => end,
+            Asked::Move(asked) => Some(&asked.from),
+            Asked::Copy(asked) => Some(&asked.from),
+            Asked::Notify { end, .. } => Some(end),
+            Asked::Share(_) => None,
         }
     }
 
@@ -256,7 +284,7 @@ impl Operation {
         match &self.asked {
             Asked::Move(asked) => Some(&asked.to),
             Asked::Copy(asked) => Some(&asked.to),
-            Asked::Notify { .. } => None,
+            Asked::Share(_) | Asked::Notify { .. } => None,
         }
     }
 

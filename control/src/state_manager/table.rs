@@ -45,6 +45,23 @@ impl Table {
         if self.running.len() >= RUNNING_MAX { Err(BeginError::Full) } else { Ok(()) }
     }
 
+    /// Whether an operation could be changed to what is asked.
+    ///
+    /// # Errors
+    /// Which other is in the way.
+    pub fn check_change(&self, id: u64, asked: &Asked) -> Result<(), BeginError> {
+        let others = self.running.values().filter(|other| other.id != id);
+        conflict::in_the_way(asked, others)
+            .map_or(Ok(()), |other| Err(BeginError::InTheWay(other.id)))
+    }
+
+    /// An operation is another from here on.
+    pub fn change(&mut self, id: u64, asked: Asked) {
+        if let Some(operation) = self.running.get_mut(&id) {
+            operation.asked = asked;
+        }
+    }
+
     /// Takes in an operation that begins, under a number that is not in use.
     ///
     /// # Errors
@@ -110,6 +127,12 @@ impl Table {
     /// The operation of a number.
     pub fn find(&self, id: u64) -> Option<&Operation> {
         self.running.get(&id).or_else(|| self.ended.iter().find(|ended| ended.id == id))
+    }
+
+    /// Whether an operation in progress follows a share of the data plane.
+    pub fn follows(&self, share: u64) -> bool {
+        let shared = self.running.values().filter_map(|known| known.progress.shared.as_ref());
+        shared.map(|shared| shared.id).any(|id| id == share)
     }
 
     /// All of them, newest first.

@@ -44,6 +44,26 @@ impl Database {
         Ok(answer.optional()?)
     }
 
+    /// What was begun by requests of a method, and changes that were begun and have no answer, as
+    /// their sidecar died: of these nothing is known but their request ids.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn begun(&self, method: &str) -> Result<Vec<Answer>, StoreError> {
+        let sql = "SELECT request_id, method, request, response FROM answer \
+                   WHERE method IN (?1, ?2) ORDER BY id";
+        let mut statement = self.connection.prepare(sql)?;
+        let answers = statement.query_map([method, PLACE], |row| {
+            Ok(Answer {
+                request_id: row.get(0)?,
+                method: row.get(1)?,
+                request: row.get(2)?,
+                response: row.get(3)?,
+            })
+        })?;
+        Ok(answers.collect::<Result<_, _>>()?)
+    }
+
     /// Makes room for the answer to a change that is about to be made: when there is none, the
     /// change is not begun.
     ///

@@ -8,6 +8,7 @@ mod process;
 mod readers;
 mod scaling;
 mod server;
+mod share;
 mod state;
 mod store;
 mod support;

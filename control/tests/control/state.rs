@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// The reason, the object and the fix of a refusal.
-fn refusal(status: &Status) -> (String, String, String) {
+pub(crate) fn refusal(status: &Status) -> (String, String, String) {
     let info = status.get_details_error_info().expect("every error has an ErrorInfo");
     let of = |key: &str| info.metadata.get(key).cloned().unwrap_or_default();
     (info.reason.clone(), of("object"), of("fix"))

@@ -75,5 +75,5 @@ pub(crate) async fn run(client: &Client, copy: Copy) -> Result<(), Failure> {
         limit_ns: copy.limit.nanos(),
     };
     let stream = client.call(service.copy(client.request(ask))).await?;
-    operation::follow(client, stream, false, |seen| seen.operation.as_ref()).await
+    operation::follow(client, stream, operation::Until::Ended, |seen| seen.operation.as_ref()).await
 }

@@ -21,6 +21,7 @@ mod port;
 mod reach;
 mod route;
 mod scale;
+mod share;
 mod stats;
 mod status;
 mod worker;
@@ -39,7 +40,7 @@ Exit codes:
   5 bad file   6 unreachable   7 denied        8 deadline    9 a check found problems
 
 With -o json every answer is one JSON document: the message of the API. What is watched (stats
---watch, scale watch, move, copy, notify) has one message a line. An error is one JSON object, the last line on
+--watch, scale watch, move, copy, share, notify) has one message a line. An error is one JSON object, the last line on
 standard error: code (a constant to match on), message, object and fix.";
 
 /// Looks at a Weir node and changes it.
@@ -71,9 +72,11 @@ enum Noun {
     Move(r#move::Move),
     /// Merge state with that of another instance or network function, once or again and again
     Copy(copy::Copy),
+    /// Have instances act on the same state, as limits of a source, until that is cancelled
+    Share(share::Share),
     /// Be told of packets after they are processed
     Notify(notify::Notify),
-    /// Moves, copies and notifications: in progress, and the last that ended
+    /// Moves, copies, shares and notifications: in progress, and the last that ended
     #[command(subcommand)]
     Operation(operation::Verb),
     /// Routes
@@ -157,6 +160,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Noun::Scale(scale) => scale::run(&client, scale).await,
             Noun::Move(command) => r#move::run(&client, command).await,
             Noun::Copy(command) => copy::run(&client, command).await,
+            Noun::Share(command) => share::run(&client, command).await,
             Noun::Notify(command) => notify::run(&client, command).await,
             Noun::Operation(verb) => operation::run(&client, verb).await,
             Noun::Route(verb) => route::run(&client, verb).await,

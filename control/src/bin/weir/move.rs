@@ -14,7 +14,7 @@ use super::{
     client::{Client, service},
     failure::Failure,
     instance::Names,
-    operation::{self, Scope},
+    operation::{self, Scope, Until},
     output::{columns, show, show_next, span},
 };
 
@@ -138,7 +138,8 @@ async fn start(client: &Client, start: Start) -> Result<(), Failure> {
         limit_ns: start.limit.nanos(),
     };
     let stream = client.call(service.r#move(client.request(ask))).await?;
-    operation::follow(client, stream, start.no_wait, |seen| seen.operation.as_ref()).await
+    let until = if start.no_wait { Until::Begun } else { Until::Ended };
+    operation::follow(client, stream, until, |seen| seen.operation.as_ref()).await
 }
 
 /// Shows each phase on the way to standard error and the end to standard output.

@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use prost::{Message, Name};
 use tonic::Streaming;
 use weir_api::{
+    dataplane::v1::SharePhase,
     nf::v1 as nf,
     v1::{
         CancelStateOperationRequest, ListStateOperationsRequest, StateOperation,
@@ -50,7 +51,8 @@ pub(crate) enum Verb {
         /// Its number
         id: u64,
     },
-    /// Tell an operation to end: a move is undone, or finishes if it is too late for that
+    /// Tell an operation to end: a move is undone, or finishes if it is too late for that; instances
+    /// that share keep a replica
     Cancel {
         /// Its number
         id: u64,
@@ -68,7 +70,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
         Verb::Watch { id } => {
             let ask = WatchStateOperationRequest { id };
             let stream = client.call(service.watch_operation(client.request(ask))).await?;
-            follow(client, stream, false, |seen| seen.operation.as_ref()).await
+            follow(client, stream, Until::Ended, |seen| seen.operation.as_ref()).await
         }
         Verb::Cancel { id } => {
             let ask = CancelStateOperationRequest { change: client.change()?, id };
@@ -78,12 +80,34 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
     }
 }
 
-/// Follows an operation until it ends, or only until it has begun. As JSON each message is a line;
-/// else the way goes to standard error, and the end to standard output.
+/// How far an operation is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    Begun,
+    /// All instances of a share share.
+    Shared,
+    Ended,
+}
+
+impl Until {
+    fn is_reached(self, operation: &StateOperation) -> bool {
+        match self {
+            Self::Begun => true,
+            Self::Shared => {
+                let share = operation.share.as_ref();
+                share.is_some_and(|share| share.phase() == SharePhase::Steady)
+            }
+            Self::Ended => operation.state() == StateOperationState::Done,
+        }
+    }
+}
+
+/// Follows an operation until it ends, or only so far. As JSON each message is a line; else the way
+/// goes to standard error, and the end to standard output.
 pub(crate) async fn follow<T: Message + Name>(
     client: &Client,
     mut stream: Streaming<T>,
-    begun: bool,
+    until: Until,
     operation: impl Fn(&T) -> Option<&StateOperation>,
 ) -> Result<(), Failure> {
     let mut last = None;
@@ -93,8 +117,9 @@ pub(crate) async fn follow<T: Message + Name>(
             (Format::Table, Some(operation)) => eprintln!("{}", line(operation)),
             (Format::Table, None) => {}
         }
+        let enough = operation(&seen).is_some_and(|seen| until.is_reached(seen));
         last = Some(seen);
-        if begun {
+        if enough && until != Until::Ended {
             break;
         }
     }
@@ -105,18 +130,16 @@ pub(crate) async fn follow<T: Message + Name>(
         }
         super::output::write(&table(std::slice::from_ref(last)))?;
     }
-    let reached = last.state() == StateOperationState::Done || begun;
-    if reached { Ok(()) } else { Err(Failure::NotReached) }
+    if until.is_reached(last) { Ok(()) } else { Err(Failure::NotReached) }
 }
 
 /// How far an operation has come, on one line.
 fn line(operation: &StateOperation) -> String {
     let (id, kind, state) = (operation.id, kind(operation), state(operation));
-    let phase = operation.r#move.as_ref().map(|seen| {
-        let phase = seen.phase().as_str_name().trim_start_matches("MOVE_PHASE_").to_lowercase();
-        format!(", {phase}")
-    });
-    let phase = phase.unwrap_or_default();
+    let moved = operation.r#move.as_ref().map(|seen| seen.phase().as_str_name());
+    let shared = operation.share.as_ref().map(|seen| seen.phase().as_str_name());
+    let phase = moved.or(shared).and_then(|name| name.split_once("_PHASE_"));
+    let phase = phase.map(|(_, phase)| format!(", {}", phase.to_lowercase())).unwrap_or_default();
     format!("operation {id}: {kind} {state}{phase}, {}", carried(operation))
 }
 
@@ -126,6 +149,7 @@ fn carried(operation: &StateOperation) -> String {
     match operation.kind() {
         StateOperationKind::Notify => format!("{events} events, {events_lost} lost"),
         StateOperationKind::Copy => format!("{rounds} rounds, {chunks} chunks, {bytes} bytes"),
+        StateOperationKind::Share => format!("{} instances", operation.instances.len()),
         _ if operation.r#move.is_some() => format!("{flows} flows"),
         _ => format!("{chunks} chunks, {bytes} bytes"),
     }
@@ -142,7 +166,7 @@ fn state(operation: &StateOperation) -> String {
 }
 
 /// Operations as rows.
-fn table(operations: &[StateOperation]) -> String {
+pub(crate) fn table(operations: &[StateOperation]) -> String {
     let header = [
         "OPERATION",
         "KIND",
@@ -164,7 +188,11 @@ fn table(operations: &[StateOperation]) -> String {
         vec![
             operation.id.to_string(),
             kind(operation),
-            operation.from.clone(),
+            if operation.from.is_empty() {
+                operation.instances.join(",")
+            } else {
+                operation.from.clone()
+            },
             operation.to.clone(),
             what,
             state(operation),

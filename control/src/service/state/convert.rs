@@ -24,7 +24,7 @@ pub(crate) fn state_message(operation: &Operation, now: Nanos) -> StateOperation
         id: operation.id,
         request_id: operation.request_id.clone(),
         state: state(operation.state).into(),
-        from: operation.from().to_string(),
+        from: operation.from().map(ToString::to_string).unwrap_or_default(),
         to: operation.to().map(ToString::to_string).unwrap_or_default(),
         chunks: progress.chunks,
         bytes: progress.bytes,
@@ -43,6 +43,7 @@ pub(crate) fn state_message(operation: &Operation, now: Nanos) -> StateOperation
         started_unix_ns: operation.started_unix_ns,
         elapsed_ns: operation.elapsed_ns(now),
         r#move: progress.moved.clone(),
+        share: progress.shared.clone(),
         ..StateOperation::default()
     };
     message.left_behind_ids.extend(moved.left_behind_ids);
@@ -71,6 +72,12 @@ fn asked(message: &mut StateOperation, asked: &Asked) {
             message.set_kind(StateOperationKind::Copy);
             message.selection = Some(Named::Filter(asked.filter.to_string()));
             message.scopes = scopes(&asked.scopes);
+        }
+        Asked::Share(asked) => {
+            message.set_kind(StateOperationKind::Share);
+            message.selection = Some(Named::Filter(asked.filter.to_string()));
+            message.scopes = scopes(&asked.scopes);
+            message.instances = asked.instances.iter().map(ToString::to_string).collect();
         }
         Asked::Notify { filter, .. } => {
             message.set_kind(StateOperationKind::Notify);
@@ -126,7 +133,7 @@ fn state(state: State) -> StateOperationState {
 }
 
 /// Whether nothing more comes.
-pub(super) fn ended(state: StateOperationState) -> bool {
+pub(crate) fn has_ended(state: StateOperationState) -> bool {
     match state {
         StateOperationState::Unspecified
         | StateOperationState::Running

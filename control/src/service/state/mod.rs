@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use tonic::Request;
 use weir_api::v1::{
-    CancelStateOperationRequest, CancelStateOperationResponse, CopyRequest, CopyResponse,
-    ListStateOperationsRequest, ListStateOperationsResponse, MoveRequest, MoveResponse,
-    NotifyRequest, NotifyResponse, StateGap, StateOperation, WatchStateOperationRequest,
+    CancelStateOperationRequest, CancelStateOperationResponse, ChangeShareRequest,
+    ChangeShareResponse, CopyRequest, CopyResponse, ListStateOperationsRequest,
+    ListStateOperationsResponse, MoveRequest, MoveResponse, NotifyRequest, NotifyResponse,
+    ShareRequest, ShareResponse, StateGap, StateOperation, WatchStateOperationRequest,
     WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
 };
 
-pub(crate) use self::convert::{refusal_message, state_message};
+pub(crate) use self::convert::{has_ended, refusal_message, state_message};
 use super::{
     Answer, Api, answer, message,
     stream::{self, Answers, Sink},
@@ -64,6 +65,44 @@ impl StateService for Api {
             None => self.followed(&begun, again).await?,
         };
         self.progress(begun, reader, |operation| CopyResponse { operation })
+    }
+
+    type ShareStream = Answers<ShareResponse>;
+
+    async fn share(&self, request: Request<ShareRequest>) -> Answer<Answers<ShareResponse>> {
+        let (request, mut reader) = (message(request), None);
+        let job = async {
+            let (begun, follows) = self.sidecar.begin_share(&request, None).await?;
+            reader = Some(follows);
+            Ok(ShareResponse { operation: Some(state_message(&begun, begun.started)) })
+        };
+        let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
+        let begun = begun.operation.unwrap_or_default();
+        let again = async |id| self.sidecar.begin_share(&request, Some(id)).await;
+        let reader = match reader {
+            Some(reader) => Some(reader),
+            None => {
+                if !has_ended(begun.state()) {
+                    // It may go on, for what is left of its time.
+                    self.sidecar.take_up_shares().await?;
+                }
+                self.followed(&begun, again).await?
+            }
+        };
+        self.progress(begun, reader, |operation| ShareResponse { operation })
+    }
+
+    async fn change_share(
+        &self,
+        request: Request<ChangeShareRequest>,
+    ) -> Answer<ChangeShareResponse> {
+        let request = message(request);
+        let job = async {
+            let changed = self.sidecar.change_share(&request).await?;
+            let operation = Some(state_message(&changed, self.sidecar.now()));
+            Ok(ChangeShareResponse { operation })
+        };
+        answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
     }
 
     type NotifyStream = Answers<NotifyResponse>;
@@ -142,7 +181,7 @@ impl Api {
         begun: &StateOperation,
         again: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
-        if convert::ended(begun.state()) {
+        if has_ended(begun.state()) {
             return Ok(None);
         }
         self.sidecar.take_up(begun.id, again).await
@@ -157,7 +196,7 @@ impl Api {
     ) -> Answer<Answers<T>> {
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(|sink| async move {
-            if convert::ended(begun.state()) {
+            if has_ended(begun.state()) {
                 // The reader has gone, or has it.
                 let _gone = sink.send(Ok(turn(Some(begun)))).await;
                 return;

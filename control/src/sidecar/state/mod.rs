@@ -11,6 +11,8 @@ mod leaving;
 mod notify;
 mod opening;
 mod processes;
+mod share;
+mod sharing;
 mod transfer_message;
 
 use std::{
@@ -114,6 +116,11 @@ impl StateOperations {
 
     pub(super) fn progress(&self, id: u64, note: impl FnOnce(&mut Progress)) {
         self.table.send_modify(|table| table.progress(id, note));
+    }
+
+    /// Notes that an operation is another from here on.
+    fn change(&self, id: u64, asked: Asked) {
+        self.table.send_modify(|table| table.change(id, asked));
     }
 
     /// Notes that events of a notification were told, or were lost.

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// How fast time passes for watchers.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// A data plane that outlives sidecars.
 pub(crate) struct Fake {
@@ -39,7 +39,7 @@ pub(crate) struct Fake {
 }
 
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     model: Arc<Mutex<Model>>,
     clock: Clock,
     /// Has a receiver for each listing of flows that is open.
@@ -68,6 +68,7 @@ impl Fake {
                     served.clone(),
                 ))
                 .add_service(MoveServiceServer::new(served.clone()))
+                .add_service(api::share_service_server::ShareServiceServer::new(served.clone()))
                 .add_service(api::route_service_server::RouteServiceServer::new(served.clone()))
                 .add_service(api::neighbour_service_server::NeighbourServiceServer::new(
                     served.clone(),
@@ -110,7 +111,7 @@ fn first_instance(request: Request<()>) -> Result<Request<()>, Status> {
 }
 
 impl Shared {
-    fn model(&self) -> MutexGuard<'_, Model> {
+    pub(super) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap()
     }
 }
@@ -126,7 +127,7 @@ fn stream<T: Send + 'static>(messages: Vec<T>) -> Answer<Answers<T>> {
     ok(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok))))
 }
 
-fn id_of(change: Option<api::Change>) -> String {
+pub(super) fn id_of(change: Option<api::Change>) -> String {
     change.unwrap_or_default().request_id
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 use weir_api::dataplane::v1::{
-    Balance, GetSteeringResponse, Instance, InstanceState, Move, MovePhase, Route,
+    Balance, GetSteeringResponse, Instance, InstanceState, Move, MovePhase, Route, Share,
     WatchNodeResponse, r#move::Selection,
 };
 use weir_control::scaling::machine::{Action, Request};
@@ -18,6 +18,9 @@ pub(crate) struct Model {
     pub(crate) instances: BTreeMap<u32, Instance>,
     pub(crate) owners: Vec<u8>,
     pub(crate) moves: Vec<Move>,
+    pub(crate) shares: Vec<Share>,
+    /// Shares that are asked for begin, and nobody is told.
+    pub(crate) mute: bool,
     pub(crate) routes: BTreeMap<String, Route>,
     /// Those that it has when it starts: of its configuration.
     pub(crate) configured: BTreeMap<String, Route>,
@@ -46,6 +49,8 @@ impl Model {
                 .map(|bucket| (bucket * count as usize / BUCKETS + 1) as u8)
                 .collect(),
             moves: Vec::new(),
+            shares: Vec::new(),
+            mute: false,
             routes: BTreeMap::new(),
             configured: BTreeMap::new(),
             created: Vec::new(),

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use tonic::{Status, Streaming};
 use weir_api::{
-    dataplane::v1::Guarantee,
+    dataplane::v1::{Guarantee, Share, SharePhase},
     nf::v1::Scope,
     v1::{
         CancelStateOperationRequest, CopyRequest, ListNfProcessesRequest,
-        ListStateOperationsRequest, MoveRequest, NotifyRequest, NotifyResponse, StateOperation,
-        StateOperationState, WatchStateOperationRequest, move_request::Selection,
-        nf_service_client::NfServiceClient, notify_response::Note,
+        ListStateOperationsRequest, MoveRequest, NotifyRequest, NotifyResponse, ShareRequest,
+        ShareResponse, StateOperation, StateOperationState, WatchStateOperationRequest,
+        move_request::Selection, nf_service_client::NfServiceClient, notify_response::Note,
         state_service_client::StateServiceClient,
     },
 };
@@ -76,6 +76,16 @@ pub(crate) fn copied(id: &str, from: &str, to: &str, filter: &str) -> CopyReques
     }
 }
 
+/// A strong share without an end.
+pub(crate) fn shared(id: &str, instances: &[&str], filter: &str) -> ShareRequest {
+    ShareRequest {
+        change: Some(change(id)),
+        instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+        filter: filter.to_owned(),
+        ..ShareRequest::default()
+    }
+}
+
 impl Running {
     pub(crate) async fn state(&self) -> StateServiceClient<tonic::transport::Channel> {
         StateServiceClient::new(self.channel().await)
@@ -99,6 +109,24 @@ impl Running {
             last = seen.operation;
         }
         Ok(last.expect("an operation"))
+    }
+
+    /// Begins a share, and returns the operation when all instances share; with what follows.
+    pub(crate) async fn shares(
+        &self,
+        request: ShareRequest,
+    ) -> Result<(StateOperation, Streaming<ShareResponse>), Status> {
+        let mut stream = self.state().await.share(request).await?.into_inner();
+        loop {
+            let seen = limited(stream.message()).await?.expect("it has not ended");
+            let operation = seen.operation.expect("an operation");
+            let phase = operation.share.as_ref().map(Share::phase);
+            if phase == Some(SharePhase::Steady)
+                || operation.state() != StateOperationState::Running
+            {
+                return Ok((operation, stream));
+            }
+        }
     }
 
     /// Begins to be told; the operation, and what is told.

@@ -1,0 +1,235 @@
+//! Shares: begun, changed, and taken up again when the sidecar was started again.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use prost::{Message as _, Name as _};
+use weir_api::{
+    dataplane::v1::{Change, ChangeShareRequest as ChangeAsked, Share, ShareMode, SharePhase},
+    v1::{ChangeShareRequest, ShareRequest, ShareResponse},
+};
+use weir_state_transfer::{chunk::Scope, share::MEMBERS_MAX};
+
+use super::{
+    Reader,
+    begin::{filter, scopes},
+    refused,
+    sharing::{self, Follow},
+};
+use crate::{
+    fault::Fault,
+    service::has_ended,
+    sidecar::Sidecar,
+    southbound::find_instance,
+    state_manager::{
+        end::{Called, End},
+        operation::{Asked, Operation, ShareAsked},
+    },
+    store::Answer,
+};
+
+impl Sidecar {
+    /// Begins a share. The caller holds the right to change.
+    pub(crate) async fn begin_share(
+        self: &Arc<Self>,
+        request: &ShareRequest,
+        id: Option<u64>,
+    ) -> Result<(Operation, Reader), Fault> {
+        self.refuse_during_operation("share state")?;
+        let mode = match ShareMode::try_from(request.mode) {
+            Ok(ShareMode::Unspecified) => ShareMode::Strong,
+            Ok(mode) => mode,
+            Err(_) => {
+                let message = format!("{} is no mode of a share", request.mode);
+                return Err(Fault::invalid("MODE", message).object("mode"));
+            }
+        };
+        let (filter, scopes) =
+            (filter(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
+        let instances = self.instances_of(&request.instances).await?;
+        let asked = ShareAsked { instances, filter, scopes, mode };
+        let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
+        let begun = self.begin_operation(Asked::Share(asked.clone()), request_id, id).await?;
+        let (operation, reins, reader) = begun;
+        let started = sharing::start(self, &asked, request_id).await;
+        let shared = started.map_err(|status| Fault::from_dataplane(&status))?;
+        if shared.phase() == SharePhase::Ended {
+            let message =
+                format!("share {} of this request has ended: {}", shared.id, shared.reason);
+            return Err(Fault::precondition("SHARE_ENDED", message)
+                .object("change.request_id")
+                .fix("choose a new request id"));
+        }
+        let left = limit(request);
+        Ok(self.follow_share(operation, shared, left, (reins, reader)))
+    }
+
+    fn follow_share(
+        self: &Arc<Self>,
+        mut operation: Operation,
+        shared: Share,
+        left: Option<Duration>,
+        (reins, reader): (super::Reins, Reader),
+    ) -> (Operation, Reader) {
+        operation.progress.shared = Some(shared.clone());
+        let sidecar = Arc::clone(self);
+        tokio::spawn(Follow { sidecar, reins, begun: shared, left }.run());
+        (operation, reader)
+    }
+
+    /// Lets instances join and leave. The caller holds the right to change.
+    pub(crate) async fn change_share(
+        &self,
+        request: &ChangeShareRequest,
+    ) -> Result<Operation, Fault> {
+        let id = request.id;
+        let found = self.state.table.borrow().find(id).cloned();
+        let mut operation = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
+        let fault = |reason, message| {
+            Fault::precondition(reason, message).object(format!("operations/{id}"))
+        };
+        let (Asked::Share(asked), Some(shared)) = (&operation.asked, &operation.progress.shared)
+        else {
+            return Err(fault("NOT_A_SHARE", format!("operation {id} is no share")));
+        };
+        if operation.state.ended() {
+            return Err(fault("OPERATION_ENDED", format!("operation {id} has ended")));
+        }
+        let instances = self.instances_of(&request.instances).await?;
+        let asked = Asked::Share(ShareAsked { instances, ..asked.clone() });
+        self.state.table.borrow().check_change(id, &asked).map_err(refused)?;
+        let asked_of_it = ChangeAsked {
+            change: request.change.clone().map(|change| Change { generation: 0, ..change }),
+            id: shared.id,
+            instances: numbers(&asked),
+        };
+        let changed = self.southbound.shares().change_share(asked_of_it).await;
+        let changed = changed.map_err(|status| Fault::from_dataplane(&status))?.into_inner();
+        operation.asked = asked.clone();
+        operation.progress.shared = changed.share;
+        self.state.change(id, asked);
+        Ok(operation)
+    }
+
+    /// Refuses what would move shared flows or remove instances that share.
+    pub(crate) fn refuse_during_share(&self, what: &str) -> Result<(), Fault> {
+        let table = self.state.table.borrow();
+        let is_share = |operation: &&&Operation| matches!(operation.asked, Asked::Share(_));
+        let all = table.newest_first();
+        let Some(share) = all.iter().filter(|seen| !seen.state.ended()).find(is_share) else {
+            return Ok(());
+        };
+        let id = share.id;
+        let message = format!("cannot {what} while instances share state: operation {id}");
+        Err(Fault::precondition("OPERATION_IN_THE_WAY", message)
+            .object(format!("operations/{id}"))
+            .fix(format!("end it: weir operation cancel {id}")))
+    }
+
+    /// Takes up the shares that an earlier sidecar began, by what it was asked. One that nobody was
+    /// told of is ended.
+    pub(crate) async fn take_up_shares(self: &Arc<Self>) -> Result<(), Fault> {
+        let listed = self.southbound.list_shares().await;
+        let listed = listed.map_err(|status| Fault::from_dataplane(&status))?;
+        let _guard = self.changes.lock().await;
+        let begun = self.store.run(|database| database.begun(&ShareRequest::full_name())).await?;
+        for share in listed.into_iter().filter(|share| share.phase() != SharePhase::Ended) {
+            let Some(answer) = begun.iter().find(|answer| answer.request_id == share.request_id)
+            else {
+                // Somebody else has asked the data plane for it.
+                continue;
+            };
+            let known = ShareResponse::decode(answer.response.as_slice()).ok();
+            let known = known.and_then(|response| response.operation);
+            let Some(known) = known.filter(|known| !has_ended(known.state())) else {
+                tracing::info!(share = share.id, "ends a share that nobody was told of");
+                sharing::end(self, share.id).await;
+                continue;
+            };
+            if self.state.table.borrow().find(known.id).is_none() {
+                self.adopt_share(known.id, known.started_unix_ns, answer, share).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt_share(
+        self: &Arc<Self>,
+        id: u64,
+        started_unix_ns: u64,
+        answer: &Answer,
+        share: Share,
+    ) -> Result<(), Fault> {
+        tracing::info!(operation = id, share = share.id, "is taken up again");
+        let request = ShareRequest::decode(answer.request.as_slice()).unwrap_or_default();
+        let scopes = scopes(&share.scopes, Scope::MultiFlow)?;
+        let (filter, mode) = (filter(&share.filter)?, share.mode());
+        let instances = self.members(&share).await?;
+        let asked = Asked::Share(ShareAsked { instances, filter, scopes, mode });
+        let (operation, reins, reader) =
+            self.begin_operation(asked, &share.request_id, Some(id)).await?;
+        let passed = self.clock.unix_ns().saturating_sub(started_unix_ns);
+        let left = limit(&request).map(|limit| limit.saturating_sub(Duration::from_nanos(passed)));
+        self.follow_share(operation, share, left, (reins, reader));
+        Ok(())
+    }
+
+    /// The instances of a share of the data plane.
+    pub(super) async fn members(&self, share: &Share) -> Result<Vec<End>, Fault> {
+        let listed = self.southbound.list_instances().await;
+        let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
+        let name = |id: &u32| {
+            let found = listed.iter().find(|instance| instance.id == *id);
+            End::Instance {
+                id: *id,
+                name: found.map(|found| found.name.clone()).unwrap_or_default(),
+                life: found.map_or(0, |found| found.life),
+            }
+        };
+        Ok(share.instances.iter().map(name).collect())
+    }
+
+    /// The instances that a request calls so.
+    async fn instances_of(&self, called: &[String]) -> Result<Vec<End>, Fault> {
+        let fault = |message: String| Fault::invalid("INSTANCES", message).object("instances");
+        if !(2..=MEMBERS_MAX).contains(&called.len()) {
+            return Err(fault(format!("a share is of 2 to {MEMBERS_MAX} instances")));
+        }
+        let listed = self.southbound.list_instances().await;
+        let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
+        let mut instances = Vec::new();
+        for called in called {
+            let name = match Called::of(called) {
+                Called::Instance(name) | Called::Either(name) => name,
+                Called::Nf(name) => {
+                    let message = format!("nf/{name} is a process of its own, and shares nothing");
+                    return Err(fault(message).fix("copy its state both ways: weir copy --every"));
+                }
+                Called::Peer { .. } => {
+                    let message = format!("{called} is of another node: those of one node share");
+                    return Err(fault(message));
+                }
+            };
+            let found = find_instance(listed.iter(), name);
+            let found = found.ok_or_else(|| Fault::not_found("instances", name))?;
+            instances.push(End::Instance {
+                id: found.id,
+                name: found.name.clone(),
+                life: found.life,
+            });
+        }
+        if instances.iter().collect::<BTreeSet<_>>().len() < instances.len() {
+            return Err(fault("an instance is named twice".to_owned()));
+        }
+        Ok(instances)
+    }
+}
+
+/// How long it may last, if it says so.
+fn limit(request: &ShareRequest) -> Option<Duration> {
+    (request.limit_ns > 0).then(|| Duration::from_nanos(request.limit_ns))
+}
+
+/// The numbers of the instances of a share.
+fn numbers(asked: &Asked) -> Vec<u32> {
+    asked.instances().iter().filter_map(|end| end.number()).collect()
+}

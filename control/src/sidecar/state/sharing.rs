@@ -1,0 +1,204 @@
+//! A share of the data plane, followed until it has ended.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+use tonic::{Code, Status};
+use weir_api::dataplane::v1::{
+    Change, EndShareRequest, Share, SharePhase, StartShareRequest, WatchShareRequest,
+};
+
+use super::Reins;
+use crate::{
+    sidecar::Sidecar,
+    southbound::{scope_message, transient},
+    state_manager::{
+        end::End,
+        operation::{Asked, Failure, FailureKind, ShareAsked, State},
+    },
+};
+
+/// How long a share may take to end.
+const FINISH_LIMIT: Duration = Duration::from_secs(30);
+/// How long to wait before a data plane that is not reached is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Asks the data plane for a share. One of which the caller will not know, as it goes away meanwhile
+/// or the data plane does not answer, is ended again.
+pub(super) async fn start(
+    sidecar: &Arc<Sidecar>,
+    asked: &ShareAsked,
+    request_id: &str,
+) -> Result<Share, Status> {
+    let request = StartShareRequest {
+        change: Some(Change { request_id: request_id.to_owned(), generation: 0 }),
+        instances: asked.instances.iter().filter_map(End::number).collect(),
+        // The data plane refuses fields that sources do not have.
+        filter: asked.filter.to_string(),
+        scopes: asked.scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
+        mode: asked.mode.into(),
+    };
+    let (tell, told) = oneshot::channel();
+    let (sidecar, request_id) = (Arc::clone(sidecar), request_id.to_owned());
+    tokio::spawn(async move {
+        let answer = sidecar.southbound().shares().start_share(request).await;
+        let is_unsure = answer.as_ref().is_err_and(transient);
+        let is_gone = tell.send(answer).is_err();
+        if is_unsure || is_gone {
+            // A data plane that has died shares nothing.
+            let _late = tokio::time::timeout(FINISH_LIMIT, abandon(&sidecar, &request_id)).await;
+        }
+    });
+    let answer = told.await.unwrap_or_else(|_| Err(Status::internal("nobody asks for the share")));
+    let share = answer?.into_inner().share;
+    share.ok_or_else(|| Status::internal("the data plane tells of no share"))
+}
+
+/// Ends the share of a request, if there is one that no operation follows.
+async fn abandon(sidecar: &Sidecar, request_id: &str) {
+    let listed = loop {
+        match sidecar.southbound().list_shares().await {
+            Ok(listed) => break listed,
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    };
+    let found = listed.into_iter().find(|share| share.request_id == request_id);
+    let Some(share) = found.filter(|share| share.phase() != SharePhase::Ended) else { return };
+    let is_followed = sidecar.state().watch().borrow().follows(share.id);
+    if !is_followed {
+        end(sidecar, share.id).await;
+    }
+}
+
+/// Has the data plane end a share. It is asked until it has been.
+pub(super) async fn end(sidecar: &Sidecar, id: u64) {
+    loop {
+        let asked = EndShareRequest { change: None, id };
+        match sidecar.southbound().shares().end_share(asked).await {
+            Err(status) if transient(&status) => tokio::time::sleep(AGAIN).await,
+            // One that it does not know, or that has ended, shares nothing.
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// A share that the data plane carries out.
+pub(super) struct Follow {
+    pub(super) sidecar: Arc<Sidecar>,
+    pub(super) reins: Reins,
+    pub(super) begun: Share,
+    /// How long it may still last; none if it lasts until it is cancelled.
+    pub(super) left: Option<Duration>,
+}
+
+/// Why a share is to end.
+enum Why {
+    /// Its time is over.
+    Over,
+    Told(Failure),
+}
+
+impl Follow {
+    /// Follows it to its end.
+    pub(super) async fn run(self) {
+        let Self { sidecar, reins, begun, left } = self;
+        let (id, number) = (reins.id, begun.id);
+        let over = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut last = std::pin::pin!(follow(&sidecar, id, begun));
+        let why = tokio::select! {
+            last = &mut last => {
+                sidecar.end_operation(id, outcome(last, None)).await;
+                return;
+            }
+            failure = reins.cancelled() => Why::Told(failure),
+            () = over => Why::Over,
+        };
+        if let Why::Told(Failure { kind: FailureKind::Stopping, .. }) = why {
+            // The data plane goes on without a sidecar, and the next one takes it up.
+            return;
+        }
+        let ending = async { tokio::join!(end(&sidecar, number), last).1 };
+        let ended = match tokio::time::timeout(FINISH_LIMIT, ending).await {
+            Ok(last) => outcome(last, Some(why)),
+            Err(_) => {
+                let reason = format!(
+                    "the data plane has not ended it within {FINISH_LIMIT:?}; it is asked again \
+                     when the sidecar reaches it again"
+                );
+                (State::Failed, Some(Failure::new(FailureKind::Late, reason)))
+            }
+        };
+        sidecar.end_operation(id, ended).await;
+    }
+}
+
+/// Notes each phase of a share; the last, or why there is none.
+async fn follow(sidecar: &Sidecar, id: u64, begun: Share) -> Result<Share, Failure> {
+    let mut seen = begun;
+    loop {
+        note(sidecar, id, &seen).await;
+        if seen.phase() == SharePhase::Ended {
+            return Ok(seen);
+        }
+        let request = WatchShareRequest { id: seen.id };
+        let watched = sidecar.southbound().shares().watch_share(request).await;
+        let watched = async {
+            let mut stream = watched?.into_inner();
+            while let Some(next) = stream.message().await? {
+                let Some(next) = next.share else { continue };
+                if next.request_id != seen.request_id {
+                    return Err(Status::not_found("it is another of this number"));
+                }
+                note(sidecar, id, &next).await;
+                seen = next;
+            }
+            Ok(())
+        };
+        match watched.await {
+            Ok(()) if seen.phase() == SharePhase::Ended => {}
+            Err(status) if !transient(&status) => return Err(unknown(&status)),
+            Ok(()) | Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Notes how far a share is, and who shares now.
+async fn note(sidecar: &Sidecar, id: u64, share: &Share) {
+    let known = sidecar.state().watch().borrow().find(id).map(|found| found.asked.clone());
+    if let Some(Asked::Share(asked)) = known
+        && share.phase() == SharePhase::Steady
+        && asked.instances.iter().filter_map(End::number).ne(share.instances.iter().copied())
+        && let Ok(instances) = sidecar.members(share).await
+    {
+        // Some have failed, or could not join.
+        let asked = Asked::Share(ShareAsked { instances, ..asked });
+        sidecar.state().change(id, asked);
+    }
+    sidecar.state().progress(id, |progress| progress.shared = Some(share.clone()));
+}
+
+fn unknown(status: &Status) -> Failure {
+    let why = match status.code() {
+        Code::NotFound => "it was started again, and its instances share nothing",
+        _ => status.message(),
+    };
+    Failure::new(FailureKind::Unreachable, format!("the data plane does not know the share: {why}"))
+}
+
+/// What a share has come to; `why` it was asked to end.
+fn outcome(last: Result<Share, Failure>, why: Option<Why>) -> (State, Option<Failure>) {
+    match (why, last) {
+        (Some(Why::Over), _) => (State::Done, None),
+        (Some(Why::Told(failure)), _) => (State::Cancelled, Some(failure)),
+        (None, Ok(last)) => {
+            let reason = format!("the data plane has ended it: {}", last.reason);
+            (State::Failed, Some(Failure::new(FailureKind::Dataplane, reason)))
+        }
+        (None, Err(failure)) => (State::Failed, Some(failure)),
+    }
+}

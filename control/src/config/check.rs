@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Top-level tables of the file that the data plane reads.
-const DATAPLANE_TABLES: [&str; 16] = [
+const DATAPLANE_TABLES: [&str; 17] = [
     "node",
     "dataplane",
     "idle",
@@ -20,6 +20,7 @@ const DATAPLANE_TABLES: [&str; 16] = [
     "flow_table",
     "route_table",
     "moves",
+    "shares",
     "events",
     "neighbour",
     "nf",

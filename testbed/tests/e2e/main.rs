@@ -19,6 +19,7 @@ mod reachability;
 mod readme;
 mod refusals;
 mod restart;
+mod shares;
 mod sidecar_death;
 mod southbound;
 mod steering;

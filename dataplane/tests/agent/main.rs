@@ -92,10 +92,11 @@ async fn what_functions_have_counted_comes_instance_by_instance() {
 async fn an_instance_is_asked_for_its_state_in_the_life_that_is_named() {
     let served = Served::start("[[nf]]\nkind = 'ids'\nmemory_max = '1MiB'\n");
     let id = served.create("r2", "create").await;
-    assert_eq!(served.life(id).await, Some(1));
+    let first = served.life(id).await.unwrap();
+    let (is, was) = ((first + 1).to_string(), first.to_string());
     assert_eq!(served.describe(id, None).await.unwrap(), "r2");
-    assert_eq!(served.describe(id, Some("1")).await.unwrap(), "r2");
-    assert_eq!(served.describe(id, Some("2")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(served.describe(id, Some(&was)).await.unwrap(), "r2");
+    assert_eq!(served.describe(id, Some(&is)).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(served.describe(id, Some("x")).await.unwrap_err().code(), Code::InvalidArgument);
     let mut instances = served.instances().await;
     let mut pause = api::SetInstanceStateRequest { change: None, id, state: 0 };
@@ -105,10 +106,10 @@ async fn an_instance_is_asked_for_its_state_in_the_life_that_is_named() {
     instances.remove_instance(remove).await.unwrap();
     while served.life(id).await.is_some() {}
     assert_eq!(served.create("r2", "again").await, id);
-    assert_eq!(served.life(id).await, Some(2));
-    let refused = served.describe(id, Some("1")).await.unwrap_err();
+    assert_eq!(served.life(id).await, Some(first + 1));
+    let refused = served.describe(id, Some(&was)).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound, "{refused}");
-    assert_eq!(served.describe(id, Some("2")).await.unwrap(), "r2");
+    assert_eq!(served.describe(id, Some(&is)).await.unwrap(), "r2");
     served.stop().await;
 }
 

@@ -2,8 +2,8 @@
 //! all state from the old one under traffic, and no packet is missed or counted twice.
 //!
 //! The function is in a process of its own, and is shown the packets that an instance has forwarded.
-//! While the state is on its way they wait in the subscription, and go to the new version in order.
-//! If the upgrade fails, the old version goes on.
+//! While the state is on its way they wait in the subscription, which keeps 1,024 of them, and go to
+//! the new version in order. If the upgrade fails, the old version goes on.
 //!
 //! ```sh
 //! cargo run -p weir-client --example rapid_upgrade -- \

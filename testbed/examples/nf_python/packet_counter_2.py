@@ -13,7 +13,8 @@ from packet_counter import PacketCounter, main, read_body
 from wire import PER_FLOW
 
 UNKNOWN = 0
-"""The largest packet of a flow of which version 1 has seen some, until another comes."""
+"""The largest packet of a flow of which version 1 has seen some, until another comes; from then on it
+is the largest of those that version 2 has seen."""
 
 
 class PacketCounter2(PacketCounter):

@@ -53,14 +53,8 @@ pub(crate) fn events(error: &EventsError) -> Status {
     let (code, reason, object) = match error {
         EventsError::Exists(id) => (Code::AlreadyExists, "ALREADY_EXISTS", format!("{id}")),
         EventsError::Unknown(id) => (Code::NotFound, "NOT_FOUND", format!("{id}")),
-        EventsError::Moving(id) => {
-            let details = details("BUSY", &[("object", &format!("moves/{id}"))]);
-            return Status::with_error_details(
-                Code::FailedPrecondition,
-                error.to_string(),
-                details,
-            );
-        }
+        EventsError::Moving(id) => return busy_with(error, &format!("moves/{id}")),
+        EventsError::Sharing(id) => return busy_with(error, &format!("shares/{id}")),
         EventsError::TooMany(most) => return exhausted("subscriptions", *most),
         EventsError::NotOffered(action) => {
             let details = details("NOT_OFFERED", &[("object", &action.to_string())]);
@@ -69,6 +63,12 @@ pub(crate) fn events(error: &EventsError) -> Status {
     };
     let details = details(reason, &[("object", &format!("subscriptions/{object}"))]);
     Status::with_error_details(code, error.to_string(), details)
+}
+
+/// The answer to a subscription that an operation is in the way of.
+fn busy_with(error: &EventsError, operation: &str) -> Status {
+    let details = details("BUSY", &[("object", operation)]);
+    Status::with_error_details(Code::FailedPrecondition, error.to_string(), details)
 }
 
 fn details(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {

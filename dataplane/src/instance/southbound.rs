@@ -152,6 +152,9 @@ impl Southbound for AsFunction<'_> {
         if let (Action::Buffer, Some(moving)) = (action, self.moving) {
             return Err(EventsError::Moving(moving));
         }
+        if let (Action::Buffer, Some(share)) = (action, self.instance.shares.first()) {
+            return Err(EventsError::Sharing(share));
+        }
         let snap = snap.min(self.packet_max);
         self.instance.subscriptions.enable(id, filter, action, snap)
     }

@@ -49,6 +49,11 @@ impl Shares {
         self.ends.is_empty()
     }
 
+    /// A share that the instance takes part in, or is to.
+    pub(crate) fn first(&self) -> Option<ShareId> {
+        self.ends.iter().chain(&self.coming).map(ShareEnd::id).next()
+    }
+
     /// The end of a share.
     pub(crate) fn place(&self, share: ShareId) -> Option<usize> {
         self.ends.iter().position(|end| end.id() == share)

@@ -2,7 +2,7 @@
 
 use crate::chunk::{BodyError, Chunk, ChunkError, Schema, Scope};
 use crate::flow_id::FlowId;
-use crate::id::MoveId;
+use crate::id::{MoveId, ShareId};
 
 use super::{Action, SubscriptionId};
 
@@ -121,6 +121,9 @@ pub enum EventsError {
     /// A move is in the way, which takes along what such a subscription would keep.
     #[error("move {0} takes part of the state: enable when it has ended")]
     Moving(MoveId),
+    /// A share is in the way: what is released late would pass by its order.
+    #[error("share {0} has an order of its own: enable when it has ended")]
+    Sharing(ShareId),
     /// The network function can not do that with packets, whoever asks.
     #[error("this network function has no packets to {0}")]
     NotOffered(Action),

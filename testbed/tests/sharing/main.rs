@@ -10,6 +10,7 @@ mod judge;
 mod relays;
 mod scans;
 mod setup;
+mod subscriptions;
 mod translations;
 mod world;
 

@@ -27,6 +27,9 @@ use crate::{
     store::Answer,
 };
 
+/// How long the right to change is held for a share to end that nobody was told of.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
 impl Sidecar {
     /// Begins a share. The caller holds the right to change.
     pub(crate) async fn begin_share(
@@ -142,11 +145,21 @@ impl Sidecar {
             let known = known.and_then(|response| response.operation);
             let Some(known) = known.filter(|known| !has_ended(known.state())) else {
                 tracing::info!(share = share.id, "ends a share that nobody was told of");
-                sharing::end(self, share.id).await;
+                let ending = sharing::end(self, share.id);
+                if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
+                    // Nobody else can change anything meanwhile: it is ended when the data plane
+                    // is reached again.
+                    tracing::warn!(share = share.id, "the data plane does not end it");
+                }
                 continue;
             };
             if self.state.table.borrow().find(known.id).is_none() {
-                self.adopt_share(known.id, known.started_unix_ns, answer, share).await?;
+                let (operation, number) = (known.id, share.id);
+                let adopted =
+                    self.adopt_share(operation, known.started_unix_ns, answer, share).await;
+                if let Err(fault) = adopted {
+                    tracing::warn!(operation, share = number, %fault, "it is not taken up again");
+                }
             }
         }
         Ok(())

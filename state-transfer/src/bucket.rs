@@ -74,6 +74,27 @@ impl BucketSet {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// The buckets that are `wanted`.
+    pub fn of(wanted: impl Fn(Bucket) -> bool) -> Self {
+        let mut set = Self::empty();
+        for (index, word) in set.words.iter_mut().enumerate() {
+            // Without branches: all of them are asked about.
+            *word = (0..64).fold(0, |word, bit| {
+                word | u64::from(wanted(Bucket::of((index * 64) as u32 + bit))) << bit
+            });
+        }
+        set
+    }
+
+    /// The first bucket of the set whose number is at least `from`.
+    pub fn next(&self, from: usize) -> Option<Bucket> {
+        let first = self.words.get(from / 64)? & (!0 << (from % 64));
+        let behind = self.words.iter().enumerate().skip(from / 64 + 1);
+        let mut words = std::iter::once((from / 64, first)).chain(behind.map(|(n, w)| (n, *w)));
+        let (index, word) = words.find(|(_, word)| *word != 0)?;
+        Some(Bucket::of((index * 64) as u32 + word.trailing_zeros()))
+    }
+
     /// The buckets of the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Bucket> {
         self.words.iter().enumerate().flat_map(|(index, word)| {
@@ -258,6 +279,10 @@ mod tests {
             let (left, right) = (bitmap(&a), bitmap(&b));
             assert_eq!(left.len(), a.len());
             assert_eq!(left.is_empty(), a.is_empty());
+            assert_eq!(BucketSet::of(|bucket| a.contains(&bucket.0)), left);
+            let from = rng.u16(..=BUCKETS as u16);
+            let next = left.next(from.into()).map(|bucket| bucket.0);
+            assert_eq!(next, a.range(from..).next().copied(), "from {from}");
             assert!(left.iter().map(|bucket| bucket.0).eq(a.iter().copied()));
             assert_eq!(left.union(&right), bitmap(&(&a | &b)));
             assert_eq!(left.intersection(&right), bitmap(&(&a & &b)));

@@ -213,19 +213,31 @@ impl Dataplane {
     /// # Errors
     /// What the data plane answered.
     pub fn start_move(&self, from: u32, to: u32, selection: Selection) -> Result<Move, Status> {
-        self.start_promising_move(from, to, selection, Guarantee::Ordered)
+        self.ask_for_move(from, to, selection, Guarantee::Ordered, false)
     }
 
-    /// Starts a move that promises so much.
+    /// Makes a move that promises so much, and waits until it has ended: in one call, so that nobody
+    /// who asks meanwhile takes a core from it.
     ///
     /// # Errors
     /// What the data plane answered.
-    pub fn start_promising_move(
+    pub fn make_move(
         &self,
         from: u32,
         to: u32,
         selection: Selection,
         guarantee: Guarantee,
+    ) -> Result<Move, Status> {
+        self.ask_for_move(from, to, selection, guarantee, true)
+    }
+
+    fn ask_for_move(
+        &self,
+        from: u32,
+        to: u32,
+        selection: Selection,
+        guarantee: Guarantee,
+        wait: bool,
     ) -> Result<Move, Status> {
         let selection = Some(match selection {
             Selection::Filter(filter) => start_move_request::Selection::Filter(filter),
@@ -237,6 +249,7 @@ impl Dataplane {
             to,
             selection,
             guarantee: guarantee.into(),
+            wait,
             ..StartMoveRequest::default()
         };
         let started =

@@ -1,6 +1,6 @@
 //! `weir.dataplane.v1.MoveService`.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_api::dataplane::v1 as api;
@@ -33,12 +33,13 @@ impl api::move_service_server::MoveService for MoveService {
         let asked = Move::new(from, to, selection(request.selection)?);
         let asked = asked.scoped(&scopes(&request.scopes)?).map_err(NodeError::from)?;
         let asked = Move { guarantee: guarantee(request.guarantee)?, ..asked };
-        let no_queue = request.no_queue;
+        let (no_queue, wait) = (request.no_queue, request.wait);
         let started = self
             .0
             .change(move |node, now| node.start_move(&change, asked, no_queue, now))
             .await??;
-        Ok(Response::new(api::StartMoveResponse { r#move: Some(started) }))
+        let shown = if wait { ended(&self.0, started).await? } else { started };
+        Ok(Response::new(api::StartMoveResponse { r#move: Some(shown) }))
     }
 
     async fn list_moves(
@@ -58,7 +59,7 @@ impl api::move_service_server::MoveService for MoveService {
         let id = MoveId(request.into_inner().id);
         let (to, stream) = mpsc::channel(BACKLOG);
         let shown = self.0.read(move |node, _| node.show_move(id)).await??;
-        tokio::spawn(watch(self.0.clone(), shown, to));
+        tokio::spawn(send_phases(self.0.clone(), shown, to));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -72,9 +73,39 @@ impl api::move_service_server::MoveService for MoveService {
     }
 }
 
+/// The move when it has ended.
+async fn ended(node: &NodeHandle, mut shown: api::Move) -> Result<api::Move, Status> {
+    let mut changes = node.changes();
+    while !is_over(shown.phase()) {
+        shown = next_phase(node, &shown, &mut changes).await?;
+    }
+    Ok(shown)
+}
+
+fn is_over(phase: api::MovePhase) -> bool {
+    matches!(phase, api::MovePhase::Done | api::MovePhase::Undone)
+}
+
+/// The move when it is in another phase than it was.
+async fn next_phase(
+    node: &NodeHandle,
+    shown: &api::Move,
+    changes: &mut watch::Receiver<u64>,
+) -> Result<api::Move, Status> {
+    let (id, phase) = (MoveId(shown.id), shown.phase());
+    loop {
+        changes.mark_unchanged();
+        let next = node.read(move |node, _| node.show_move(id)).await??;
+        if next.phase() != phase {
+            return Ok(next);
+        }
+        changes.changed().await.map_err(|_| Status::unavailable("the data plane is stopping"))?;
+    }
+}
+
 /// Sends a move each time that its phase has changed, and ends with the final phase or when nobody
 /// watches any more. Phases that pass while the node is not looked at are not seen.
-async fn watch(
+async fn send_phases(
     node: NodeHandle,
     first: api::Move,
     to: mpsc::Sender<Result<api::WatchMoveResponse, Status>>,
@@ -82,30 +113,22 @@ async fn watch(
     let mut changes = node.changes();
     let mut shown = first;
     loop {
-        let (id, phase) = (MoveId(shown.id), shown.phase());
-        if to.send(Ok(api::WatchMoveResponse { r#move: Some(shown) })).await.is_err() {
+        let seen = Ok(api::WatchMoveResponse { r#move: Some(shown.clone()) });
+        if to.send(seen).await.is_err() || is_over(shown.phase()) {
             return;
         }
-        if matches!(phase, api::MovePhase::Done | api::MovePhase::Undone) {
-            return;
-        }
-        shown = loop {
-            changes.mark_unchanged();
-            let next = node.read(move |node, _| node.show_move(id)).await;
-            match next.and_then(|found| found.map_err(Status::from)) {
-                Ok(next) if next.phase() != phase => break next,
-                Ok(_) => {}
-                Err(error) => {
-                    // Whoever has gone away does not need to know.
-                    let _sent = to.send(Err(error)).await;
-                    return;
-                }
-            }
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = to.closed() => return,
-            }
+        let next = tokio::select! {
+            next = next_phase(&node, &shown, &mut changes) => next,
+            () = to.closed() => return,
         };
+        match next {
+            Ok(next) => shown = next,
+            Err(error) => {
+                // Whoever has gone away does not need to know.
+                let _sent = to.send(Err(error)).await;
+                return;
+            }
+        }
     }
 }
 

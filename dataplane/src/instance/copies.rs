@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use foldhash::fast::FixedState;
 use weir_state_transfer::{Bucket, FlowKey};
 
-use super::states::States;
+use super::states::{Removed, States};
 use super::{FlowStates, FlowTable};
 
 /// Copies of the flows of one instance, by bucket, so many at most.
@@ -93,19 +93,15 @@ impl Copies {
         Ok(())
     }
 
-    /// Takes the copy of a flow out, by either of its names; its first name, and what it has.
-    pub(super) fn remove(
-        &mut self,
-        key: &FlowKey,
-        bucket: Bucket,
-    ) -> Option<(FlowKey, FlowStates)> {
+    /// Takes the copy of a flow out, by either of its names.
+    pub(super) fn remove(&mut self, key: &FlowKey, bucket: Bucket) -> Option<Removed> {
         let of_bucket = self.buckets.get_mut(&bucket.index())?;
-        let (first, states) = of_bucket.remove(&key.both_ways())?;
+        let removed = of_bucket.remove(&key.both_ways())?;
         if of_bucket.len() == 0 {
             self.buckets.remove(&bucket.index());
         }
-        (self.len, self.kept) = (self.len - 1, self.kept - states.kept());
-        Some((first, states))
+        (self.len, self.kept) = (self.len - 1, self.kept - removed.states.kept());
+        Some(removed)
     }
 
     /// Forgets all copies of flows of a bucket.
@@ -198,7 +194,8 @@ impl FlowTable {
         if self.copies.get(key, bucket).is_none() || !self.has_room(bucket) {
             return false;
         }
-        let Some((first, states)) = self.copies.remove(key, bucket) else { return false };
+        let Some(copy) = self.copies.remove(key, bucket) else { return false };
+        let Removed { first, states, .. } = copy;
         let mut names = std::iter::once(first).chain(states.second_key());
         if is_over(&states) || names.any(|name| self.knows(&name, bucket)) {
             return false;

@@ -10,7 +10,7 @@ use super::{Entry, FlowStates, FlowTable};
 impl FlowTable {
     /// Flows that network functions know.
     pub fn known(&self) -> usize {
-        self.parts.iter().flatten().map(|part| part.known()).sum::<usize>() + self.own.known()
+        self.known
     }
 
     /// Whether there is room for what network functions know of another flow.
@@ -123,10 +123,14 @@ impl FlowTable {
         work: impl FnOnce(&mut States) -> R,
     ) -> Option<R> {
         let states = self.part_mut(part)?.states_mut()?;
-        let before = states.kept();
+        let before = (states.len(), states.kept());
         let answer = work(states);
-        let after = states.kept();
-        self.kept = self.kept - before + after;
+        let after = (states.len(), states.kept());
+        self.known = self.known - before.0 + after.0;
+        self.kept = self.kept - before.1 + after.1;
+        if after.0 > before.0 {
+            self.occupy(part);
+        }
         Some(answer)
     }
 
@@ -193,7 +197,7 @@ impl FlowTable {
         let next = states.and_then(|states| ahead.min(states.len()).checked_sub(1));
         *cursor = match next {
             Some(place) => StatesCursor { ahead: Some(place), ..*cursor },
-            None => StatesCursor { part: cursor.part + 1, ahead: None },
+            None => StatesCursor { part: self.next_part(cursor.part + 1), ahead: None },
         };
         next
     }

@@ -24,7 +24,7 @@ use weir_state_transfer::{Bucket, FlowKey, InstanceId, Nanos, PortId};
 pub(crate) use copies::CopiesCursor;
 pub use entry::Entry;
 pub(crate) use known::StatesCursor;
-pub use moved::MovedFlow;
+pub use moved::{MovedFlow, MovedFlows};
 pub(crate) use moved::TakeCursor;
 pub use part::{Part, Slot};
 pub(crate) use southbound::AsFunction;

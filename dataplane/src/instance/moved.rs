@@ -5,29 +5,98 @@ use weir_state_transfer::{Bucket, FlowKey, MoveId};
 
 use super::known::StatesCursor;
 use super::part::Part;
+use super::states::Removed;
 use super::table::OWN;
 use super::{Cursor, Entry, FlowStates, FlowTable};
 
-/// All that an instance keeps of a flow, both directions, on its way to another.
+/// All that an instance keeps of some flows, both directions of each, on its way to another.
+#[derive(Debug, Default)]
+pub struct MovedFlows {
+    /// In the order of their entries.
+    flows: Vec<MovedFlow>,
+    /// Those of each flow behind those of the flow before it.
+    entries: Vec<Entry>,
+}
+
+/// A flow on its way to another instance. Its entries are in the [`MovedFlows`] that it is in.
 #[derive(Debug)]
 pub struct MovedFlow {
     /// Which flow, by its first name: see [`FlowKey::both_ways`].
     pub key: FlowKey,
-    /// The entries of its directions, under its first name and under that which a NAT gives it.
-    pub entries: ArrayVec<Entry, 4>,
+    /// The name that a NAT gives it.
+    second: Option<FlowKey>,
+    /// Entries of its directions, under both names: 4 at most.
+    entries: usize,
     /// What network functions know of it.
     pub states: Option<FlowStates>,
 }
 
-impl MovedFlow {
-    fn new(key: &FlowKey) -> Self {
-        Self { key: key.both_ways(), entries: ArrayVec::new(), states: None }
+impl MovedFlows {
+    /// One flow.
+    #[cfg(test)]
+    pub(crate) fn one(key: FlowKey, entries: Vec<Entry>) -> Self {
+        let flow = MovedFlow { key, second: None, entries: entries.len(), states: None };
+        Self { flows: vec![flow], entries }
     }
 
+    /// How many flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// The flows.
+    pub fn flows(&self) -> &[MovedFlow] {
+        &self.flows
+    }
+
+    /// What network functions know of each flow.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut Option<FlowStates>> {
+        self.flows.iter_mut().map(|flow| &mut flow.states)
+    }
+
+    /// The entries of all flows.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries of all flows.
+    pub fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
+    /// Gives each flow with its entries.
+    pub(crate) fn each(self, mut take: impl FnMut(MovedFlow, &[Entry])) {
+        let mut rest = &self.entries[..];
+        for flow in self.flows {
+            let (entries, behind) = rest.split_at(flow.entries);
+            rest = behind;
+            take(flow, entries);
+        }
+    }
+
+    /// A flow of which an entry, if any, has been taken already. Room for `more` like it is made at
+    /// the first.
+    fn push(&mut self, key: &FlowKey, entry: Option<Entry>, more: usize) {
+        if self.flows.capacity() == 0 {
+            self.flows.reserve(more);
+            self.entries.reserve(2 * more);
+        }
+        let entries = usize::from(entry.is_some());
+        self.entries.extend(entry);
+        let key = key.both_ways();
+        self.flows.push(MovedFlow { key, second: None, entries, states: None });
+    }
+}
+
+impl MovedFlow {
     /// What it is found under.
     pub(crate) fn names(&self) -> ArrayVec<FlowKey, 2> {
-        let second = self.states.as_ref().and_then(FlowStates::second_key);
-        std::iter::once(self.key).chain(second).collect()
+        std::iter::once(self.key).chain(self.second).collect()
     }
 }
 
@@ -37,12 +106,14 @@ impl FlowTable {
     pub(crate) fn put_flow(
         &mut self,
         flow: MovedFlow,
+        entries: &[Entry],
         bucket: Bucket,
         by: MoveId,
     ) -> (bool, Option<FlowStates>) {
         let mut has_room = true;
         flow.names().iter().for_each(|name| self.forget_copy(name, bucket));
-        for mut entry in flow.entries {
+        for entry in entries {
+            let mut entry = entry.clone();
             entry.set_move(by);
             has_room &= self.insert(entry, bucket).is_some();
         }
@@ -51,6 +122,15 @@ impl FlowTable {
             self.keep(flow.key, bucket, states).err()
         });
         (has_room, left)
+    }
+
+    /// Takes in flows of a bucket, for which there is room.
+    #[cfg(test)]
+    pub(crate) fn put_flows(&mut self, flows: MovedFlows, bucket: Bucket, by: MoveId) {
+        flows.each(|flow, entries| {
+            let (has_room, left) = self.put_flow(flow, entries, bucket, by);
+            assert!(has_room && left.is_none(), "there is room");
+        });
     }
 
     /// Whether anything of a flow came by a move.
@@ -84,31 +164,51 @@ impl FlowTable {
         key: &FlowKey,
         bucket: Bucket,
         wanted: impl Fn(&FlowKey) -> bool,
-    ) -> Option<MovedFlow> {
-        let flow = self.take_rest(MovedFlow::new(key), bucket, wanted);
-        (!flow.entries.is_empty() || flow.states.is_some()).then_some(flow)
+    ) -> Option<MovedFlows> {
+        let mut taken = MovedFlows::default();
+        self.take_into(&mut taken, key, bucket, 1, wanted);
+        (!taken.is_empty()).then_some(taken)
     }
 
-    /// Takes out what network functions know of a flow, and what entries it has under its names
-    /// that have not been taken yet.
+    /// Takes out what is kept of a flow, if anything is.
+    fn take_into(
+        &mut self,
+        taken: &mut MovedFlows,
+        key: &FlowKey,
+        bucket: Bucket,
+        more: usize,
+        wanted: impl Fn(&FlowKey) -> bool,
+    ) {
+        taken.push(key, None, more);
+        self.take_rest(taken, None, bucket, wanted);
+        taken.flows.pop_if(|flow| flow.entries == 0 && flow.states.is_none());
+    }
+
+    /// Takes out what network functions know of the last flow of `taken`, and what entries it has
+    /// under its names but for that of the direction that `is_taken`.
     fn take_rest(
         &mut self,
-        mut flow: MovedFlow,
+        taken: &mut MovedFlows,
+        is_taken: Option<&FlowKey>,
         bucket: Bucket,
         wanted: impl Fn(&FlowKey) -> bool,
-    ) -> MovedFlow {
+    ) {
+        let Some(flow) = taken.flows.last_mut() else { return };
         let part = self.part_of_states(&flow.key, bucket);
         let states = self.in_states(part, |states| states.remove(&flow.key)).flatten();
-        if let Some((first, states)) = states {
-            (flow.key, flow.states) = (first, Some(states));
+        if let Some(Removed { first, second, states }) = states {
+            (flow.key, flow.second, flow.states) = (first, second, Some(states));
         }
         for name in flow.names() {
             for key in [name, name.reversed()] {
-                let place = self.find(&key, bucket).filter(|_| wanted(&key));
-                flow.entries.extend(place.and_then(|place| self.remove(place)));
+                if is_taken == Some(&key) || !wanted(&key) {
+                    continue;
+                }
+                let entry = self.find(&key, bucket).and_then(|place| self.remove(place));
+                flow.entries += usize::from(entry.is_some());
+                taken.entries.extend(entry);
             }
         }
-        flow
     }
 
     /// Takes out the flows that `wanted` gives a bucket for, by the entries of both directions and
@@ -119,8 +219,8 @@ impl FlowTable {
         cursor: &mut TakeCursor,
         (looks, flows): (&mut usize, &mut usize),
         wanted: impl Fn(&FlowKey) -> Option<Bucket>,
-    ) -> Vec<MovedFlow> {
-        let mut taken = Vec::new();
+    ) -> MovedFlows {
+        let mut taken = MovedFlows::default();
         'sets: while *looks > 0 && *flows > 0 {
             let Some(part) = self.part_at(&mut cursor.entries) else { break };
             *looks -= 1;
@@ -138,9 +238,8 @@ impl FlowTable {
                 let entry = part.remove(slot);
                 self.len -= 1;
                 let key = entry.key;
-                let mut flow = MovedFlow::new(&key);
-                flow.entries.push(entry);
-                taken.push(self.take_rest(flow, bucket, |key| wanted(key).is_some()));
+                taken.push(&key, Some(entry), (*flows).min(self.len + 1));
+                self.take_rest(&mut taken, Some(&key), bucket, |key| wanted(key).is_some());
                 *flows -= 1;
             }
             cursor.entries.set += 1;
@@ -158,7 +257,7 @@ impl FlowTable {
         cursor: &mut StatesCursor,
         (looks, flows): (&mut usize, &mut usize),
         wanted: impl Fn(&FlowKey) -> Option<Bucket>,
-        taken: &mut Vec<MovedFlow>,
+        taken: &mut MovedFlows,
     ) {
         while *looks > 0 && *flows > 0 && !cursor.is_done() {
             *looks -= 1;
@@ -166,7 +265,7 @@ impl FlowTable {
             let states = self.part(cursor.part).and_then(Part::states);
             let Some(key) = states.and_then(|states| states.at(place)).copied() else { continue };
             if let Some(bucket) = wanted(&key) {
-                taken.extend(self.take_flow(&key, bucket, |key| wanted(key).is_some()));
+                self.take_into(taken, &key, bucket, *flows, |key| wanted(key).is_some());
                 *flows -= 1;
             }
         }

@@ -40,6 +40,17 @@ pub struct FlowStates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Newer(pub(crate) u64);
 
+/// A flow that is forgotten.
+#[derive(Debug)]
+pub(super) struct Removed {
+    /// Its first name.
+    pub(super) first: FlowKey,
+    /// Its second, if it has one.
+    pub(super) second: Option<FlowKey>,
+    /// What was known of it.
+    pub(super) states: FlowStates,
+}
+
 /// The greatest version that is believed: however long a flow lives, it is counted on from there.
 const WRITTEN_MAX: u64 = u64::MAX >> 1;
 
@@ -253,13 +264,16 @@ impl States {
         }
     }
 
-    /// Forgets a flow, by either of its names; its first name, and what was known.
-    pub(super) fn remove(&mut self, key: &FlowKey) -> Option<(FlowKey, FlowStates)> {
+    /// Forgets a flow, by either of its names.
+    pub(super) fn remove(&mut self, key: &FlowKey) -> Option<Removed> {
         let first = self.first_name(key);
-        let removed = self.flows.swap_remove(&first)?;
-        removed.second_key().iter().for_each(|second| self.unname(&first, second));
-        self.kept -= removed.kept;
-        Some((first, removed))
+        let states = self.flows.swap_remove(&first)?;
+        // Where no flow has a second name, what is known of this one need not be looked at.
+        let has_names = !self.names.is_empty();
+        let second = has_names.then(|| states.second_key()).flatten();
+        second.iter().for_each(|second| self.unname(&first, second));
+        self.kept -= states.kept;
+        Some(Removed { first, second, states })
     }
 
     /// The flow at a place under [`Self::len`]. Places change when flows are removed: the last one

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
-use weir_state_transfer::bucket::{BUCKETS, Bucket};
+use weir_state_transfer::bucket::{BUCKETS, Bucket, BucketSet};
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::IntoBytes;
 
@@ -24,8 +24,12 @@ pub struct FlowTable {
     pub(super) copies: Copies,
     pub(super) hasher: FlowHasher,
     buckets: usize,
+    /// The parts in which there may be anything: each that has, and some that had.
+    pub(super) occupied: BucketSet,
     /// Flows in the parts and in `own`.
     pub(super) len: usize,
+    /// Flows that network functions know, in the parts and in `own`.
+    pub(super) known: usize,
     /// Bytes that network functions keep of the streams of flows in the parts and in `own`.
     pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
@@ -50,7 +54,19 @@ impl FlowTable {
         let parts = (0..BUCKETS).map(|_| None).collect();
         let own = Part::new(own);
         let copies = Copies::new(0, hasher.state());
-        Self { parts, own, copies, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), changes: 1 }
+        Self {
+            parts,
+            own,
+            copies,
+            hasher,
+            buckets: 0,
+            occupied: BucketSet::empty(),
+            len: 0,
+            known: 0,
+            kept: 0,
+            hand: (0, 0),
+            changes: 1,
+        }
     }
 
     /// A table that has room too for what network functions know of the flows that are moved to it
@@ -103,6 +119,7 @@ impl FlowTable {
         let part = if self.owns(bucket) { bucket.index() } else { OWN };
         let hash = self.hasher.hash(&entry.key);
         let slot = self.part_mut(part)?.insert(entry, hash)?;
+        self.occupy(part);
         self.len += 1;
         Some(Place { part, slot })
     }
@@ -129,8 +146,10 @@ impl FlowTable {
             came.forget_those_of(own);
         }
         self.len += part.len();
+        self.known += part.known();
         self.kept += part.kept();
         self.buckets += 1;
+        self.occupied.insert(bucket);
         // What it has brings numbers of where it was, which must not lie ahead.
         self.changes = self.changes.max(part.came);
         part.came = self.change();
@@ -142,8 +161,10 @@ impl FlowTable {
     pub fn take_bucket(&mut self, bucket: Bucket) -> Option<Box<Part>> {
         let mut part = self.parts[bucket.index()].take()?;
         self.len -= part.len();
+        self.known -= part.known();
         self.kept -= part.kept();
         self.buckets -= 1;
+        self.occupied.remove(bucket);
         part.came = self.changes;
         Some(part)
     }
@@ -189,15 +210,33 @@ impl FlowTable {
     /// The part under the cursor, which skips parts that are absent, empty or done.
     pub(super) fn part_at(&mut self, cursor: &mut Cursor) -> Option<&mut Part> {
         while !cursor.is_done() {
-            let done = self
-                .part_mut(cursor.part)
-                .is_none_or(|part| part.is_empty() || cursor.set >= part.sets());
-            if !done {
+            let (has_more, is_void) = self.part(cursor.part).map_or((false, true), |part| {
+                let is_empty = part.is_empty();
+                (!is_empty && cursor.set < part.sets(), is_empty && part.known() == 0)
+            });
+            if has_more {
                 return self.part_mut(cursor.part);
             }
-            (cursor.part, cursor.set) = (cursor.part + 1, 0);
+            if is_void && cursor.part < OWN {
+                self.occupied.remove(Bucket::of(cursor.part as u32));
+            }
+            (cursor.part, cursor.set) = (self.next_part(cursor.part + 1), 0);
         }
         None
+    }
+
+    /// The first part from a number on that may have anything: at last the own part, which may have
+    /// nothing, and then the end.
+    pub(super) fn next_part(&self, from: usize) -> usize {
+        self.occupied.next(from).map_or(OWN.max(from), Bucket::index)
+    }
+
+    /// Something comes into a part.
+    #[inline]
+    pub(super) fn occupy(&mut self, part: usize) {
+        if part < OWN {
+            self.occupied.insert(Bucket::of(part as u32));
+        }
     }
 
     pub(super) fn part(&self, part: usize) -> Option<&Part> {

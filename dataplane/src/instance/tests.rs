@@ -64,6 +64,7 @@ impl Model {
                 model.known.insert(key);
             }
         }
+        assert_eq!((table.len(), table.known()), (model.entries.len(), model.known.len()));
         model
     }
 
@@ -106,13 +107,13 @@ fn flows_are_taken_with_both_directions_and_what_functions_know_and_put_elsewher
             let allowed = most;
             let taken = from.take_matching(&mut cursor, (&mut looks, &mut most), wanted);
             assert_eq!(taken.len(), allowed - most);
-            for flow in taken {
+            taken.each(|flow, entries| {
                 let key = flow.key;
-                let (has_room, left) = to.put_flow(flow, bucket(&key), MoveId(1));
+                let (has_room, left) = to.put_flow(flow, entries, bucket(&key), MoveId(1));
                 assert!(has_room && left.is_none(), "there is room");
                 assert_eq!(flows.insert(key, ()), None, "{key} comes as a whole");
                 assert!(to.came_by(&key, bucket(&key), MoveId(1)));
-            }
+            });
         }
         let is_moved = |key: &FlowKey| wanted(key).is_some();
         let mut moved = model.clone();
@@ -172,13 +173,12 @@ fn what_comes_in_a_bucket_of_a_flow_that_is_here_does_not_stand_behind_it() {
     assert!(of_flow.keep(key, bucket, FlowStates::new(unknown(), 9)).is_ok(), "the flow");
     of_flow.put_bucket(bucket, of_bucket.take_bucket(bucket).expect("it owns it"));
     assert_eq!(of_flow.known(), 1);
-    let (mut cursor, mut taken) = (TakeCursor::default(), Vec::new());
+    let (mut cursor, mut versions) = (TakeCursor::default(), Vec::new());
     while !cursor.is_done() {
         let wanted = |_: &FlowKey| Some(bucket);
-        taken.extend(of_flow.take_matching(&mut cursor, (&mut 64, &mut 4), wanted));
+        let taken = of_flow.take_matching(&mut cursor, (&mut 64, &mut 4), wanted);
+        taken.each(|flow, _| versions.push(flow.states.expect("known").written()));
     }
-    let versions: Vec<_> =
-        taken.into_iter().map(|flow| flow.states.expect("known").written()).collect();
     assert_eq!(versions, [9]);
 }
 
@@ -196,9 +196,9 @@ fn copies_are_no_flows_of_a_move_and_go_when_one_comes_or_its_move_ends() {
     }
     // One comes, of which functions know nothing any more.
     let came = key(7).both_ways();
-    let entries = std::iter::once(Entry::new(came, Nanos(0))).collect();
-    let flow = MovedFlow { key: came, entries, states: None };
-    assert!(to.put_flow(flow, bucket(&came), MoveId(1)).0, "room");
+    MovedFlows::one(came, vec![Entry::new(came, Nanos(0))]).each(|flow, entries| {
+        assert!(to.put_flow(flow, entries, bucket(&came), MoveId(1)).0, "room");
+    });
     assert_eq!((to.copies(), to.known()), (18, 0));
     // The rest of them goes by a walk, in pieces.
     let (mut cursor, mut looks, mut pieces) = (CopiesCursor::default(), 0, 0);

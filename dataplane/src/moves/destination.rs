@@ -9,7 +9,7 @@ use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
 use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
-use crate::instance::{CopiesCursor, Instance, MovedFlow};
+use crate::instance::{CopiesCursor, Entry, Instance, MovedFlow};
 use crate::nf::MultiFlow;
 use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
 
@@ -110,9 +110,7 @@ impl DestinationEnd {
             }
             Message::Flows(flows) => {
                 let Some(instance) = context.instances.find(self.spec.to) else { return };
-                for flow in flows {
-                    self.put(flow, instance, context.forwarder);
-                }
+                flows.each(|flow, entries| self.put(flow, entries, instance, context.forwarder));
             }
             Message::MultiFlow(state) => self.take_in(state, context),
             Message::Unknown(key) => {
@@ -185,11 +183,17 @@ impl DestinationEnd {
 
     /// Takes in one flow. What the table has no room for is not there any more, which is counted:
     /// its packets are forwarded without.
-    fn put(&mut self, flow: MovedFlow, instance: &mut Instance, forwarder: &Forwarder) {
+    fn put(
+        &mut self,
+        flow: MovedFlow,
+        entries: &[Entry],
+        instance: &mut Instance,
+        forwarder: &Forwarder,
+    ) {
         let names = flow.names();
         let bucket = forwarder.steering_hash.bucket(&flow.key);
-        self.report.flows += flow.entries.len() as u64;
-        let (recorded, left) = instance.flows.put_flow(flow, bucket, self.spec.id);
+        self.report.flows += entries.len() as u64;
+        let (recorded, left) = instance.flows.put_flow(flow, entries, bucket, self.spec.id);
         if let Some(mut left) = left {
             instance.chain.end(&mut left.states);
             instance.counters.functions_full.add(1);

@@ -11,7 +11,7 @@ use weir_state_transfer::{FlowKey, InstanceId, MoveId, WorkerId};
 use super::drain::Departure;
 use super::multi_flow::{self, MultiFlowExport};
 use super::{Budget, Context, HoldReport, Intercepted, Outcome, settle};
-use crate::instance::{Instance, MovedFlow, TakeCursor};
+use crate::instance::{Instance, MovedFlows, TakeCursor};
 use crate::worker::{Event, Forwarder, Held, Item, Message, MoveSpec, Packet};
 
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl SourceEnd {
             let (spec, hash) = (&self.spec, &forwarder.steering_hash);
             let wanted = |key: &FlowKey| spec.concerns(key, hash.hash(key));
             match instance.flows.take_flow(&key, bucket, wanted) {
-                Some(flow) => self.send_flows(vec![flow], forwarder),
+                Some(flow) => self.send_flows(flow, forwarder),
                 // It would take what one of the flows takes that are still here. It waits for END.
                 None if instance.chain.may_translate(&key) => {}
                 // Its state has gone ahead, or there is none: either way it begins there.
@@ -279,7 +279,7 @@ impl SourceEnd {
         false
     }
 
-    fn send_flows(&self, flows: Vec<MovedFlow>, forwarder: &mut Forwarder) {
+    fn send_flows(&self, flows: MovedFlows, forwarder: &mut Forwarder) {
         self.send(Message::Flows(flows), forwarder);
     }
 

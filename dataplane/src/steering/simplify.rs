@@ -22,8 +22,7 @@ pub(super) fn simplify(rules: &mut Vec<Rule>, base: &[InstanceId; BUCKETS]) {
 
 /// The buckets that `base` gives to an instance.
 pub(super) fn owned(base: &[InstanceId; BUCKETS], instance: InstanceId) -> BucketSet {
-    let buckets = (0..BUCKETS as u32).map(Bucket::of);
-    buckets.filter(|bucket| base[bucket.index()] == instance).collect()
+    BucketSet::of(|bucket| base[bucket.index()] == instance)
 }
 
 /// Takes from each rule the buckets for which an earlier one takes all of its flows.

@@ -8,7 +8,7 @@ use weir_state_transfer::mark::UndoAnswer;
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, PortId, ShareId};
 
 use super::Stamps;
-use crate::instance::{MovedFlow, Part};
+use crate::instance::{MovedFlows, Part};
 use crate::neighbour::Resolution;
 use crate::nf::MultiFlow;
 use crate::packet::Meta;
@@ -83,7 +83,7 @@ pub enum Message {
     /// A bucket with its flows; from the source.
     Bucket(Bucket, Box<Part>),
     /// Flows one by one; from the source.
-    Flows(Vec<MovedFlow>),
+    Flows(MovedFlows),
     /// The source has no state of a flow that the destination pulled.
     Unknown(FlowKey),
     /// State of several flows, in front of every flow; from the source.

@@ -6,12 +6,14 @@ use std::hash::Hash;
 
 /// A bounded store of waiting packets, in one queue a group.
 ///
-/// A group is what arrives as a whole: a bucket, or a flow. Slots are allocated once; holding a
-/// packet allocates nothing.
+/// A group is what arrives as a whole: a bucket, or a flow. Slots are allocated once, though none is
+/// written before a packet needs it; holding a packet allocates nothing.
 #[derive(Clone)]
 pub struct Hold<G, P> {
     slots: Vec<Slot<P>>,
+    /// The first of the slots that have had packets and have none.
     free: u32,
+    quota: u32,
     groups: HashMap<G, Queue>,
     len: usize,
     peak: usize,
@@ -58,13 +60,10 @@ impl<G: fmt::Debug, P: fmt::Debug> fmt::Debug for Hold<G, P> {
 impl<G: Copy + Eq + Hash, P> Hold<G, P> {
     /// A hold of at most `quota` packets.
     pub fn new(quota: usize) -> Self {
-        let quota = u32::try_from(quota).unwrap_or(NONE - 1).min(NONE - 1);
-        let slots: Vec<_> = (1..=quota)
-            .map(|next| Slot { packet: None, next: if next == quota { NONE } else { next } })
-            .collect();
-        let free = if slots.is_empty() { NONE } else { 0 };
-        let groups = HashMap::with_capacity(slots.len());
-        Self { slots, free, groups, len: 0, peak: 0 }
+        let quota = u32::try_from(quota).unwrap_or(NONE).min(NONE);
+        let slots = Vec::with_capacity(quota as usize);
+        let groups = HashMap::with_capacity(quota as usize);
+        Self { slots, free: NONE, quota, groups, len: 0, peak: 0 }
     }
 
     /// Puts a packet behind the others of its group; `Ok(true)` when it is the first.
@@ -73,10 +72,16 @@ impl<G: Copy + Eq + Hash, P> Hold<G, P> {
     ///
     /// Gives the packet back when the hold is at its quota.
     pub fn push(&mut self, group: G, packet: P) -> Result<bool, P> {
-        let index = self.free;
-        let Some(slot) = self.slots.get_mut(index as usize) else { return Err(packet) };
-        self.free = slot.next;
-        *slot = Slot { packet: Some(packet), next: NONE };
+        let mut index = self.free;
+        if let Some(free) = self.slots.get_mut(index as usize) {
+            self.free = free.next;
+            *free = Slot { packet: Some(packet), next: NONE };
+        } else if self.slots.len() < self.quota() {
+            index = self.slots.len() as u32;
+            self.slots.push(Slot { packet: Some(packet), next: NONE });
+        } else {
+            return Err(packet);
+        }
         self.len += 1;
         self.peak = self.peak.max(self.len);
         match self.groups.get_mut(&group) {
@@ -147,7 +152,7 @@ impl<G: Copy + Eq + Hash, P> Hold<G, P> {
 
     /// The most packets that may wait.
     pub fn quota(&self) -> usize {
-        self.slots.len()
+        self.quota as usize
     }
 }
 

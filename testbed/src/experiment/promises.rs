@@ -201,8 +201,7 @@ impl Watched {
     ) -> Result<()> {
         self.promise.apart.add(&self.traffic.latency()?);
         let flows = Selection::Filter("proto=udp".to_owned());
-        let started = dataplane.start_promising_move(from, to, flows, guarantee)?;
-        let ended = dataplane.finish_move(started.id)?;
+        let ended = dataplane.make_move(from, to, flows, guarantee)?;
         ensure!(ended.ended_ns > 0, "the move has no end: {ended:?}");
         wait::pause(&mut [], PAUSE)?;
         self.promise.around.add(&self.traffic.latency()?);

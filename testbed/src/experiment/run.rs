@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use weir_api::dataplane::v1::{Move, MovePhase};
+use weir_api::dataplane::v1::{Guarantee, Move, MovePhase};
 
 use super::conversations::{Conversations, SAPS};
 use super::logs::Logs;
@@ -139,8 +139,8 @@ pub(super) fn run(
 /// Makes a move and measures it.
 fn make(dataplane: &Dataplane, pid: u32, from: u32, to: u32) -> Result<Moved> {
     let before = Cost::of_process(pid)?;
-    let started = dataplane.start_move(from, to, Selection::Filter(MOVED.to_owned()))?;
-    let ended = dataplane.finish_move(started.id)?;
+    let selection = Selection::Filter(MOVED.to_owned());
+    let ended = dataplane.make_move(from, to, selection, Guarantee::Ordered)?;
     let cost = Cost::of_process(pid)? - before;
     ensure!(ended.ended_ns > 0, "the move has no end: {ended:?}");
     Ok(Moved { cpu_us: micros(cost.cpu_ns), waited_us: micros(cost.waited_ns), ..moved(&ended) })

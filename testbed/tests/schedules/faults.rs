@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_api::dataplane::v1 as api;
-use weir_dataplane::instance::{FlowHasher, Part};
+use weir_dataplane::instance::{FlowHasher, MovedFlows, Part};
 use weir_dataplane::node::Node;
 use weir_dataplane::worker::{Item, Message, Splice};
 use weir_state_transfer::{MoveId, Nanos, WorkerId};
@@ -179,14 +179,14 @@ fn both_relayed(before: &Item, item: &Item) -> bool {
 fn delete(item: &mut Item) {
     match item {
         Item::Move(_, Message::Bucket(_, part)) => **part = Part::new(8),
-        Item::Move(_, Message::Flows(flows)) => flows.clear(),
+        Item::Move(_, Message::Flows(flows)) => *flows = MovedFlows::default(),
         _ => {}
     }
 }
 
 fn forget_states(item: &mut Item) {
     if let Item::Move(_, Message::Flows(flows)) = item {
-        flows.iter_mut().for_each(|flow| flow.states = None);
+        flows.states_mut().for_each(|states| *states = None);
     }
 }
 
@@ -201,8 +201,7 @@ fn count_twice(item: &mut Item, hasher: &FlowHasher) {
             }
         }
         Item::Move(_, Message::Flows(flows)) => {
-            let entries = flows.iter_mut().flat_map(|flow| &mut flow.entries);
-            entries.for_each(|entry| entry.packets += 1);
+            flows.entries_mut().iter_mut().for_each(|entry| entry.packets += 1);
         }
         _ => {}
     }

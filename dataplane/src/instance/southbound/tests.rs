@@ -259,7 +259,7 @@ fn a_packet_a_put_and_what_comes_by_a_move_are_seen_by_the_next_copy_and_nothing
     let (_, since) = changed(&mut there, 0, Nanos(1));
     let eleventh = bucket(11);
     let flow = here.flows.take_flow(&key(11), eleventh, |_| true).expect("it is there");
-    assert!(there.flows.put_flow(flow, eleventh, MoveId(1)).1.is_none(), "room");
+    there.flows.put_flows(flow, eleventh, MoveId(1));
     let (came, since) = changed(&mut there, since, Nanos(1));
     assert_eq!(ports(&came), [11, 11]);
     let bucket = bucket(13);
@@ -298,7 +298,7 @@ fn a_flow_that_begins_anew_takes_the_place_of_a_copy_of_the_one_before() {
     let mut standby = instance(3, false);
     (0..100).for_each(|_| packet(&mut first, 7, Nanos(0)));
     let flow = first.flows.take_flow(&key(7), bucket(7), |_| true).expect("it is there");
-    assert!(owner.flows.put_flow(flow, bucket(7), MoveId(1)).1.is_none(), "room");
+    owner.flows.put_flows(flow, bucket(7), MoveId(1));
     assert_eq!(put(&mut standby, &all(&mut owner, "any", Nanos(1)), Nanos(1)), 0);
     assert!(owner.flows.forget(&key(7), bucket(7)), "it ends");
     packet(&mut owner, 7, Nanos(2));
@@ -336,7 +336,7 @@ fn later_rounds_and_a_flow_that_has_moved_are_newer_than_what_was_put_before() {
     let old = all(&mut here, "sport=7", Nanos(9));
     let flow = here.flows.take_flow(&key(7), bucket(7), |_| true).expect("it is there");
     let mut next = instance(3, false);
-    assert!(next.flows.put_flow(flow, bucket(7), MoveId(1)).1.is_none(), "room");
+    next.flows.put_flows(flow, bucket(7), MoveId(1));
     packet(&mut next, 7, Nanos(10));
     let newer = all(&mut next, "sport=7", Nanos(10));
     assert!(newer.iter().all(|chunk| chunk.version > old[0].version));

@@ -139,9 +139,7 @@ fn pass(splice: &mut Splice) -> usize {
     while let Some(item) = splice.take() {
         pieces += match &item {
             Item::Move(_, Message::Bucket(..) | Message::Unknown(_)) => 1,
-            Item::Move(_, Message::Flows(flows)) => {
-                flows.iter().map(|flow| flow.entries.len()).sum()
-            }
+            Item::Move(_, Message::Flows(flows)) => flows.entries().len(),
             _ => 0,
         };
         splice.pass(item);

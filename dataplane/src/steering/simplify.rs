@@ -1,6 +1,6 @@
 //! Makes a list of rules shorter without changing what it says.
 
-use weir_state_transfer::{BUCKETS, Bucket, BucketSet, InstanceId};
+use weir_state_transfer::{BUCKETS, BucketSet, InstanceId};
 
 use super::rule::Rule;
 

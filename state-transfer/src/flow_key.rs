@@ -91,7 +91,9 @@ impl FlowKey {
     #[inline]
     #[must_use]
     pub fn both_ways(&self) -> Self {
-        (*self).min(self.reversed())
+        let end = |address: &[u8; 16], port| (u128::from_be_bytes(*address), port);
+        let is_first = end(&self.src, self.src_port) <= end(&self.dst, self.dst_port);
+        if is_first { *self } else { self.reversed() }
     }
 
     /// The key of the opposite direction: addresses and ports swapped together.

@@ -1,6 +1,5 @@
 //! Flows on their way from one instance to another, one by one.
 
-use arrayvec::ArrayVec;
 use weir_state_transfer::{Bucket, FlowKey, MoveId};
 
 use super::known::StatesCursor;
@@ -95,8 +94,8 @@ impl MovedFlows {
 
 impl MovedFlow {
     /// What it is found under.
-    pub(crate) fn names(&self) -> ArrayVec<FlowKey, 2> {
-        std::iter::once(self.key).chain(self.second).collect()
+    pub(crate) fn names(&self) -> impl Iterator<Item = FlowKey> + use<> {
+        [Some(self.key), self.second].into_iter().flatten()
     }
 }
 
@@ -111,7 +110,7 @@ impl FlowTable {
         by: MoveId,
     ) -> (bool, Option<FlowStates>) {
         let mut has_room = true;
-        flow.names().iter().for_each(|name| self.forget_copy(name, bucket));
+        flow.names().for_each(|name| self.forget_copy(&name, bucket));
         for entry in entries {
             let mut entry = entry.clone();
             entry.set_move(by);

@@ -81,8 +81,10 @@ impl Part {
     /// Puts an entry into the part; `None` when both of its sets are full.
     pub fn insert(&mut self, entry: Entry, hash: u64) -> Option<Slot> {
         let (first, second) = self.candidates(hash);
-        let set = if self.free(first) >= self.free(second) { first } else { second };
-        let way = self.tags[set].iter().position(|tag| *tag == 0)?;
+        let (free_first, free_second) = (self.tagged(first, 0), self.tagged(second, 0));
+        let is_first = free_first.count_ones() >= free_second.count_ones();
+        let (set, free) = if is_first { (first, free_first) } else { (second, free_second) };
+        let way = ways(free).next()?;
         self.tags[set][way] = tag(hash);
         self.entries[set * WAYS + way] = entry;
         self.len += 1;
@@ -167,15 +169,16 @@ impl Part {
     }
 
     fn find_in(&self, set: usize, key: &FlowKey, hash: u64) -> Option<Slot> {
-        let tags = &self.tags[set];
-        let wanted = tag(hash);
-        (0..WAYS)
-            .find(|way| tags[*way] == wanted && self.entries[set * WAYS + way].key == *key)
+        ways(self.tagged(set, tag(hash)))
             .map(|way| Slot(set * WAYS + way))
+            .find(|slot| self.entries[slot.0].key == *key)
     }
 
-    fn free(&self, set: usize) -> usize {
-        self.tags[set].iter().filter(|tag| **tag == 0).count()
+    /// The ways of a set that have a tag, one bit each. All are compared, without branches.
+    #[inline]
+    fn tagged(&self, set: usize, tag: u16) -> u8 {
+        let tags = self.tags[set].iter().enumerate();
+        tags.fold(0, |ways, (way, found)| ways | u8::from(*found == tag) << way)
     }
 
     /// Two different sets, unless there is but one: with the same set twice, an eighth of the keys
@@ -192,6 +195,16 @@ impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Part of {} flows", self.len)
     }
+}
+
+/// The ways of a mask, the first first.
+#[inline]
+fn ways(mut mask: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let way = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        way
+    })
 }
 
 #[inline]

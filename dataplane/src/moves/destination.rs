@@ -201,7 +201,7 @@ impl DestinationEnd {
         if !recorded {
             forwarder.counters.flow_table_full.add(1);
         }
-        for group in names.into_iter().map(Group::Flow) {
+        for group in names.map(Group::Flow) {
             match self.spec.selection {
                 // Complete only with its bucket, or with END.
                 Selection::Buckets(_) => {}

@@ -138,6 +138,7 @@ async fn a_move_says_what_it_promises_and_which_state_it_takes() {
             no_queue: true,
             guarantee,
             scopes,
+            wait: true,
         };
         let refused = served.moves().await.start_move(ask).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
@@ -157,11 +158,33 @@ async fn a_move_says_what_it_promises_and_which_state_it_takes() {
             no_queue: true,
             guarantee,
             scopes,
+            wait: false,
         };
         let begun = served.moves().await.start_move(ask).await.unwrap().into_inner();
         let begun = begun.r#move.unwrap();
         assert_eq!((begun.guarantee(), begun.scopes), shown);
         assert_eq!(served.watch(begun.id).await.last(), Some(&api::MovePhase::Done));
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_move_is_answered_when_it_has_ended_and_so_is_who_asks_again() {
+    let served = Served::start("");
+    let to = served.create("r2", "create").await;
+    let ask = api::StartMoveRequest {
+        change: change("move"),
+        from: 1,
+        to,
+        selection: Some(api::start_move_request::Selection::Filter("any".to_owned())),
+        wait: true,
+        ..api::StartMoveRequest::default()
+    };
+    for again in [false, true] {
+        let ended = served.moves().await.start_move(ask.clone()).await.unwrap().into_inner();
+        let ended = ended.r#move.unwrap();
+        assert_eq!((ended.id, ended.phase()), (1, api::MovePhase::Done), "again: {again}");
+        assert!(ended.ended_ns >= ended.started_ns);
     }
     served.stop().await;
 }

@@ -230,6 +230,13 @@ impl Node {
         Some(format!("port {} (device {}): {note}", port.name, port.device))
     }
 
+    /// Packets that the node received, the kernel's drops and punts not included. The kernel is not
+    /// asked, so that a move may ask at each of its steps.
+    pub(super) fn received(&self) -> u64 {
+        let queues = self.ports.values().flat_map(|port| &port.queues);
+        queues.map(|queue| queue.rx.packets.get()).sum()
+    }
+
     /// Sums up what the ports have counted.
     pub(super) fn port_totals(&self) -> PortTotals {
         let mut totals = PortTotals::default();

@@ -77,11 +77,6 @@ impl Node {
         }
     }
 
-    /// Packets that the node received, the kernel's drops and punts not included.
-    pub(super) fn received(&self) -> u64 {
-        self.port_totals().received
-    }
-
     fn balance(&self, dropped: u64) -> api::Balance {
         let ports = self.port_totals();
         let overload = ports.ring_full + ports.fill_ring_empty + ports.too_long;

@@ -156,7 +156,10 @@ fn a_flow_that_moves_alone_is_found_by_either_name_and_arrives_under_both() {
         let bucket = here.hash.bucket(&key);
         let flow = here.instance.flows.take_flow(&key, bucket, |_| true).expect("it is there");
         assert_eq!(flow.entries().len(), 2);
-        assert_eq!(flow.flows()[0].names().collect::<Vec<_>>(), [first().both_ways(), sent.both_ways()]);
+        assert_eq!(
+            flow.flows()[0].names().collect::<Vec<_>>(),
+            [first().both_ways(), sent.both_ways()]
+        );
         assert!(here.instance.flows.is_empty(), "nothing stays");
         assert!(here.instance.flows.take_flow(&first(), bucket, |_| true).is_none());
 

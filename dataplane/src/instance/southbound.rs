@@ -193,8 +193,8 @@ impl AsFunction<'_> {
         let first = key.both_ways();
         // One that is over, or of another flow that had this name, is of no use any more.
         let known = flows.copies.remove(key, bucket);
-        let known =
-            known.filter(|known| known.first == first && !chain.is_over(&known.states.states, self.now));
+        let known = known
+            .filter(|known| known.first == first && !chain.is_over(&known.states.states, self.now));
         let known = known.map(|known| known.states);
         let mut known = known.unwrap_or_else(|| FlowStates::new(chain.unknown(), 0));
         let before = known.kept();

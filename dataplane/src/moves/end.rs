@@ -93,6 +93,17 @@ impl MoveEnd {
         }
     }
 
+    /// Whether this end is over behind the other, so that the node has both when it has this one.
+    pub(super) fn ends_last(&self) -> bool {
+        match (&self.0, self.outcome()) {
+            // It has sent END, which the destination has yet to take; unless it waits for an answer.
+            (End::Source(end), Some(Outcome::Done)) => end.spec().multi_flow.is_some(),
+            (End::Source(_), _) => true,
+            // It has sent everything back, which the source has yet to take.
+            (End::Destination(_), outcome) => outcome != Some(Outcome::Undone),
+        }
+    }
+
     /// What it has counted; the rest is freed.
     pub(crate) fn into_report(self) -> HoldReport {
         match self.0 {

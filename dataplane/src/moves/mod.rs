@@ -187,7 +187,10 @@ impl Moves {
                 continue;
             }
             // At once: a panic of the next end must not leave one behind that is over.
-            context.forwarder.tell(Event::Ended(self.ends.remove(place)));
+            let end = self.ends.remove(place);
+            let is_last = end.ends_last();
+            let event = Event::Ended(end);
+            if is_last { context.forwarder.tell(event) } else { context.forwarder.note(event) }
         }
         busy
     }

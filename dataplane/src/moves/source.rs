@@ -175,7 +175,8 @@ impl SourceEnd {
     fn export(&mut self, budget: &mut Budget, context: &mut Context<'_>) -> bool {
         if !self.exporting {
             self.exporting = true;
-            context.forwarder.tell(Event::Exporting(self.spec.id));
+            let now = context.forwarder.now;
+            context.forwarder.note(Event::Exporting(self.spec.id, now));
         }
         if !self.departure.hand_over(self.spec.to_worker, budget, context.forwarder) {
             return true;

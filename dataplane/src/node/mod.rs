@@ -247,7 +247,7 @@ impl Node {
             Event::Retired(retired) => self.worker_is_retired(worker, *retired),
             Event::Flows(query, flows) => self.flows.piece(query, flows),
             Event::Neighbours(query, found) => self.neighbours.answer(query, found),
-            Event::Prepared(id) | Event::Exporting(id) | Event::Undoing(id) => {
+            Event::Prepared(id) | Event::Exporting(id, _) | Event::Undoing(id) => {
                 self.move_event(id, &event, now);
             }
             Event::Ended(end) => self.end_is_back(end, now),

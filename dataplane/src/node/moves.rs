@@ -16,7 +16,8 @@ use weir_state_transfer::{InstanceId, MoveId, Nanos, StateFilter};
 use super::flips::Flips;
 use super::{Node, NodeError};
 use crate::moves::{HoldReport, MoveEnd, Outcome};
-use crate::worker::{Command, Event, Flip, MoveSpec};
+use crate::steering::Steering;
+use crate::worker::{Command, Event, Flip, MoveSpec, Steered};
 
 /// The moves of a node: in progress, and the last that ended.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct MoveBook {
 struct Record {
     shown: api::Move,
     request: Request,
+    /// How steering will be, unless it changes from what it was before the move flips.
+    steering: Option<(Arc<Steered>, Box<Steering>)>,
     spec: Option<Arc<MoveSpec>>,
     /// Ends that have prepared.
     prepared: usize,
@@ -78,10 +81,13 @@ impl Node {
         self.check_nobody_leaves()?;
         self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
-        if request.per_flow {
-            // Refused here rather than when its turn comes.
-            self.steered.steering.moved(&request.selection, request.from, request.to)?;
-        }
+        // Refused here rather than when its turn comes.
+        let steering = match request.per_flow {
+            true => {
+                Some(self.steered.steering.moved(&request.selection, request.from, request.to)?)
+            }
+            false => None,
+        };
         let id = self.moves.coordinator.start(request.clone(), no_queue, now)?;
         let received_at_start = self.received();
         let shown = api::Move {
@@ -96,7 +102,16 @@ impl Node {
             started_ns: now.0,
             ..api::Move::default()
         };
-        let record = Record { shown, request, spec: None, prepared: 0, back: 0, received_at_start };
+        let steering = steering.map(|next| (self.steered.clone(), Box::new(next)));
+        let record = Record {
+            shown,
+            request,
+            steering,
+            spec: None,
+            prepared: 0,
+            back: 0,
+            received_at_start,
+        };
         self.moves.records.insert(id, record);
         self.generation += 1;
         self.requests.remember(&change.request_id, id.0);
@@ -198,8 +213,8 @@ impl Node {
                     false => MoveEvent::Prepared,
                 }
             }
-            Event::Exporting(_) => {
-                record.shown.drained_ns = now.0;
+            Event::Exporting(_, since) => {
+                record.shown.drained_ns = since.0;
                 MoveEvent::Exporting
             }
             Event::Undoing(_) => MoveEvent::Undoing,
@@ -306,7 +321,12 @@ impl Node {
             self.publish(before, &[flip]);
             return;
         }
-        match before.moved(&spec.selection, spec.from, spec.to) {
+        let next = self.moves.records.get_mut(&id).and_then(|record| record.steering.take());
+        let next = match next.filter(|(before, _)| Arc::ptr_eq(before, &self.steered)) {
+            Some((_, next)) => Ok(*next),
+            None => before.moved(&spec.selection, spec.from, spec.to),
+        };
+        match next {
             Ok(_) if !self.may_flip(id) => self.moves.coordinator.give_up(
                 id,
                 "steering might have no room for its rules if another move were undone: repeat it \

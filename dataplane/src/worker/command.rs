@@ -205,8 +205,8 @@ pub enum Event {
     Steers(u64, Option<Arc<Steered>>),
     /// One end of a move is prepared.
     Prepared(MoveId),
-    /// The source has begun to export.
-    Exporting(MoveId),
+    /// The source has begun to export, at that time.
+    Exporting(MoveId, Nanos),
     /// The source takes everything back.
     Undoing(MoveId),
     /// An end of a move is over, and handed back so that it is not freed on a packet thread.

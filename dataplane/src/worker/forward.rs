@@ -335,9 +335,15 @@ impl Forwarder {
         self.counters.drops.count(reason);
     }
 
-    /// Tells the node.
+    /// Tells the node, which is woken.
     pub(crate) fn tell(&mut self, event: Event) {
         self.told = true;
+        self.note(event);
+    }
+
+    /// Tells the node of something that can wait until it looks: in the middle of a move it does each
+    /// millisecond, and to be woken would take a core from the move.
+    pub(crate) fn note(&mut self, event: Event) {
         if !self.backlog.is_empty() {
             self.backlog.push_back(event);
         } else if let Err(rtrb::PushError::Full(event)) = self.events.push(event) {

@@ -276,7 +276,12 @@ impl Worker {
         }
         let generation = steered.generation;
         let before = std::mem::replace(&mut self.steered, steered);
-        self.forwarder.tell(Event::Steers(generation, Some(before)));
+        let steers = Event::Steers(generation, Some(before));
+        if self.moves.is_empty() {
+            self.forwarder.tell(steers)
+        } else {
+            self.forwarder.note(steers)
+        }
     }
 
     /// Takes what other workers, and this one, have pushed.

@@ -1,6 +1,8 @@
 //! The testbed of the Weir router: namespaces, traffic, the demo, and what end-to-end tests need.
 #![forbid(unsafe_code)]
 
+/// An instance, asked for its state.
+pub mod asked;
 /// Weir side by side with others.
 pub mod bench;
 /// Bulk transfers over TCP.
@@ -43,6 +45,8 @@ pub mod process;
 pub mod reference;
 /// Calls to a gRPC server.
 pub mod rpc;
+/// Random schedules.
+pub mod schedule;
 /// A session of its own.
 pub mod session;
 /// The northbound API.

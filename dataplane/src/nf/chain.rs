@@ -35,7 +35,7 @@ pub const FUNCTIONS_MAX: usize = 8;
 /// What the functions of every instance of a node are, and how they are set up.
 #[derive(Clone, Debug, Default)]
 pub struct ChainConfig {
-    functions: Vec<FunctionConfig>,
+    pub(super) functions: Vec<FunctionConfig>,
     day: Timestamp,
 }
 

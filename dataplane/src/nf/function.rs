@@ -1,14 +1,12 @@
 //! A network function as the chain of its instance sees it.
 
-use std::sync::Arc;
-
 use weir_state_transfer::merge::{Life, Replica};
-use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, PortId, ShareId};
 
-use super::firewall::Origin;
-use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
+use super::origin::Origin;
+use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
 use super::{Record, Timestamp, assets, connection, ids, nat};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
@@ -177,16 +175,20 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Gives up what is kept of the streams of a flow; it goes on without.
     fn give_up(&mut self, _state: &mut FlowState) {}
 
-    /// Shares what it knows of sources from here on, if it can.
-    fn share(&mut self, _sharing: &Arc<Sharing>) {}
+    /// What it shares of the sources that it knows, if it can share them.
+    fn shared(&self) -> Option<&Groups> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn shared_mut(&mut self) -> Option<&mut Groups> {
+        None
+    }
 
     /// Finds the slots of so many of the sources that it knew before; whether it has found all.
     fn index(&mut self, _share: ShareId, _sources: usize) -> bool {
         true
     }
-
-    /// Shares no more.
-    fn unshare(&mut self, _share: ShareId) {}
 
     /// The shared source that a packet is about, and the operation on it without whose answer it
     /// can not be processed. `state` is what is known of its flow.
@@ -200,23 +202,10 @@ pub(super) trait Function: std::fmt::Debug + Send {
     }
 
     /// The next packet is judged by what is shared: by this answer, or without one.
-    fn answered(&mut self, _answer: Option<&FunctionAnswer>) {}
+    fn judge_by(&mut self, _answer: Option<&FunctionAnswer>) {}
 
     /// The packet has been judged, or will not be: an answer that is left is taken back.
-    fn take_back(&mut self) {}
-
-    /// The next change of a shared source that needs no answer.
-    fn next_update(&mut self) -> Option<(Origin, FunctionOperation)> {
-        None
-    }
-
-    /// Takes a change back that could not be handed in: it is the next.
-    fn return_update(&mut self, _origin: Origin, _operation: FunctionOperation) {}
-
-    /// Changes that wait to be handed in.
-    fn updates(&self) -> usize {
-        0
-    }
+    fn judged(&mut self) {}
 
     /// Executes an operation on what it knows of a source.
     fn execute(
@@ -228,16 +217,10 @@ pub(super) trait Function: std::fmt::Debug + Send {
         FunctionAnswer::Nothing
     }
 
-    /// Adds the slots of which it knows sources.
-    fn occupied(&self, _share: ShareId, _occupied: &mut SlotSet) {}
-
     /// The next piece of what it knows of the sources of a slot; none when that was all.
     fn copy(&self, _share: ShareId, _slot: Slot, _cursor: &mut Cursor) -> Option<FunctionPiece> {
         None
     }
-
-    /// An instance begins to give away what it knows of the sources of a slot, maybe anew.
-    fn giving(&mut self, _giving: Giving) {}
 
     /// Joins what another instance knows of sources: it gives it away, or keeps it.
     fn join(&mut self, _piece: FunctionPiece, _giving: Option<Giving>) {}

@@ -54,6 +54,15 @@ impl<K: Ord + Copy, V> Numbered<K, V> {
         value
     }
 
+    /// Puts an entry in the place of any other of its key; its number.
+    pub(super) fn insert(&mut self, key: K, value: V) -> u64 {
+        self.remove(&key);
+        self.last += 1;
+        self.keys.insert(self.last, key);
+        self.entries.insert(key, (self.last, value));
+        self.last
+    }
+
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let (number, value) = self.entries.remove(key)?;
         self.keys.remove(&number);

@@ -216,7 +216,7 @@ impl Node {
             }
             ShareEvent::Prepared => ShareNews::Prepared(at),
             ShareEvent::Settled(view) => ShareNews::Settled(at, view),
-            ShareEvent::Failed => {
+            ShareEvent::Failed(_freed) => {
                 self.shares.coordinator.fail(at);
                 self.carry_on_shares(now);
                 return;
@@ -264,7 +264,8 @@ impl Node {
         let workers = self.workers_of_instances();
         for at in instances {
             let how = (mode, self.limits.share);
-            let end = ShareEnd::new(sharing.clone(), *at, how, workers.clone());
+            let groups = self.limits.functions.groups(&sharing);
+            let end = ShareEnd::new(sharing.clone(), *at, how, (workers.clone(), groups));
             self.tell_end(id, *at, ShareCommand::Prepare(Box::new(end)));
         }
     }

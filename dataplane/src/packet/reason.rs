@@ -339,7 +339,7 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         DropReason::ShareLate,
         "share_late",
         "it missed its place in the order of a strict share: packets in front of it were lost or \
-         late for longer than the patience, or more than the window",
+         late for longer than half the patience, or more than the window",
     ),
     (
         DropReason::Firewall,

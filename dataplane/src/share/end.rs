@@ -7,7 +7,7 @@ use weir_state_transfer::share::{Limits, Member, Mode};
 use weir_state_transfer::{InstanceId, Nanos, ShareId, WorkerId};
 
 use super::Waiting;
-use crate::nf::{Answer, Chain, Operation, Piece, Shared, Sharing};
+use crate::nf::{Answer, Chain, Group, Operation, Piece, Shared, Sharing};
 
 /// What an instance asks others of a share, and executes for them.
 pub(crate) type Asker = Member<Operation, Answer, Piece, Waiting>;
@@ -23,6 +23,8 @@ pub struct ShareEnd {
     pub(crate) stage: Stage,
     /// Packets that wait.
     pub(crate) packets: usize,
+    /// What the functions need for it: with them while it is at work.
+    pub(crate) groups: Vec<Option<Group>>,
     /// Operations and packets that may wait.
     waiting_max: usize,
     /// It was called and has not returned: after a panic there is no telling what it knows.
@@ -45,7 +47,7 @@ impl ShareEnd {
         sharing: Arc<Sharing>,
         me: InstanceId,
         (mode, limits): (Mode, Limits),
-        workers: Arc<[WorkerId; 256]>,
+        (workers, groups): (Arc<[WorkerId; 256]>, Vec<Option<Group>>),
     ) -> Self {
         Self {
             sharing,
@@ -54,6 +56,7 @@ impl ShareEnd {
             workers,
             stage: Stage::Indexing,
             packets: 0,
+            groups,
             waiting_max: limits.waiting,
             at_work: false,
         }

@@ -59,6 +59,11 @@ impl Shares {
         self.ends.iter().position(|end| end.id() == share)
     }
 
+    /// The end of a share, if there is one.
+    pub(crate) fn end(&self, share: ShareId) -> Option<&ShareEnd> {
+        self.ends.iter().find(|end| end.id() == share)
+    }
+
     /// Packets that wait at all ends.
     pub(crate) fn packets(&self) -> usize {
         self.ends.iter().map(|end| end.packets).sum()

@@ -88,9 +88,11 @@ pub(crate) struct Forwarder {
     /// Who steered the packet in hand.
     pub(super) steerer: WorkerId,
     /// Its places in the order of strict shares.
-    pub(super) stamps: Option<Box<Stamps>>,
+    pub(super) stamps: Stamps,
     /// Whether a message of a share was taken since the last look: an answer may be close.
     pub(super) exchanged: bool,
+    /// Whether changes have waited for shares that were lost in a panic.
+    pub(super) left_updates: bool,
     /// Asked for by a test.
     pub(super) fault: Option<Fault>,
     /// Whether an event was pushed to the node since the last look.
@@ -132,8 +134,9 @@ impl Forwarder {
             icmp_errors: TokenBucket::new(shared.icmp_errors),
             in_hand: InHand::default(),
             steerer: worker,
-            stamps: None,
+            stamps: Stamps::new(),
             exchanged: false,
+            left_updates: false,
             fault: None,
             told: false,
             events,

@@ -313,7 +313,7 @@ impl Worker {
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
             Item::Stamped(instance, packet, stamps) => {
-                self.deliver_stamped(sender, instance, packet, stamps);
+                self.deliver_stamped(sender, instance, packet, *stamps);
             }
             Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),
             Item::Local(packet) => self.forwarder.answer_locally(packet),

@@ -1,7 +1,7 @@
 //! Receiving and steering: from a port's queue to the instance that owns the flow.
 
 use weir_frame::Frame;
-use weir_state_transfer::{InstanceId, PortId, ServiceId, WorkerId};
+use weir_state_transfer::{PortId, ServiceId, WorkerId};
 
 use super::{FaultStage, Item, Packet, Worker};
 use crate::packet::partial::complete;
@@ -65,21 +65,14 @@ impl Worker {
         packet.meta.hash = hash.hash(&packet.meta.key);
         let instance = self.steered.steering.owner(&packet.meta.key, packet.meta.hash);
         let worker = self.steered.workers[usize::from(instance.0)];
-        if !self.stampers.is_empty() {
-            self.steer_stamped(worker, instance, packet);
-        } else if worker == self.forwarder.worker {
-            self.deliver(worker, instance, packet);
-        } else {
-            self.hand_over(worker, Item::Packet(instance, packet));
-        }
-    }
-
-    fn steer_stamped(&mut self, worker: WorkerId, instance: InstanceId, packet: Packet) {
-        let stamps = Box::new(self.stampers.stamp(instance, &packet.meta.key));
-        if worker == self.forwarder.worker {
-            self.deliver_stamped(worker, instance, packet, stamps);
-        } else {
-            self.hand_over(worker, Item::Stamped(instance, packet, stamps));
+        let stamps = self.stampers.stamp(instance, &packet.meta.key);
+        match (worker == self.forwarder.worker, stamps.is_empty()) {
+            (true, true) => self.deliver(worker, instance, packet),
+            (false, true) => self.hand_over(worker, Item::Packet(instance, packet)),
+            (true, false) => self.deliver_stamped(worker, instance, packet, stamps),
+            (false, false) => {
+                self.hand_over(worker, Item::Stamped(instance, packet, Box::new(stamps)));
+            }
         }
     }
 

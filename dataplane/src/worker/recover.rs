@@ -99,7 +99,7 @@ impl Worker {
     /// lets go what waited with it. Says which network function it was, and of which instance, if it
     /// was one.
     pub fn recover(&mut self) -> Option<(InstanceId, &'static str)> {
-        self.forwarder.stamps = None;
+        self.forwarder.stamps.clear();
         self.recover_shares();
         let InHand { packet, flow } = std::mem::take(&mut self.forwarder.in_hand);
         if packet {

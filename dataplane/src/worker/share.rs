@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use weir_state_transfer::share::{Arrival, Need, Next, Slot, Turn, View};
+use weir_state_transfer::share::{Arrival, Cause, Need, Next, Slot, Turn, View};
 use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
 use super::{Event, Forwarder, ITEMS, Item, Packet, Stamped, Stamps, Worker};
 use crate::instance::Instance;
-use crate::nf::{Answer, Operation};
+use crate::nf::{Answer, Group, Operation};
 use crate::packet::DropReason;
 use crate::share::{Letter, ShareEnd, Stage, Waiting};
 
@@ -37,8 +37,8 @@ pub enum ShareEvent {
     Prepared,
     /// It has done all that the change to the view of this number takes.
     Settled(u64),
-    /// It was lost in a panic.
-    Failed,
+    /// It was lost in a panic, but for this.
+    Failed(Vec<Option<Group>>),
     /// It is over, and handed back so that it is not freed on a packet thread.
     Over(Box<ShareEnd>),
 }
@@ -77,6 +77,11 @@ impl Worker {
     pub(super) fn step_shares(&mut self) -> bool {
         let Self { instances, forwarder, .. } = self;
         let mut busy = std::mem::take(&mut forwarder.exchanged);
+        if forwarder.left_updates {
+            // Functions make them, and may panic once more.
+            instances.iter_mut().for_each(|instance| forwarder.hand_in_updates(instance));
+            forwarder.left_updates = false;
+        }
         for instance in instances.iter_mut().filter(|instance| !instance.shares.is_empty()) {
             let mut place = 0;
             while place < instance.shares.ends.len() {
@@ -100,7 +105,7 @@ impl Worker {
     pub(super) fn recover_shares(&mut self) {
         let Self { instances, forwarder, .. } = self;
         for instance in instances.iter_mut() {
-            instance.chain.take_back();
+            instance.chain.judged();
             if !instance.shares.ends.iter().any(|end| end.is_broken()) {
                 continue;
             }
@@ -121,10 +126,10 @@ impl Worker {
                 // What was just let go has gone down with it.
                 (packets..known)
                     .for_each(|_| forwarder.counters.drops.count(DropReason::WorkerPanic));
-                instance.chain.unshare(id);
-                forwarder.tell(Event::Share(id, instance.id, ShareEvent::Failed));
+                let left = instance.chain.unshare(id);
+                forwarder.tell(Event::Share(id, instance.id, ShareEvent::Failed(left)));
             }
-            forwarder.hand_in_updates(instance);
+            forwarder.left_updates = true;
             instance.begin_shares();
         }
     }
@@ -135,25 +140,27 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn share(&mut self, instance: &mut Instance, packet: Packet) {
         let (flow, steerer) = (packet.meta.key.both_ways(), self.steerer);
-        let stamps = self.stamps.take().map(|stamps| *stamps).unwrap_or_default();
+        let stamps = std::mem::take(&mut self.stamps);
         let concern = instance.concern(&packet, self.now);
         let waits = instance.shares.waits(&flow);
         let concerned = concern.as_ref().map(|concern| (concern.share, concern.slot));
         let at = waits.or(concerned);
         let at = at.and_then(|(share, slot)| Some((instance.shares.place(share)?, slot)));
         let Some((place, slot)) = at else {
-            instance.pass(&stamps, None);
+            instance.pass(&stamps, Cause::Noop, None);
             self.process(instance, packet);
             return;
         };
         let own = (instance.shares.ends[place].id(), slot);
-        if instance.shares.ends[place].is_behind(instance.chain.updates()) {
-            instance.skip(&stamps);
+        // Others make no more changes than there are connections that end.
+        let asks = concern.as_ref().is_some_and(|concern| concern.ask.is_some());
+        if asks && instance.shares.ends[place].is_behind(instance.chain.updates(own.0)) {
+            instance.pass(&stamps, Cause::Skipped, None);
             self.drop_packet(packet, DropReason::ShareFull);
             return;
         }
         // Where it needs nothing its place is free at once.
-        instance.pass(&stamps, Some(own));
+        instance.pass(&stamps, Cause::Noop, Some(own));
         let stamp = stamps.iter().find(|stamped| (stamped.share, stamped.slot) == own);
         let sequence = stamp.map(|stamped| stamped.stamp.sequence);
         // What packets of the same flow come to in front of it changes what it needs.
@@ -211,7 +218,10 @@ impl Forwarder {
                 instance.chain.execute(&operation, self.now);
             }
             Turn::Full(Waiting::Packet(packet)) => self.drop_packet(packet, DropReason::ShareFull),
-            Turn::Full(Waiting::Update(operation)) => instance.chain.return_update(operation),
+            Turn::Full(Waiting::Update(operation)) => {
+                let share = instance.shares.ends[place].id();
+                instance.chain.return_update(share, operation);
+            }
             Turn::Decide(_) => unreachable!("what is decided is not asked again"),
         }
     }
@@ -262,8 +272,8 @@ impl Forwarder {
             self.let_go(instance, place, next);
         }
         while let Some(answer) = instance.shares.ends[place].member().poll_stray() {
-            instance.chain.answered(Some(&answer));
-            instance.chain.take_back();
+            instance.chain.judge_by(Some(&answer));
+            instance.chain.judged();
         }
         self.hand_in_updates(instance);
         released == RELEASED
@@ -306,18 +316,20 @@ impl Forwarder {
 
     /// Processes a packet by what is shared.
     fn judge(&mut self, instance: &mut Instance, packet: Packet, answer: Option<&Answer>) {
-        instance.chain.answered(answer);
+        instance.chain.judge_by(answer);
         self.process(instance, packet);
-        instance.chain.take_back();
+        instance.chain.judged();
     }
 
     /// Hands in the changes that functions want made, and sends what the ends have to say.
     fn hand_in_updates(&mut self, instance: &mut Instance) {
         let now = self.now;
-        while let Some((share, slot, operation)) = instance.chain.next_update(now) {
-            let place = instance.shares.place(share);
-            let Some(place) = place.filter(|place| instance.shares.ends[*place].has_room()) else {
-                instance.chain.return_update(operation);
+        loop {
+            let Instance { shares, chain, .. } = instance;
+            let has_room = |share| shares.end(share).is_none_or(ShareEnd::has_room);
+            let Some((share, slot, operation)) = chain.next_update(&has_room, now) else { break };
+            let Some(place) = shares.place(share) else {
+                chain.return_update(share, operation);
                 break;
             };
             let turn = self.hand_in(instance, place, slot, operation);
@@ -372,10 +384,10 @@ impl Forwarder {
 
     /// Hands an end back. No packet waits there any more.
     fn leave_share(&mut self, instance: &mut Instance, place: usize) {
-        let end = instance.shares.remove(place);
+        let mut end = instance.shares.remove(place);
         debug_assert_eq!(end.packets, 0, "an instance leaves when nothing waits");
         let id = end.id();
-        instance.chain.unshare(id);
+        end.groups = instance.chain.unshare(id);
         self.tell(Event::Share(id, instance.id, ShareEvent::Over(Box::new(end))));
         self.hand_in_updates(instance);
         instance.begin_shares();
@@ -387,33 +399,23 @@ impl Instance {
     /// leaving: it may join again before that is done.
     fn begin_shares(&mut self) {
         let Self { shares, chain, .. } = self;
-        for end in std::mem::take(&mut shares.coming) {
+        for mut end in std::mem::take(&mut shares.coming) {
             if shares.place(end.id()).is_some() {
                 shares.coming.push(end);
             } else {
-                chain.share(end.sharing());
+                let groups = std::mem::take(&mut end.groups);
+                chain.share(end.sharing(), groups);
                 shares.ends.push(end);
             }
         }
     }
 
-    /// A packet needs nothing in the slots of these places, but for one.
-    fn pass(&mut self, stamps: &Stamps, but: Option<(ShareId, Slot)>) {
-        for Stamped { share, slot, stamp } in stamps.iter().copied() {
-            if Some((share, slot)) == but {
-                continue;
-            }
+    /// A packet asks for nothing in the slots of these places, but for one.
+    pub(super) fn pass(&mut self, stamps: &Stamps, cause: Cause, but: Option<(ShareId, Slot)>) {
+        let others = stamps.iter().filter(|at| Some((at.share, at.slot)) != but);
+        for Stamped { share, slot, stamp } in others.copied() {
             if let Some(place) = self.shares.place(share) {
-                self.shares.ends[place].member().passed(slot, stamp);
-            }
-        }
-    }
-
-    /// A packet with these places is dropped.
-    fn skip(&mut self, stamps: &Stamps) {
-        for Stamped { share, slot, stamp } in stamps.iter().copied() {
-            if let Some(place) = self.shares.place(share) {
-                self.shares.ends[place].member().skipped(slot, stamp);
+                self.shares.ends[place].member().pass(slot, stamp, cause);
             }
         }
     }

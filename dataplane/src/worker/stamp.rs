@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use weir_state_transfer::share::{Slot, Stamp, Stamper};
+use weir_state_transfer::share::{Cause, Slot, Stamp, Stamper};
 use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
 use super::{Item, Packet, Worker};
@@ -46,13 +46,8 @@ struct Stamping {
 }
 
 impl Stampers {
-    /// Whether no packet is stamped.
+    /// The places of a packet to an instance: none where no share is strict.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The places of a packet to an instance.
     pub(super) fn stamp(&mut self, instance: InstanceId, key: &FlowKey) -> Stamps {
         let mut stamps = Stamps::new();
         for Stamping { sharing, members, stamper } in &mut self.0 {
@@ -89,12 +84,18 @@ impl Worker {
         steerer: WorkerId,
         instance: InstanceId,
         packet: Packet,
-        stamps: Box<Stamps>,
+        stamps: Stamps,
     ) {
-        self.forwarder.stamps = Some(stamps);
+        self.forwarder.stamps = stamps;
         self.deliver(steerer, instance, packet);
-        // Left over when the instance shares no more: then nobody waits for them.
-        self.forwarder.stamps = None;
+        // Left over of a packet that did not come as far as the share, as when a subscriber has it
+        // dropped: others wait for its places.
+        let stamps = std::mem::take(&mut self.forwarder.stamps);
+        if !stamps.is_empty()
+            && let Some(instance) = self.instances.find(instance)
+        {
+            instance.pass(&stamps, Cause::Skipped, None);
+        }
     }
 
     /// Stamps by a view from here on, and says so to everybody behind what was stamped before.

@@ -213,6 +213,11 @@ impl Coordinator {
                 of.iter().copied().filter(|other| *other != instance).collect()
             };
             let (members, leaving) = (live(&share.view.members), live(&share.view.leaving));
+            if members.is_empty() && share.request.mode == Mode::Strict {
+                // What is stamped for nobody is stamped in vain, and beside what others share next.
+                let nobody = share.request.view(share.view.number, &[], &[]);
+                self.commands.push_back(Command::Stamp(id, nobody));
+            }
             if members.is_empty() && leaving.is_empty() {
                 self.over(id, "all its instances have failed");
                 continue;

@@ -60,7 +60,7 @@ pub struct Counters {
     pub repeated: u64,
     /// Operations that missed their place in the order of their steerer.
     pub late: u64,
-    /// Places in the order of a steerer that were given up: by the window, or after the patience.
+    /// Places in the order of a steerer that were given up: by the window, or after half the patience.
     pub given_up: u64,
     /// Places of packets that were dropped on their way.
     pub skipped: u64,
@@ -117,7 +117,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
     }
 
     /// Packets of which nothing else comes.
-    pub(super) fn passed<S>(&mut self, passed: Passed, work: &mut Work<'_, S>)
+    pub(super) fn pass<S>(&mut self, passed: Passed, work: &mut Work<'_, S>)
     where
         S: Store<Op = O, Answer = A>,
     {
@@ -194,7 +194,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
             let row = &mut self.rows[slot.index()];
             let window = row.windows.of(steerer);
             let Some(since) = window.since() else { continue };
-            let patience = self.limits.patience;
+            let patience = self.limits.gap();
             if since + patience <= work.now && row.phase == Phase::Open {
                 let mut given_up = GivenUp::default();
                 window.skip(&mut given_up);
@@ -293,7 +293,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
     /// A window has a gap since then.
     fn watch(&mut self, window: (Slot, WorkerId), since: Nanos) {
         self.blocked.push(window);
-        let due = since + self.limits.patience;
+        let due = since + self.limits.gap();
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
     }
 }

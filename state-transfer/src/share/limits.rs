@@ -14,12 +14,17 @@ pub struct Limits {
     /// Places of a steerer's order, from the one that is waited for on, in which operations wait
     /// at the home: when one comes behind them the gap is given up. Default 1,024.
     pub window: usize,
-    /// How long a packet waits for its answer, and an operation for those in front of it.
-    /// Default 10 ms.
+    /// How long a packet waits for its answer. An operation waits half as long for those in front
+    /// of it, so that when one of them was lost its own packet still has its answer. Default 10 ms.
     pub patience: Duration,
 }
 
 impl Limits {
+    /// How long a home waits for a place in the order of a steerer.
+    pub(super) fn gap(&self) -> Duration {
+        self.patience / 2
+    }
+
     /// The same limits with each at least 1, and no more slots than there may be.
     pub(super) fn in_bounds(self) -> Self {
         Self {

@@ -110,18 +110,12 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.take(need, arrival, true, (store, now))
     }
 
-    /// A packet with a stamp was dropped at this instance before it was handed in.
-    pub fn skipped(&mut self, slot: Slot, stamp: Stamp) {
+    /// A packet with a stamp is not handed in: it was dropped at this instance before, or it needs
+    /// nothing of this slot and waits for nobody here, as it concerns another slot too or its flow
+    /// is not known to be of the share.
+    pub fn pass(&mut self, slot: Slot, stamp: Stamp, cause: Cause) {
         let Stamp { steerer, sequence } = stamp;
-        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), Cause::Skipped);
-        self.asking.flush(false, &self.home.view, &mut self.sent);
-    }
-
-    /// A packet with a stamp needs nothing of this slot, and waits for nobody here: it concerns
-    /// another slot too, or its flow is not known to be of the share.
-    pub fn passed(&mut self, slot: Slot, stamp: Stamp) {
-        let Stamp { steerer, sequence } = stamp;
-        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), Cause::Noop);
+        self.asking.pass(&Arrival::new(slot, steerer, Some(sequence), ()), cause);
         self.asking.flush(false, &self.home.view, &mut self.sent);
     }
 
@@ -269,7 +263,7 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         let Self { home, handover, asking, .. } = self;
         match message {
             Message::Operation(operation) => home.operation(operation, &mut work),
-            Message::Passed(passed) => home.passed(passed, &mut work),
+            Message::Passed(passed) => home.pass(passed, &mut work),
             Message::Fence { view, owed } => handover.fence((from, view, owed), home, &mut work),
             Message::Ledger(ledger) => {
                 if !home.view.is_alone() {

@@ -1,14 +1,15 @@
 //! The steerer's part of a strict share: gives each packet its place in the order of its slot.
 
 use super::limits::Limits;
-use super::message::{Cause, Passed, Stamp};
+use super::message::Stamp;
 use super::slot::Slot;
 use crate::id::WorkerId;
 
 /// Counts the packets of each slot that one worker steers to members of a strict share.
 ///
-/// It begins when every member has adopted the first view, and must end before the share does: a
-/// packet with a stamp that no member learns of leaves a gap, which is waited for in vain.
+/// It begins when every member has adopted the first view, and must end before the share does. A
+/// packet with a stamp that no member is handed or told of ([`Member::pass`](super::Member::pass))
+/// leaves a gap, which is waited for in vain.
 #[derive(Clone, Debug, Hash)]
 pub struct Stamper {
     steerer: WorkerId,
@@ -31,11 +32,5 @@ impl Stamper {
         let sequence = *next;
         *next += 1;
         Stamp { steerer: self.steerer, sequence }
-    }
-
-    /// What any member is to be told when a packet is dropped between its stamp and its instance.
-    pub fn skipped(&self, slot: Slot, stamp: Stamp) -> Passed {
-        let Stamp { steerer, sequence } = stamp;
-        Passed { slot, steerer, first: sequence, last: sequence, cause: Cause::Skipped }
     }
 }

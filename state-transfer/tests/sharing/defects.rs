@@ -1,5 +1,7 @@
 //! What OpenNF's own `share` gets wrong, and what each mode promises, one case at a time.
 
+use std::time::Duration;
+
 use weir_state_transfer::share::{
     Arrival, Limits, Member, Message, Mode, Need, Next, Slot, Turn, View,
 };
@@ -18,11 +20,16 @@ const NOW: Nanos = Nanos(1);
 fn member(limits: Limits) -> (Member<Visit, Visitors, Visitors, &'static str>, Visits) {
     let (mut member, mut store) =
         (Member::new(HERE, Mode::Strong, limits), Visits::new(HERE, 2, true));
-    let has_homes = |view: &View| (0..2).all(|slot| view.home(Slot(slot), HERE) == HOME);
-    let views = (0..).map(|key| View::new(1, &instances(&[0, 1]), &[], (2, key)));
-    member.adopt(views.into_iter().find(has_homes).unwrap(), &mut store, NOW);
+    member.adopt(view_of_home(), &mut store, NOW);
     while member.poll_output().is_some() {}
     (member, store)
+}
+
+/// The view in which the home of both slots is another.
+fn view_of_home() -> View {
+    let has_homes = |view: &View| (0..2).all(|slot| view.home(Slot(slot), HERE) == HOME);
+    let mut views = (0..).map(|key| View::new(1, &instances(&[0, 1]), &[], (2, key)));
+    views.find(has_homes).unwrap()
 }
 
 fn limits() -> Limits {
@@ -96,6 +103,47 @@ fn a_packet_waits_no_longer_than_it_may() {
     assert_eq!(member.next(&mut store, due), Some(Next::Unanswered("first")));
     assert_eq!(member.next(&mut store, due), Some(Next::Process("behind")));
     assert_eq!((member.next(&mut store, due), member.counters().unanswered), (None, 1));
+}
+
+#[test]
+fn what_waits_behind_a_place_that_is_lost_has_its_answer_before_its_packet_is_given_up() {
+    let strict = |me| Member::new(me, Mode::Strict, limits());
+    let (mut asker, mut home) = (strict(HERE), strict(HOME));
+    let [mut here, mut there] = [HERE, HOME].map(|me| Visits::new(me, 2, true));
+    let view = view_of_home();
+    asker.adopt(view.clone(), &mut here, NOW);
+    home.adopt(view, &mut there, NOW);
+    // What comes from one comes to the other after a time.
+    let mut take_turns =
+        |asker: &mut Member<_, _, _, _>, here: &mut Visits, now: Nanos, way: Duration| {
+            asker.step(1, here, now);
+            while let Some((_, message)) = asker.poll_output() {
+                home.message(HERE, message, &mut there, now + way);
+            }
+            home.handle_timeout(&mut there, now + way);
+            while let Some((_, message)) = home.poll_output() {
+                asker.message(HOME, message, here, now + 2 * way);
+            }
+            asker.handle_timeout(here, now + 2 * way);
+            home.counters().given_up
+        };
+    for _ in 0..10 {
+        take_turns(&mut asker, &mut here, NOW, Duration::ZERO);
+    }
+    // Of the first packet of the steerer nobody hears any more.
+    let second: Arrival<&str> = Arrival::new(Slot(0), WorkerId(0), Some(1), "second");
+    let need = Need::Answer(Visit(1));
+    assert_eq!(asker.packet(need, second, &mut here, NOW), Turn::Kept);
+    let (mut now, way) = (NOW, limits().patience / 8);
+    let (answered, given_up) = loop {
+        let given_up = take_turns(&mut asker, &mut here, now, way);
+        now = now + 2 * way;
+        if let Some(next) = asker.next(&mut here, now) {
+            break (next, given_up);
+        }
+    };
+    assert!(matches!(answered, Next::Answered("second", _)), "{answered:?}");
+    assert_eq!(given_up, 1);
 }
 
 #[test]

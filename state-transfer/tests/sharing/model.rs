@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use weir_state_transfer::share::{
-    Arrival, Coordinator, Event, Member, Message, Need, Next, Phase, Slot, Stamp, Stamper,
+    Arrival, Cause, Coordinator, Event, Member, Message, Need, Next, Phase, Slot, Stamp, Stamper,
     Surroundings, Turn, View,
 };
 use weir_state_transfer::{InstanceId, Nanos, ShareId, WorkerId, mark};
@@ -290,7 +290,7 @@ impl Model {
         if kind == Kind::Dropped {
             self.seen.dropped |= 1 << packet.id;
             let stamp = sequence.map(|sequence| Stamp { steerer, sequence });
-            stamp.into_iter().for_each(|stamp| member.skipped(slot, stamp));
+            stamp.into_iter().for_each(|stamp| member.pass(slot, stamp, Cause::Skipped));
             return self.after(at);
         }
         if fault == Some(Fault::Overtakes) && kind == Kind::Plain {

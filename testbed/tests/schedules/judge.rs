@@ -1,6 +1,7 @@
 //! What must hold when a schedule has come to rest.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::mpsc::channel;
 
 use weir_api::dataplane::v1 as api;
@@ -9,8 +10,8 @@ use weir_dataplane::node::FIRST;
 use weir_dataplane::worker::{FlowQuery, FlowRecord};
 use weir_state_transfer::mark::{Guarantee, Request};
 use weir_state_transfer::{BucketSet, FlowKey, InstanceId, MoveId, Nanos, Selection, ServiceId};
+use weir_testbed::schedule::{Failure, Kind};
 
-use crate::failure::{Failure, Kind};
 use crate::reference::Lane;
 use crate::shape::FLOW_TIMEOUT;
 use crate::world::{World, id_of};
@@ -35,8 +36,8 @@ pub(crate) struct Summary {
     pub(crate) multi_flow: u64,
 }
 
-impl Summary {
-    pub(crate) fn add(&mut self, other: &Self) {
+impl AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
         self.schedules += other.schedules;
         self.packets += other.packets;
         self.done += other.done;

@@ -7,7 +7,6 @@
 
 mod action;
 mod by_hand;
-mod failure;
 mod faults;
 mod judge;
 mod reference;
@@ -15,22 +14,15 @@ mod selection;
 mod shape;
 mod world;
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
-
 use weir_testbed::memory_node;
+use weir_testbed::schedule::{self, Failure, Kind, mute_panics, walk};
 
 use action::Action;
-use failure::{Failure, Kind};
 use faults::Fault;
 use judge::Summary;
 use shape::Shape;
 use world::World;
 
-/// Schedules in which every fault must have been noticed.
-const CONTROLS: u64 = 100;
 /// Schedules that found a defect once, as long as the walk stays as it is: a next hop asked for
 /// while its port changes hands; a move, and a second change of the workers, while a worker
 /// leaves; an answer for a source whose move was undone meanwhile.
@@ -38,7 +30,7 @@ const REGRESSIONS: [u64; 6] = [37, 110, 147, 219, 223, 374];
 
 /// Runs one schedule; what happened until it failed is in `log`.
 fn run(seed: u64, fault: Option<Fault>, log: &mut Vec<Action>) -> Result<Summary, Failure> {
-    let walk = AssertUnwindSafe(|| {
+    walk(|| {
         let (mut world, mut rng) = World::new(seed, fault)?;
         for _ in 0..world.shape.steps {
             let action = action::choose(&world, &mut rng);
@@ -46,11 +38,6 @@ fn run(seed: u64, fault: Option<Fault>, log: &mut Vec<Action>) -> Result<Summary
             world.apply(&action)?;
         }
         world.finish()
-    });
-    catch_unwind(walk).unwrap_or_else(|panic| {
-        let what = panic.downcast_ref::<String>().cloned();
-        let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
-        Err(Kind::Panicked.at(what.unwrap_or_default()))
     })
 }
 
@@ -66,70 +53,22 @@ fn must_hold(seed: u64, fault: Option<Fault>) -> Summary {
     })
 }
 
-/// Runs schedules with these seeds on all cores; the first that fails is repeated to be shown.
+/// Runs schedules with these seeds; the first that fails is repeated to be shown.
 fn must_all_hold(seeds: std::ops::Range<u64>, fault: Option<Fault>) -> Summary {
-    let next = AtomicU64::new(seeds.start);
-    let (total, failed) = (Mutex::new(Summary::default()), Mutex::new(None));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let walk = || {
-        HOPED_FOR.set(true);
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return;
-            }
-            if let Ok(summary) = run(seed, fault, &mut Vec::new()) {
-                total.lock().expect("nobody panics with it").add(&summary);
-            } else {
-                *failed.lock().expect("nobody panics with it") = Some(seed);
-                next.store(seeds.end, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(walk))));
-    if let Some(seed) = failed.into_inner().expect("nobody panics with it") {
-        must_hold(seed, fault);
-    }
-    total.into_inner().expect("nobody panics with it")
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
-}
-
-thread_local! {
-    /// Whether a panic on this thread is a finding that was hoped for.
-    static HOPED_FOR: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Panics that were asked for, or hoped for, are not worth a message each.
-fn mute_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let asked_for = panic.payload().downcast_ref::<&str>() == Some(&memory_node::FAULT);
-            if !asked_for && !HOPED_FOR.get() {
-                before(panic);
-            }
-        }));
-    });
+    let total = schedule::all(seeds, |seed| run(seed, fault, &mut Vec::new()));
+    total.unwrap_or_else(|seed| must_hold(seed, fault))
 }
 
 #[test]
 fn random_schedules_lose_duplicate_and_reorder_nothing() {
     mute_panics();
-    if let Some(seed) = number("WEIR_SEED") {
+    if let Some(seed) = schedule::repeated() {
         println!("{:?}", must_hold(seed, None));
         return;
     }
-    let count = number("WEIR_SCHEDULES").unwrap_or(10_000);
-    let first = fastrand::u64(..1 << 48);
-    println!("{count} schedules from seed {first}");
-    let total = must_all_hold(first..first + count, None);
+    let total = must_all_hold(schedule::seeds(10_000), None);
     println!("{total:?}");
-    assert_eq!(total.schedules, count);
+    let count = total.schedules;
     // What the schedules are for does happen in them.
     assert!(total.done > count && total.undone > count / 10 && total.held > count);
     assert!(total.unresolved > count / 10);
@@ -154,18 +93,7 @@ fn splices_without_a_fault_change_nothing() {
 /// The fault is noticed within some schedules, as one of these kinds.
 #[track_caller]
 fn is_noticed(fault: Fault, kinds: &[Kind]) {
-    mute_panics();
-    let found = (0..CONTROLS).find_map(|seed| {
-        HOPED_FOR.set(true);
-        let result = run(seed, Some(fault), &mut Vec::new());
-        HOPED_FOR.set(false);
-        Some((seed, result.err()?))
-    });
-    let Some((seed, failure)) = found else {
-        panic!("{fault:?} is not noticed in {CONTROLS} schedules");
-    };
-    println!("{fault:?} shows in schedule {seed}: {failure}");
-    assert!(kinds.contains(&failure.kind), "{fault:?} shows as {failure}");
+    schedule::must_notice(fault, kinds, |seed| run(seed, Some(fault), &mut Vec::new()));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use weir_state_transfer::mark::{Guarantee, Request};
 use weir_state_transfer::{
     Bucket, FlowKey, InstanceId, MoveId, Nanos, PortId, ServiceId, SteeringHash, protocol,
 };
+use weir_testbed::schedule::{Failure, Kind};
 
-use crate::failure::{Failure, Kind};
 use crate::memory_node::{host, host_mac, port_mac};
 use crate::shape::{EXTERNAL, FLOW_TIMEOUT};
 

@@ -8,9 +8,9 @@ use weir_dataplane::node::NodeError;
 use weir_frame::Frame;
 use weir_state_transfer::mark::{Guarantee, Refused, Request};
 use weir_state_transfer::{InstanceId, MoveId, Nanos, PortId, SteeringHash, WorkerId};
+use weir_testbed::schedule::{Failure, Kind};
 
 use crate::action::Action;
-use crate::failure::{Failure, Kind};
 use crate::faults::{Fault, Relays};
 use crate::memory_node::MemoryNode;
 use crate::reference::Reference;

@@ -2,46 +2,18 @@
 
 use std::sync::mpsc::channel;
 
-use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::{FIRST, NodeError};
 use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::share::Mode;
-use weir_state_transfer::{
-    BucketSet, FlowKey, InstanceId, Nanos, Selection, ServiceId, SteeringHash,
-};
-use weir_state_transfer::{WorkerId, protocol, steering_hash};
-use weir_testbed::memory_node::{MemoryNode, host, host_mac, port_mac};
+use weir_state_transfer::{BucketSet, InstanceId, Nanos, Selection, ShareId, WorkerId};
+use weir_testbed::memory_node::MemoryNode;
 
-use crate::setup::{IN, OUT, end_all, node, phase, plan, start_share, start_share_of};
+use crate::setup::{SEED, asks, end_all, node, phase, plan, start_share, start_share_of};
 
-const SEED: u64 = 7;
 /// Connections that a source may have open.
 const OPEN: u32 = 3;
-
-/// A source asks for a connection at an instance; whether it was let begin.
-fn asks(node: &mut MemoryNode, at: InstanceId, address: u8, first: u16) -> bool {
-    let owners = node.node.show_steering().owners;
-    let hash = SteeringHash::new(steering_hash::random_key(SEED));
-    let source = [10, 0, IN.0, address];
-    let owner = |sport: u16| {
-        let ports = (sport, 53);
-        let key = FlowKey::v4(source.into(), host(OUT.0), ports, protocol::UDP, ServiceId(0));
-        InstanceId(owners[hash.bucket(&key).index()])
-    };
-    let sport = (first..).find(|sport| owner(*sport) == at).unwrap();
-    let headers = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
-        .ipv4(source, host(OUT.0).octets(), 64)
-        .udp(sport, 53);
-    let mut packet = Vec::new();
-    headers.write(&mut packet, &[]).unwrap();
-    assert!(node.wires.get_mut(&(IN, 0)).unwrap().inject(&packet));
-    node.settle();
-    let left = (0..2).filter_map(|queue| node.take(OUT, queue)).count();
-    assert_eq!(node.node.counters().balance.unwrap().unaccounted, 0);
-    left == 1
-}
 
 /// Sources that the firewall of an instance knows.
 fn sources(node: &mut MemoryNode, instance: InstanceId) -> u64 {
@@ -200,22 +172,34 @@ fn an_instance_that_has_left_may_join_again_at_once() {
     }
 }
 
-#[test]
-fn a_home_that_panics_is_left_out_and_the_others_go_on() {
+/// Has sources ask until the second instance, which is the home of one of them, has panicked. The
+/// other connections that they have begun are not to be minded.
+fn lose_second(node: &mut MemoryNode, share: ShareId, at: InstanceId) {
     crate::mute_panics();
-    let (mut node, ids) = node(&plan(3, 1), 3, SEED);
-    let share = start_share(&mut node, &ids).unwrap();
-    node.settle();
-    // That of the second instance.
     let fault = Fault { stage: FaultStage::Executed, packets: 1 };
     node.node.panic_worker(WorkerId(1), fault).unwrap();
     node.settle();
-    let mut address = 10;
+    let mut address = 100;
     while node.node.show_share(share).unwrap().failed.is_empty() {
-        asks(&mut node, ids[0], address, 1000);
+        asks(node, at, address, 1000);
         address += 1;
         assert!(address < 250, "some sources have their homes there");
     }
+}
+
+/// Lets others share; the share is steady again.
+fn have_members(node: &mut MemoryNode, share: ShareId, members: &[InstanceId]) {
+    node.node.change_share(&api::Change::default(), share, members, node.now).unwrap();
+    node.settle();
+    assert_eq!(phase(node, share), api::SharePhase::Steady);
+}
+
+#[test]
+fn a_home_that_panics_is_left_out_and_the_others_go_on() {
+    let (mut node, ids) = node(&plan(3, 1), 3, SEED);
+    let share = start_share(&mut node, &ids).unwrap();
+    node.settle();
+    lose_second(&mut node, share, ids[0]);
     let shown = node.node.show_share(share).unwrap();
     assert_eq!(shown.phase(), api::SharePhase::Steady);
     assert_eq!(shown.failed, [u32::from(ids[1].0)]);
@@ -224,6 +208,58 @@ fn a_home_that_panics_is_left_out_and_the_others_go_on() {
     assert!(asks(&mut node, *rest[0], 8, 1000) && !asks(&mut node, *rest[1], 8, 1000));
     let balance = node.node.counters().balance.unwrap();
     assert_eq!((balance.unaccounted, balance.held), (0, 0));
+}
+
+#[test]
+fn what_a_home_had_counted_that_has_panicked_counts_again_when_it_has_joined_again() {
+    let sources = 10..40;
+    for ends_before in [false, true] {
+        let (mut node, ids) = node(&plan(3, OPEN), 3, SEED);
+        let share = start_share(&mut node, &ids).unwrap();
+        node.settle();
+        let all_begin = |node: &mut MemoryNode, first: u16| {
+            for (source, n) in sources.clone().flat_map(|s| (0..OPEN as u16).map(move |n| (s, n))) {
+                assert!(asks(node, ids[0], source, first + 3000 * n), "{source}");
+            }
+        };
+        all_begin(&mut node, 1000);
+        lose_second(&mut node, share, ids[0]);
+        if ends_before {
+            end_all(&mut node);
+        }
+        have_members(&mut node, share, &ids);
+        if !ends_before {
+            for source in sources.clone() {
+                assert!(
+                    !asks(&mut node, ids[2], source, 1000),
+                    "{source} has all that it may have"
+                );
+            }
+            end_all(&mut node);
+        }
+        all_begin(&mut node, 11_000);
+        for source in sources.clone() {
+            assert!(!asks(&mut node, ids[2], source, 1000), "{source} has all that it may have");
+        }
+    }
+}
+
+#[test]
+fn who_joins_again_tells_what_has_ended_since_it_has_left() {
+    let (mut node, ids) = node(&plan(2, OPEN), 3, SEED);
+    let share = start_share(&mut node, &ids).unwrap();
+    node.settle();
+    for n in 0..OPEN as u16 {
+        assert!(asks(&mut node, ids[2], 9, 1000 + 3000 * n));
+    }
+    have_members(&mut node, share, &ids[..2]);
+    assert!(!asks(&mut node, ids[0], 9, 1000) && asks(&mut node, ids[2], 9, 20_000));
+    end_all(&mut node);
+    assert!(!asks(&mut node, ids[0], 9, 1000), "the others have not heard of it");
+    have_members(&mut node, share, &ids);
+    end_all(&mut node);
+    let known: u64 = ids.iter().map(|id| sources(&mut node, *id)).sum();
+    assert_eq!(known, 0, "nobody has anything open");
 }
 
 /// Time for all that is to be taken over of who is gone, and too little for connections to end.
@@ -250,11 +286,7 @@ fn what_sources_have_begun_counts_once_wherever_their_homes_move_and_whoever_is_
             assert!(asks(&mut node, ids[usize::from(n % 2)], source, 1000 + 5000 * n));
         }
     }
-    let shares = |node: &mut MemoryNode, members: &[InstanceId]| {
-        node.node.change_share(&change, share, members, node.now).unwrap();
-        node.settle();
-        assert_eq!(phase(node, share), api::SharePhase::Steady);
-    };
+    let shares = |node: &mut MemoryNode, members: &[_]| have_members(node, share, members);
     let all_refused = |node: &mut MemoryNode, at: InstanceId, first: u16| {
         sources.clone().for_each(|source| assert!(!asks(node, at, source, first), "{source}"));
     };

@@ -5,6 +5,9 @@ use std::ops::AddAssign;
 
 use weir_state_transfer::InstanceId;
 use weir_testbed::memory_node::MemoryNode;
+use weir_testbed::schedule::{Failure, Kind};
+
+use crate::counts::{Address, Counts};
 
 /// What has happened in schedules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,9 +18,14 @@ pub(crate) struct Total {
     pub(crate) refused: u64,
     /// Rounds after which packets waited.
     pub(crate) waited: u64,
-    /// Times that instances joined or left.
+    /// Times that instances joined or left, and those of them with packets that waited.
     pub(crate) changes: u64,
+    pub(crate) busy_changes: u64,
+    /// Workers that have panicked, and instances that were left out because of that.
     pub(crate) panics: u64,
+    pub(crate) failed: u64,
+    /// Sources of which more or less was counted from then on.
+    pub(crate) astray: u64,
 }
 
 impl AddAssign for Total {
@@ -27,43 +35,84 @@ impl AddAssign for Total {
         self.refused += other.refused;
         self.waited += other.waited;
         self.changes += other.changes;
+        self.busy_changes += other.busy_changes;
         self.panics += other.panics;
+        self.failed += other.failed;
+        self.astray += other.astray;
     }
 }
 
-/// The flows of an epoch.
+/// The flows of an epoch, and what is counted of their sources.
 #[derive(Debug)]
 pub(crate) struct Judge {
     /// Connections that a source may have open.
-    most: usize,
+    most: i128,
     /// Those of all instances are judged in the order in which they came.
     strict: bool,
-    /// Packets may be lost.
-    panics: bool,
     flows: BTreeMap<u16, Flow>,
     /// Flows in the order in which they began.
     order: Vec<u16>,
     /// Packets that were sent in epochs before, and those of them that did not leave.
     sent_before: u64,
     lost_before: u64,
+    /// Who takes part.
+    members: Vec<InstanceId>,
+    instances: Vec<InstanceId>,
+    /// What was counted when everything was last at rest, and by how much that was more than there
+    /// was, by source.
+    before: Counts,
+    astray: BTreeMap<Address, i128>,
+    since: Since,
+    /// Connections at most that were given up before and will not end: they go on counting.
+    given_up: u64,
+    /// Whether workers have ever panicked.
+    panicked: bool,
+}
+
+/// What has happened since everything was last at rest.
+#[derive(Debug, Default)]
+struct Since {
+    joined: usize,
+    left: Vec<InstanceId>,
+    panics: u64,
+    failed: u64,
 }
 
 /// A flow, and what has become of its packets.
 #[derive(Debug)]
 pub(crate) struct Flow {
     /// Its source, its instance, and the queue by which it comes.
-    place: (u8, InstanceId, u16),
+    place: (Address, InstanceId, u16),
     pub(crate) sent: u32,
     left: Vec<u32>,
 }
 
 impl Judge {
-    pub(crate) fn new(most: usize, strict: bool, panics: bool) -> Self {
-        let (flows, order) = (BTreeMap::new(), Vec::new());
-        Self { most, strict, panics, flows, order, sent_before: 0, lost_before: 0 }
+    /// A judge of sources that may have so many connections open; `members` of the instances share.
+    pub(crate) fn new(
+        most: u32,
+        strict: bool,
+        instances: &[InstanceId],
+        members: &[InstanceId],
+    ) -> Self {
+        Self {
+            most: most.into(),
+            strict,
+            flows: BTreeMap::new(),
+            order: Vec::new(),
+            sent_before: 0,
+            lost_before: 0,
+            members: members.to_vec(),
+            instances: instances.to_vec(),
+            before: Counts::default(),
+            astray: BTreeMap::new(),
+            since: Since::default(),
+            given_up: 0,
+            panicked: false,
+        }
     }
 
-    pub(crate) fn flow(&mut self, number: u16, place: (u8, InstanceId, u16)) -> &mut Flow {
+    pub(crate) fn flow(&mut self, number: u16, place: (Address, InstanceId, u16)) -> &mut Flow {
         let order = &mut self.order;
         self.flows.entry(number).or_insert_with(|| {
             order.push(number);
@@ -78,77 +127,232 @@ impl Judge {
         flow.left.push(u32::from_be_bytes(sequence));
     }
 
-    /// Nothing is under way: every packet has left, in order, or its flow was refused; and as many
-    /// connections of each source began as one firewall would have let begin: the first of each
-    /// instance and queue, or of each queue if the share is strict.
-    pub(crate) fn check(&self, node: &MemoryNode, total: &mut Total) -> Result<(), String> {
-        let counters = node.node.counters();
-        let balance = counters.balance.expect("there is one");
-        if (balance.unaccounted, balance.held, balance.in_rings) != (0, 0, 0) {
-            return Err(format!("{balance:?}"));
-        }
-        let flows = self.flows.values();
-        let sent: u64 = flows.clone().map(|flow| u64::from(flow.sent)).sum();
-        let left: u64 = flows.map(|flow| flow.left.len() as u64).sum();
-        let of_firewalls = |drop: &&_| {
-            let drop: &weir_api::dataplane::v1::DropCount = drop;
-            drop.reason == "firewall" || self.panics
-        };
-        let dropped: u64 =
-            counters.drops.iter().filter(of_firewalls).map(|drop| drop.packets).sum();
-        if sent + self.sent_before != left + self.left_before() + dropped {
-            let all = &counters.drops;
-            return Err(format!("{sent} were sent and {left} have left, dropped: {all:?}"));
-        }
-        self.flows.iter().try_for_each(|(number, flow)| self.check_flow(*number, flow))?;
-        self.check_sources(total)
+    /// Others take part from here on, though there may be packets under way.
+    pub(crate) fn members_change(&mut self, members: &[InstanceId]) {
+        let Self { members: before, since, .. } = self;
+        since.joined += members.iter().filter(|member| !before.contains(member)).count();
+        since.left.extend(before.iter().filter(|member| !members.contains(member)));
+        *before = members.to_vec();
     }
 
-    pub(crate) fn begin_epoch(&mut self) {
+    /// Who takes part, as far as is known.
+    pub(crate) fn members(&self) -> &[InstanceId] {
+        &self.members
+    }
+
+    /// Workers have panicked so often, and so many instances were left out.
+    pub(crate) fn panicked(&mut self, panics: u64, failed: u64) {
+        (self.since.panics, self.since.failed) = (panics, failed);
+        self.panicked |= panics > 0;
+    }
+
+    /// Nothing is under way: every packet has left, in order, or its flow was refused; and as many
+    /// connections of each source began as one firewall would have let begin: the first of each
+    /// instance and queue, or of each queue if the share is strict. What is counted is what is open.
+    pub(crate) fn check(
+        &mut self,
+        node: &MemoryNode,
+        counts: Counts,
+        total: &mut Total,
+    ) -> Result<(), Failure> {
+        self.check_packets(node)?;
+        self.flows.iter().try_for_each(|(number, flow)| self.check_flow(*number, flow))?;
+        self.check_order(total)?;
+        for source in self.sources() {
+            self.check_limit(source, &counts)?;
+        }
+        self.check_counts(counts, total)
+    }
+
+    /// Nothing is under way, and all connections have ended.
+    pub(crate) fn check_end(
+        &mut self,
+        node: &MemoryNode,
+        counts: Counts,
+        total: &mut Total,
+    ) -> Result<(), Failure> {
+        self.check_packets(node)?;
         for flow in std::mem::take(&mut self.flows).into_values() {
             self.sent_before += u64::from(flow.sent);
             self.lost_before += u64::from(flow.sent) - flow.left.len() as u64;
         }
         self.order.clear();
+        self.check_counts(counts, total)
     }
 
-    fn left_before(&self) -> u64 {
-        self.sent_before - self.lost_before
-    }
-
-    fn check_flow(&self, number: u16, flow: &Flow) -> Result<(), String> {
-        let whole = flow.left.is_empty() || flow.left.len() == flow.sent as usize;
-        if !flow.left.is_sorted_by(|one, other| one < other) || !(whole || self.panics) {
-            return Err(format!("flow {number}: {flow:?}"));
+    /// The share has ended, and then all connections: each instance has heard of the ends of its own
+    /// alone, and counts the others on.
+    pub(crate) fn check_replicas(&self, counts: &Counts) -> Result<(), Failure> {
+        for source in self.sources() {
+            for at in &self.instances {
+                let is_own = |flow: &&Flow| (flow.place.0, flow.place.1) == (source, *at);
+                let own = self.begun(source).filter(is_own).count() as i128;
+                let knew = if self.members.contains(at) { &self.members[..] } else { &[*at] };
+                let (found, wanted) = (counts.at(source, *at), self.before.of(source, knew) - own);
+                if found != wanted {
+                    let what = format!("{at} has counted {found} of {source}, not {wanted}");
+                    return Err(Kind::Counted.at(what));
+                }
+            }
         }
         Ok(())
     }
 
-    fn check_sources(&self, total: &mut Total) -> Result<(), String> {
-        let mut sources: BTreeMap<u8, (usize, usize)> = BTreeMap::new();
-        let mut refused: Vec<(u8, Option<InstanceId>, u16)> = Vec::new();
+    /// Whether more or less was counted of a source than there was, ever.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.astray.values().any(|more| *more != 0)
+    }
+
+    fn check_packets(&self, node: &MemoryNode) -> Result<(), Failure> {
+        let counters = node.node.counters();
+        let balance = counters.balance.expect("there is one");
+        if balance.held > 0 {
+            return Err(Kind::Stuck.at(format!("{balance:?}")));
+        }
+        if (balance.unaccounted, balance.in_rings) != (0, 0) {
+            return Err(Kind::Balance.at(format!("{balance:?}")));
+        }
+        let panicked = self.panicked;
+        let is_excused = |reason: &str| match reason {
+            "firewall" => true,
+            "worker_panic" | "poisoned" | "share_unanswered" | "share_late" => panicked,
+            _ => false,
+        };
+        let drops = counters.drops.iter().filter(|drop| drop.packets > 0);
+        if let Some(drop) = drops.clone().find(|drop| !is_excused(&drop.reason)) {
+            return Err(Kind::Dropped.at(format!("{} {}", drop.packets, drop.reason)));
+        }
+        let flows = self.flows.values();
+        let sent: u64 = flows.clone().map(|flow| u64::from(flow.sent)).sum();
+        let left: u64 = flows.map(|flow| flow.left.len() as u64).sum();
+        let dropped: u64 = drops.map(|drop| drop.packets).sum();
+        if sent + self.lost_before != left + dropped {
+            let all = &counters.drops;
+            let what = format!("{sent} were sent and {left} have left, dropped: {all:?}");
+            return Err(Kind::Lost.at(what));
+        }
+        Ok(())
+    }
+
+    fn check_flow(&self, number: u16, flow: &Flow) -> Result<(), Failure> {
+        if !flow.left.is_sorted_by(|one, other| one < other) {
+            return Err(Kind::Reordered.at(format!("flow {number}: {flow:?}")));
+        }
+        let whole = flow.left.is_empty() || flow.left.len() == flow.sent as usize;
+        let Since { joined, left, panics, .. } = &self.since;
+        // Others have judged it then.
+        let may_be_parted = *panics > 0 || *joined > 0 || left.contains(&flow.place.1);
+        if !whole && !may_be_parted {
+            return Err(Kind::Denied.at(format!("flow {number}: {flow:?}")));
+        }
+        Ok(())
+    }
+
+    /// Of those that came one behind the other the first began.
+    fn check_order(&self, total: &mut Total) -> Result<(), Failure> {
+        let mut refused: Vec<(Address, Option<InstanceId>, u16)> = Vec::new();
         for flow in self.order.iter().map(|number| &self.flows[number]).filter(|f| f.sent > 0) {
             let (source, instance, queue) = flow.place;
-            let place = (source, Some(instance).filter(|_| !self.strict), queue);
-            let (asked, begun) = sources.entry(flow.place.0).or_default();
-            *asked += 1;
-            if flow.left.is_empty() {
-                refused.push(place);
-                total.refused += 1;
+            let one_for_all = self.strict && self.members.contains(&instance);
+            let place = (source, Some(instance).filter(|_| !one_for_all), queue);
+            if !flow.left.is_empty() {
+                total.admitted += 1;
+                if refused.contains(&place) && self.since.panics == 0 && self.since.joined == 0 {
+                    let what = format!("let begin after an earlier one was refused: {flow:?}");
+                    return Err(Kind::Reordered.at(what));
+                }
                 continue;
             }
-            *begun += 1;
-            total.admitted += 1;
-            if refused.contains(&place) && !self.panics {
-                return Err(format!("let begin after an earlier one was refused: {flow:?}"));
-            }
-        }
-        for (source, (asked, begun)) in sources {
-            let wanted = asked.min(self.most);
-            if begun > wanted || (begun < wanted && !self.panics) {
-                return Err(format!("source {source} began {begun} of {asked}, not {wanted}"));
+            total.refused += 1;
+            // By whom it was refused is not known of who has left.
+            if !self.since.left.contains(&instance) {
+                refused.push(place);
             }
         }
         Ok(())
+    }
+
+    /// Who lets connections of a source begin has let none begin too much, and has refused none that
+    /// may begin. Who joins brings what it has let begin alone; who leaves may let some begin before
+    /// all that it knows has gone to others.
+    fn check_limit(&self, source: Address, counts: &Counts) -> Result<(), Failure> {
+        let judges = self.judges();
+        let most = self.instances.iter().map(|at| self.before.at(source, *at)).max();
+        let changed = self.since.joined + self.since.left.len();
+        let most = most.unwrap_or_default().max(self.most) * (1 + changed as i128);
+        for judge in &judges {
+            let counted = counts.of(source, judge);
+            if counted > most {
+                let what = format!("source {source} has {counted} at {judge:?}, not {most}");
+                let (since, before) = (&self.since, &self.before);
+                return Err(Kind::Excess.at(format!("{what}: {since:?} {before:?} {counts:?}")));
+            }
+        }
+        if self.since.panics > 0 || self.since.joined > 0 {
+            return Ok(());
+        }
+        let of_it = self.flows.values().filter(|flow| flow.place.0 == source && flow.sent > 0);
+        for flow in of_it.filter(|flow| flow.left.is_empty()) {
+            let mut may_have = judges.iter().filter(|judge| {
+                judge.contains(&flow.place.1)
+                    || (self.since.left.contains(&flow.place.1) && judge[..] == self.members[..])
+            });
+            if may_have.all(|judge| counts.of(source, judge) < self.most) {
+                return Err(Kind::Denied.at(format!("{flow:?} may begin: {counts:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is counted of each source is what it has open, at one of those that share; but for what
+    /// panics have led astray: a packet each, and, where a home is lost, what was under way to it,
+    /// and what was being handed over.
+    fn check_counts(&mut self, counts: Counts, total: &mut Total) -> Result<(), Failure> {
+        for source in self.sources() {
+            let (asked, open) = (self.asked(source), self.begun(source).count() as i128);
+            let counted = counts.of(source, &self.instances);
+            let before = self.astray.get(&source).copied().unwrap_or_default();
+            let mut may_stray = i128::from(self.since.panics + self.given_up);
+            if self.since.failed > 0 {
+                may_stray += asked.max(self.before.of(source, &self.instances).abs());
+            }
+            if (counted - open - before).abs() > may_stray {
+                let what =
+                    format!("{counted} of {asked} of source {source}, not {open} + {before}: ");
+                return Err(Kind::Counted.at(format!("{what}{:?} {counts:?}", self.since)));
+            }
+            let knowing = counts.knowing(source, &self.members);
+            if knowing.len() > 1 && self.since.failed == 0 && !self.is_astray() {
+                return Err(Kind::Owner.at(format!("{knowing:?} know source {source}")));
+            }
+            total.astray += u64::from(counted - open != before);
+            self.astray.insert(source, counted - open);
+        }
+        (self.before, self.given_up) = (counts, self.since.panics);
+        self.since = Since::default();
+        Ok(())
+    }
+
+    /// Those who decide: who shares together, the others alone.
+    fn judges(&self) -> Vec<Vec<InstanceId>> {
+        let alone = self.instances.iter().filter(|at| !self.members.contains(at));
+        alone.map(|at| vec![*at]).chain([self.members.clone()]).collect()
+    }
+
+    fn sources(&self) -> Vec<Address> {
+        let mut sources: Vec<_> = self.flows.values().map(|flow| flow.place.0).collect();
+        sources.extend(self.astray.keys());
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    fn asked(&self, source: Address) -> i128 {
+        self.flows.values().filter(|flow| flow.place.0 == source && flow.sent > 0).count() as i128
+    }
+
+    fn begun(&self, source: Address) -> impl Iterator<Item = &Flow> {
+        let of_it = self.flows.values().filter(move |flow| flow.place.0 == source);
+        of_it.filter(|flow| !flow.left.is_empty())
     }
 }

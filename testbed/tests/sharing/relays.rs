@@ -50,7 +50,7 @@ impl Relays {
                     }
                 }
                 Broken::Nothing | Broken::Spliced | Broken::Panics | Broken::NotShared => {}
-                Broken::OnlyStrong => {}
+                Broken::OnlyStrong | Broken::Forgetful => {}
             }
             items.into_iter().for_each(|item| splice.pass(item));
             splice.flush();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::nf::connection::{Settings, Timeouts};
 use weir_dataplane::nf::firewall::{Config, Limits, Rules};
@@ -10,13 +11,19 @@ use weir_dataplane::node::{FIRST, NodeError, ShareRequest};
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::share::{self, Mode};
-use weir_state_transfer::{BucketSet, InstanceId, Nanos, PortId, Selection, ShareId};
-use weir_testbed::memory_node::{MemoryNode, Plan};
+use weir_state_transfer::{
+    BucketSet, FlowKey, InstanceId, Nanos, PortId, Selection, ServiceId, ShareId, SteeringHash,
+    protocol, steering_hash,
+};
+use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 
 pub(crate) const IN: PortId = PortId(0);
 pub(crate) const OUT: PortId = PortId(1);
 /// How long a connection stays without a packet.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// That of nodes whose sources [ask](asks).
+pub(crate) const SEED: u64 = 7;
 
 /// How long a packet waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,6 +96,48 @@ pub(crate) fn start_share_of(
 
 pub(crate) fn phase(node: &MemoryNode, id: ShareId) -> api::SharePhase {
     node.node.show_share(id).unwrap().phase()
+}
+
+/// The first port from `first` on with which a source is with an instance.
+pub(crate) fn port_at(node: &MemoryNode, at: InstanceId, address: u8, first: u16) -> u16 {
+    let owners = node.node.show_steering().owners;
+    let hash = SteeringHash::new(steering_hash::random_key(SEED));
+    let owner = |sport: u16| {
+        let (source, ports) = ([10, 0, IN.0, address].into(), (sport, 53));
+        let key = FlowKey::v4(source, host(OUT.0), ports, protocol::UDP, ServiceId(0));
+        InstanceId(owners[hash.bucket(&key).index()])
+    };
+    (first..).find(|sport| owner(*sport) == at).unwrap()
+}
+
+/// A packet of a source comes in.
+pub(crate) fn send(node: &mut MemoryNode, address: u8, sport: u16) {
+    let headers = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
+        .ipv4([10, 0, IN.0, address], host(OUT.0).octets(), 64)
+        .udp(sport, 53);
+    let mut packet = Vec::new();
+    headers.write(&mut packet, &[]).unwrap();
+    assert!(node.wires.get_mut(&(IN, 0)).unwrap().inject(&packet));
+}
+
+/// How many packets have left.
+pub(crate) fn left(node: &mut MemoryNode) -> usize {
+    (0..2).map(|queue| std::iter::from_fn(|| node.take(OUT, queue)).count()).sum()
+}
+
+/// A source asks for a connection at an instance; whether it was let begin.
+pub(crate) fn asks(node: &mut MemoryNode, at: InstanceId, address: u8, first: u16) -> bool {
+    let sport = port_at(node, at, address, first);
+    send(node, address, sport);
+    node.settle();
+    assert_eq!(node.node.counters().balance.unwrap().unaccounted, 0);
+    left(node) == 1
+}
+
+/// Packets that were dropped for a reason.
+pub(crate) fn dropped(node: &MemoryNode, reason: &str) -> u64 {
+    let drops = node.node.counters().drops.into_iter();
+    drops.filter(|drop| drop.reason == reason).map(|drop| drop.packets).sum()
 }
 
 /// Lets all connections end.

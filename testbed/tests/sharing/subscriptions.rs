@@ -1,38 +1,18 @@
 //! Subscriptions that keep packets, and shares, which have an order of their own.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
-use tokio::runtime::Builder;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use weir_api::dataplane::v1 as dataplane;
-use weir_api::nf::v1::network_function_service_server::NetworkFunctionService as _;
-use weir_api::nf::v1::{Action, EnableEventsRequest};
-use weir_nf_api::Description;
-use weir_nf_api::server::pair;
+use weir_api::nf::v1::Action;
 use weir_state_transfer::InstanceId;
+use weir_testbed::asked::Asked;
 use weir_testbed::memory_node::MemoryNode;
 
 use crate::setup::{node, plan, start_share};
 
 /// Asks an instance to keep all packets; the subscription ends again.
 fn keeps(node: &mut MemoryNode, id: InstanceId, subscription: u64) -> Result<(), Status> {
-    let as_nf = node.node.describe_instance(id).unwrap();
-    let (service, desk) = pair(Description::new(&as_nf.name, "1", &as_nf.kinds), || {});
-    node.node.serve_instance(id, as_nf.life, desk).unwrap();
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let _within = runtime.enter();
-    let (filter, action) = ("any".to_owned(), Action::Buffer.into());
-    let request = EnableEventsRequest { subscription, filter, action, snap: 0 };
-    let mut call = pin!(service.enable_events(Request::new(request)));
-    let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..100 {
-        if let Poll::Ready(answer) = call.as_mut().poll(&mut context) {
-            return answer.map(drop);
-        }
-        node.settle();
-    }
-    panic!("no answer")
+    let asked = Asked::new(node, id);
+    asked.subscribe(|| node.settle(), subscription, "any", Action::Buffer).map(drop)
 }
 
 #[test]

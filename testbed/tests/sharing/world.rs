@@ -12,7 +12,9 @@ use weir_state_transfer::{
     FlowKey, InstanceId, Nanos, ServiceId, ShareId, SteeringHash, WorkerId, protocol,
 };
 use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
+use weir_testbed::schedule::{Failure, Kind};
 
+use crate::counts::{Counting, Counts};
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
 use crate::setup::{IN, OUT, TIMEOUT, node, phase, plan, start_share_of};
@@ -23,7 +25,7 @@ pub(crate) enum Broken {
     Nothing,
     /// The rings are cut, and all passes as it is.
     Spliced,
-    /// Workers panic, which they are to survive.
+    /// Workers panic, homes in executions too, which they are to survive.
     Panics,
     /// No share is started.
     NotShared,
@@ -33,6 +35,8 @@ pub(crate) enum Broken {
     Lost,
     /// A message overtakes the one in front of it.
     Swapped,
+    /// Instances forget what they know of sources.
+    Forgetful,
 }
 
 /// The patience of a share whose workers panic.
@@ -47,14 +51,16 @@ const SOURCES: u8 = 3;
 pub(crate) struct World {
     broken: Broken,
     rng: Rng,
+    mode: Mode,
     steps: usize,
     instances: Vec<InstanceId>,
     share: Option<ShareId>,
-    /// Instances that share and have done so since nothing was under way.
-    members: Vec<InstanceId>,
     judge: Judge,
     total: Total,
     relays: Option<Relays>,
+    counting: Counting,
+    /// Panics, and instances of the share that have failed, which the judge knows of.
+    judged: (u64, u64),
     hash: SteeringHash,
     owners: Vec<u8>,
     /// The last field: frames that are elsewhere come home before it goes.
@@ -62,59 +68,74 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, broken: Broken) -> Self {
+    pub(crate) fn new(seed: u64, broken: Broken) -> Result<Self, Failure> {
         let mut rng = Rng::with_seed(seed);
         let (workers, instances) = (rng.usize(1..=3), rng.usize(2..=4));
         let (most, strict) = (rng.u32(1..=4), broken == Broken::OnlyStrong || rng.bool());
         let mut plan: Plan = plan(workers, most);
         if broken == Broken::Panics {
             plan.limits.share.patience = SHORT;
+            // A flow that was given up may begin anew in the next epoch.
+            plan.flow_timeout = TIMEOUT / 2;
         }
         plan.limits.ring = [8, 16, 256][rng.usize(..3)];
         let (mut node, instances) = node(&plan, instances, seed);
-        let mut share = None;
-        if broken != Broken::NotShared {
-            let mode =
-                if strict && broken != Broken::OnlyStrong { Mode::Strict } else { Mode::Strong };
-            share = Some(start_share_of(&mut node, &instances, "any", mode).unwrap());
-            node.settle();
-            assert_eq!(phase(&node, share.unwrap()), api::SharePhase::Steady);
-        }
-        let cut = matches!(broken, Broken::Spliced | Broken::Lost | Broken::Swapped);
-        let relays = cut.then(|| Relays::new(&mut node, broken, plan.limits.ring));
+        let counting = Counting::new(&mut node, &instances);
+        let mode = if strict && broken != Broken::OnlyStrong { Mode::Strict } else { Mode::Strong };
         let owners = node.node.show_steering().owners;
-        Self {
+        let mut world = Self {
             broken,
             steps: rng.usize(100..600),
-            members: instances.clone(),
+            mode,
+            judge: Judge::new(most, strict, &instances, &instances),
             instances,
-            share,
-            judge: Judge::new(most as usize, strict, broken == Broken::Panics),
+            share: None,
             total: Total { schedules: 1, ..Total::default() },
-            relays,
+            relays: None,
+            counting,
+            judged: (0, 0),
             hash: SteeringHash::new(weir_state_transfer::steering_hash::random_key(seed)),
             owners,
             rng,
             node,
+        };
+        if broken != Broken::NotShared {
+            world.start()?;
         }
+        if matches!(broken, Broken::Spliced | Broken::Lost | Broken::Swapped) {
+            world.relays = Some(Relays::new(&mut world.node, broken, plan.limits.ring));
+        }
+        Ok(world)
     }
 
-    /// Runs the schedule; what is wrong with it, if anything.
-    pub(crate) fn walk(mut self) -> Result<Total, String> {
+    /// Runs the schedule.
+    pub(crate) fn walk(mut self) -> Result<Total, Failure> {
         for _ in 0..EPOCHS {
-            for _ in 0..self.steps {
-                self.step();
+            self.begin_connections()?;
+            if self.rng.bool() {
+                self.change_members();
             }
-            self.end_epoch()?;
+            if self.broken == Broken::Panics && self.rng.bool() {
+                self.panic();
+            }
+            self.end_connections()?;
         }
-        if let Some(share) = self.share.filter(|_| self.relays.is_none()) {
-            self.node.node.end_share(&api::Change::default(), share, self.node.now).unwrap();
-            self.node.settle();
-            if phase(&self.node, share) != api::SharePhase::Ended {
-                return Err("the share does not end".to_owned());
-            }
+        if self.relays.is_none() && self.share.is_some() {
+            self.finish()?;
         }
         Ok(self.total)
+    }
+
+    /// All instances share.
+    fn start(&mut self) -> Result<(), Failure> {
+        let started = start_share_of(&mut self.node, &self.instances, "any", self.mode);
+        let share = started.map_err(|error| Kind::Refused.at(error))?;
+        self.share = Some(share);
+        self.settle();
+        match phase(&self.node, share) {
+            api::SharePhase::Steady => Ok(()),
+            phase => Err(Kind::Stuck.at(format!("the share is {phase:?}"))),
+        }
     }
 
     fn step(&mut self) {
@@ -127,8 +148,9 @@ impl World {
             }
             11 => self.node.step_node(),
             12 => self.node.now = Nanos(self.node.now.0 + self.rng.u64(..2_000)),
-            13 if self.broken == Broken::Panics && self.rng.u8(..4) == 0 => self.panic(&workers),
+            13 if self.broken == Broken::Panics && self.rng.u8(..4) == 0 => self.panic(),
             13 if self.rng.u8(..8) == 0 => self.change_members(),
+            13 if self.broken == Broken::Forgetful => self.forget(),
             _ => _ = self.take(),
         }
     }
@@ -145,9 +167,6 @@ impl World {
             ServiceId(0),
         );
         let owner = InstanceId(self.owners[self.hash.bucket(&key).index()]);
-        if !self.members.contains(&owner) {
-            return;
-        }
         let queues = self.node.wires.keys().filter(|(port, _)| *port == IN).count() as u16;
         let queue = number % queues;
         for _ in 0..self.rng.u8(1..=3) {
@@ -172,36 +191,51 @@ impl World {
         self.total.waited += u64::from(held > 0);
     }
 
-    fn panic(&mut self, workers: &[WorkerId]) {
+    fn panic(&mut self) {
+        let workers: Vec<_> = self.node.workers.keys().copied().collect();
         let worker = workers[self.rng.usize(..workers.len())];
-        let stages = [FaultStage::Taken, FaultStage::Forwarding, FaultStage::Function];
+        let stages =
+            [FaultStage::Taken, FaultStage::Forwarding, FaultStage::Function, FaultStage::Executed];
         let stage = stages[self.rng.usize(..stages.len())];
         let fault = Fault { stage, packets: self.rng.u64(1..4) };
         self.node.node.panic_worker(worker, fault).unwrap();
-        self.total.panics += 1;
     }
 
-    /// Instances leave and join; who is to leave has nothing under way, and gets no more.
+    fn forget(&mut self) {
+        let at = self.instances[self.rng.usize(..self.instances.len())];
+        self.counting.forget(&mut self.node, at);
+    }
+
+    /// Instances leave and join, whatever is under way to them.
     fn change_members(&mut self) {
-        let Some(share) = self.share.filter(|_| self.relays.is_none()) else { return };
-        if phase(&self.node, share) != api::SharePhase::Steady {
-            return;
-        }
-        let before = self.node.node.show_share(share).unwrap().instances;
-        let shares = |id: &InstanceId| before.contains(&u32::from(id.0));
-        self.members = self.instances.iter().copied().filter(shares).collect();
         let chosen: Vec<_> =
             self.instances.iter().copied().filter(|_| self.rng.u8(..3) > 0).collect();
-        if chosen.len() < 2 || chosen == self.members {
+        self.have_members(&chosen);
+    }
+
+    fn have_members(&mut self, chosen: &[InstanceId]) {
+        let Some(share) = self.share.filter(|_| self.relays.is_none()) else { return };
+        if phase(&self.node, share) != api::SharePhase::Steady || chosen.len() < 2 {
             return;
         }
-        if self.members.iter().any(|member| !chosen.contains(member)) {
-            self.settle();
+        self.judge.members_change(&self.members());
+        if chosen == self.members() {
+            return;
         }
-        self.members.retain(|member| chosen.contains(member));
         let (change, now) = (api::Change::default(), self.node.now);
-        self.node.node.change_share(&change, share, &chosen, now).unwrap();
+        self.node.node.change_share(&change, share, chosen, now).unwrap();
+        self.judge.members_change(chosen);
         self.total.changes += 1;
+        let held = self.node.node.counters().balance.unwrap().held;
+        self.total.busy_changes += u64::from(held > 0);
+    }
+
+    /// Who shares, in their order.
+    fn members(&self) -> Vec<InstanceId> {
+        let Some(share) = self.share else { return self.instances.clone() };
+        let shown = self.node.node.show_share(share).unwrap().instances;
+        let shares = |id: &InstanceId| shown.contains(&u32::from(id.0));
+        self.instances.iter().copied().filter(shares).collect()
     }
 
     fn settle(&mut self) {
@@ -249,23 +283,89 @@ impl World {
         taken
     }
 
-    /// Lets all that is under way end, judges it, and lets all connections end.
-    fn end_epoch(&mut self) -> Result<(), String> {
-        self.settle();
-        self.judge.check(&self.node, &mut self.total)?;
-        if let Some(share) = self.share.filter(|_| self.relays.is_none()) {
-            // Those that are away have connections, whose ends are to be told.
-            let (change, now) = (api::Change::default(), self.node.now);
-            // All share, maybe.
-            drop(self.node.node.change_share(&change, share, &self.instances, now));
-            self.settle();
-            self.members.clone_from(&self.instances);
+    /// Packets come, until nothing is under way any more, which is judged.
+    fn begin_connections(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.steps {
+            self.step();
         }
+        let counts = self.come_to_rest()?;
+        self.judge.check(&self.node, counts, &mut self.total)
+    }
+
+    /// Time passes until all connections have ended, which is judged.
+    fn end_connections(&mut self) -> Result<(), Failure> {
+        self.time_out();
+        let counts = self.come_to_rest()?;
+        self.judge.check_end(&self.node, counts, &mut self.total)
+    }
+
+    fn time_out(&mut self) {
         self.pass_time(TIMEOUT);
         // The hand of the sweep goes all the way round.
         self.rounds(100);
+    }
+
+    /// Lets all that is under way end; what has been counted then. Who shares no more, since all who
+    /// have shared have failed, shares anew.
+    fn come_to_rest(&mut self) -> Result<Counts, Failure> {
         self.settle();
-        self.judge.begin_epoch();
-        Ok(())
+        let workers = self.node.node.list_workers();
+        let panics = workers.iter().map(|worker| worker.restarts).sum();
+        if let Some(share) = self.share {
+            let before = self.judge.members().len() as u64;
+            let shown = self.node.node.show_share(share).unwrap();
+            self.judge.members_change(&self.members());
+            let failed = match shown.phase() {
+                api::SharePhase::Ended => before,
+                _ => shown.failed.len() as u64 - self.judged.1,
+            };
+            self.judge.panicked(panics - self.judged.0, failed);
+            (self.total.failed, self.judged.1) =
+                (self.total.failed + failed, self.judged.1 + failed);
+            match shown.phase() {
+                api::SharePhase::Steady => {}
+                api::SharePhase::Ended if self.broken == Broken::Panics => {
+                    self.judge.members_change(&self.instances);
+                    self.judged.1 = 0;
+                    self.start()?;
+                }
+                phase => return Err(Kind::Stuck.at(format!("the share is {phase:?}"))),
+            }
+        }
+        self.total.panics += panics - self.judged.0;
+        self.judged.0 = panics;
+        Ok(self.counting.ask(&mut self.node, self.relays.as_mut()))
+    }
+
+    /// All share, and what nobody has open any more is forgotten; or the share ends first.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let is_exact = self.total.panics == 0;
+        if is_exact && self.rng.bool() {
+            self.begin_connections()?;
+            self.end_share()?;
+            self.time_out();
+            let counts = self.counting.ask(&mut self.node, None);
+            return self.judge.check_replicas(&counts);
+        }
+        let all = self.instances.clone();
+        self.have_members(&all);
+        self.settle();
+        self.end_connections()?;
+        let counts = self.counting.ask(&mut self.node, None);
+        if !self.judge.is_astray() && !counts.is_empty() {
+            return Err(Kind::Counted.at(format!("nobody has anything open: {counts:?}")));
+        }
+        self.end_share()
+    }
+
+    fn end_share(&mut self) -> Result<(), Failure> {
+        let Some(share) = self.share else { return Ok(()) };
+        let ended = self.node.node.end_share(&api::Change::default(), share, self.node.now);
+        ended.map_err(|error| Kind::Refused.at(error))?;
+        self.settle();
+        match phase(&self.node, share) {
+            api::SharePhase::Ended => Ok(()),
+            phase => Err(Kind::Stuck.at(format!("the share is {phase:?}"))),
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! The firewall as a function of a chain.
 
-use std::sync::Arc;
-
 use weir_state_transfer::merge::{Life, Replica};
-use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, ShareId};
 
@@ -11,7 +9,7 @@ use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
 use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
 use crate::packet::DropReason;
 
 impl Function for Firewall {
@@ -118,16 +116,16 @@ impl Function for Firewall {
         Self::take_over(self, ended);
     }
 
-    fn share(&mut self, sharing: &Arc<Sharing>) {
-        Self::share(self, sharing);
+    fn shared(&self) -> Option<&Groups> {
+        Some(&self.sources.known.groups)
+    }
+
+    fn shared_mut(&mut self) -> Option<&mut Groups> {
+        Some(&mut self.sources.known.groups)
     }
 
     fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        self.sources.index(share, sources)
-    }
-
-    fn unshare(&mut self, share: ShareId) {
-        self.sources.groups.unshare(share);
+        self.sources.known.index(share, sources)
     }
 
     fn concern(
@@ -145,31 +143,16 @@ impl Function for Firewall {
         Some((origin, ask.map(FunctionOperation::Firewall)))
     }
 
-    fn answered(&mut self, answer: Option<&FunctionAnswer>) {
+    fn judge_by(&mut self, answer: Option<&FunctionAnswer>) {
         let admission = match answer {
             Some(FunctionAnswer::Firewall(admission)) => Some(*admission),
             Some(FunctionAnswer::Nothing) | None => None,
         };
-        Self::answered(self, admission);
+        Self::judge_by(self, admission);
     }
 
-    fn take_back(&mut self) {
-        Self::take_back(self);
-    }
-
-    fn next_update(&mut self) -> Option<(Origin, FunctionOperation)> {
-        let (origin, operation) = self.shares.next_update()?;
-        Some((origin, FunctionOperation::Firewall(operation)))
-    }
-
-    fn return_update(&mut self, origin: Origin, operation: FunctionOperation) {
-        if let FunctionOperation::Firewall(operation) = operation {
-            self.shares.return_update(origin, operation);
-        }
-    }
-
-    fn updates(&self) -> usize {
-        self.shares.updates()
+    fn judged(&mut self) {
+        Self::judged(self);
     }
 
     fn execute(
@@ -185,16 +168,8 @@ impl Function for Firewall {
         answer.map_or(FunctionAnswer::Nothing, FunctionAnswer::Firewall)
     }
 
-    fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
-        self.sources.occupied(share, occupied);
-    }
-
     fn copy(&self, share: ShareId, slot: Slot, cursor: &mut Cursor) -> Option<FunctionPiece> {
-        self.sources.copy(share, slot, cursor).map(FunctionPiece::Firewall)
-    }
-
-    fn giving(&mut self, giving: Giving) {
-        self.sources.groups.giving(giving);
+        self.sources.known.copy(share, slot, cursor).map(FunctionPiece::Firewall)
     }
 
     fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
@@ -204,10 +179,10 @@ impl Function for Firewall {
     }
 
     fn given(&mut self, giving: Giving) {
-        Self::given(self, giving);
+        self.sources.known.given(giving, self.totals.retired());
     }
 
     fn remove(&mut self, share: ShareId, slot: Slot) {
-        self.sources.remove_slot(share, slot);
+        self.sources.known.remove_slot(share, slot);
     }
 }

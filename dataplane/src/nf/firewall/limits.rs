@@ -1,16 +1,12 @@
 //! Limits of what one source may begin: state of several flows.
 
-use std::net::IpAddr;
-
+use weir_state_transfer::Nanos;
 use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
-use weir_state_transfer::share::Slot;
-use weir_state_transfer::{FlowId, FlowKey, Nanos, ServiceId, ShareId};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
-use crate::nf::life::life;
-use crate::nf::numbered::Numbered;
-use crate::nf::share::Groups;
+use crate::nf::origin::Origin;
+use crate::nf::share::{Countable, Known, KnownSources};
 
 /// Sources that are looked at for ones to forget when there is no room for another.
 const SEARCHED: usize = 16;
@@ -26,15 +22,6 @@ pub struct Limits {
     pub sources_max: usize,
 }
 
-/// An address that begins connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// In which service it does.
-    pub service: ServiceId,
-    /// The address.
-    pub address: IpAddr,
-}
-
 /// What is known of a source. A copy of it may be joined with any other, at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
@@ -48,24 +35,10 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     limits: Limits,
-    known: Numbered<Origin, Known>,
+    pub(super) known: KnownSources<Source>,
     clock: Clock,
-    /// Under this replica sources count that are new.
-    replica: Replica,
-    /// Its last replica is of this incarnation.
-    last: u64,
     /// The number of the source behind which the search for ones to forget goes on.
     hand: u64,
-    /// Those that are shared, by the slots of each share.
-    pub(super) groups: Groups,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) source: Source,
-    /// Under which it counts. A source that was forgotten begins at 0, which a copy from before
-    /// must not be taken for newer than; so it counts under another replica then.
-    replica: Replica,
 }
 
 /// What there is no room for.
@@ -90,29 +63,10 @@ impl Default for Limits {
     }
 }
 
-impl Origin {
-    /// The source of a flow.
-    pub fn of(key: &FlowKey) -> Self {
-        Self { service: key.service(), address: key.src() }
-    }
-
-    /// The flows that what is known of the source is about.
-    pub fn flow_id(&self) -> FlowId {
-        FlowId::host(self.address, self.service)
-    }
-
-    /// The source whose flows an id is of.
-    pub fn of_id(id: &FlowId) -> Option<Self> {
-        id.as_host().map(|(address, service)| Self { service, address })
-    }
-}
-
 impl Sources {
     pub(super) fn new(limits: Limits, replica: Replica) -> Self {
-        let clock = Clock::new(replica);
-        let last = life(replica).last();
-        let (known, groups) = (Numbered::default(), Groups::default());
-        Self { limits, known, clock, replica, last, hand: 0, groups }
+        let (known, clock) = (KnownSources::new(replica), Clock::new(replica));
+        Self { limits, known, clock, hand: 0 }
     }
 
     /// Lets a source begin a connection, or says which limit it is at. `opens` is false when the
@@ -123,8 +77,7 @@ impl Sources {
         }
         let Limits { connections_max, rate, .. } = self.limits;
         self.make_room(origin, now)?;
-        self.know(origin);
-        let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+        let Known { source, replica } = self.known.entry(origin, Source::default);
         let open_max = connections_max.map(i128::from);
         if opens && open_max.is_some_and(|most| source.open.value() >= most) {
             return Err(Reason::SourceConnections);
@@ -144,8 +97,7 @@ impl Sources {
     /// here, this is not counted.
     pub(super) fn end(&mut self, origin: Origin) {
         if !self.limits.is_none() && self.has_room(origin) {
-            self.know(origin);
-            let Known { source, replica } = Self::entry(&mut self.known, self.replica, origin);
+            let Known { source, replica } = self.known.entry(origin, Source::default);
             source.open.down.add(*replica, 1);
         }
     }
@@ -161,14 +113,13 @@ impl Sources {
         if !self.has_room(origin) {
             return Err(Full::Sources);
         }
-        let mut changed = self.source(&origin).cloned().unwrap_or_default();
-        change(&mut changed, self.counted_as(&origin));
+        let mut changed = self.known.source(&origin).cloned().unwrap_or_default();
+        change(&mut changed, self.known.counted_as(&origin));
         if !changed.fits() {
             return Err(Full::Replicas);
         }
         full.iter().for_each(|stamp| self.clock.see(stamp));
-        self.know(origin);
-        Self::entry(&mut self.known, self.replica, origin).source = changed;
+        self.known.entry(origin, Source::default).source = changed;
         Ok(())
     }
 
@@ -190,51 +141,6 @@ impl Sources {
         })
     }
 
-    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
-    /// no more. Copies of what lives have counted that have ended are left out.
-    pub(super) fn take_from(&mut self, origin: Origin, by: Replica, ended: &Lives) {
-        if let Some(Known { source, replica }) = self.known.get_mut(&origin) {
-            source.take_from(by, *replica);
-            source.retire(ended);
-        }
-    }
-
-    /// As which replica a source is counted here, or would be.
-    pub(super) fn counted_as(&self, origin: &Origin) -> Replica {
-        self.known.get(origin).map_or(self.replica, |known| known.replica)
-    }
-
-    pub(super) fn source(&self, origin: &Origin) -> Option<&Source> {
-        self.known.get(origin).map(|known| &known.source)
-    }
-
-    pub(super) fn remove(&mut self, origin: &Origin) -> Option<Source> {
-        let removed = self.forget(origin)?;
-        self.count_anew();
-        Some(removed.source)
-    }
-
-    /// Forgets the sources of a slot, which are known elsewhere.
-    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        for origin in self.groups.give(share, slot) {
-            self.forget(&origin);
-        }
-        self.count_anew();
-    }
-
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
-        self.known.iter().map(|(origin, known)| (origin, &known.source))
-    }
-
-    pub(super) fn known(&self) -> &Numbered<Origin, Known> {
-        &self.known
-    }
-
-    /// What each source may do.
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Sources that are kept count of, at most.
     pub(super) fn max(&self) -> usize {
         self.limits.sources_max
@@ -242,38 +148,18 @@ impl Sources {
 
     /// Forgets those of the next `count` sources that could be new as well.
     pub(super) fn sweep(&mut self, count: usize, now: Nanos) {
-        let next = self.known.after(self.hand).take(count);
+        let next = self.known.numbered().after(self.hand).take(count);
         let seen: Vec<(u64, Origin, bool)> = next
             .map(|(at, origin, known)| (at, *origin, known.source.is_idle(self.limits.rate, now)))
             .collect();
         // At the end it begins again.
         self.hand = seen.last().filter(|_| seen.len() == count).map_or(0, |(at, ..)| *at);
         for (_, origin, _) in seen.iter().filter(|(.., idle)| *idle) {
-            self.forget(origin);
+            self.known.forget(origin);
         }
         if seen.iter().any(|(.., idle)| *idle) {
-            self.count_anew();
+            self.known.count_anew();
         }
-    }
-
-    /// A source is known from here on, in its slots too.
-    fn know(&mut self, origin: Origin) {
-        if self.groups.is_empty() || self.known.contains(&origin) {
-            return;
-        }
-        Self::entry(&mut self.known, self.replica, origin);
-        if let Some(number) = self.known.number(&origin) {
-            self.groups.add(number, origin);
-        }
-    }
-
-    fn forget(&mut self, origin: &Origin) -> Option<Known> {
-        if !self.groups.is_empty()
-            && let Some(number) = self.known.number(origin)
-        {
-            self.groups.remove(number, origin);
-        }
-        self.known.remove(origin)
     }
 
     fn make_room(&mut self, origin: Origin, now: Nanos) -> Result<(), Reason> {
@@ -284,16 +170,7 @@ impl Sources {
     }
 
     fn has_room(&self, origin: Origin) -> bool {
-        self.known.len() < self.limits.sources_max || self.known.contains(&origin)
-    }
-
-    /// New sources count under a replica that none has counted under which was forgotten.
-    fn count_anew(&mut self) {
-        self.replica.incarnation = self.last.min(self.replica.incarnation.saturating_add(1));
-    }
-
-    fn entry(known: &mut Numbered<Origin, Known>, replica: Replica, origin: Origin) -> &mut Known {
-        known.entry(origin, || Known { source: Source::default(), replica })
+        self.known.len() < self.limits.sources_max || self.known.has(&origin)
     }
 }
 
@@ -310,22 +187,21 @@ impl Source {
         self.bucket.inherit(given.bucket, by, heir, ended);
     }
 
-    /// Takes from a holder what was joined before; see
-    /// [`Counter::take_from`](weir_state_transfer::merge::Counter::take_from).
+    /// Whether it has nothing open and may begin as many connections as one that is new.
+    fn is_idle(&self, rate: Option<Rate>, now: Nanos) -> bool {
+        self.open.value() == 0 && rate.is_none_or(|rate| self.bucket.is_full(rate, now))
+    }
+}
+
+impl Countable for Source {
     fn take_from(&mut self, by: Replica, heir: Replica) {
         self.open.take_from(by, heir);
         self.bucket.take_from(by, heir);
     }
 
-    /// Leaves out what lives have counted that others have taken over.
-    pub(super) fn retire(&mut self, lives: &Lives) {
-        self.open.retire(lives);
-        self.bucket.retire(lives);
-    }
-
-    /// Whether it has nothing open and may begin as many connections as one that is new.
-    fn is_idle(&self, rate: Option<Rate>, now: Nanos) -> bool {
-        self.open.value() == 0 && rate.is_none_or(|rate| self.bucket.is_full(rate, now))
+    fn retire(&mut self, ended: &Lives) {
+        self.open.retire(ended);
+        self.bucket.retire(ended);
     }
 }
 

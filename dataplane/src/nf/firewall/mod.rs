@@ -21,13 +21,14 @@ use weir_state_transfer::Nanos;
 use weir_state_transfer::merge::{Life, Replica};
 
 pub use bucket::{Bucket, Rate};
-pub use limits::{Limits, Origin, Source};
+pub use limits::{Limits, Source};
 pub use reason::{Reason, Verdict};
 pub use rules::{Action, RULES_MAX, Rule, RuleError, Rules};
 pub(in crate::nf) use share::{Admission, Operation};
 pub use totals::Totals;
 
 use crate::nf::connection::{Connection, Packet, Settings, TimeoutError, Tracked};
+pub use crate::nf::origin::Origin;
 use limits::Sources;
 use share::Shares;
 
@@ -106,12 +107,12 @@ impl Firewall {
 
     /// What each source has begun.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = (&Origin, &Source)> {
-        self.sources.iter()
+        self.sources.known.iter()
     }
 
     /// What a source has begun.
     pub fn source(&self, origin: &Origin) -> Option<&Source> {
-        self.sources.source(origin)
+        self.sources.known.source(origin)
     }
 
     /// What it has counted, by name: drops by their reasons, and rules by theirs.

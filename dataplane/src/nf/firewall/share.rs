@@ -3,20 +3,16 @@
 //! Whether a packet may begin a connection is decided where its source has its home. Ends of
 //! connections are told there, and so are beginnings that came to nothing.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
+use weir_state_transfer::Nanos;
 use weir_state_transfer::merge::Replica;
-use weir_state_transfer::share::{Slot, SlotSet};
-use weir_state_transfer::southbound::Cursor;
-use weir_state_transfer::{Nanos, ShareId};
 
 use super::Firewall;
-use super::limits::{Origin, Source, Sources};
+use super::limits::Source;
 use super::reason::Reason;
 use super::rules::Action;
 use crate::nf::connection::{Connection, Packet, Tracked};
-use crate::nf::share::{Counted, Giving, Sharing};
+use crate::nf::origin::Origin;
+use crate::nf::share::{Countable as _, Counted, FunctionOperation, Giving};
 
 /// What is to be done with what is known of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,25 +44,11 @@ pub(super) struct Shares {
     /// The packet in hand is judged by what is shared.
     judges: bool,
     answer: Option<Admission>,
-    /// To be told where the sources have their homes.
-    updates: VecDeque<(Origin, Operation)>,
     /// Copies of sources that there was no room for.
     lost: u64,
 }
 
 impl Firewall {
-    /// Shares what is known of sources, if any of it is limited.
-    pub(super) fn share(&mut self, sharing: &Arc<Sharing>) {
-        if !self.sources.limits().is_none() {
-            self.sources.groups.share(sharing);
-        }
-    }
-
-    /// Whether a source is shared.
-    pub(super) fn is_shared(&self, origin: &Origin) -> bool {
-        self.sources.groups.has(origin)
-    }
-
     /// The shared source that a packet is about, and what must be asked about it.
     pub(super) fn concern(
         &self,
@@ -74,7 +56,8 @@ impl Firewall {
         known: Option<&Connection>,
         now: Nanos,
     ) -> Option<(Origin, Option<Operation>)> {
-        if self.sources.groups.is_empty() {
+        let shared = &self.sources.known.groups;
+        if shared.is_empty() {
             return None;
         }
         let accepts = || {
@@ -84,7 +67,7 @@ impl Firewall {
         let begins = Origin::of(packet.key());
         let asks = |opens: bool| (begins, Some(Operation::Begin { opens }));
         let Some(known) = known.filter(|known| !known.is_over(now)) else {
-            let may = self.is_shared(&begins)
+            let may = shared.has(&begins)
                 && Connection::open(packet, now, &self.tracking).is_ok()
                 && accepts().is_some();
             return may.then(|| asks(true));
@@ -94,20 +77,20 @@ impl Firewall {
         let begins_another = next.track(packet, now, &self.tracking) == Tracked::Begins
             && next.begin(packet, now, &self.tracking).is_ok()
             && accepts().is_some();
-        if begins_another && self.is_shared(&begins) {
+        if begins_another && shared.has(&begins) {
             return Some(asks(origin != Origin::of(next.key())));
         }
-        self.is_shared(&origin).then_some((origin, None))
+        shared.has(&origin).then_some((origin, None))
     }
 
     /// The next packet is judged by what is shared.
-    pub(super) fn answered(&mut self, answer: Option<Admission>) {
-        self.take_back();
+    pub(super) fn judge_by(&mut self, answer: Option<Admission>) {
+        self.judged();
         (self.shares.judges, self.shares.answer) = (true, answer);
     }
 
     /// The packet has been judged: what it was let begin and has not is told.
-    pub(super) fn take_back(&mut self) {
+    pub(super) fn judged(&mut self) {
         self.shares.judges = false;
         if let Some(Admission { origin, opens: true, verdict: Ok(()) }) = self.shares.answer.take()
         {
@@ -117,7 +100,7 @@ impl Firewall {
 
     /// Whether a source may begin a connection: as its home has said, or by what is known here.
     pub(super) fn begin(&mut self, origin: Origin, opens: bool, now: Nanos) -> Result<(), Reason> {
-        if !self.shares.judges || !self.is_shared(&origin) {
+        if !self.shares.judges || !self.sources.known.groups.has(&origin) {
             return self.sources.admit(origin, opens, now);
         }
         let answer = self.shares.answer.take_if(|answer| answer.origin == origin);
@@ -137,16 +120,10 @@ impl Firewall {
 
     /// A connection of a source has ended.
     pub(super) fn end_of(&mut self, origin: Origin) {
-        if self.is_shared(&origin) {
-            self.tell_home(origin, Operation::End);
-        } else {
+        let told = FunctionOperation::Firewall(Operation::End);
+        if self.sources.known.groups.tell(origin, told).is_err() {
             self.sources.end(origin);
         }
-    }
-
-    /// Has a change made where a source has its home.
-    pub(super) fn tell_home(&mut self, origin: Origin, operation: Operation) {
-        self.shares.updates.push_back((origin, operation));
     }
 
     /// Executes an operation on what is known here.
@@ -182,17 +159,9 @@ impl Firewall {
             };
             // Among it is what nobody else knows: what are copies shows when all has come.
             match self.sources.join(origin, &source) {
-                Ok(()) => self.sources.groups.gives(giving, origin, by),
+                Ok(()) => self.sources.known.groups.gives(giving, origin, by),
                 Err(_) => self.shares.lost += 1,
             }
-        }
-    }
-
-    /// What another has given away has all come: what that has counted is counted here from here
-    /// on.
-    pub(super) fn given(&mut self, giving: Giving) {
-        for (origin, by) in self.sources.groups.given(giving) {
-            self.sources.take_from(origin, by, self.totals.retired());
         }
     }
 
@@ -204,49 +173,7 @@ impl Firewall {
 }
 
 impl Shares {
-    pub(super) fn next_update(&mut self) -> Option<(Origin, Operation)> {
-        self.updates.pop_front()
-    }
-
-    pub(super) fn return_update(&mut self, origin: Origin, operation: Operation) {
-        self.updates.push_front((origin, operation));
-    }
-
-    pub(super) fn updates(&self) -> usize {
-        self.updates.len()
-    }
-
     pub(super) fn lost(&self) -> u64 {
         self.lost
-    }
-}
-
-impl Sources {
-    /// Finds the slots of so many sources; whether it has found all.
-    pub(super) fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        let mut groups = std::mem::take(&mut self.groups);
-        let done = groups.look(share, self.known(), sources);
-        self.groups = groups;
-        done
-    }
-
-    pub(super) fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
-        self.groups.occupied(share, occupied);
-    }
-
-    /// The next sources of a slot.
-    pub(super) fn copy(
-        &self,
-        share: ShareId,
-        slot: Slot,
-        cursor: &mut Cursor,
-    ) -> Option<Vec<Counted<Source>>> {
-        let next = self.groups.next(share, slot, cursor).into_iter();
-        let known = |origin: Origin| {
-            let (source, by) = (self.source(&origin)?.clone(), self.counted_as(&origin));
-            Some(Counted { origin, source, by })
-        };
-        let piece: Vec<_> = next.filter_map(known).collect();
-        (!piece.is_empty()).then_some(piece)
     }
 }

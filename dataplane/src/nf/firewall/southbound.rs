@@ -8,11 +8,13 @@ use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::Firewall;
-use super::limits::{Full, Origin, Source};
+use super::limits::{Full, Source};
 use super::share::Operation;
 use super::totals::Totals;
 use crate::nf::figures::Figures as _;
+use crate::nf::origin::Origin;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
+use crate::nf::share::{Countable as _, FunctionOperation};
 
 impl Source {
     /// What is known of a source, as it is now, as a chunk.
@@ -38,7 +40,7 @@ impl Firewall {
         out: &mut Vec<Chunk>,
         now: Nanos,
     ) -> More {
-        self.sources.known().pick(get, cursor, Origin::flow_id, |id, known| {
+        self.sources.known.numbered().pick(get, cursor, Origin::flow_id, |id, known| {
             out.push(known.source.to_chunk(id, now));
         })
     }
@@ -51,9 +53,8 @@ impl Firewall {
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         let (origin, mut other) = source_of(chunk, now)?;
         other.retire(self.totals.retired());
-        if self.is_shared(&origin) {
-            self.tell_home(origin, Operation::Join(Box::new(other)));
-            return Ok(());
+        if self.sources.known.groups.has(&origin) {
+            return self.put_at_home(chunk, origin, Operation::Join(Box::new(other)));
         }
         self.sources.join(origin, &other).map_err(|full| self.full(chunk, full))
     }
@@ -70,13 +71,22 @@ impl Firewall {
     ) -> Result<(), PutError> {
         let (origin, mut given) = source_of(chunk, now)?;
         let ended = self.totals.retired();
-        if self.is_shared(&origin) {
+        if self.sources.known.groups.has(&origin) {
             given.retire(&ended.without(by));
-            self.tell_home(origin, Operation::Inherit(Box::new(given), by));
-            return Ok(());
+            return self.put_at_home(chunk, origin, Operation::Inherit(Box::new(given), by));
         }
         let taken = self.sources.inherit(origin, given, by, ended);
         taken.map_err(|full| self.full(chunk, full))
+    }
+
+    fn put_at_home(
+        &mut self,
+        chunk: &Chunk,
+        origin: Origin,
+        operation: Operation,
+    ) -> Result<(), PutError> {
+        let operation = FunctionOperation::Firewall(operation);
+        self.sources.known.groups.put(chunk, origin, operation)
     }
 
     fn full(&self, chunk: &Chunk, full: Full) -> PutError {
@@ -88,13 +98,13 @@ impl Firewall {
 
     /// As which replica what is known of a source is counted here.
     pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
-        Origin::of_id(id).map(|origin| self.sources.counted_as(&origin))
+        Origin::of_id(id).map(|origin| self.sources.known.counted_as(&origin))
     }
 
     /// Forgets sources; how many were known.
     pub fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
         let origins = ids.iter().filter_map(Origin::of_id);
-        origins.filter_map(|origin| self.sources.remove(&origin)).count()
+        origins.filter_map(|origin| self.sources.known.remove(&origin)).count()
     }
 
     /// The totals, in as many chunks as their rules need.

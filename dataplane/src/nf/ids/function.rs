@@ -1,17 +1,15 @@
 //! The intrusion detection as a function of a chain.
 
-use std::sync::Arc;
-
 use weir_state_transfer::merge::{Life, Replica};
-use weir_state_transfer::share::{Slot, SlotSet};
+use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, ShareId};
 
 use super::{Connection, Ids};
 use crate::nf::Record;
-use crate::nf::firewall::Origin;
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Sharing};
+use crate::nf::origin::Origin;
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
 
 impl Function for Ids {
     fn kind(&self) -> &'static str {
@@ -124,27 +122,16 @@ impl Function for Ids {
         }
     }
 
-    fn share(&mut self, sharing: &Arc<Sharing>) {
-        Self::share(self, sharing);
+    fn shared(&self) -> Option<&Groups> {
+        Some(&self.sources.known.groups)
+    }
+
+    fn shared_mut(&mut self) -> Option<&mut Groups> {
+        Some(&mut self.sources.known.groups)
     }
 
     fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        self.sources.index(share, sources)
-    }
-
-    fn unshare(&mut self, share: ShareId) {
-        self.sources.groups.unshare(share);
-    }
-
-    fn next_update(&mut self) -> Option<(Origin, FunctionOperation)> {
-        let (id, operation) = Self::updates(self).pop_front()?;
-        Some((id.into(), FunctionOperation::Ids(operation)))
-    }
-
-    fn return_update(&mut self, origin: Origin, operation: FunctionOperation) {
-        if let FunctionOperation::Ids(operation) = operation {
-            Self::updates(self).push_front((origin.into(), operation));
-        }
+        self.sources.known.index(share, sources)
     }
 
     fn execute(
@@ -159,16 +146,8 @@ impl Function for Ids {
         FunctionAnswer::Nothing
     }
 
-    fn occupied(&self, share: ShareId, occupied: &mut SlotSet) {
-        self.sources.occupied(share, occupied);
-    }
-
     fn copy(&self, share: ShareId, slot: Slot, cursor: &mut Cursor) -> Option<FunctionPiece> {
-        self.sources.copy(share, slot, cursor).map(FunctionPiece::Ids)
-    }
-
-    fn giving(&mut self, giving: Giving) {
-        self.sources.groups.giving(giving);
+        self.sources.known.copy(share, slot, cursor).map(FunctionPiece::Ids)
     }
 
     fn join(&mut self, piece: FunctionPiece, giving: Option<Giving>) {
@@ -178,10 +157,10 @@ impl Function for Ids {
     }
 
     fn given(&mut self, giving: Giving) {
-        Self::given(self, giving);
+        self.sources.known.given(giving, self.totals.retired());
     }
 
     fn remove(&mut self, share: ShareId, slot: Slot) {
-        self.sources.remove_slot(share, slot);
+        self.sources.known.remove_slot(share, slot);
     }
 }

@@ -30,11 +30,13 @@ use std::collections::VecDeque;
 use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::protocol;
 
+use crate::nf::share::FunctionOperation;
 use crate::packet::{Flags, Meta};
 use http::Transaction;
 use packet::Packet;
 use scan::{Full, Sources};
 
+pub use crate::nf::origin::Origin;
 pub use crate::nf::{Both, Side, Timestamp};
 pub use config::{Config, ScanConfig, Timeouts};
 pub(crate) use connection::CONNECTION_BYTES;
@@ -43,7 +45,7 @@ pub use digest::Digest;
 pub use note::{Note, Notes};
 pub use record::{Record, ScanRecord};
 pub(in crate::nf) use scan::Attempt;
-pub use scan::{Source, SourceId};
+pub use scan::Source;
 pub(in crate::nf) use share::Operation;
 pub use totals::Totals;
 
@@ -54,8 +56,6 @@ pub struct Ids {
     replica: Replica,
     totals: Totals,
     sources: Sources,
-    /// To be told where the sources have their homes.
-    updates: VecDeque<(SourceId, Operation)>,
     records: VecDeque<Record>,
     /// Transactions that the packet in hand has completed; empty between packets.
     done: Vec<Transaction>,
@@ -69,7 +69,6 @@ impl Ids {
             replica,
             totals: Totals::default(),
             sources: Sources::new(replica),
-            updates: VecDeque::new(),
             records: VecDeque::new(),
             done: Vec::new(),
         }
@@ -135,8 +134,7 @@ impl Ids {
         self.totals.ended.add(self.replica, 1);
         let failed = matches!(record.state, "S0" | "REJ" | "RSTOS0");
         if key.protocol() == protocol::TCP && failed {
-            let source = SourceId { service: key.service(), address: key.src() };
-            self.failed(&Attempt { source, to: record.id.resp, at: start });
+            self.failed(&Attempt { source: Origin::of(&key), to: record.id.resp, at: start });
         }
         self.log(Record::Conn(Box::new(record)));
     }
@@ -169,7 +167,7 @@ impl Ids {
     /// What it has counted, by name.
     pub(crate) fn counters(&self) -> Vec<(String, u64)> {
         let mut counters = self.totals.named();
-        counters.push(("sources".to_owned(), self.sources.ids().len() as u64));
+        counters.push(("sources".to_owned(), self.sources.known.len() as u64));
         counters
     }
 
@@ -184,13 +182,13 @@ impl Ids {
     }
 
     /// The sources that are watched.
-    pub fn sources(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
-        self.sources.ids()
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = Origin> + '_ {
+        self.sources.known.iter().map(|(origin, _)| *origin)
     }
 
     /// What a source has tried.
-    pub fn source(&self, id: &SourceId) -> Option<&Source> {
-        self.sources.get(id)
+    pub fn source(&self, origin: &Origin) -> Option<&Source> {
+        self.sources.known.source(origin)
     }
 
     /// The settings.
@@ -200,10 +198,14 @@ impl Ids {
 
     fn failed(&mut self, attempt: &Attempt) {
         self.totals.failed.add(self.replica, 1);
-        if !self.is_shared(attempt.source) {
-            self.watch(attempt);
-        } else if !self.tell_home(attempt.source, Operation::Attempt(*attempt)) {
+        let groups = &mut self.sources.known.groups;
+        if !groups.has_room(&attempt.source) {
             self.totals.unwatched.add(self.replica, 1);
+            return;
+        }
+        let told = FunctionOperation::Ids(Operation::Attempt(*attempt));
+        if groups.tell(attempt.source, told).is_err() {
+            self.watch(attempt);
         }
     }
 

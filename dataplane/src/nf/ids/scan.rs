@@ -5,42 +5,19 @@ use std::net::IpAddr;
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
 use weir_state_transfer::merge::{Counter, Distinct, Join, Lives, Replica};
-use weir_state_transfer::share::Slot;
 use weir_state_transfer::wire::Writer;
-use weir_state_transfer::{FlowId, ServiceId, ShareId};
 
 use super::config::ScanConfig;
 use super::record::ScanRecord;
-use crate::nf::numbered::Numbered;
+use crate::nf::origin::Origin;
 use crate::nf::schema::IDS_SOURCE;
-use crate::nf::share::Groups;
+use crate::nf::share::{Countable, Known, KnownSources};
 use crate::nf::timestamp::{Timestamp, nanos};
-
-/// Whose attempts are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceId {
-    /// The service.
-    pub service: ServiceId,
-    /// The address that the attempts came from.
-    pub address: IpAddr,
-}
-
-impl SourceId {
-    /// The flows that the state of the source is about.
-    pub fn flow_id(&self) -> FlowId {
-        FlowId::host(self.address, self.service)
-    }
-
-    /// The source whose flows an id is of.
-    pub fn of_id(id: &FlowId) -> Option<Self> {
-        id.as_host().map(|(address, service)| Self { service, address })
-    }
-}
 
 /// An attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nf) struct Attempt {
-    pub(in crate::nf) source: SourceId,
+    pub(in crate::nf) source: Origin,
     /// Where it went to.
     pub(in crate::nf) to: (IpAddr, u16),
     /// When it began.
@@ -75,6 +52,16 @@ impl Join for Source {
     }
 }
 
+impl Countable for Source {
+    fn take_from(&mut self, by: Replica, heir: Replica) {
+        self.attempts.take_from(by, heir);
+    }
+
+    fn retire(&mut self, ended: &Lives) {
+        self.attempts.retire(ended);
+    }
+}
+
 impl Source {
     /// Whether its window is one of this length: of those of another the numbers mean other times.
     pub(super) fn is_of(&self, config: &ScanConfig) -> bool {
@@ -89,16 +76,6 @@ impl Source {
             self.attempts = known.attempts.clone();
         }
         self.attempts.inherit(given, by, heir, ended);
-    }
-
-    /// Takes from a holder what was joined before; see [`Counter::take_from`].
-    fn take_from(&mut self, by: Replica, heir: Replica) {
-        self.attempts.take_from(by, heir);
-    }
-
-    /// Leaves out what lives have counted that others have taken over.
-    pub(super) fn retire(&mut self, lives: &Lives) {
-        self.attempts.retire(lives);
     }
 
     #[cfg(test)]
@@ -153,21 +130,9 @@ impl Source {
 /// All sources that have failed of late.
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
-    sources: Numbered<SourceId, Known>,
-    /// Under this replica sources count that are new.
-    replica: Replica,
+    pub(super) known: KnownSources<Source>,
     /// The window in which sources of earlier ones were last thrown out.
     swept: u64,
-    /// Those that are shared, by the slots of each share.
-    pub(super) groups: Groups,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) source: Source,
-    /// Under which it counts. One that was taken out and comes again begins at 0, which a copy from
-    /// before must not be taken for newer than; so it counts under another replica then.
-    replica: Replica,
 }
 
 /// What there is no room for.
@@ -182,7 +147,7 @@ pub(super) enum Full {
 impl Sources {
     /// None, of an instance that counts as a replica.
     pub(super) fn new(replica: Replica) -> Self {
-        Self { sources: Numbered::default(), replica, swept: 0, groups: Groups::default() }
+        Self { known: KnownSources::new(replica), swept: 0 }
     }
 
     /// Counts an attempt.
@@ -208,11 +173,11 @@ impl Sources {
     /// Takes in a copy of a source. It may be that only both together are a scan.
     pub(super) fn join(
         &mut self,
-        id: SourceId,
+        id: Origin,
         other: &Source,
         config: &ScanConfig,
     ) -> Result<Option<ScanRecord>, Full> {
-        let mut joined = self.get(&id).cloned().unwrap_or_default();
+        let mut joined = self.known.source(&id).cloned().unwrap_or_default();
         joined.join(other);
         if !joined.fits() {
             return Err(Full::Replicas);
@@ -222,92 +187,23 @@ impl Sources {
         Ok(source.tell(id.address, config))
     }
 
-    /// What another, counting as a replica, knew of a source has been joined, and that one knows it
-    /// no more. Copies of what lives have counted that have ended are left out.
-    pub(super) fn take_from(&mut self, id: SourceId, by: Replica, ended: &Lives) {
-        if let Some(Known { source, replica }) = self.sources.get_mut(&id) {
-            source.take_from(by, *replica);
-            source.retire(ended);
-        }
-    }
-
-    /// As which replica a source is counted here, or would be.
-    pub(super) fn counted_as(&self, id: &SourceId) -> Replica {
-        self.sources.get(id).map_or(self.replica, |known| known.replica)
-    }
-
-    pub(super) fn get(&self, id: &SourceId) -> Option<&Source> {
-        self.sources.get(id).map(|known| &known.source)
-    }
-
-    pub(super) fn remove(&mut self, id: &SourceId) -> Option<Source> {
-        let removed = self.forget(id)?;
-        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
-        Some(removed.source)
-    }
-
-    /// Forgets the sources of a slot, which are known elsewhere.
-    pub(super) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        for origin in self.groups.give(share, slot) {
-            self.forget(&origin.into());
-        }
-        self.replica.incarnation = self.replica.incarnation.wrapping_add(1);
-    }
-
-    pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = SourceId> + '_ {
-        self.sources.iter().map(|(id, _)| *id)
-    }
-
-    pub(super) fn known(&self) -> &Numbered<SourceId, Known> {
-        &self.sources
-    }
-
     fn place(
         &mut self,
-        id: SourceId,
+        id: Origin,
         window: u64,
         config: &ScanConfig,
-    ) -> Result<&mut Known, Full> {
-        if !self.sources.contains(&id) && self.sources.len() >= config.sources_max {
+    ) -> Result<&mut Known<Source>, Full> {
+        if !self.known.has(&id) && self.known.len() >= config.sources_max {
             if window <= self.swept {
                 return Err(Full::Sources);
             }
             self.swept = window;
-            self.forget_before(window);
-            if self.sources.len() >= config.sources_max {
+            self.known.retain(|source| source.window >= window);
+            if self.known.len() >= config.sources_max {
                 return Err(Full::Sources);
             }
         }
-        let replica = self.replica;
-        let new = || Known { source: Source { window, ..Source::default() }, replica };
-        if self.groups.is_empty() || self.sources.contains(&id) {
-            return Ok(self.sources.entry(id, new));
-        }
-        self.sources.entry(id, new);
-        if let Some(number) = self.sources.number(&id) {
-            self.groups.add(number, id.into());
-        }
-        Ok(self.sources.entry(id, new))
-    }
-
-    fn forget(&mut self, id: &SourceId) -> Option<Known> {
-        if !self.groups.is_empty()
-            && let Some(number) = self.sources.number(id)
-        {
-            self.groups.remove(number, &(*id).into());
-        }
-        self.sources.remove(id)
-    }
-
-    fn forget_before(&mut self, window: u64) {
-        if !self.groups.is_empty() {
-            for (number, id, known) in self.sources.after(0) {
-                if known.source.window < window {
-                    self.groups.remove(number, &(*id).into());
-                }
-            }
-        }
-        self.sources.retain(|known| known.source.window >= window);
+        Ok(self.known.entry(id, || Source { window, ..Source::default() }))
     }
 }
 

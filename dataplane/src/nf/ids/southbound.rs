@@ -6,10 +6,11 @@ use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
-use super::share::UPDATES_MAX;
-use super::{Connection, Ids, Operation, Record, Source, SourceId, Timeouts, Timestamp};
+use super::{Connection, Ids, Operation, Record, Source, Timeouts, Timestamp};
 use crate::nf::figures::Figures as _;
+use crate::nf::origin::Origin;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
+use crate::nf::share::{Countable as _, FunctionOperation};
 
 impl Connection {
     /// The connection, as it is now, as a chunk about the flow from who began it.
@@ -42,7 +43,7 @@ impl Ids {
 
     /// What the sources that a filter picks have tried.
     pub fn get_multi_flow(&self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
-        self.sources.known().pick(get, cursor, SourceId::flow_id, |id, known| {
+        self.sources.known.numbered().pick(get, cursor, Origin::flow_id, |id, known| {
             out.push(IDS_SOURCE.chunk(id, known.source.encode()));
         })
     }
@@ -56,7 +57,7 @@ impl Ids {
     pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
         let (id, mut other) = self.source_of(chunk)?;
         other.retire(self.totals.retired());
-        if self.is_shared(id) {
+        if self.sources.known.groups.has(&id) {
             return self.put_at_home(chunk, id, Operation::Join(Box::new(other)));
         }
         self.join_source(id, &other).map_err(|full| self.full(chunk, full))
@@ -68,7 +69,7 @@ impl Ids {
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
         let (id, mut given) = self.source_of(chunk)?;
-        if self.is_shared(id) {
+        if self.sources.known.groups.has(&id) {
             given.retire(&self.totals.retired().without(by));
             return self.put_at_home(chunk, id, Operation::Inherit(Box::new(given), by));
         }
@@ -77,18 +78,16 @@ impl Ids {
 
     /// As which replica what is known of a source is counted here.
     pub(crate) fn counted_as(&self, id: &FlowId) -> Option<Replica> {
-        SourceId::of_id(id).map(|id| self.sources.counted_as(&id))
+        Origin::of_id(id).map(|id| self.sources.known.counted_as(&id))
     }
 
     fn put_at_home(
         &mut self,
         chunk: &Chunk,
-        id: SourceId,
+        id: Origin,
         operation: Operation,
     ) -> Result<(), PutError> {
-        let told = self.tell_home(id, operation);
-        let full = || PutError::full(chunk, "changes that wait for a share", UPDATES_MAX);
-        told.then_some(()).ok_or_else(full)
+        self.sources.known.groups.put(chunk, id, FunctionOperation::Ids(operation))
     }
 
     fn full(&self, chunk: &Chunk, full: Full) -> PutError {
@@ -99,9 +98,9 @@ impl Ids {
     }
 
     /// What a chunk says of a source.
-    fn source_of(&self, chunk: &Chunk) -> Result<(SourceId, Source), PutError> {
+    fn source_of(&self, chunk: &Chunk) -> Result<(Origin, Source), PutError> {
         IDS_SOURCE.check(chunk)?;
-        let id = SourceId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let id = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let source = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         if !source.is_of(&self.config.scan) {
@@ -112,14 +111,14 @@ impl Ids {
     }
 
     /// Takes in what another, counting as a replica, has given away.
-    pub(super) fn take_in(&mut self, id: SourceId, given: Source, by: Replica) -> Result<(), Full> {
-        let (heir, mut given) = (self.sources.counted_as(&id), given);
+    pub(super) fn take_in(&mut self, id: Origin, given: Source, by: Replica) -> Result<(), Full> {
+        let (heir, mut given) = (self.sources.known.counted_as(&id), given);
         given.give(by, heir, self.source(&id), self.totals.retired());
         self.join_source(id, &given)
     }
 
     /// Joins a copy. It may be that only both together are a scan.
-    pub(super) fn join_source(&mut self, id: SourceId, other: &Source) -> Result<(), Full> {
+    pub(super) fn join_source(&mut self, id: Origin, other: &Source) -> Result<(), Full> {
         let scan = self.sources.join(id, other, &self.config.scan)?;
         scan.into_iter().for_each(|scan| self.log(Record::Scan(scan)));
         Ok(())
@@ -127,8 +126,8 @@ impl Ids {
 
     /// Forgets sources; how many were known.
     pub fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
-        let sources = ids.iter().filter_map(SourceId::of_id);
-        sources.filter_map(|id| self.sources.remove(&id)).count()
+        let sources = ids.iter().filter_map(Origin::of_id);
+        sources.filter_map(|id| self.sources.known.remove(&id)).count()
     }
 
     /// The totals: one chunk, in which they fit.

@@ -1,32 +1,41 @@
 //! The sources that a function knows, by the slots of the shares that they are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::{Slot, SlotSet};
-use weir_state_transfer::southbound::Cursor;
-use weir_state_transfer::{InstanceId, ShareId};
+use weir_state_transfer::southbound::{Cursor, PutError};
+use weir_state_transfer::{Chunk, InstanceId, ShareId};
 
-use super::Sharing;
-use crate::nf::firewall::Origin;
+use super::{FunctionOperation, Sharing};
 use crate::nf::numbered::Numbered;
+use crate::nf::origin::Origin;
 
 /// Sources of a piece.
 const PIECE: usize = 16;
+/// Changes that may be refused are when so many wait for a share.
+const UPDATES_MAX: usize = 1_024;
 
-/// Which of the sources that a function knows are in which slot of which share.
+/// Which of the sources that a function knows are in which slot of which share, and what is to be
+/// told of them where they have their homes.
 ///
 /// They have the numbers of [`Numbered`], so that a slot can be walked in pieces while sources come
 /// and go.
 #[derive(Clone, Debug, Default)]
-pub(in crate::nf) struct Groups(Vec<Group>);
+pub(in crate::nf) struct Groups {
+    of_shares: Vec<Group>,
+    /// Changes that have waited for shares that are over.
+    left: VecDeque<Update>,
+}
 
-/// Those of one share.
+/// Those of one share. It is made where the share is, and freed there.
 #[derive(Clone, Debug)]
-struct Group {
+pub struct Group {
     sharing: Arc<Sharing>,
+    /// Changes that wait until they can be handed in.
+    updates: VecDeque<Update>,
     slots: Box<[BTreeMap<u64, Origin>]>,
     occupied: SlotSet,
     /// What others are giving away: as which replica each has counted which source.
@@ -34,6 +43,9 @@ struct Group {
     /// The number of the source behind which the first look at them goes on; none when it is over.
     hand: Option<u64>,
 }
+
+/// A change of a source that needs no answer.
+type Update = (Origin, FunctionOperation);
 
 /// An instance gives away what it knows of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,35 +57,110 @@ pub(in crate::nf) struct Giving {
 
 impl Groups {
     /// A share begins. Of what is known [`Groups::look`] finds the slots.
-    pub(in crate::nf) fn share(&mut self, sharing: &Arc<Sharing>) {
-        let slots = (0..sharing.slots.max(1)).map(|_| BTreeMap::new()).collect();
-        let (sharing, occupied) = (sharing.clone(), SlotSet::default());
-        self.0.push(Group { sharing, slots, occupied, given: BTreeMap::new(), hand: Some(0) });
+    pub(in crate::nf) fn share(&mut self, group: Group) {
+        self.of_shares.push(group);
     }
 
-    pub(in crate::nf) fn unshare(&mut self, share: ShareId) {
-        self.0.retain(|group| group.sharing.id != share);
+    /// A share is over. What waits for it is made where its source is then.
+    pub(in crate::nf) fn unshare(&mut self, share: ShareId) -> Option<Group> {
+        let place = self.of_shares.iter().position(|group| group.sharing.id == share)?;
+        let mut group = self.of_shares.remove(place);
+        self.left.append(&mut group.updates);
+        Some(group)
     }
 
     /// Whether nothing is shared.
     #[inline]
     pub(in crate::nf) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.of_shares.is_empty()
     }
 
     /// Whether a source is shared.
     pub(in crate::nf) fn has(&self, origin: &Origin) -> bool {
-        self.0.iter().any(|group| group.sharing.has(origin))
+        self.of_shares.iter().any(|group| group.sharing.has(origin))
+    }
+
+    /// Has a change made where a source has its home.
+    ///
+    /// # Errors
+    /// Gives it back when the source is not shared.
+    pub(in crate::nf) fn tell(
+        &mut self,
+        origin: Origin,
+        what: FunctionOperation,
+    ) -> Result<(), FunctionOperation> {
+        match self.of_shares.iter_mut().find(|group| group.sharing.has(&origin)) {
+            Some(group) => {
+                group.updates.push_back((origin, what));
+                Ok(())
+            }
+            None => Err(what),
+        }
+    }
+
+    /// Has a chunk taken in where its source, which is shared, has its home.
+    ///
+    /// # Errors
+    /// When as many changes wait as may.
+    pub(in crate::nf) fn put(
+        &mut self,
+        chunk: &Chunk,
+        origin: Origin,
+        what: FunctionOperation,
+    ) -> Result<(), PutError> {
+        if !self.has_room(&origin) {
+            return Err(PutError::full(chunk, "changes that wait for a share", UPDATES_MAX));
+        }
+        let told = self.tell(origin, what);
+        debug_assert!(told.is_ok(), "its source is shared");
+        Ok(())
+    }
+
+    /// Whether a change of a source that may as well be refused may wait.
+    pub(in crate::nf) fn has_room(&self, origin: &Origin) -> bool {
+        let group = self.of_shares.iter().find(|group| group.sharing.has(origin));
+        group.is_none_or(|group| group.updates.len() < UPDATES_MAX)
+    }
+
+    /// The next change of a share that has room for it, and where its source is; without a place if
+    /// that is shared no more.
+    pub(in crate::nf) fn next_update(
+        &mut self,
+        has_room: &dyn Fn(ShareId) -> bool,
+    ) -> Option<(Option<(ShareId, Slot)>, Origin, FunctionOperation)> {
+        while let Some((origin, what)) = self.left.pop_front() {
+            // It may be shared anew.
+            if let Err(what) = self.tell(origin, what) {
+                return Some((None, origin, what));
+            }
+        }
+        let mut waiting = self.of_shares.iter_mut().filter(|group| !group.updates.is_empty());
+        let group = waiting.find(|group| has_room(group.sharing.id))?;
+        let (origin, what) = group.updates.pop_front()?;
+        Some((Some((group.sharing.id, group.sharing.slot(&origin))), origin, what))
+    }
+
+    /// Takes a change back that could not be handed in to a share: it is its next.
+    pub(in crate::nf) fn return_update(&mut self, share: ShareId, update: Update) {
+        match self.of_mut(share) {
+            Some(group) => group.updates.push_front(update),
+            None => self.left.push_back(update),
+        }
+    }
+
+    /// Changes that wait for a share.
+    pub(in crate::nf) fn updates(&self, share: ShareId) -> usize {
+        self.of(share).map_or(0, |group| group.updates.len())
     }
 
     /// A source is known, by this number.
     pub(in crate::nf) fn add(&mut self, number: u64, origin: Origin) {
-        self.0.iter_mut().for_each(|group| group.add(number, origin));
+        self.of_shares.iter_mut().for_each(|group| group.add(number, origin));
     }
 
     /// A source is not known any more.
     pub(in crate::nf) fn remove(&mut self, number: u64, origin: &Origin) {
-        for group in self.0.iter_mut().filter(|group| group.sharing.has(origin)) {
+        for group in self.of_shares.iter_mut().filter(|group| group.sharing.has(origin)) {
             let slot = group.sharing.slot(origin);
             let sources = &mut group.slots[usize::from(slot.0)];
             sources.remove(&number);
@@ -106,17 +193,17 @@ impl Groups {
     }
 
     /// Finds the slots of so many of the sources that were known before; whether it has found all.
-    pub(in crate::nf) fn look<K: Ord + Copy + Into<Origin>, V>(
+    pub(in crate::nf) fn look<V>(
         &mut self,
         share: ShareId,
-        known: &Numbered<K, V>,
+        known: &Numbered<Origin, V>,
         count: usize,
     ) -> bool {
         let Some(group) = self.of_mut(share) else { return true };
         let Some(hand) = group.hand else { return true };
         let (mut seen, mut last) = (0, hand);
         for (number, key, _) in known.after(hand).take(count) {
-            group.add(number, (*key).into());
+            group.add(number, *key);
             (seen, last) = (seen + 1, number);
         }
         group.hand = (seen == count).then_some(last);
@@ -156,15 +243,28 @@ impl Groups {
     }
 
     fn of(&self, share: ShareId) -> Option<&Group> {
-        self.0.iter().find(|group| group.sharing.id == share)
+        self.of_shares.iter().find(|group| group.sharing.id == share)
     }
 
     fn of_mut(&mut self, share: ShareId) -> Option<&mut Group> {
-        self.0.iter_mut().find(|group| group.sharing.id == share)
+        self.of_shares.iter_mut().find(|group| group.sharing.id == share)
     }
 }
 
 impl Group {
+    /// That of a share that begins.
+    pub(crate) fn new(sharing: &Arc<Sharing>) -> Self {
+        let slots = (0..sharing.slots.max(1)).map(|_| BTreeMap::new()).collect();
+        Self {
+            sharing: sharing.clone(),
+            updates: VecDeque::new(),
+            slots,
+            occupied: SlotSet::default(),
+            given: BTreeMap::new(),
+            hand: Some(0),
+        }
+    }
+
     fn add(&mut self, number: u64, origin: Origin) {
         if self.sharing.has(&origin) {
             let slot = self.sharing.slot(&origin);

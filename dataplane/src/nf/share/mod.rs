@@ -6,6 +6,7 @@
 //! waits at the function until its instance hands it in.
 
 mod groups;
+mod sources;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,11 +19,15 @@ use weir_state_transfer::share::Slot;
 use weir_state_transfer::{FlowKey, Nanos, ShareId, StateFilter};
 
 use super::chain::Chain;
-use super::firewall::{self, Origin};
+use super::chain::ChainConfig;
+use super::firewall;
 use super::function::{FlowState, Shown};
 use super::ids;
+use super::origin::Origin;
 use crate::worker::Packet;
+pub use groups::Group;
 pub(super) use groups::{Giving, Groups};
+pub(super) use sources::{Countable, Known, KnownSources};
 pub(crate) use store::Shared;
 
 /// Which sources a share is of, and how they are divided into slots.
@@ -117,11 +122,22 @@ impl Sharing {
     }
 }
 
+impl ChainConfig {
+    /// What each function needs for a share of what it knows; none for those that share nothing.
+    pub(crate) fn groups(&self, sharing: &Arc<Sharing>) -> Vec<Option<Group>> {
+        let shares = self.functions.iter().map(super::FunctionConfig::shares);
+        shares.map(|shares| shares.then(|| Group::new(sharing))).collect()
+    }
+}
+
 impl Chain {
-    /// Has the functions share from here on. Each must still look at what it knows: [`Chain::index`].
-    pub(crate) fn share(&mut self, sharing: &Arc<Sharing>) {
-        for function in &mut self.functions {
-            function.share(sharing);
+    /// Has the functions share from here on, with [what each needs](ChainConfig::groups). Each must
+    /// still look at what it knows: [`Chain::index`].
+    pub(crate) fn share(&mut self, sharing: &Arc<Sharing>, groups: Vec<Option<Group>>) {
+        for (function, group) in self.functions.iter_mut().zip(groups) {
+            if let Some((shared, group)) = function.shared_mut().zip(group) {
+                shared.share(group);
+            }
         }
         self.sharing.push(sharing.clone());
     }
@@ -135,10 +151,12 @@ impl Chain {
         done
     }
 
-    /// Has the functions share no more: what they know is their own.
-    pub(crate) fn unshare(&mut self, share: ShareId) {
+    /// Has the functions share no more: what they know is their own. What they needed for it is to
+    /// be freed elsewhere, as there may be much of it.
+    pub(crate) fn unshare(&mut self, share: ShareId) -> Vec<Option<Group>> {
         self.sharing.retain(|sharing| sharing.id != share);
-        self.functions.iter_mut().for_each(|function| function.unshare(share));
+        let shared = self.functions.iter_mut().map(|function| function.shared_mut());
+        shared.map(|shared| shared.and_then(|shared| shared.unshare(share))).collect()
     }
 
     /// What a packet is about, of what is shared. `states` is what is known of its flow. It is
@@ -173,26 +191,32 @@ impl Chain {
     }
 
     /// The next packet is judged by what is shared: by this answer, or without one.
-    pub(crate) fn answered(&mut self, answer: Option<&Answer>) {
+    pub(crate) fn judge_by(&mut self, answer: Option<&Answer>) {
         for (n, function) in self.functions.iter_mut().enumerate() {
             let own = answer.filter(|answer| usize::from(answer.function) == n);
-            function.answered(own.map(|answer| &answer.what));
+            function.judge_by(own.map(|answer| &answer.what));
         }
     }
 
     /// The packet has been judged, or will not be: an answer that was not needed is taken back.
-    pub(crate) fn take_back(&mut self) {
-        self.functions.iter_mut().for_each(|function| function.take_back());
+    pub(crate) fn judged(&mut self) {
+        self.functions.iter_mut().for_each(|function| function.judged());
     }
 
-    /// The next change that needs no answer, and where its source is. What is shared no more is
-    /// changed here.
-    pub(crate) fn next_update(&mut self, now: Nanos) -> Option<(ShareId, Slot, Operation)> {
+    /// The next change that needs no answer of a share that has room for it, and where its source
+    /// is. What is shared no more is changed here.
+    pub(crate) fn next_update(
+        &mut self,
+        has_room: &dyn Fn(ShareId) -> bool,
+        now: Nanos,
+    ) -> Option<(ShareId, Slot, Operation)> {
         for n in 0..self.functions.len() {
-            while let Some((origin, what)) = self.functions[n].next_update() {
+            while let Some(shared) = self.functions[n].shared_mut()
+                && let Some((place, origin, what)) = shared.next_update(has_room)
+            {
                 let operation = Operation { function: n as u8, origin, what };
-                match self.sharing_of(&origin) {
-                    Some(sharing) => return Some((sharing.id, sharing.slot(&origin), operation)),
+                match place {
+                    Some((share, slot)) => return Some((share, slot, operation)),
                     None => drop(self.execute(&operation, now)),
                 }
             }
@@ -200,17 +224,19 @@ impl Chain {
         None
     }
 
-    /// Gives a change back that could not be handed in.
-    pub(crate) fn return_update(&mut self, operation: Operation) {
+    /// Gives a change back that could not be handed in to a share.
+    pub(crate) fn return_update(&mut self, share: ShareId, operation: Operation) {
         let Operation { function, origin, what } = operation;
-        if let Some(function) = self.functions.get_mut(usize::from(function)) {
-            function.return_update(origin, what);
+        let function = self.functions.get_mut(usize::from(function));
+        if let Some(shared) = function.and_then(|function| function.shared_mut()) {
+            shared.return_update(share, (origin, what));
         }
     }
 
-    /// Changes that wait to be handed in.
-    pub(crate) fn updates(&self) -> usize {
-        self.functions.iter().map(|function| function.updates()).sum()
+    /// Changes that wait to be handed in to a share.
+    pub(crate) fn updates(&self, share: ShareId) -> usize {
+        let shared = self.functions.iter().filter_map(|function| function.shared());
+        shared.map(|shared| shared.updates(share)).sum()
     }
 
     /// Executes an operation on what is known here.

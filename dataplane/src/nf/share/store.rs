@@ -27,8 +27,8 @@ impl Store for Shared<'_> {
 
     fn occupied(&self) -> SlotSet {
         let mut occupied = SlotSet::default();
-        for function in &self.chain.functions {
-            function.occupied(self.share, &mut occupied);
+        for shared in self.chain.functions.iter().filter_map(|function| function.shared()) {
+            shared.occupied(self.share, &mut occupied);
         }
         occupied
     }
@@ -49,7 +49,9 @@ impl Store for Shared<'_> {
 
     fn giving(&mut self, slot: Slot, from: InstanceId) {
         let giving = Giving { share: self.share, slot, from };
-        self.chain.functions.iter_mut().for_each(|function| function.giving(giving));
+        for function in &mut self.chain.functions {
+            function.shared_mut().into_iter().for_each(|shared| shared.giving(giving));
+        }
     }
 
     fn join(&mut self, slot: Slot, piece: Piece, from: Option<InstanceId>, _now: Nanos) {

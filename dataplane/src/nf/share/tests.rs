@@ -11,7 +11,7 @@ use weir_state_transfer::{Chunk, InstanceId, ServiceId, SteeringHash};
 
 use super::*;
 use crate::nf::firewall::{Config, Limits, Rate, Rules};
-use crate::nf::ids::{Attempt, SourceId};
+use crate::nf::ids::Attempt;
 use crate::nf::laws::rng;
 use crate::nf::{ChainConfig, FunctionConfig, REPLICAS_OF_A_LIFE, Timestamp};
 
@@ -97,9 +97,8 @@ impl World {
             }
             _ => {
                 *attempts += 1;
-                let source = SourceId { service: origin.service, address: origin.address };
                 let to = ([192, 0, 2, 1].into(), 80);
-                let attempt = Attempt { source, to, at: Timestamp(1 << 40) };
+                let attempt = Attempt { source: origin, to, at: Timestamp(1 << 40) };
                 (1, FunctionOperation::Ids(ids::Operation::Attempt(attempt)))
             }
         };
@@ -116,7 +115,9 @@ impl World {
 
     /// What an instance wants changed elsewhere is.
     fn hand_in(&mut self, at: u8) {
-        while let Some((_, _, operation)) = self.alive.get_mut(&at).unwrap().next_update(NOW) {
+        while let Some((_, _, operation)) =
+            self.alive.get_mut(&at).unwrap().next_update(&|_| true, NOW)
+        {
             self.operate(at, &operation);
         }
     }
@@ -152,7 +153,7 @@ impl World {
         members.push(number);
         let (sharing, members) = (sharing.clone(), members.clone());
         let chain = self.alive.get_mut(&number).expect("it is alive");
-        chain.share(&sharing);
+        chain.share(&sharing, self.config.groups(&sharing));
         assert!(chain.index(sharing.id, 1_000));
         for slot in slots() {
             self.hand_over(slot, &[number, self.homes[usize::from(slot.0)]], &members);

@@ -202,3 +202,26 @@ fn the_others_go_on_without_an_instance_that_has_failed() {
     node.shares.fail(InstanceId(1));
     assert_eq!(node.run().last().unwrap(), "end: all its instances have failed");
 }
+
+#[test]
+fn steerers_stop_to_stamp_when_no_member_is_left() {
+    for leaves in [false, true] {
+        let mut node = Node::new();
+        let id = node.start(request(&[1, 2], "any", Mode::Strict)).unwrap();
+        node.run();
+        if leaves {
+            node.change(id, &[1, 3]).unwrap();
+            // The second has not left.
+            while !matches!(node.shares.poll_command().unwrap(), Command::Prepare(..)) {}
+            node.shares.event(id, Event::Prepared(InstanceId(3)));
+            assert!(matches!(node.shares.poll_command(), Some(Command::Adopt(..))));
+            node.shares.fail(InstanceId(3));
+        } else {
+            node.shares.fail(InstanceId(2));
+        }
+        node.run();
+        node.shares.fail(InstanceId(1));
+        let stamps = node.run().into_iter().filter(|command| command.starts_with("stamp"));
+        assert_eq!(stamps.last().unwrap(), "stamp ", "nobody: {leaves}");
+    }
+}

@@ -1,94 +1,35 @@
 //! Copies of what instances know, among moves: a copy goes when all that there is of its flow has come,
 //! and whoever copies on what has come by a move gets it.
 
-use std::future::pending;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use weir_api::dataplane::v1 as dataplane;
-use weir_api::socket::Socket;
 use weir_dataplane::nf::firewall::{self, Rules};
 use weir_dataplane::nf::{ChainConfig, FunctionConfig, Record, ids};
 use weir_dataplane::node::FIRST;
-use weir_nf_api::Description;
-use weir_nf_api::client::{Client, Query};
-use weir_nf_api::server::{pair, serve};
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::mark::Request;
-use weir_state_transfer::{InstanceId, Selection, StateFilter};
-use weir_testbed::folder::Folder;
+use weir_state_transfer::{InstanceId, Selection};
+use weir_testbed::asked::Asked;
 
 use super::{DESTINATION, inject, node_of, phase, rest, start_any, step};
 use crate::memory_node::{MemoryNode, Plan};
 
-/// Longer than any call takes.
-const LIMIT: Duration = Duration::from_secs(60);
 /// After which a flow that has no packets is over.
 const IDLE: Duration = Duration::from_secs(150);
 
-/// An instance as a network function behind a socket.
-struct Served {
-    runtime: Runtime,
-    client: Client,
-    _folder: Folder,
+/// The chunks of a scope that have changed after so many changes, and how many there were before.
+fn get(asked: &Asked, node: &mut MemoryNode, scope: Scope, since: u64) -> (Vec<Chunk>, u64) {
+    asked.get(|| step(node, 1), scope, since).unwrap()
 }
 
-impl Served {
-    fn new(node: &mut MemoryNode, id: InstanceId) -> Self {
-        let as_nf = node.node.describe_instance(id).unwrap();
-        let mut description = Description::new(&as_nf.name, "1", &as_nf.kinds);
-        description.common_versions = true;
-        let (service, desk) = pair(description, || {});
-        node.node.serve_instance(id, as_nf.life, desk).unwrap();
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let (folder, _within) = (Folder::new().unwrap(), runtime.enter());
-        let path = folder.path().join("nf.sock");
-        let socket = Socket::bind(&path).unwrap();
-        runtime.spawn(async move { serve(service, &socket, pending()).await.unwrap() });
-        let client = Client::unix(&path, LIMIT);
-        drop(_within);
-        Self { runtime, client, _folder: folder }
-    }
+fn put(asked: &Asked, node: &mut MemoryNode, chunks: &[Chunk]) {
+    let put = asked.put(|| step(node, 1), Scope::PerFlow, chunks).unwrap();
+    assert_eq!((put.taken, put.refusal), (chunks.len() as u64, None));
+}
 
-    /// Turns of everybody until a call is answered.
-    fn call<T>(&self, node: &mut MemoryNode, call: impl Future<Output = T>) -> T {
-        let turns = async {
-            let mut call = std::pin::pin!(call);
-            loop {
-                tokio::select! {
-                    biased;
-                    answer = &mut call => return answer,
-                    () = tokio::task::yield_now() => step(node, 1),
-                }
-            }
-        };
-        self.runtime.block_on(async { tokio::time::timeout(LIMIT, turns).await.unwrap() })
-    }
-
-    /// The chunks of a scope that have changed after so many changes, and how many there were before.
-    fn get(&self, node: &mut MemoryNode, scope: Scope, since: u64) -> (Vec<Chunk>, u64) {
-        let query = Query { since, ..Query::new(StateFilter::default()) };
-        let get = async {
-            let mut chunks = self.client.get(scope, &query).await.unwrap();
-            let mut all = Vec::new();
-            while let Some(some) = chunks.next().await.unwrap() {
-                all.extend(some);
-            }
-            (all, chunks.changes().unwrap())
-        };
-        self.call(node, get)
-    }
-
-    fn put(&self, node: &mut MemoryNode, chunks: &[Chunk]) {
-        let encoded: Vec<_> = chunks.iter().map(|chunk| chunk.encode().unwrap()).collect();
-        let put = self.client.put_per_flow(tokio_stream::iter(encoded));
-        let put = self.call(node, put).unwrap();
-        assert_eq!((put.taken, put.refusal), (chunks.len() as u64, None));
-    }
-
-    fn changes(&self, node: &mut MemoryNode) -> u64 {
-        self.get(node, Scope::AllFlows, 0).1
-    }
+fn changes(asked: &Asked, node: &mut MemoryNode) -> u64 {
+    get(asked, node, Scope::AllFlows, 0).1
 }
 
 /// A node whose instances count what each source has, and log connections.
@@ -140,15 +81,15 @@ fn a_flow_that_begins_during_a_move_or_after_it_does_not_go_on_with_a_copy_of_on
     let buckets = || Selection::Buckets("0-4095".parse().unwrap());
     for (selection, left) in [(filter(), 5), (buckets(), 0)] {
         let (mut node, other) = node();
-        let [source, standby] = [FIRST, other].map(|id| Served::new(&mut node, id));
+        let [source, standby] = [FIRST, other].map(|id| Asked::new(&mut node, id));
         (1000..1010).for_each(|sport| inject(&mut node, 0, sport, 1));
         rest(&mut node);
-        let (chunks, _) = source.get(&mut node, Scope::PerFlow, 0);
+        let (chunks, _) = get(&source, &mut node, Scope::PerFlow, 0);
         assert_eq!((chunks.len(), ports(&chunks)), (20, Vec::from_iter(1000..1010)));
         idle(&mut node);
-        assert_eq!(source.get(&mut node, Scope::PerFlow, 0).0, []);
-        standby.put(&mut node, &chunks);
-        assert_eq!(standby.get(&mut node, Scope::PerFlow, 0).0.len(), 20);
+        assert_eq!(get(&source, &mut node, Scope::PerFlow, 0).0, []);
+        put(&standby, &mut node, &chunks);
+        assert_eq!(get(&standby, &mut node, Scope::PerFlow, 0).0.len(), 20);
         // One of them begins anew, and its packet lies on the wire, so that the move waits.
         inject(&mut node, 0, 1000, 2);
         step(&mut node, 20);
@@ -161,7 +102,7 @@ fn a_flow_that_begins_during_a_move_or_after_it_does_not_go_on_with_a_copy_of_on
         inject(&mut node, 1, 1004, 4);
         rest(&mut node);
         // Those of other flows are as good as before.
-        let copies = ports(&standby.get(&mut node, Scope::PerFlow, 0).0);
+        let copies = ports(&get(&standby, &mut node, Scope::PerFlow, 0).0);
         assert_eq!(copies, Vec::from_iter(1000..1005 + left));
         idle(&mut node);
         assert_eq!(logged(&mut node, 1000), [1, 2]);
@@ -179,13 +120,13 @@ fn what_a_move_takes_along_is_in_the_next_copy_of_both_ends_and_was_in_none_befo
     for scopes in [&[Scope::PerFlow][..], &[Scope::MultiFlow], &[Scope::PerFlow, Scope::MultiFlow]]
     {
         let (mut node, other) = node();
-        let [source, destination] = [FIRST, other].map(|id| Served::new(&mut node, id));
+        let [source, destination] = [FIRST, other].map(|id| Asked::new(&mut node, id));
         (1000..1010).for_each(|sport| inject(&mut node, 0, sport, 1));
         rest(&mut node);
-        let before = [&source, &destination].map(|served| served.changes(&mut node));
+        let before = [&source, &destination].map(|served| changes(served, &mut node));
         for (served, since) in [&source, &destination].into_iter().zip(before) {
             for scope in [Scope::PerFlow, Scope::MultiFlow, Scope::AllFlows] {
-                assert_eq!(served.get(&mut node, scope, since).0, [], "{scope}");
+                assert_eq!(get(served, &mut node, scope, since).0, [], "{scope}");
             }
         }
         let selection = Selection::Filter("proto=udp,sport=1000-1004".parse().unwrap());
@@ -198,11 +139,11 @@ fn what_a_move_takes_along_is_in_the_next_copy_of_both_ends_and_was_in_none_befo
         let change = dataplane::Change::default();
         node.node.start_move(&change, request, true, node.now).unwrap();
         rest(&mut node);
-        let (came, _) = destination.get(&mut node, Scope::PerFlow, before[1]);
+        let (came, _) = get(&destination, &mut node, Scope::PerFlow, before[1]);
         let moved = if scopes.contains(&Scope::PerFlow) { 10 } else { 0 };
         assert_eq!(came.len(), moved);
-        let (came, _) = destination.get(&mut node, Scope::MultiFlow, before[1]);
+        let (came, _) = get(&destination, &mut node, Scope::MultiFlow, before[1]);
         assert!(!came.is_empty() || scopes == [Scope::PerFlow], "{scopes:?}");
-        assert!(source.changes(&mut node) > before[0] || scopes == [Scope::PerFlow]);
+        assert!(changes(&source, &mut node) > before[0] || scopes == [Scope::PerFlow]);
     }
 }

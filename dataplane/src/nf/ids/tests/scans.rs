@@ -5,7 +5,7 @@ use weir_state_transfer::merge::{Counter, Join};
 use super::*;
 use crate::nf::schema::IDS_SOURCE;
 
-pub(super) const SOURCE: SourceId = SourceId {
+pub(super) const SOURCE: Origin = Origin {
     service: ServiceId(0),
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
 };

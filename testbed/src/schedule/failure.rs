@@ -4,14 +4,16 @@ use std::fmt;
 
 /// A broken promise, and where it showed.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
-    pub(crate) what: String,
+pub struct Failure {
+    /// Which promise.
+    pub kind: Kind,
+    /// Where it showed.
+    pub what: String,
 }
 
 /// Which promise was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A packet left with other bytes, or by another port, than it should.
     Corrupted,
     /// Two flows have the same name behind a NAT.
@@ -26,7 +28,13 @@ pub(crate) enum Kind {
     Dropped,
     /// A flow's state is not what a single instance would have.
     State,
-    /// A flow or a bucket is not with its owner, or with more than one instance.
+    /// A source has begun more than it may.
+    Excess,
+    /// A source was refused what it may begin.
+    Denied,
+    /// What is counted of a source is not what it has begun and not ended.
+    Counted,
+    /// A flow, a bucket or a source is not with its owner, or with more than one instance.
     Owner,
     /// A worker met a packet or a message that can not come where it came.
     Stray,
@@ -42,7 +50,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The failure of this kind that showed as `what`.
-    pub(crate) fn at(self, what: impl fmt::Display) -> Failure {
+    pub fn at(self, what: impl fmt::Display) -> Failure {
         Failure { kind: self, what: what.to_string() }
     }
 }

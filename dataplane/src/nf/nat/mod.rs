@@ -61,6 +61,7 @@ mod codec;
 mod config;
 mod flow;
 mod function;
+mod ranges;
 mod reason;
 mod rewrite;
 mod rule;

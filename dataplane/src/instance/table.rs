@@ -7,9 +7,9 @@ use weir_state_transfer::bucket::{BUCKETS, Bucket};
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::IntoBytes;
 
-use super::Entry;
 use super::copies::Copies;
 use super::part::{Part, Slot};
+use super::{Entry, FlowStates};
 
 /// The flows of one instance.
 ///
@@ -30,6 +30,10 @@ pub struct FlowTable {
     pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
+    /// What network functions knew of flows that have been given up, until they are told.
+    pub(super) given_up: Vec<FlowStates>,
+    /// Flows that have been given up because another had their second name.
+    pub(super) clashes: u64,
     /// Changes of what network functions know, and one: whoever has seen none asks for all since 0.
     pub(super) changes: u64,
 }
@@ -50,7 +54,19 @@ impl FlowTable {
         let parts = (0..BUCKETS).map(|_| None).collect();
         let own = Part::new(own);
         let copies = Copies::new(0, hasher.state());
-        Self { parts, own, copies, hasher, buckets: 0, len: 0, kept: 0, hand: (0, 0), changes: 1 }
+        Self {
+            parts,
+            own,
+            copies,
+            hasher,
+            buckets: 0,
+            len: 0,
+            kept: 0,
+            hand: (0, 0),
+            given_up: Vec::new(),
+            clashes: 0,
+            changes: 1,
+        }
     }
 
     /// A table that has room too for what network functions know of the flows that are moved to it
@@ -126,7 +142,7 @@ impl FlowTable {
     pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
         self.copies.forget_bucket(bucket);
         if let Some((came, own)) = part.states_mut().zip(self.own.states()) {
-            came.forget_those_of(own);
+            came.forget_those_of(own, &mut self.given_up);
         }
         self.len += part.len();
         self.kept += part.kept();

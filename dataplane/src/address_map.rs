@@ -17,8 +17,12 @@ pub(crate) struct AddressMap<T> {
     marks: Box<[u64]>,
     /// What is shifted out of a hash to get the number of its mark.
     shift: u32,
-    values: HashMap<IpAddr, T, RandomState>,
+    /// Apart, as it is seldom looked into.
+    table: Box<Table<T>>,
 }
+
+#[derive(Clone, PartialEq)]
+struct Table<T>(HashMap<IpAddr, T, RandomState>);
 
 /// Addresses, of which a packet's may be one.
 pub(crate) type AddressSet = AddressMap<()>;
@@ -37,7 +41,7 @@ impl<T> AddressMap<T> {
             let mark = hash(&mapped(address)) >> shift;
             marks[mark as usize / 64] |= 1u64 << (mark & 63);
         }
-        Self { marks, shift, values }
+        Self { marks, shift, table: Box::new(Table(values)) }
     }
 
     /// Whether an address, as 16 bytes with IPv4 in mapped form, is worth looking for: false for most
@@ -51,7 +55,7 @@ impl<T> AddressMap<T> {
     /// The value of an address.
     #[inline]
     pub(crate) fn get(&self, address: &IpAddr) -> Option<&T> {
-        if self.may_have(&mapped(address)) { self.values.get(address) } else { None }
+        if self.may_have(&mapped(address)) { self.table.0.get(address) } else { None }
     }
 
     /// Whether an address is in it.
@@ -79,7 +83,7 @@ impl<T: Eq> Eq for AddressMap<T> {}
 /// The order of its addresses is another each time that it is made.
 impl<T> fmt::Debug for AddressMap<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} addresses", self.values.len())
+        write!(f, "{} addresses", self.table.0.len())
     }
 }
 

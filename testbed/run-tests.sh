@@ -4,7 +4,8 @@
 # Nothing is skipped for want of root or of a tool: a test that misses one fails. Only tests over
 # the captures of ../shared/data skip where those are absent. Each prints one line that says so,
 #   data test ran: NAME        or        data test skipped: NAME: why
-# and the totals count these lines.
+# and the totals count these lines. Where the captures are, no test may miss one, and some must have
+# run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,18 +42,31 @@ run_all() {
     return "${#failed[@]}"
 }
 
+# totals LOG CAPTURES: what the log of all passes says; CAPTURES is 1 where there are captures.
 totals() {
-    awk '
+    awk -v captures="$2" '
         /^test result:/ { passed += $4; failed += $6; ignored += $8; suites++ }
         /^data test ran:/ { ran++ }
         /^data test skipped:/ { skipped++; print }
+        /^data test skipped:.* is absent$/ { absent++ }
         END {
             printf "data tests: %d ran, %d skipped\n", ran, skipped
             printf "total: %d passed, %d failed, in %d suites\n", passed, failed, suites
             if (passed == 0) exit 1
-        }' "$LOG"
+            if (captures && (ran == 0 || absent > 0)) {
+                print "../shared/data/traces is there: none of it may be absent, and tests must run"
+                exit 1
+            }
+        }' "$1"
 }
 
+captures=0
+[ ! -d ../shared/data/traces ] || captures=1
+# For the test of this script: the totals of a log, and nothing else.
+if [ "${1:-}" = --totals ]; then
+    totals "$2" "$3"
+    exit
+fi
 mkdir -p "$TARGET"
 [ "$(id -u)" -eq 0 ] || {
     echo "run-tests.sh: root is needed, for the tests in network namespaces" >&2
@@ -61,5 +75,5 @@ mkdir -p "$TARGET"
 run_all 2>&1 | tee "$LOG"
 status=${PIPESTATUS[0]}
 printf '\n=== totals\n'
-totals || status=1
+totals "$LOG" "$captures" || status=1
 exit "$status"

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::nf::ChainConfig;
 use weir_state_transfer::{
     BUCKETS, FlowKey, InstanceId, Nanos, PortId, ServiceId, WorkerId, protocol,
 };
@@ -41,6 +42,18 @@ impl Router {
     /// # Panics
     /// With a greater number.
     pub fn with_flows(workers: u8, numbers: &[usize]) -> Self {
+        Self::made(workers, numbers, ChainConfig::default())
+    }
+
+    /// A router with so many flows, whose instances have these network functions.
+    ///
+    /// # Panics
+    /// With more than 2^24 flows.
+    pub fn with_functions(workers: u8, flows: usize, functions: ChainConfig) -> Self {
+        Self::made(workers, &Vec::from_iter(0..flows), functions)
+    }
+
+    fn made(workers: u8, numbers: &[usize], functions: ChainConfig) -> Self {
         let flows = numbers.len();
         let mut plan = Plan {
             workers: usize::from(workers),
@@ -50,6 +63,7 @@ impl Router {
             ..Plan::default()
         };
         plan.limits.own_flows = 2 * flows;
+        plan.limits.functions = functions;
         // Twice what a bucket has on average, for those that have more.
         let a_bucket = (2 * flows / BUCKETS).next_power_of_two();
         plan.limits.flows_per_bucket = plan.limits.flows_per_bucket.max(a_bucket);

@@ -136,7 +136,8 @@ pub struct InstanceCounters {
     pub flows: Counter,
     /// Flows that network functions know.
     pub known: Counter,
-    /// Packets of flows that network functions had no room for.
+    /// Packets of flows that network functions had no room for, and flows that were given up because
+    /// a NAT would have given them the name of another.
     pub functions_full: Counter,
     /// Buckets owned.
     pub buckets: Counter,

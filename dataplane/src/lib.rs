@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address_map;
 pub mod agent;
 pub mod boot;
 pub mod config;

@@ -84,7 +84,13 @@ impl Prefix {
     /// Whether it matches the address `octets` of a key (its source or its destination).
     #[inline]
     pub(crate) fn matches(&self, key: &FlowKey, octets: &[u8; 16]) -> bool {
-        self.v4 == key.is_v4() && u128::from_be_bytes(*octets) & self.mask == self.network
+        self.has(key.is_v4(), octets)
+    }
+
+    /// Whether it matches an address of a family as 16 bytes, IPv4 in mapped form.
+    #[inline]
+    pub fn has(&self, is_v4: bool, octets: &[u8; 16]) -> bool {
+        self.v4 == is_v4 && u128::from_be_bytes(*octets) & self.mask == self.network
     }
 }
 

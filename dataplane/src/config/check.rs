@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
 use toml::Spanned;
 use weir_frame::FrameSize;
 
+use super::nf::Nf;
 use super::port::{Backend, PortDraft};
 use super::process::{Memory, MemoryDraft, Worker};
 use super::quota::{FRAMES_MAX, Quota};
 use super::report::{Finding, Findings};
+use crate::nf::FunctionConfig;
 
 /// Warns when workers share a core: each of them expects it whole.
 pub(super) fn workers(workers: &[Spanned<Worker>], findings: &Findings) {
@@ -73,6 +76,26 @@ fn networks(ports: &[PortDraft], findings: &Findings) {
         };
         let finding = Finding::error((*span).clone(), title, "again here").over_the_whole();
         findings.push(finding.context((*first).clone(), "first here"));
+    }
+}
+
+/// Refuses backends at addresses of the router itself: what a NAT leads there is forwarded, and
+/// nobody would get it.
+pub(super) fn backends(nfs: &[Spanned<Nf>], ports: &[PortDraft], findings: &Findings) {
+    let addresses = ports.iter().flat_map(|draft| {
+        let spans = draft.address_spans.iter();
+        draft.port.addresses.iter().map(IpNet::addr).zip(spans)
+    });
+    let own: HashMap<IpAddr, &Range<usize>> = addresses.collect();
+    for nf in nfs {
+        let FunctionConfig::Nat(nat) = &nf.get_ref().function else { continue };
+        for backend in nat.rules.backends() {
+            let Some(place) = own.get(&backend.ip()) else { continue };
+            let title = format!("the backend {backend} is at an address of the router itself");
+            let finding = Finding::error(nf.span(), title, "of a service here").over_the_whole();
+            let finding = finding.context((*place).clone(), "this port has the address");
+            findings.push(finding.help("name a host behind a port"));
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl<'a> Document<'a> {
         let memory = process::read_memory(self.table("memory", "[memory]"));
         let (ports, routes) = self.read_network(workers.len());
         let shares = forwarding::read_shares(self.table("shares", "[shares]"));
-        let (nfs, place_of_nfs) = self.read_nfs();
+        let (nfs, place_of_nfs) = self.read_nfs(&ports);
         // Where nobody asks for what is shared, nothing waits for that.
         let sharing = Some(&shares).filter(|_| nfs.iter().any(|nf| nf.function.asks()));
         let keeping = (&moves, sharing, &events);
@@ -103,7 +103,7 @@ impl<'a> Document<'a> {
     }
 
     /// The functions, and where the first of them stands.
-    fn read_nfs(&mut self) -> (Vec<Nf>, Range<usize>) {
+    fn read_nfs(&mut self, ports: &[PortDraft]) -> (Vec<Nf>, Range<usize>) {
         let findings = self.findings;
         let sections = self.tables("nf", "[[nf]]", FUNCTIONS_MAX);
         let read = |section: Section<'a>| {
@@ -112,6 +112,7 @@ impl<'a> Document<'a> {
         };
         let nfs: Vec<_> = sections.into_iter().filter_map(read).collect();
         nf::check(&nfs, findings);
+        check::backends(&nfs, ports, findings);
         let place = nfs.first().map_or(0..0, Spanned::span);
         (nfs.into_iter().map(Spanned::into_inner).collect(), place)
     }

@@ -473,7 +473,7 @@ fn the_invalid_files_of_toml_test_are_refused() {
     let mut files = Vec::new();
     collect(&folder, &mut files);
     if files.is_empty() {
-        println!("data test skipped: invalid TOML: no files in {}", folder.display());
+        println!("data test skipped: invalid TOML: {} is absent", folder.display());
         return;
     }
     for file in &files {

@@ -3,7 +3,7 @@
 use weir_state_transfer::{Bucket, FlowKey, Nanos};
 
 use super::part::Part;
-use super::states::States;
+use super::states::{Renamed, States};
 use super::table::OWN;
 use super::{Entry, FlowStates, FlowTable};
 
@@ -88,6 +88,29 @@ impl FlowTable {
         self.part(part)?.states()?.get(&key)
     }
 
+    /// Where what network functions know of a flow is, if they know it.
+    #[inline]
+    pub(super) fn place_of_states(&self, key: &FlowKey, bucket: Bucket) -> Option<StatesPlace> {
+        let key = key.both_ways();
+        if let Some(place) = self.own.states().and_then(|own| own.find(&key)) {
+            return Some(StatesPlace { part: OWN, place });
+        }
+        let part = bucket.index();
+        let place = self.parts[part].as_deref()?.states()?.find(&key)?;
+        Some(StatesPlace { part, place })
+    }
+
+    /// What network functions know of the flow at a place.
+    #[inline]
+    pub(super) fn known_at(&self, at: StatesPlace) -> Option<&FlowStates> {
+        self.part(at.part)?.states()?.known_at(at.place)
+    }
+
+    /// The first name of the flow at a place.
+    pub(super) fn name_at(&self, at: StatesPlace) -> Option<FlowKey> {
+        self.part(at.part)?.states()?.at(at.place).copied()
+    }
+
     /// Changes what network functions know of a flow, if they know it. It is found under the second
     /// name that it has then.
     pub(crate) fn change_states<R>(
@@ -96,11 +119,43 @@ impl FlowTable {
         bucket: Bucket,
         change: impl FnOnce(&mut FlowStates) -> R,
     ) -> Option<R> {
-        let key = key.both_ways();
-        let part = self.part_of_states(&key, bucket);
-        let (answer, second) = self.in_states(part, |states| states.change(&key, change))??;
-        self.forget_decisions(second, bucket);
+        let at = self.place_of_states(key, bucket)?;
+        self.change_at(at, bucket, change)
+    }
+
+    /// Changes what network functions know of the flow at a place, which is in a bucket. It is found
+    /// under the second name that it has then.
+    #[inline]
+    pub(super) fn change_at<R>(
+        &mut self,
+        at: StatesPlace,
+        bucket: Bucket,
+        change: impl FnOnce(&mut FlowStates) -> R,
+    ) -> Option<R> {
+        let (answer, renamed) =
+            self.in_states(at.part, |states| states.change(at.place, change))??;
+        self.renamed(renamed, bucket);
         Some(answer)
+    }
+
+    /// Forgets what was decided for the flow that had a name before, and notes a flow that was given
+    /// up.
+    #[inline]
+    fn renamed(&mut self, renamed: Renamed, bucket: Bucket) {
+        match renamed {
+            Renamed::No => {}
+            Renamed::To(second) => self.forget_decisions(Some(second), bucket),
+            Renamed::GivenUp(known) => {
+                self.clashes += 1;
+                self.given_up.push(known);
+            }
+        }
+    }
+
+    /// Takes what is known of flows that have been given up since the last time, and how many were
+    /// because another had their second name.
+    pub(super) fn take_given_up(&mut self) -> (Vec<FlowStates>, u64) {
+        (std::mem::take(&mut self.given_up), std::mem::take(&mut self.clashes))
     }
 
     /// Forgets what was decided for the flow that had a name before: who has it now may be
@@ -138,8 +193,11 @@ impl FlowTable {
     pub(super) fn forget(&mut self, key: &FlowKey, bucket: Bucket) -> bool {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        let known = self.in_states(part, |states| states.remove(&key).is_some()).unwrap_or(false);
-        self.copies.remove(&key, bucket).is_some() || known
+        let known = self.in_states(part, |states| states.remove(&key)).flatten();
+        let was_known = known.is_some();
+        let known = known.map(|known| known.states);
+        self.given_up.extend(known.filter(|known| known.functions() > 0));
+        self.copies.remove(&key, bucket).is_some() || was_known
     }
 
     /// Gives a flow up: a packet of it has made a stage panic. What network functions knew of it
@@ -152,7 +210,8 @@ impl FlowTable {
         }
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        self.in_states(part, |states| states.remove_half_changed(&key));
+        let known = self.in_states(part, |states| states.remove_half_changed(&key)).flatten();
+        self.given_up.extend(known);
     }
 
     /// Shows what network functions know of flows, at most so many `places` further on. What `over`
@@ -169,8 +228,9 @@ impl FlowTable {
             }
             let Some(place) = self.next_place(cursor) else { continue };
             self.in_states(cursor.part, |states| {
+                // What ends has no second name then, and nobody gets one.
                 let Some(key) = states.at(place).copied() else { return };
-                if states.change(&key, &mut over).is_some_and(|(over, _)| over) {
+                if states.change(place, &mut over).is_some_and(|(over, _)| over) {
                     states.remove(&key);
                 }
             });
@@ -207,6 +267,13 @@ impl FlowTable {
         let in_own = self.own.states().is_some_and(|own| own.get(key).is_some());
         if in_own || !self.owns(bucket) { OWN } else { bucket.index() }
     }
+}
+
+/// Where what network functions know of a flow is, until one is put or removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StatesPlace {
+    part: usize,
+    place: usize,
 }
 
 /// How far a walk over what network functions know has come.

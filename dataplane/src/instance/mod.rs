@@ -24,6 +24,7 @@ use weir_state_transfer::{Bucket, FlowKey, InstanceId, Nanos, PortId};
 pub(crate) use copies::CopiesCursor;
 pub use entry::Entry;
 pub(crate) use known::StatesCursor;
+use known::StatesPlace;
 pub(crate) use moved::TakeCursor;
 pub use moved::{MovedFlow, MovedFlows};
 pub use part::{Part, Slot};
@@ -36,7 +37,7 @@ pub use table::{FlowHasher, FlowTable, Place};
 
 use crate::counters::{Counter, InstanceCounters};
 use crate::nf::{Chain, Concern, Passing, Refused};
-use crate::packet::Meta;
+use crate::packet::{DropReason, Meta};
 use crate::share::Shares;
 use crate::worker::Packet;
 
@@ -102,6 +103,7 @@ impl Instance {
 
     /// It is to go: nobody asks it any more, and what is kept for subscribers is processed.
     pub(crate) fn leave(&mut self) {
+        self.settle();
         self.subscriptions.end();
         (self.desk, self.is_leaving) = (None, true);
     }
@@ -162,15 +164,14 @@ impl Instance {
     /// Shows a packet of a known flow; none if it is not known.
     #[inline]
     fn show_known(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
-        if self.chain.has_nat()
-            && let Some(verdict) = self.show_anew(packet, change)
-        {
-            return Some(verdict);
-        }
         let Self { flows, chain, .. } = self;
         let (key, bucket) = (packet.meta.key, Bucket::of(packet.meta.hash));
+        let at = flows.place_of_states(&key, bucket)?;
+        if chain.has_nat() && flows.known_at(at)?.may_be_renamed(packet.now) {
+            return self.show_anew(at, packet, change);
+        }
         let kept = flows.kept();
-        flows.change_states(&key, bucket, |known| {
+        flows.change_at(at, bucket, |known| {
             known.touch(change);
             let before = known.kept();
             let verdict = chain.process(&mut known.states, packet, &|_| true);
@@ -195,10 +196,27 @@ impl Instance {
         let (verdict, begun) = chain.process_first(packet, &|name| flows.knows(name, bucket));
         if let Some(mut states) = begun {
             chain.fit(&mut states, 0, flows.kept());
+            chain.kept(&states);
             let kept = flows.keep(key, bucket, FlowStates::new(states, change));
             debug_assert!(kept.is_ok(), "there is room, and its names are free");
+            kept.unwrap_or_else(|left| chain.lost(&left.states));
         }
         verdict
+    }
+
+    /// Makes an ICMP error of the router itself about a packet that the NAT has translated one about
+    /// what the sender knows. Other functions see nothing of what the router says itself.
+    ///
+    /// # Errors
+    /// When the flow is not known any more.
+    pub(crate) fn translate_own(&mut self, mut error: Passing<'_>) -> Result<(), Refused> {
+        let Self { flows, chain, .. } = self;
+        let (key, bucket) = (error.meta.key, Bucket::of(error.meta.hash));
+        let at = flows.place_of_states(&key, bucket);
+        let translated = at.and_then(|at| {
+            flows.change_at(at, bucket, |known| chain.translate_own(&mut known.states, &mut error))
+        });
+        translated.unwrap_or(Err(Refused { reason: DropReason::Nat, answer: None }))
     }
 
     /// What a packet is about, of what its network functions share.
@@ -215,34 +233,56 @@ impl Instance {
     /// Makes the copy of a flow, if there is one, what is known of it; whether anything is.
     pub(crate) fn adopt_copy(&mut self, key: &FlowKey, bucket: Bucket, now: Nanos) -> bool {
         let Self { flows, chain, .. } = self;
-        flows.has_copies() && flows.adopt_copy(key, bucket, |copy| chain.is_over(&copy.states, now))
+        if !flows.has_copies() {
+            return false;
+        }
+        let was_known = flows.knows(key, bucket);
+        let is_known = flows.adopt_copy(key, bucket, |copy| chain.is_over(&copy.states, now));
+        if let Some(adopted) = flows.known_states(key, bucket).filter(|_| !was_known) {
+            chain.kept(&adopted.states);
+        }
+        is_known
     }
 
-    /// Shows a packet of a known flow to which a NAT may give another second name; none where it
-    /// may not. What is known is not in the table meanwhile, which is asked which names are taken.
-    fn show_anew(&mut self, packet: &mut Passing<'_>, change: u64) -> Option<Result<(), Refused>> {
+    /// Shows a packet of a known flow to which a NAT may give another second name; none if it is not
+    /// known any more. What is known is not in the table meanwhile, which is asked which names are
+    /// taken.
+    fn show_anew(
+        &mut self,
+        mut at: StatesPlace,
+        packet: &mut Passing<'_>,
+        change: u64,
+    ) -> Option<Result<(), Refused>> {
         let Self { flows, chain, .. } = self;
         let (key, bucket, now) = (packet.meta.key, Bucket::of(packet.meta.hash), packet.now);
-        let known = flows.known_states(&key, bucket)?;
-        if known.is_translation_over(now) {
-            // Its second name is nobody's from here on, which may be that of the packet.
-            let first = flows.first_name(&key, bucket)?;
+        if flows.known_at(at)?.is_translation_over(now) {
+            let first = flows.name_at(at)?;
             let expire = |known: &mut FlowStates| chain.expire(&mut known.states, now);
-            if flows.change_states(&first, bucket, expire)? {
+            if flows.change_at(at, bucket, expire)? {
                 flows.forget(&first, bucket);
-                return None;
             }
-        } else if !chain.may_translate_anew(&known.states) {
-            return None;
+            // Its second name is nobody's from here on, which may be that of the packet.
+            at = flows.place_of_states(&key, bucket)?;
         }
-        let (before, mut states) = flows.change_states(&key, bucket, |known| {
+        let (before, mut states) = flows.change_at(at, bucket, |known| {
             known.touch(change);
             (known.kept(), std::mem::take(&mut known.states))
         })?;
         let verdict = chain.process(&mut states, packet, &|name| flows.knows(name, bucket));
         chain.fit(&mut states, before, flows.kept());
-        flows.change_states(&key, bucket, |known| known.states = states);
+        // Before, it had no translation, or one that takes nothing.
+        chain.kept_by_nat(&states);
+        flows.change_at(at, bucket, |known| known.states = states);
         Some(verdict)
+    }
+
+    /// Tells functions of flows that have been given up since the last time.
+    pub(crate) fn settle(&mut self) {
+        let (given_up, clashes) = self.flows.take_given_up();
+        given_up.iter().for_each(|known| self.chain.lost(&known.states));
+        if clashes > 0 {
+            self.counters.functions_full.add(clashes);
+        }
     }
 
     /// Ends what network functions know of flows, at most so many at a time; whether all that they
@@ -261,6 +301,7 @@ impl Instance {
         self.flows.sweep(sets, before);
         self.counters.flows.set(self.flows.len() as u64);
         if !self.chain.is_empty() {
+            self.settle();
             let Self { flows, chain, hand, .. } = self;
             if hand.is_done() {
                 *hand = StatesCursor::default();

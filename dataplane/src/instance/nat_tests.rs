@@ -1,5 +1,7 @@
 //! Flows that a NAT gives a second name, in the table of an instance.
 
+mod refused;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,13 +42,18 @@ struct Site {
 impl Site {
     /// It owns the bucket of the flows here, or gets them one by one.
     fn new(number: u8, owns: bool) -> Self {
+        Self::with_rule(number, owns, "all: accept any")
+    }
+
+    /// The same, with a rule of its firewall.
+    fn with_rule(number: u8, owns: bool, rule: &str) -> Self {
         let from = "10.0.0.0/8".parse().expect("a prefix");
         let source =
             SourceRule { from, to: None, pool: vec![EXTERNAL.into()], ports: 1..=u16::MAX };
         let rules = nat::Rules::new(vec![source], vec![]).expect("one rule");
-        let all = "all: accept any".parse().expect("a rule");
+        let rule = rule.parse().expect("a rule");
         let firewall = firewall::Config {
-            rules: Rules::new(vec![all]).expect("one rule"),
+            rules: Rules::new(vec![rule]).expect("one rule"),
             ..firewall::Config::default()
         };
         let functions = vec![
@@ -88,6 +95,18 @@ impl Site {
     fn counted(&self, name: &str) -> u64 {
         let all = self.instance.chain.counters().flat_map(|(_, counters)| counters);
         all.filter(|(other, _)| other == name).map(|(_, count)| count).sum()
+    }
+
+    /// What one kind of function has counted.
+    fn counted_by(&self, kind: &str, name: &str) -> u64 {
+        let of_kind = self.instance.chain.counters().filter(|(other, _)| *other == kind);
+        let all = of_kind.flat_map(|(_, counters)| counters);
+        all.filter(|(other, _)| other == name).map(|(_, count)| count).sum()
+    }
+
+    /// Flows that use the external address, as it was counted.
+    fn open(&self) -> u64 {
+        self.counted_by("nat", &format!("open.{EXTERNAL}"))
     }
 
     /// Whether what was decided for a flow would be replayed.

@@ -91,13 +91,18 @@ impl Southbound for AsFunction<'_> {
             debug_assert!(put.is_ok(), "nothing is known");
             chain.fit(&mut known.states, 0, others);
             known.recount();
+            chain.kept(&known.states);
             let kept = flows.keep(key, bucket, known);
-            return kept.map_err(|_| PutError::full(&chunk, "flows", flows.room(bucket)));
+            return kept.map_err(|left| {
+                chain.lost(&left.states);
+                PutError::full(&chunk, "flows", flows.room(bucket))
+            });
         }
         let change = flows.change();
         let put = flows.change_states(&key, bucket, |known| {
             let before = known.kept();
-            known.put(place, state, chunk.version)?;
+            let replaced = known.put(place, state, chunk.version)?;
+            chain.replaced(place, &replaced, &known.states[place]);
             known.set_changed(change);
             chain.fit(&mut known.states, before, others - before);
             Ok(known.written())
@@ -111,7 +116,9 @@ impl Southbound for AsFunction<'_> {
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
         let Self { instance, hash, .. } = self;
         let keys = ids.iter().filter_map(FlowId::key);
-        keys.filter(|key| instance.flows.forget(key, hash.bucket(key))).count()
+        let deleted = keys.filter(|key| instance.flows.forget(key, hash.bucket(key))).count();
+        instance.settle();
+        deleted
     }
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {

@@ -51,6 +51,17 @@ pub(super) struct Removed {
     pub(super) states: FlowStates,
 }
 
+/// What became of the second name of a flow.
+#[derive(Debug)]
+pub(super) enum Renamed {
+    /// It has none, or that which it had.
+    No,
+    /// It has another than before.
+    To(FlowKey),
+    /// It would have that of another flow, and is not known any more.
+    GivenUp(FlowStates),
+}
+
 /// The greatest version that is believed: however long a flow lives, it is counted on from there.
 const WRITTEN_MAX: u64 = u64::MAX >> 1;
 
@@ -61,21 +72,20 @@ impl FlowStates {
         Self { states, moved: MoveId(0), written, changed: 0, kept }
     }
 
-    /// Takes in what one function knows elsewhere, unless what is known here is newer: then that is
-    /// the error. Who counts no versions, or beyond what may be counted, is as new as anything.
+    /// Takes in what one function knows elsewhere, and gives what it knew here back, unless that is
+    /// newer: then that is the error. Who counts no versions, or beyond what may be counted, is as new as anything.
     pub(crate) fn put(
         &mut self,
         function: usize,
         state: FlowState,
         written: u64,
-    ) -> Result<(), Newer> {
+    ) -> Result<FlowState, Newer> {
         let written = if written > WRITTEN_MAX { 0 } else { written };
         if written != 0 && written < self.written && !self.states[function].is_unknown() {
             return Err(Newer(self.written));
         }
-        self.states[function] = state;
         self.written = self.written.max(written);
-        Ok(())
+        Ok(std::mem::replace(&mut self.states[function], state))
     }
 
     /// How many functions know anything of it.
@@ -119,9 +129,22 @@ impl FlowStates {
         self.states.last().and_then(FlowState::second_key)
     }
 
+    /// What a NAT translates the flow to, in the direction of its first packet.
+    #[inline]
+    fn translated(&self) -> Option<&FlowKey> {
+        self.states.last().and_then(FlowState::translated)
+    }
+
     /// Whether the time of its translation is over.
     pub(super) fn is_translation_over(&self, now: Nanos) -> bool {
         self.states.last().is_some_and(|state| state.is_translation_over(now))
+    }
+
+    /// Whether a NAT may give it another second name with the next packet: it has none that takes a
+    /// port, or none any more.
+    #[inline]
+    pub(super) fn may_be_renamed(&self, now: Nanos) -> bool {
+        self.states.last().is_some_and(|state| state.may_translate_anew(now))
     }
 
     /// The move that the flow came by; none for a flow that began here.
@@ -181,21 +204,37 @@ impl States {
         if self.names.is_empty() { *key } else { *self.names.get(key).unwrap_or(key) }
     }
 
-    /// Changes what is known of a flow, by either of its names, and counts what is kept of it. It is
-    /// found under the second name that it has then, which comes back if it is another than before.
+    /// The place of a flow under [`Self::len`], by either of its names. It stays until a flow is put or
+    /// removed.
+    #[inline]
+    pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
+        self.flows.get_index_of(&self.first_name(key))
+    }
+
+    /// What is known of the flow at a place.
+    #[inline]
+    pub(super) fn known_at(&self, place: usize) -> Option<&FlowStates> {
+        self.flows.get_index(place).map(|(_, known)| known)
+    }
+
+    /// Changes what is known of the flow at a place, and counts what is kept of it. It is found under
+    /// the second name that it has then; if another flow has that, it is given up.
+    #[inline]
     pub(super) fn change<R>(
         &mut self,
-        key: &FlowKey,
+        place: usize,
         change: impl FnOnce(&mut FlowStates) -> R,
-    ) -> Option<(R, Option<FlowKey>)> {
-        let first = self.first_name(key);
-        let known = self.flows.get_mut(&first)?;
-        let had = known.second_key();
+    ) -> Option<(R, Renamed)> {
+        let (first, known) = self.flows.get_index_mut(place)?;
+        let (first, had) = (*first, known.translated().copied());
         let answer = change(known);
         let before = std::mem::replace(&mut known.kept, nf::kept(&known.states));
         self.kept = self.kept - before + known.kept;
-        let has = known.second_key();
-        Some((answer, if had == has { None } else { self.rename(&first, had, has) }))
+        if known.translated() == had.as_ref() {
+            return Some((answer, Renamed::No));
+        }
+        let (had, has) = (second_name(&first, had), known.second_key());
+        Some((answer, if had == has { Renamed::No } else { self.rename(&first, had, has) }))
     }
 
     /// Keeps what is known of a flow, by its first name. What there is no room for, or that has a
@@ -213,24 +252,23 @@ impl States {
         }
         self.kept += states.kept;
         self.flows.insert(key, states);
-        self.rename(&key, None, second);
+        self.names.extend(second.map(|second| (second, key)));
         Ok(())
     }
 
-    /// Has a flow, by its first name, found under the second that it has now. None that another flow
-    /// has becomes its own.
-    fn rename(
-        &mut self,
-        first: &FlowKey,
-        had: Option<FlowKey>,
-        has: Option<FlowKey>,
-    ) -> Option<FlowKey> {
+    /// Has a flow, by its first name, found under the second that it has now, and no more under that
+    /// which it had.
+    fn rename(&mut self, first: &FlowKey, had: Option<FlowKey>, has: Option<FlowKey>) -> Renamed {
         had.iter().for_each(|had| self.unname(first, had));
-        let is_free = |name: &FlowKey| self.get(name).is_none();
-        debug_assert!(has.as_ref().is_none_or(is_free), "a name is of one flow");
-        let second = has.filter(is_free)?;
+        let Some(second) = has else { return Renamed::No };
+        if self.get(&second).is_some() {
+            // What comes back would be led to the other flow.
+            let known = self.flows.swap_remove(first);
+            self.kept -= known.as_ref().map_or(0, FlowStates::kept);
+            return known.map_or(Renamed::No, Renamed::GivenUp);
+        }
         self.names.insert(second, *first);
-        Some(second)
+        Renamed::To(second)
     }
 
     fn unname(&mut self, first: &FlowKey, second: &FlowKey) {
@@ -239,16 +277,17 @@ impl States {
         }
     }
 
-    /// Forgets a flow that may be half changed, by either of its names.
-    pub(super) fn remove_half_changed(&mut self, key: &FlowKey) {
+    /// Forgets a flow that may be half changed, by either of its names; what was known.
+    pub(super) fn remove_half_changed(&mut self, key: &FlowKey) -> Option<FlowStates> {
         let first = self.first_name(key);
-        self.remove(&first);
+        let removed = self.remove(&first);
         self.names.retain(|_, of| *of != first);
+        removed.map(|removed| removed.states)
     }
 
     /// Forgets flows that are known under one of their names in another place, of which `others` is
-    /// what is known.
-    pub(super) fn forget_those_of(&mut self, others: &Self) {
+    /// what is known. They are `given_up`.
+    pub(super) fn forget_those_of(&mut self, others: &Self, given_up: &mut Vec<FlowStates>) {
         if others.len() == 0 {
             return;
         }
@@ -259,7 +298,7 @@ impl States {
             let key = *key;
             let mut names = std::iter::once(key).chain(known.second_key());
             if names.any(|name| others.get(&name).is_some()) {
-                self.remove(&key);
+                given_up.extend(self.remove(&key).map(|removed| removed.states));
             }
         }
     }
@@ -281,4 +320,9 @@ impl States {
     pub(super) fn at(&self, place: usize) -> Option<&FlowKey> {
         self.flows.get_index(place).map(|(key, _)| key)
     }
+}
+
+/// The second name of a flow that is translated, if it is another than the first.
+fn second_name(first: &FlowKey, translated: Option<FlowKey>) -> Option<FlowKey> {
+    translated.map(|translated| translated.both_ways()).filter(|second| second != first)
 }

@@ -7,9 +7,9 @@ use weir_state_transfer::bucket::{BUCKETS, Bucket, BucketSet};
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::IntoBytes;
 
-use super::Entry;
 use super::copies::Copies;
 use super::part::{Part, Slot};
+use super::{Entry, FlowStates};
 
 /// The flows of one instance.
 ///
@@ -34,6 +34,10 @@ pub struct FlowTable {
     pub(super) kept: usize,
     /// The part and set that the next sweep looks at.
     hand: (usize, usize),
+    /// What network functions knew of flows that have been given up, until they are told.
+    pub(super) given_up: Vec<FlowStates>,
+    /// Flows that have been given up because another had their second name.
+    pub(super) clashes: u64,
     /// Changes of what network functions know, and one: whoever has seen none asks for all since 0.
     pub(super) changes: u64,
 }
@@ -65,6 +69,8 @@ impl FlowTable {
             known: 0,
             kept: 0,
             hand: (0, 0),
+            given_up: Vec::new(),
+            clashes: 0,
             changes: 1,
         }
     }
@@ -143,7 +149,7 @@ impl FlowTable {
     pub fn put_bucket(&mut self, bucket: Bucket, mut part: Box<Part>) {
         self.copies.forget_bucket(bucket);
         if let Some((came, own)) = part.states_mut().zip(self.own.states()) {
-            came.forget_those_of(own);
+            came.forget_those_of(own, &mut self.given_up);
         }
         self.len += part.len();
         self.known += part.known();

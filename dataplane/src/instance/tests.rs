@@ -300,7 +300,7 @@ fn nothing_is_kept_of_flows_whose_packets_are_refused() {
         let (frame, meta, port) = (&mut frame[..], &mut meta, PortId(0));
         let passing = Passing { frame, meta, port, now: Nanos(0) };
         let refused = instance.show(passing).expect_err("no rule is about it");
-        assert_eq!(refused.reason, crate::packet::DropReason::Firewall);
+        assert_eq!(refused.reason, DropReason::Firewall);
     }
     assert_eq!((instance.flows.known(), instance.counters.functions_full.get()), (0, 0));
 }

@@ -1,13 +1,14 @@
 //! The router's own addresses: of a port, and of all ports together.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use weir_state_transfer::{FlowKey, PortId};
 
+use crate::address_map::AddressSet;
 use crate::packet::MacAddr;
 use crate::packet::ethernet::EthernetHeader;
 use crate::packet::header::header_at;
@@ -141,11 +142,10 @@ pub struct LocalAddresses(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// A bit for each last byte that an address of ours, or a broadcast address of one of our
-    /// networks, has: most packets for others are told by it alone.
-    last_bytes: [u64; 4],
-    own: BTreeSet<[u8; 16]>,
-    broadcasts: Box<[[u8; 16]]>,
+    own: AddressSet,
+    /// Our own, and the broadcast addresses of our networks.
+    here: AddressSet,
+    broadcasts: Box<[IpAddr]>,
 }
 
 impl LocalAddresses {
@@ -155,21 +155,16 @@ impl LocalAddresses {
         ports: impl IntoIterator<Item = &'a PortAddresses>,
         outside: &BTreeSet<IpAddr>,
     ) -> Self {
-        let mut own: BTreeSet<_> = outside.iter().copied().map(mapped).collect();
-        let mut broadcasts = vec![];
-        for net in ports.into_iter().flat_map(PortAddresses::nets) {
-            own.insert(mapped(net.addr()));
-            if let IpNet::V4(net) = net
-                && net.prefix_len() < 31
-            {
-                broadcasts.push(mapped(net.broadcast().into()));
-            }
-        }
-        let mut last_bytes = [0; 4];
-        for [.., last] in own.iter().chain(&broadcasts) {
-            last_bytes[usize::from(last >> 6)] |= 1u64 << (last & 63);
-        }
-        Self(Arc::new(Inner { last_bytes, own, broadcasts: broadcasts.into() }))
+        let nets: Vec<&IpNet> = ports.into_iter().flat_map(PortAddresses::nets).collect();
+        let addresses = nets.iter().map(|net| net.addr());
+        let own: BTreeSet<IpAddr> = addresses.chain(outside.iter().copied()).collect();
+        let broadcast = |net: &&IpNet| match net {
+            IpNet::V4(net) if net.prefix_len() < 31 => Some(IpAddr::V4(net.broadcast())),
+            IpNet::V4(_) | IpNet::V6(_) => None,
+        };
+        let broadcasts: Box<[IpAddr]> = nets.iter().filter_map(broadcast).collect();
+        let here = own.iter().chain(&broadcasts).copied();
+        Self(Arc::new(Inner { here: AddressSet::of(here), own: AddressSet::of(own), broadcasts }))
     }
 
     /// Whether a packet is not to be forwarded but looked at here: it is for one of our addresses,
@@ -180,16 +175,13 @@ impl LocalAddresses {
         let group = if meta.key.is_v4() { dst[12] >= 224 } else { dst[0] == 0xff };
         group
             || meta.flags.has(Flags::GROUP_FRAME)
-            || (self.may_have(dst)
-                && (self.0.own.contains(dst)
-                    || (meta.key.is_v4() && self.0.broadcasts.contains(dst))))
+            || (self.0.here.may_have(dst) && self.is_here(&meta.key))
     }
 
     /// Whether the address is one of ours.
     #[inline]
     pub fn has(&self, address: IpAddr) -> bool {
-        let octets = mapped(address);
-        self.may_have(&octets) && self.0.own.contains(&octets)
+        self.0.own.has(&address.to_canonical())
     }
 
     /// Whether the packet claims to come from one of our addresses.
@@ -197,26 +189,18 @@ impl LocalAddresses {
     /// `key` is that of the packet itself, not that of a packet that it quotes.
     #[inline]
     pub fn is_from_us(&self, key: &FlowKey) -> bool {
-        let src = key.src_octets();
-        self.may_have(src) && self.0.own.contains(src)
+        self.0.own.may_have(key.src_octets()) && self.0.own.has(&key.src().to_canonical())
     }
 
     /// Whether the address is the broadcast address of one of our networks.
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.0.broadcasts.contains(&mapped(address.into()))
+        self.0.broadcasts.contains(&address.into())
     }
 
-    #[inline]
-    fn may_have(&self, octets: &[u8; 16]) -> bool {
-        let last = octets[15];
-        self.0.last_bytes[usize::from(last >> 6)] >> (last & 63) & 1 != 0
-    }
-}
-
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+    /// Whether the destination is one of our own addresses, or a broadcast address of IPv4.
+    fn is_here(&self, key: &FlowKey) -> bool {
+        let dst = key.dst();
+        self.0.own.has(&dst.to_canonical()) || self.0.here.has(&dst)
     }
 }
 
@@ -270,6 +254,25 @@ mod tests {
         assert!(is_local(&all, &frame), "a frame for all is never forwarded");
         assert!(all.has("10.0.1.1".parse().unwrap()) && !all.has("10.0.1.255".parse().unwrap()));
         assert!(all.is_broadcast("10.0.1.255".parse().unwrap()));
+    }
+
+    /// An IPv6 address that stands for an IPv4 one is no broadcast address.
+    #[test]
+    fn addresses_of_a_pool_are_ours_and_no_others_are_by_that() {
+        let pool = (0..=255).map(|last| Ipv4Addr::new(192, 0, 2, last).into()).collect();
+        let all = LocalAddresses::new(&[port(&["10.0.1.1/24"]).unwrap()], &pool);
+        for (dst, expected) in
+            [("192.0.2.77", true), ("10.0.1.1", true), ("10.0.1.255", true), ("10.0.1.77", false)]
+        {
+            let frame = samples::udp4(samples::HOST_A, dst.parse().unwrap(), (1, 2), b"");
+            assert_eq!(is_local(&all, &frame), expected, "{dst}");
+            let back = samples::udp4(dst.parse().unwrap(), samples::HOST_A, (1, 2), b"");
+            let Ok(Parsed::Ip(meta)) = parse(&back, ServiceId(0)) else { panic!() };
+            assert_eq!(all.is_from_us(&meta.key), expected && dst != "10.0.1.255", "{dst}");
+        }
+        let frame =
+            samples::udp6(samples::HOST_A6, "::ffff:10.0.1.255".parse().unwrap(), (1, 2), b"");
+        assert!(!is_local(&all, &frame));
     }
 
     #[test]

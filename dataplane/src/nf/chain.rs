@@ -4,6 +4,7 @@
 //! begun it: what comes back passes the NAT first.
 
 pub(super) mod faults;
+mod keeping;
 mod memory;
 
 use std::collections::VecDeque;
@@ -199,6 +200,12 @@ impl Chain {
             states = self.unknown();
         }
         let verdict = self.process(&mut states, packet, taken);
+        if self.has_nat && verdict.is_err_and(|refused| refused.reason == DropReason::Nat) {
+            // Others have seen the first packet of a flow that does not begin.
+            let others = self.functions.iter_mut().rev().zip(states.iter_mut().rev()).skip(1);
+            let known = others.filter(|(_, state)| !state.is_unknown());
+            known.for_each(|(function, state)| function.withdraw(state));
+        }
         if states.iter().all(FlowState::is_unknown) {
             self.blank = states;
             return (verdict, None);
@@ -272,7 +279,14 @@ impl Chain {
                 .end(During::Packet, verdict.is_err() || (others == 0 && verdict == Ok(true)));
             came_back = verdict?;
         }
-        self.show_to(others, states, packet, came_back)?;
+        if let Err(refused) = self.show_to(others, states, packet, came_back) {
+            if came_back
+                && let Some((nat, state)) = self.functions.last_mut().zip(states.last_mut())
+            {
+                nat.refused(state);
+            }
+            return Err(refused);
+        }
         if !came_back && let Some((nat, state)) = self.functions.last_mut().zip(states.last_mut()) {
             self.faults.begin(others);
             let verdict = nat.leave(state, packet, taken, now);
@@ -282,9 +296,27 @@ impl Chain {
         Ok(())
     }
 
-    /// Whether a flow may begin at the NAT with the next packet, though others know it already.
-    pub(crate) fn may_translate_anew(&self, states: &[FlowState]) -> bool {
-        states.last().is_some_and(FlowState::may_translate_anew)
+    /// Has the NAT alone translate an ICMP error of the router itself.
+    ///
+    /// # Errors
+    /// When the flow is not known to it.
+    pub(crate) fn translate_own(
+        &mut self,
+        states: &mut [FlowState],
+        error: &mut Passing<'_>,
+    ) -> Result<(), Refused> {
+        let (now, place) = (self.moment(error.now), self.functions.len().saturating_sub(1));
+        let Some((nat, state)) = self.functions.last_mut().zip(states.last_mut()) else {
+            return Ok(());
+        };
+        self.faults.begin(place);
+        let came_back = nat.arrive(state, error, now);
+        let verdict = came_back.and_then(|came_back| match came_back {
+            true => Ok(()),
+            false => nat.leave(state, error, &|_| true, now),
+        });
+        self.faults.end(During::Packet, false);
+        verdict
     }
 
     /// Ends what has been idle for too long in each function; whether nothing is left.

@@ -68,6 +68,22 @@ pub(super) trait Function: std::fmt::Debug + Send {
         Ok(())
     }
 
+    /// Another function has refused the packet that has come back last: it has changed nothing.
+    fn refused(&mut self, _state: &mut FlowState) {}
+
+    /// A NAT behind it has refused the packet with which what it knows of a flow began: it did not
+    /// come to be, and there is no record of it.
+    fn withdraw(&mut self, state: &mut FlowState) {
+        *state = self.unknown();
+    }
+
+    /// What it knows of a flow is kept from here on, and was not: it has begun, or was put here. What
+    /// comes with a move is not told.
+    fn kept(&mut self, _state: &FlowState) {}
+
+    /// What it knew of a flow is not kept any more, and did not end: it was deleted, or given up.
+    fn lost(&mut self, _state: &FlowState) {}
+
     /// The name that the flow of a packet has for the other functions; none if the packet can not
     /// [arrive](Self::arrive). `state` is what is known of the flow.
     fn known_as(
@@ -333,9 +349,12 @@ impl FlowState {
     }
 
     /// Whether the next packet may begin a translation, though the flow is known already.
-    pub(super) fn may_translate_anew(&self) -> bool {
+    #[inline]
+    pub(crate) fn may_translate_anew(&self, now: Nanos) -> bool {
         match self {
-            Self::Nat(known) => known.as_ref().is_none_or(nat::Translation::is_plain),
+            Self::Nat(known) => {
+                known.as_ref().is_none_or(|known| known.is_plain() || known.is_over(now))
+            }
             Self::Firewall(_) | Self::Ids(_) | Self::Assets(_) => false,
         }
     }

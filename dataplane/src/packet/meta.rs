@@ -102,6 +102,8 @@ impl Flags {
     pub const ARP: Self = Self(1 << 7);
     /// A NAT has translated it: its sender knows it by another key.
     pub const TRANSLATED: Self = Self(1 << 8);
+    /// It is an ICMP error of the router itself about a packet that a NAT has translated.
+    pub const OWN_ERROR: Self = Self(1 << 9);
 
     /// Whether all of `flags` are set.
     #[inline]

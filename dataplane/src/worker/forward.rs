@@ -21,7 +21,7 @@ use crate::moves::DrainTarget;
 use crate::neighbour::{AdjacencyTable, ParkedLimits};
 use crate::nf::{Passing, Refused};
 use crate::packet::forward::{decrement_ttl, rewrite_macs};
-use crate::packet::{DropReason, MacAddr, Meta};
+use crate::packet::{DropReason, Flags, MacAddr, Meta};
 use crate::route_table::RouteTable;
 use crate::steering::FlowHash;
 use crate::token_bucket::TokenBucket;
@@ -152,7 +152,9 @@ impl Forwarder {
     /// changes what is decided on, and what leaves.
     #[inline]
     pub(crate) fn forward(&mut self, instance: &mut Instance, packet: Packet) {
-        if instance.subscriptions.is_idle() {
+        if packet.meta.flags.has(Flags::OWN_ERROR) {
+            self.send_own(instance, packet);
+        } else if instance.subscriptions.is_idle() {
             self.enter(instance, packet);
         } else if let Some(packet) = self.subscribed(instance, packet) {
             self.enter(instance, packet);

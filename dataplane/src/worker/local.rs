@@ -5,7 +5,9 @@ use weir_state_transfer::{PortId, protocol};
 
 use super::{FaultStage, Forwarder, Item, Packet};
 use crate::icmp_error::{self, Kind};
+use crate::instance::Instance;
 use crate::local::{self, Verdict};
+use crate::nf::{Passing, Refused};
 use crate::packet::scope;
 use crate::packet::{DropReason, Flags, Meta};
 
@@ -112,6 +114,22 @@ impl Forwarder {
             }
         } else {
             self.pool.free(frame);
+        }
+    }
+}
+
+impl Forwarder {
+    /// Sends an ICMP error of the router itself, which an instance makes one about what the sender of
+    /// its packet knows. It is no packet of the instance: it leaves by the port that it is addressed
+    /// for, whatever the routes say.
+    #[cold]
+    pub(super) fn send_own(&mut self, instance: &mut Instance, packet: Packet) {
+        let Packet { mut frame, mut meta, port } = packet;
+        self.in_hand.is_of(instance.id, &meta);
+        let passing = Passing { frame: frame.data_mut(), meta: &mut meta, port, now: self.now };
+        match instance.translate_own(passing) {
+            Ok(()) => self.send(port, frame),
+            Err(Refused { reason, .. }) => self.drop_frame(frame, reason),
         }
     }
 }

@@ -5,7 +5,7 @@ use weir_state_transfer::{PortId, ServiceId, WorkerId};
 
 use super::{FaultStage, Item, Packet, Worker};
 use crate::packet::partial::complete;
-use crate::packet::{self, DropReason, Meta, Parsed};
+use crate::packet::{self, DropReason, Flags, Meta, Parsed};
 
 impl Worker {
     /// Receives a burst from each queue and steers it; how many packets.
@@ -76,11 +76,14 @@ impl Worker {
         }
     }
 
-    /// An ICMP error of this worker about a packet that a NAT has translated goes the way of all
-    /// errors about its flow: the NAT makes it one about what the sender knows.
+    /// An ICMP error of this worker about a packet that a NAT has translated goes to who has the flow:
+    /// the NAT there makes it one about what the sender knows.
     pub(super) fn steer_error(&mut self, frame: Frame, port: PortId) {
         match packet::parse(frame.data(), ServiceId(0)) {
-            Ok(Parsed::Ip(meta)) => self.steer_packet(Packet { frame, meta, port }),
+            Ok(Parsed::Ip(meta)) => {
+                let meta = Meta { flags: meta.flags.with(Flags::OWN_ERROR, true), ..meta };
+                self.steer_packet(Packet { frame, meta, port });
+            }
             Ok(Parsed::Arp) => self.forwarder.drop_frame(frame, DropReason::BadArp),
             Err(reason) => self.forwarder.drop_frame(frame, reason),
         }

@@ -20,11 +20,14 @@ pub(crate) struct Capture {
     pub(crate) too_long: usize,
 }
 
-/// The captures, or none where the data is absent.
+/// The captures, or none where the data is absent. A folder without any is a fault: a test over no
+/// capture would pass.
 pub(crate) fn captures() -> Option<Vec<Capture>> {
-    let mut paths: Vec<_> = fs::read_dir(data("traces")).ok()?.map(|e| e.unwrap().path()).collect();
+    let folder = data("traces");
+    let mut paths: Vec<_> = fs::read_dir(&folder).ok()?.map(|e| e.unwrap().path()).collect();
     paths.retain(|path| path.to_string_lossy().contains(".pcap"));
     paths.sort();
+    assert!(!paths.is_empty(), "{} has no capture", folder.display());
     Some(paths.iter().map(|path| capture(path)).collect())
 }
 

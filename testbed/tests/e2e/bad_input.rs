@@ -51,7 +51,7 @@ fn real_malformed_frames_are_each_in_one_counter() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = root.join("shared/data/badinput/derived/unique-frames.pcap");
     let Ok(file) = File::open(&path) else {
-        println!("data test skipped: bad input through a live process: no {}", path.display());
+        println!("data test skipped: bad input, live: {} is absent", path.display());
         return;
     };
     let mut reader = PcapReader::new(file).unwrap();

@@ -147,7 +147,7 @@ fn captures_are_tracked_as_the_kernel_does() {
         println!("data test skipped: tracked as the kernel does: ../shared/data/traces is absent");
         return;
     };
-    let mut differences = Vec::new();
+    let (mut differences, mut sum) = (Vec::new(), Tally::new());
     for capture in captures {
         for pick_up in [false, true] {
             let (mut kernel, mut model) = (Kernel::new(pick_up).unwrap(), Model::new(pick_up));
@@ -158,8 +158,19 @@ fn captures_are_tracked_as_the_kernel_does() {
                 "data test ran: tracked as the kernel does: {} ({how}): {tally:?}, {} too long",
                 capture.name, capture.too_long
             );
+            assert!(!tally.is_empty(), "nothing of {} was compared", capture.name);
             differences.extend(found.map(|story| format!("{} ({how}):\n{story}", capture.name)));
+            tally.into_iter().for_each(|(what, count)| *sum.entry(what).or_default() += count);
         }
     }
+    println!("{sum:?}");
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+    // To find everything invalid would be to agree as well.
+    for (what, least) in LEAST {
+        assert!(sum[what] >= least, "{} of {what}, and {least} are the least", sum[what]);
+    }
 }
+
+/// What is compared of the captures at the least, by what both made of it.
+const LEAST: [(&str, usize); 4] =
+    [("Established", 190_000), ("Invalid", 17_000), ("New", 10_000), ("Related", 48)];

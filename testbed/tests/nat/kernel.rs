@@ -1,6 +1,9 @@
 //! The kernel's NAT: nftables in a namespace that forwards from one device to another.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::Result;
+use weir_state_transfer::FlowKey;
 use weir_testbed::kernel_router::KernelRouter;
 use weir_testbed::namespace::Namespace;
 
@@ -25,6 +28,19 @@ const TIMEOUTS: [&str; 13] = [
     "icmpv6_timeout",
 ];
 
+/// Flows that one command puts into a map.
+const TAUGHT_AT_ONCE: usize = 200;
+
+/// A map of the kernel: which flows to ports of an external address go where.
+pub(crate) struct Map {
+    pub(crate) name: &'static str,
+    /// `tcp` or `udp`.
+    pub(crate) protocol: &'static str,
+    pub(crate) address: IpAddr,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
 /// Removed, with its namespaces, when dropped.
 pub(crate) struct Kernel(KernelRouter);
 
@@ -37,6 +53,39 @@ impl Kernel {
         router.track(TIMEOUTS.map(|key| (key, TIMEOUT)))?;
         router.track([("tcp_loose", if pick_up { "1" } else { "0" })])?;
         Ok(Self(router))
+    }
+
+    /// Has flows to an external address and ports go where a map says that is empty yet, by the
+    /// address and port of the client and the port that it asks.
+    pub(crate) fn map(&self, map: &Map) -> Result<()> {
+        let Map { name, protocol, address, first, last } = map;
+        let (family, kind) = if address.is_ipv4() { ("ip", "ipv4") } else { ("ip6", "ipv6") };
+        let (service, end) = ("inet_service", format!("{kind}_addr . inet_service"));
+        let type_of = format!("{{ type {end} . {service} : {end} ; }}");
+        self.nft(&format!("add map {family} t {name} {type_of}"))?;
+        let ports = if first == last { format!("{first}") } else { format!("{first}-{last}") };
+        let asked = format!("{family} daddr {address} {protocol} dport {ports}");
+        let client = format!("{family} saddr . {protocol} sport . {protocol} dport");
+        let to = format!("dnat {family} to {client} map @{name}");
+        self.nft(&format!("add rule {family} t prerouting {asked} {to}"))
+    }
+
+    /// Puts flows, as their clients know them, with what they go to into a map.
+    pub(crate) fn teach(&self, map: &Map, choices: &[(FlowKey, SocketAddr)]) -> Result<()> {
+        let family = if map.address.is_ipv4() { "ip" } else { "ip6" };
+        choices.chunks(TAUGHT_AT_ONCE).try_for_each(|choices| {
+            let element = |(flow, to): &(FlowKey, SocketAddr)| {
+                let (client, ports) = (flow.src(), (flow.src_port(), flow.dst_port()));
+                format!("{client} . {} . {} : {} . {}", ports.0, ports.1, to.ip(), to.port())
+            };
+            let elements: Vec<_> = choices.iter().map(element).collect();
+            let name = map.name;
+            self.nft(&format!("add element {family} t {name} {{ {} }}", elements.join(" , ")))
+        })
+    }
+
+    fn nft(&self, command: &str) -> Result<()> {
+        self.0.namespace().run(&format!("nft {command}")).map(drop)
     }
 
     /// What becomes of a frame: none if it is dropped. A mark that follows it tells.

@@ -1,5 +1,6 @@
 //! NAT against that of the kernel: the same packets, packet by packet the same rewrites but for
-//! the port chosen, for captures whose hosts are all inside and for flows to services.
+//! the port chosen, for captures whose hosts are all inside and for flows to services. Where there
+//! are several backends, the kernel is told which one ours has chosen (`backends.rs`).
 //!
 //! What is otherwise than in Linux 6.18, and kept out of the comparison: the kernel puts fragments
 //! together first, and also translates questions of ICMP that are no echoes.
@@ -8,128 +9,23 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod backends;
+mod both;
 mod frames;
 mod kernel;
 mod ours;
 #[path = "../captures/source.rs"]
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use weir_dataplane::nf::nat::{Rules, Service, SourceRule};
-use weir_state_transfer::{FlowKey, protocol};
+use weir_state_transfer::protocol;
 
+use both::Both;
 use frames::{EXTERNAL, EXTERNAL6};
-use kernel::Kernel;
 use ours::Ours;
-
-/// Both NATs, told the same.
-struct Both {
-    kernel: Kernel,
-    ours: Ours,
-    /// Flows by their first name, with the second that they have there and here.
-    names: HashMap<FlowKey, [FlowKey; 2]>,
-    tally: BTreeMap<String, usize>,
-    differences: Vec<String>,
-}
-
-impl Both {
-    fn new(pick_up: bool, nft: &[&str], rules: Rules) -> Self {
-        Self {
-            kernel: Kernel::new(pick_up, nft).unwrap(),
-            ours: Ours::new(pick_up, rules),
-            names: HashMap::new(),
-            tally: BTreeMap::new(),
-            differences: Vec::new(),
-        }
-    }
-
-    /// Lets both see a packet as its sender knows its flow, and errors about it as it arrives.
-    fn see(&mut self, frame: &[u8]) {
-        let flow = frames::flow(frame);
-        // An answer is sent to the name that each NAT has given to the flow.
-        let names = self.names.get(&flow.reversed()).map(|names| names.map(|name| name.reversed()));
-        let is_answer = names.is_some();
-        let sent = match names {
-            Some(names) => names.map(|name| frames::renamed(frame, &name)),
-            None => [frame.to_vec(), frame.to_vec()],
-        };
-        let Some(arrived) = self.pass(&sent, &flow) else { return };
-        if is_answer {
-            // Both have translated it back.
-            self.expect(&flow, "answer", &arrived, [frame, frame]);
-        } else {
-            let names = [0, 1].map(|n| frames::flow(&arrived[n]));
-            self.compare(&flow, &names);
-            let renamed = names.map(|name| frames::renamed(frame, &name));
-            self.expect(&flow, "packet", &arrived, [&renamed[0], &renamed[1]]);
-            self.names.insert(flow, names);
-        }
-        let is_error = frames::meta(frame).is_some_and(|meta| meta.protocol != flow.protocol());
-        if !is_error {
-            self.see_errors(&flow, &sent, &arrived, is_answer);
-        }
-    }
-
-    /// Both give a flow the same name but for the port, or identifier, that each chooses, and both
-    /// keep what it has where neither translates.
-    fn compare(&mut self, flow: &FlowKey, names: &[FlowKey; 2]) {
-        let fixed = |name: &FlowKey| {
-            let port = if protocol::is_icmp(flow.protocol()) { 0 } else { name.dst_port() };
-            (name.src(), name.dst(), port, name == flow)
-        };
-        let [theirs, ours] = names;
-        if fixed(theirs) != fixed(ours) {
-            self.differences.push(format!("{flow}: kernel {theirs}, here {ours}"));
-        }
-    }
-
-    /// Errors about a packet from both sides are about it as it was sent.
-    fn see_errors(
-        &mut self,
-        flow: &FlowKey,
-        sent: &[Vec<u8>; 2],
-        arrived: &[Vec<u8>; 2],
-        is_answer: bool,
-    ) {
-        let errors = [0, 1].map(|n| frames::error_about(&arrived[n], is_answer));
-        let names = [0, 1].map(|n| frames::flow(&sent[n]).reversed());
-        let expected = [0, 1].map(|n| frames::renamed(&errors[n], &names[n]));
-        if let Some(arrived) = self.pass(&errors, flow) {
-            self.expect(flow, "error", &arrived, [&expected[0], &expected[1]]);
-        }
-    }
-
-    /// What each makes of its frame, if both let it pass.
-    fn pass(&mut self, sent: &[Vec<u8>; 2], flow: &FlowKey) -> Option<[Vec<u8>; 2]> {
-        match (self.kernel.pass(&sent[0]), self.ours.pass(&sent[1])) {
-            (Some(theirs), Ok(ours)) => Some([theirs, ours]),
-            (None, Err(_)) => {
-                *self.tally.entry("dropped".to_owned()).or_default() += 1;
-                None
-            }
-            (theirs, ours) => {
-                let theirs = theirs.map(|frame| frames::flow(&frame));
-                let ours = ours.map(|frame| frames::flow(&frame));
-                self.differences.push(format!("{flow}: kernel {theirs:?}, here {ours:?}"));
-                None
-            }
-        }
-    }
-
-    fn expect(&mut self, flow: &FlowKey, what: &str, arrived: &[Vec<u8>; 2], expected: [&[u8]; 2]) {
-        *self.tally.entry(what.to_owned()).or_default() += 1;
-        for (who, (arrived, expected)) in
-            ["kernel", "here"].iter().zip(arrived.iter().zip(expected))
-        {
-            if arrived != expected {
-                self.differences
-                    .push(format!("{flow}, {what}, {who}:\n{arrived:02x?}\n{expected:02x?}"));
-            }
-        }
-    }
-}
 
 /// Everybody is inside.
 fn everybody() -> (Vec<&'static str>, Rules) {
@@ -161,6 +57,7 @@ fn captures_are_translated_as_the_kernel_does() {
             for frame in capture.frames.iter().filter_map(|frame| frames::comparable(frame)) {
                 both.see(&frame);
             }
+            assert!(!both.tally.is_empty(), "nothing of {} was compared", capture.name);
             let how = if pick_up { "picking up" } else { "strict" };
             println!(
                 "data test ran: translated as the kernel does: {} ({how}): {:?}, {} too long",
@@ -172,10 +69,15 @@ fn captures_are_translated_as_the_kernel_does() {
     }
     println!("{sum:?}");
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
-    // Both let most pass: to drop all would be to agree as well.
-    assert!(sum["packet"] > sum["dropped"] && sum["answer"] > sum["dropped"], "{sum:?}");
-    assert!(sum["error"] > sum["dropped"], "{sum:?}");
+    // To drop all would be to agree as well.
+    for (what, least) in LEAST {
+        assert!(sum[what] >= least, "{} of {what}, and {least} are the least", sum[what]);
+    }
 }
+
+/// What is compared of the captures at the least.
+const LEAST: [(&str, usize); 4] =
+    [("packet", 125_000), ("answer", 75_000), ("error", 200_000), ("dropped", 17_000)];
 
 /// Conversations of IPv6, of which the captures have few.
 #[test]
@@ -203,6 +105,11 @@ fn flows_of_ipv6_are_translated_as_the_kernel_does() {
 
 /// Hosts inside, of both families.
 const INSIDE: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
+/// What the kernel is told of them.
+const SOURCES: [&str; 2] = [
+    "ip postrouting ip saddr 10.0.0.0/8 snat to 192.0.2.77",
+    "ip6 postrouting ip6 saddr fd00::/8 snat to 2001:db8:77::1",
+];
 /// A service of each kind, by protocol, first external port and backend: the last has ten ports.
 const SERVICES: [(u8, u16, &str); 4] = [
     (protocol::TCP, 80, "10.9.0.1:8080"),
@@ -213,29 +120,31 @@ const SERVICES: [(u8, u16, &str); 4] = [
 
 /// The services, and the translation of who is inside, so that those may use them too (hairpin).
 fn services() -> (Vec<&'static str>, Rules) {
-    let nft = vec![
+    let dnat = [
         "ip prerouting ip daddr 192.0.2.77 tcp dport 80 dnat to 10.9.0.1:8080",
         "ip prerouting ip daddr 192.0.2.77 udp dport 5060 dnat to 10.9.0.2:5061",
         "ip6 prerouting ip6 daddr 2001:db8:77::1 tcp dport 443 dnat to [fd00::9]:8443",
         "ip prerouting ip daddr 192.0.2.77 udp dport 7000-7009 dnat to 10.9.0.3",
-        "ip postrouting ip saddr 10.0.0.0/8 snat to 192.0.2.77",
-        "ip6 postrouting ip6 saddr fd00::/8 snat to 2001:db8:77::1",
     ];
-    let source = |(from, external): (&str, IpAddr)| SourceRule {
-        from: from.parse().unwrap(),
-        to: None,
-        pool: vec![external],
-        ports: 1..=u16::MAX,
-    };
-    let externals = [EXTERNAL.into(), EXTERNAL6.into()];
-    let sources = INSIDE.into_iter().zip(externals).map(source).collect();
     let service = |(protocol, first, backend): (u8, u16, &str)| {
         let backend: SocketAddr = backend.parse().unwrap();
         let last = if first == backend.port() { first + 9 } else { first };
         let (address, ports) = (external(&backend), first..=last);
         Service { address, protocol, ports, backends: vec![backend] }
     };
-    (nft, Rules::new(sources, SERVICES.map(service).to_vec()).unwrap())
+    let nft = dnat.into_iter().chain(SOURCES).collect();
+    (nft, Rules::new(sources(), SERVICES.map(service).to_vec()).unwrap())
+}
+
+/// The translation of who is inside.
+fn sources() -> Vec<SourceRule> {
+    let source = |(from, external): (&str, IpAddr)| SourceRule {
+        from: from.parse().unwrap(),
+        to: None,
+        pool: vec![external],
+        ports: 1..=u16::MAX,
+    };
+    INSIDE.into_iter().zip([EXTERNAL.into(), EXTERNAL6.into()]).map(source).collect()
 }
 
 fn external(backend: &SocketAddr) -> IpAddr {

@@ -10,6 +10,7 @@ mod documents;
 mod named_tests;
 mod southbound;
 mod text;
+mod totals;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,6 +8,7 @@ mod homes;
 mod panics;
 mod slow;
 mod threads;
+mod translated;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

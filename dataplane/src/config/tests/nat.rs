@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{accept, refuse_one};
+use super::{PORT, accept, refuse_one};
 use crate::nf::FunctionConfig;
 use crate::nf::nat::{Config, Rules, Service, SourceRule};
 
@@ -82,5 +82,24 @@ fn what_is_wrong_with_a_nat_is_said_where_it_stands() {
         (format!("{NAT}[[nf]]\nkind = 'ids'\n"), 1, "a NAT is the last [[nf]]"),
     ] {
         refuse_one(&text, line, &[words]);
+    }
+}
+
+/// What is translated to it would be forwarded, and nobody gets it.
+#[test]
+fn a_backend_at_an_address_of_the_router_itself_is_refused() {
+    let file = |service: &str, backends: &str| {
+        let ends = format!("proto = 'tcp'\nports = 80\nbackends = [{backends}]\n");
+        let port = format!("{PORT}addresses = ['10.0.1.1/24', 'fd00::1/64']\n");
+        format!("{NAT}[[nf.service]]\naddress = '{service}'\n{ends}{port}")
+    };
+    // The service itself may be there.
+    accept(&file("10.0.1.1", "'10.0.1.2:80', '10.0.1.3:80'"));
+    for (service, backends, own) in [
+        ("192.0.2.1", "'10.0.1.2:80', '10.0.1.1:8080'", "10.0.1.1:8080"),
+        ("2001:db8::1", "'[fd00::1]:80'", "[fd00::1]:80"),
+    ] {
+        let title = format!("the backend {own} is at an address of the router itself");
+        refuse_one(&file(service, backends), 1, &[&title, "this port has the address"]);
     }
 }

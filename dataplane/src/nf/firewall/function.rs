@@ -3,7 +3,7 @@
 use weir_state_transfer::merge::{Life, Replica};
 use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::{Chunk, FlowId, FlowKey, ShareId};
+use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, ShareId};
 
 use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
@@ -43,6 +43,12 @@ impl Function for Firewall {
                 answer: (reason == Reason::RuleReject).then_some(Kind::Prohibited),
             }),
         }
+    }
+
+    /// Its source has it open no more.
+    fn withdraw(&mut self, state: &mut FlowState) {
+        let FlowState::Firewall(connection) = state else { return state.is_of_another() };
+        self.end_if_over(connection, Nanos(u64::MAX));
     }
 
     fn is_over(&self, state: &FlowState, now: Moment) -> bool {

@@ -68,6 +68,23 @@ impl Function for Nat {
         carry_out(verdict, meta)
     }
 
+    fn refused(&mut self, state: &mut FlowState) {
+        let FlowState::Nat(known) = state else { return state.is_of_another() };
+        Self::refused(self, known);
+    }
+
+    fn kept(&mut self, state: &FlowState) {
+        if let FlowState::Nat(Some(known)) = state {
+            Self::kept(self, known);
+        }
+    }
+
+    fn lost(&mut self, state: &FlowState) {
+        if let FlowState::Nat(Some(known)) = state {
+            Self::lost(self, known);
+        }
+    }
+
     fn known_as(&self, state: Option<&FlowState>, flow: &FlowKey, now: Moment) -> Option<FlowKey> {
         let known = match state {
             Some(FlowState::Nat(known)) => known.as_ref(),

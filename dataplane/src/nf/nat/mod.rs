@@ -41,8 +41,9 @@
 //!   this where their destinations differ, against RFC 4787, REQ-3, and RFC 5382, REQ-7. A bucket
 //!   has 16 ports of an external address for one of them, all buckets together all of them. Flows
 //!   are spread by chance, so the first that finds none comes before all are in use: with one
-//!   address, when some 20,000 flows to one remote end are open. It is dropped as [`Reason::Exhausted`], and its
-//!   sender is told (RFC 5508, REQ-8). Who chooses addresses and ports on purpose can fill a
+//!   address, when some 20,000 flows to one remote end are open. It is dropped as
+//!   [`Reason::Exhausted`], no function in front goes on knowing it, and its sender is told (RFC
+//!   5508, REQ-8). Who chooses addresses and ports on purpose can fill a
 //!   bucket for one remote end with 16 flows, and no other bucket.
 //! * Well-known ports become such where one is free, and others never do (REQ-3 a). Parity is not
 //!   kept, which RFC 7857, section 8, allows. No port of a service is given to a host.
@@ -61,6 +62,7 @@ mod codec;
 mod config;
 mod flow;
 mod function;
+mod ranges;
 mod reason;
 mod rewrite;
 mod rule;
@@ -112,9 +114,11 @@ pub struct Nat {
     tracking: Settings,
     replica: Replica,
     allocator: Allocator,
-    /// Of every external address, from the beginning on.
+    /// Of every address of a pool or a service, from the beginning on.
     usages: Usages,
     totals: Totals,
+    /// The connection of the packet that has come back last, as it was before.
+    before: Option<Connection>,
 }
 
 impl Nat {
@@ -131,9 +135,9 @@ impl Nat {
     ) -> Result<Self, TimeoutError> {
         let Config { rules, tracking } = config;
         tracking.timeouts.check()?;
-        let usages = Usages::new(rules.external(), replica);
+        let usages = Usages::new(&rules.outside(), replica);
         let (allocator, totals) = (Allocator::new(hash), Totals::default());
-        Ok(Self { rules, tracking, replica, allocator, usages, totals })
+        Ok(Self { rules, tracking, replica, allocator, usages, totals, before: None })
     }
 
     /// Translates the packet in a frame, given what is known of its flow: none if nothing is. What
@@ -150,10 +154,13 @@ impl Nat {
         taken: impl Fn(&FlowKey) -> bool,
         now: Nanos,
     ) -> Verdict {
-        match self.arrive(frame, meta, state, now) {
-            Some(verdict) => verdict,
-            None => self.leave(frame, meta, state, taken, now),
+        if let Some(verdict) = self.arrive(frame, meta, state, now) {
+            return verdict;
         }
+        let is_new = state.as_ref().and_then(Translation::external).is_none();
+        let verdict = self.leave(frame, meta, state, taken, now);
+        state.iter().filter(|_| is_new).for_each(|known| self.kept(known));
+        verdict
     }
 
     /// The first half of [`Nat::translate`]: what is to be done before others look at the packet,
@@ -186,7 +193,8 @@ impl Nat {
     }
 
     /// The second half of [`Nat::translate`]: what is to be done when nobody else has refused the
-    /// packet. One that goes there is translated, and if nothing is known of its flow, that begins.
+    /// packet. One that goes there is translated, and if nothing is known of its flow, that begins: it
+    /// is [kept](Nat::kept) then.
     pub fn leave(
         &mut self,
         frame: &mut [u8],
@@ -206,6 +214,30 @@ impl Nat {
         verdict
     }
 
+    /// Another has refused the packet that has [arrived](Nat::arrive) last: what it has changed is as
+    /// before, so that it keeps no translation alive.
+    pub fn refused(&mut self, state: &mut Option<Translation>) {
+        if let Some((known, before)) = state.as_mut().zip(self.before.take()) {
+            known.connection = before;
+        }
+    }
+
+    /// A translation is kept from here on that was not: it has begun, or has come by itself. One that
+    /// comes with its bucket or by a move is among those that began where it comes from.
+    pub fn kept(&mut self, known: &Translation) {
+        if let Some(address) = self.used_by(known) {
+            self.usages.begins(address);
+        }
+    }
+
+    /// A translation is not kept any more, and did not [end](Nat::end_if_over): it was deleted, or
+    /// given up after a panic.
+    pub fn lost(&mut self, known: &Translation) {
+        if let Some(address) = self.used_by(known) {
+            self.usages.ends(address);
+        }
+    }
+
     /// Forgets a translation whose time is over. The caller looks for such ones now and then.
     pub fn end_if_over(&mut self, state: &mut Option<Translation>, now: Nanos) {
         if state.as_ref().is_some_and(|known| known.is_over(now)) {
@@ -218,7 +250,7 @@ impl Nat {
         &self.rules
     }
 
-    /// How much each external address is used.
+    /// How much each address of a pool or a service is used.
     pub fn usages(&self) -> impl ExactSizeIterator<Item = (&IpAddr, &Usage)> {
         self.usages.iter()
     }
@@ -275,9 +307,6 @@ impl Nat {
         }
         let begun = Translation { connection, translated: found? };
         self.totals.begun.add(self.replica, 1);
-        if let Some(address) = self.used_by(&begun) {
-            self.usages.begins(address);
-        }
         let verdict = apply(frame, meta, &begun, Way::There);
         *state = Some(begun);
         Ok(verdict)
@@ -286,13 +315,14 @@ impl Nat {
     /// A packet of a translated flow that comes back. The connection sees packets as the end does
     /// that has begun it, so it is translated first.
     fn bring_back(
-        &self,
+        &mut self,
         frame: &mut [u8],
         meta: &mut Meta,
         known: &mut Translation,
         now: Nanos,
     ) -> Result<(), Reason> {
         apply(frame, meta, known, Way::Back);
+        self.before = Some(known.connection.clone());
         let packet = Packet::new(frame, meta, NO_PORT);
         match known.connection.track(&packet, now, &self.tracking) {
             Tracked::New | Tracked::Established | Tracked::Related => Ok(()),
@@ -304,7 +334,7 @@ impl Nat {
     /// A packet of a known flow that goes there, or of one that is not translated. None if it
     /// begins another, in the other direction.
     fn follow(
-        &self,
+        &mut self,
         frame: &mut [u8],
         meta: &mut Meta,
         known: &mut Translation,
@@ -320,6 +350,9 @@ impl Nat {
                 if let Err(reason) = known.connection.begin(&packet, now, &self.tracking) {
                     return Some(Err(reason.into()));
                 }
+                // One connection has ended, and another has its translation.
+                self.totals.ended.add(self.replica, 1);
+                self.totals.begun.add(self.replica, 1);
             }
         }
         Some(Ok(apply(frame, meta, known, way)))
@@ -329,13 +362,14 @@ impl Nat {
     pub(crate) fn end(&mut self, state: &mut Option<Translation>) {
         let Some(ended) = state.take() else { return };
         self.totals.ended.add(self.replica, 1);
-        if let Some(address) = self.used_by(&ended) {
-            self.usages.ends(address);
-        }
+        self.lost(&ended);
     }
 
+    /// Counts a flow that finds nothing that is free: at the address of its host, or where that keeps
+    /// its own at that of the service.
     fn count_exhausted(&mut self, flow: &FlowKey) {
-        if let Some(address) = self.rules.paired(&flow.src(), &flow.dst()) {
+        let address = self.rules.paired(&flow.src(), &flow.dst()).unwrap_or(flow.dst());
+        if self.rules.has_outside(&address) {
             self.usages.is_exhausted(address);
         }
     }

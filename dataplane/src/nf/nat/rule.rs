@@ -147,9 +147,10 @@ impl SourceRule {
         self.pool[first..].iter().chain(&self.pool[..first]).copied()
     }
 
-    pub(super) fn matches(&self, src: &IpAddr, dst: &IpAddr) -> bool {
-        let has = |prefix: &Prefix, address: &IpAddr| prefix.covers(&Prefix::host(*address));
-        has(&self.from, src) && self.to.as_ref().is_none_or(|to| has(to, dst))
+    /// Whether it is about flows between two addresses of one family, as 16 bytes each.
+    #[inline]
+    pub(super) fn matches(&self, is_v4: bool, [src, dst]: &[[u8; 16]; 2]) -> bool {
+        self.from.has(is_v4, src) && self.to.as_ref().is_none_or(|to| to.has(is_v4, dst))
     }
 
     pub(super) fn check(&self) -> Result<(), RuleError> {
@@ -170,6 +171,11 @@ impl SourceRule {
 }
 
 impl Service {
+    /// Where its first port is.
+    pub(super) fn front(&self) -> (IpAddr, u16) {
+        (self.address, *self.ports.start())
+    }
+
     /// How many ports it has, less one.
     pub(super) fn further(&self) -> u16 {
         self.ports.end().saturating_sub(*self.ports.start())

@@ -1,6 +1,6 @@
 //! All rules together: what becomes of a flow, and how it is steered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use weir_state_transfer::steering_hash::address_word;
@@ -8,10 +8,12 @@ use weir_state_transfer::{Filter, FlowKey, Prefix, protocol};
 
 use super::flow::{is_echo_reply, is_error};
 use super::is_translatable;
+use super::ranges::Ranges;
 use super::reason::Reason;
 use super::rule::{
     FilterRefused, RuleError, SERVICES_MAX, SOURCES_MAX, Service, SourceRule, at_most,
 };
+use crate::address_map::{AddressSet, mapped};
 use crate::packet::{Flags, Meta};
 
 /// The rules of a NAT, checked: what steering and translating share. They know no flow, so every
@@ -25,6 +27,8 @@ pub struct Rules {
     /// Ends of their backends.
     backs: Ranges,
     external: BTreeSet<IpAddr>,
+    /// The same, to look packets up in.
+    externals: AddressSet,
 }
 
 /// An address and a port of TCP or UDP.
@@ -44,17 +48,16 @@ impl Rules {
             rule.check()?;
             rules.external.extend(&rule.pool);
         }
-        for (number, service) in rules.services.iter().enumerate() {
-            service.check()?;
-            rules.fronts.add(service, (service.address, *service.ports.start()), number)?;
-            for backend in &service.backends {
-                rules.backs.add(service, (backend.ip(), backend.port()), number)?;
-            }
-        }
-        let fronts: BTreeSet<IpAddr> = rules.services.iter().map(|s| s.address).collect();
-        let backends = rules.services.iter().flat_map(|service| &service.backends);
-        let mut addresses = backends.map(SocketAddr::ip);
-        match addresses.find(|a| rules.external.contains(a) || fronts.contains(a)) {
+        rules.externals = AddressSet::of(rules.external.iter().copied());
+        rules.services.iter().try_for_each(Service::check)?;
+        let numbered = || rules.services.iter().enumerate();
+        let fronts = numbered().map(|(n, service)| (service, service.front(), n));
+        let backs = numbered().flat_map(|(n, service)| {
+            service.backends.iter().map(move |at| (service, (at.ip(), at.port()), n))
+        });
+        (rules.fronts, rules.backs) = (Ranges::new(fronts)?, Ranges::new(backs)?);
+        let external = rules.backends().map(SocketAddr::ip).find(|at| rules.has_outside(at));
+        match external {
             Some(address) => Err(RuleError::External { address }),
             None => Ok(rules),
         }
@@ -71,7 +74,7 @@ impl Rules {
     #[must_use]
     pub fn steering_key(&self, key: &FlowKey) -> FlowKey {
         if has_ports(key.protocol()) {
-            if self.services.is_empty() {
+            if !self.backs.may_have(key.src_octets()) && !self.backs.may_have(key.dst_octets()) {
                 return *key;
             }
             let [src, dst] = ends(key);
@@ -161,8 +164,14 @@ impl Rules {
             })
     }
 
-    fn has_outside(&self, address: &IpAddr) -> bool {
-        self.is_external(address) || self.services.iter().any(|service| service.address == *address)
+    /// Whether an address is of a pool or of a service.
+    pub(super) fn has_outside(&self, address: &IpAddr) -> bool {
+        self.is_external(address) || self.fronts.has(address)
+    }
+
+    /// The ends of all backends, each for the first port of its service.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.services.iter().flat_map(|service| &service.backends)
     }
 
     /// The addresses that the pools of source rules have.
@@ -171,7 +180,7 @@ impl Rules {
     }
 
     pub(super) fn is_external(&self, address: &IpAddr) -> bool {
-        self.external.contains(address)
+        self.externals.has(address)
     }
 
     /// The rule by which a flow gets an external address; none if it keeps its source.
@@ -179,7 +188,8 @@ impl Rules {
         if self.is_external(src) {
             return None;
         }
-        let rule = self.sources.iter().find(|rule| rule.matches(src, dst))?;
+        let (is_v4, octets) = (src.is_ipv4(), [mapped(src), mapped(dst)]);
+        let rule = self.sources.iter().find(|rule| rule.matches(is_v4, &octets))?;
         (!rule.pool.is_empty()).then_some(rule)
     }
 
@@ -198,8 +208,8 @@ impl Rules {
     pub(super) fn front_of(&self, protocol: u8, end: End) -> End {
         match self.backs.find(protocol, end) {
             Some((number, offset)) => {
-                let service = &self.services[number];
-                (service.address, service.ports.start() + offset)
+                let (address, first) = self.services[number].front();
+                (address, first + offset)
             }
             None => end,
         }
@@ -216,45 +226,6 @@ impl Rules {
         };
         let is_inside = |one: End, other: End| self.source(&one.0, &other.0).is_some();
         at(src) || at(dst) || is_inside(src, dst) || is_inside(dst, src)
-    }
-}
-
-/// Ranges of ports at addresses, none of which have a port in common: by protocol, address and
-/// first port, with the last port and the number of the service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Ranges(BTreeMap<(u8, IpAddr, u16), (u16, usize)>);
-
-impl Ranges {
-    fn add(&mut self, service: &Service, at: End, number: usize) -> Result<(), RuleError> {
-        let (address, first) = at;
-        let (protocol, last) = (service.protocol, first + service.further());
-        let below = self.0.range(..=(protocol, address, last)).next_back();
-        if let Some(((known, at, start), (end, _))) = below
-            && (*known, *at) == (protocol, address)
-            && *end >= first
-        {
-            return Err(RuleError::Twice { address, port: first.max(*start) });
-        }
-        self.0.insert((protocol, address, first), (last, number));
-        Ok(())
-    }
-
-    /// Which service a port belongs to, and how far behind its first port it is.
-    fn find(&self, protocol: u8, (address, port): End) -> Option<(usize, u16)> {
-        let ((known, at, first), (last, number)) =
-            self.0.range(..=(protocol, address, port)).next_back()?;
-        let found = (*known, *at) == (protocol, address) && port <= *last;
-        found.then(|| (*number, port - first))
-    }
-
-    /// Whether a port belongs to a service, or is 0, which stands for one that is not known, and one
-    /// at the address does.
-    fn may_be_at(&self, protocol: u8, end: End) -> bool {
-        let (address, port) = end;
-        if port != 0 {
-            return self.find(protocol, end).is_some();
-        }
-        self.0.range((protocol, address, 0)..=(protocol, address, u16::MAX)).next().is_some()
     }
 }
 

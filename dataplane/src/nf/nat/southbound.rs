@@ -84,7 +84,7 @@ impl Nat {
     /// What a chunk says of an external address.
     fn usage_of(&self, chunk: &Chunk) -> Result<(IpAddr, Usage), PutError> {
         NAT_USAGE.check(chunk)?;
-        let address = address_of(&chunk.id).filter(|address| self.rules.is_external(address));
+        let address = address_of(&chunk.id).filter(|address| self.rules.has_outside(address));
         let address = address.ok_or_else(|| PutError::wrong_id(chunk))?;
         let usage = Usage::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;

@@ -15,7 +15,8 @@ pub struct Totals {
     pub passed: Counter,
     /// Packets that were translated.
     pub translated: Counter,
-    /// Flows that began, those that are known without being translated too.
+    /// Flows that began, those that are known without being translated too. One that begins anew
+    /// where it has ended counts again.
     pub begun: Counter,
     /// Flows that ended.
     pub ended: Counter,

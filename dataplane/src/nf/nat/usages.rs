@@ -1,4 +1,4 @@
-//! How much each external address is used, as an instance knows it.
+//! How much each address of a pool or a service is used, as an instance knows it.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub struct Usage {
     /// Flows that use the address as their source.
     pub open: Gauge,
     /// Flows that did not begin because whatever they could be translated to was taken; counted
-    /// at the address of their host.
+    /// at the address of their host, or where that keeps its own at that of their service.
     pub exhausted: Counter,
 }
 

@@ -256,6 +256,32 @@ fn a_connection_that_begins_anew_keeps_its_translation_and_nobody_else_may_begin
     assert!(instance.sends(&from_outside).is_err());
     assert_eq!(instance.sends(&begin), Ok(sent));
     assert_eq!(usage(&instance), 1);
+    let totals = instance.nat.totals();
+    assert_eq!((totals.begun.value(), totals.ended.value()), (2, 1), "another connection");
+}
+
+/// It is steered as a flow to the service, and would be told from that by nobody.
+#[test]
+fn a_flow_to_a_service_whose_place_is_taken_is_counted_at_the_service() {
+    let to_server = |port: &u16| {
+        let asked = syn((OUTSIDE, *port), (EXTERNAL, 80));
+        let got = instance(vec![], vec![web()]).sends(&asked).expect("it goes on");
+        got.dst() == SERVER
+    };
+    let mut instance = instance(vec![], vec![web()]);
+    let port = (1_000..).find(to_server).expect("one of two");
+    instance.sends(&syn((OUTSIDE, port), (SERVER, 8080))).expect("straight to the server");
+    let asked = syn((OUTSIDE, port), (EXTERNAL, 80));
+    assert_eq!(instance.sends(&asked), Err(Reason::Exhausted));
+    let usages: Vec<_> = instance.nat.usages().collect();
+    let [(address, usage)] = usages[..] else { panic!("{usages:?}") };
+    assert_eq!((*address, usage.exhausted.value()), (IpAddr::V4(EXTERNAL), 1));
+    let counters = instance.nat.counters();
+    assert!(counters.contains(&("exhausted.192.0.2.1".to_owned(), 1)), "{counters:?}");
+    // Others take the count in.
+    let chunk = southbound::all_of(&instance.nat).1.swap_remove(0);
+    let mut other = self::instance(vec![], vec![web()]);
+    other.nat.put_multi_flow(&chunk).expect("a service has the address");
 }
 
 #[test]

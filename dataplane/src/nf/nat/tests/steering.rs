@@ -54,6 +54,53 @@ fn no_two_services_and_no_two_backends_have_a_port_in_common() {
     assert!(Rules::new(vec![], vec![web(), udp]).is_ok());
 }
 
+/// Every end of every service and backend, and what is next to them, as a search of all rules finds
+/// them.
+#[test]
+fn a_service_is_found_where_a_search_of_all_finds_it() {
+    let mut rng = rng();
+    for _ in 0..200 {
+        let mut services = Vec::<Service>::new();
+        for n in 0..rng.u16(1..40) {
+            let address = Ipv4Addr::new(192, 0, 2, rng.u8(..4)).into();
+            let first = rng.u16(1..60) * 8;
+            let backends = vec![(Ipv4Addr::new(10, 0, 9, rng.u8(..3)), 10_000 + 8 * n).into()];
+            let protocol = [protocol::TCP, protocol::UDP][rng.usize(..2)];
+            let ports = first..=first + rng.u16(..8);
+            let is_at = |s: &Service| (s.address, s.protocol, *s.ports.start());
+            if services.iter().all(|s| is_at(s) != (address, protocol, first)) {
+                services.push(Service { address, protocol, ports, backends });
+            }
+        }
+        let rules = Rules::new(vec![], services.clone()).expect("rules");
+        for _ in 0..2_000 {
+            let number = [protocol::TCP, protocol::UDP][rng.usize(..2)];
+            let end: (IpAddr, u16) = match rng.bool() {
+                true => (Ipv4Addr::new(192, 0, 2, rng.u8(..5)).into(), rng.u16(..500)),
+                false => (Ipv4Addr::new(10, 0, 9, rng.u8(..4)).into(), rng.u16(9_990..10_330)),
+            };
+            let of = |s: &&Service| s.protocol == number;
+            let at_front = services
+                .iter()
+                .filter(of)
+                .find(|service| service.address == end.0 && service.ports.contains(&end.1));
+            let found = rules.service(number, end);
+            let offset = at_front.map(|service| end.1 - service.ports.start());
+            assert_eq!(found, at_front.zip(offset), "{end:?}");
+            let backed = services.iter().filter(of).find_map(|service| {
+                let (backend, further) = (service.backends[0], service.further());
+                let offset = end.1.checked_sub(backend.port()).filter(|n| *n <= further)?;
+                (backend.ip() == end.0).then(|| (service.address, service.ports.start() + offset))
+            });
+            assert_eq!(rules.front_of(number, end), backed.unwrap_or(end));
+            let whole = services.iter().filter(of).any(|service| service.address == end.0);
+            let flow = FlowKey::new(OUTSIDE.into(), end.0, (0, 0), number, ServiceId(0));
+            let backs = services.iter().filter(of).any(|s| s.backends[0].ip() == end.0);
+            assert_eq!(rules.concern(&flow.expect("of a family")), whole || backs, "no ports");
+        }
+    }
+}
+
 /// Both directions of any flow are steered alike, translated or not.
 #[test]
 fn both_directions_are_steered_alike() {

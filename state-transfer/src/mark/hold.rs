@@ -60,7 +60,7 @@ impl<G: fmt::Debug, P: fmt::Debug> fmt::Debug for Hold<G, P> {
 impl<G: Copy + Eq + Hash, P> Hold<G, P> {
     /// A hold of at most `quota` packets.
     pub fn new(quota: usize) -> Self {
-        let quota = u32::try_from(quota).unwrap_or(NONE).min(NONE);
+        let quota = u32::try_from(quota).unwrap_or(NONE);
         let slots = Vec::with_capacity(quota as usize);
         let groups = HashMap::with_capacity(quota as usize);
         Self { slots, free: NONE, quota, groups, len: 0, peak: 0 }

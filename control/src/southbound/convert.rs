@@ -74,12 +74,3 @@ pub fn find_instance<'a>(
         instances.find(|instance| instance.id == id)
     })
 }
-
-/// A scope as messages have it.
-pub fn scope_message(scope: Scope) -> weir_api::nf::v1::Scope {
-    match scope {
-        Scope::PerFlow => weir_api::nf::v1::Scope::PerFlow,
-        Scope::MultiFlow => weir_api::nf::v1::Scope::MultiFlow,
-        Scope::AllFlows => weir_api::nf::v1::Scope::AllFlows,
-    }
-}

@@ -33,9 +33,10 @@ use weir_api::dataplane::v1::{
 };
 
 pub use self::{
-    convert::{ended, find_instance, observed, running, scope_message},
+    convert::{ended, find_instance, observed, running},
     view::View,
 };
+pub use weir_nf_api::{scope_message, scope_of};
 use crate::scaling::{
     machine::{Action, Request},
     plan::Running,

@@ -70,7 +70,10 @@ impl Sidecar {
         let store = Store::open(&config.control.store)?;
         let (desired, last) = store
             .run(|database| {
-                database.close_all_but(&ShareRequest::full_name())?;
+                if let Err(error) = database.close_all_but(&ShareRequest::full_name()) {
+                    // Some answers are kept for longer.
+                    tracing::warn!(%error, "what an earlier sidecar left is not written down");
+                }
                 Ok((database.desired()?, database.operations(1)?.pop()))
             })
             .await?;

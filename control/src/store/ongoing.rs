@@ -77,7 +77,10 @@ impl Database {
     /// When the file cannot be written.
     pub fn take_up(&mut self, request_id: &str) -> Result<bool, StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET goes_on = 1 WHERE request_id = ?1 RETURNING cancelled";
+            // Nothing is written of what is so already: the disk may be full.
+            let sql = "UPDATE answer SET goes_on = 1 WHERE request_id = ?1 AND goes_on = 0";
+            transaction.execute(sql, [request_id])?;
+            let sql = "SELECT cancelled FROM answer WHERE request_id = ?1";
             let is_cancelled =
                 transaction.query_row(sql, [request_id], |row| row.get(0)).optional()?;
             Ok(is_cancelled.unwrap_or(false))

@@ -145,7 +145,7 @@ impl Sidecar {
             let known = ShareResponse::decode(answer.response.as_slice()).ok();
             let known = known.and_then(|response| response.operation);
             let Some(known) = known.filter(|known| !has_ended(known.state())) else {
-                self.end_unfollowed(answer, share).await?;
+                self.end_unfollowed(answer, share).await;
                 continue;
             };
             if self.state.table.borrow().find(known.id).is_none() {
@@ -159,7 +159,7 @@ impl Sidecar {
     }
 
     /// Ends a share that no operation follows, if it goes on.
-    async fn end_unfollowed(&self, answer: Answer, share: Option<&Share>) -> Result<(), Fault> {
+    async fn end_unfollowed(&self, answer: Answer, share: Option<&Share>) {
         if let Some(share) = share.filter(|share| share.phase() != SharePhase::Ended) {
             tracing::info!(share = share.id, "ends a share that no operation follows");
             let ending = sharing::end(self, &answer.request_id);
@@ -167,13 +167,15 @@ impl Sidecar {
                 // Nobody else can change anything meanwhile: it is ended when the data plane is
                 // reached again.
                 tracing::warn!(share = share.id, "the data plane does not end it");
-                return Ok(());
+                return;
             }
         }
         if answer.goes_on {
-            self.store.run(move |database| database.close(&answer.request_id)).await?;
+            let closed = self.store.run(move |database| database.close(&answer.request_id)).await;
+            if let Err(error) = closed {
+                tracing::warn!(%error, "that a share is over is not kept");
+            }
         }
-        Ok(())
     }
 
     /// Follows a share again, which the data plane tells as `share`, if it does.

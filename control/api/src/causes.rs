@@ -35,6 +35,9 @@ mod tests {
         assert_eq!(said, "cannot do it: No such file or directory (os error 2)");
         let around = std::io::Error::other(Doubled(io()));
         assert_eq!(causes(&around), said);
-        assert_eq!(causes_of("no".to_owned(), &Doubled(io())), "no: No such file or directory (os error 2)");
+        assert_eq!(
+            causes_of("no".to_owned(), &Doubled(io())),
+            "no: No such file or directory (os error 2)"
+        );
     }
 }

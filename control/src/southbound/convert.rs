@@ -3,7 +3,6 @@
 use weir_api::dataplane::v1::{
     GetSteeringResponse, Instance, InstanceState, MovePhase as Phase, WatchNodeResponse,
 };
-use weir_state_transfer::chunk::Scope;
 
 use crate::scaling::{
     machine::{MovePhase, Observed, ObservedMove},

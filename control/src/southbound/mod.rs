@@ -36,11 +36,11 @@ pub use self::{
     convert::{ended, find_instance, observed, running},
     view::View,
 };
-pub use weir_nf_api::{scope_message, scope_of};
 use crate::scaling::{
     machine::{Action, Request},
     plan::Running,
 };
+pub use weir_nf_api::{scope_message, scope_of};
 
 /// How long the data plane may take to answer one request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(5);

@@ -247,14 +247,13 @@ fn a_share_that_is_taken_up_ends_when_the_time_is_over_that_it_was_given_first()
 
 #[test]
 fn a_share_is_taken_up_however_many_changes_came_after_it() {
-    let node = Node::new(2);
+    let node = Node::new(4);
     let running = node.start();
     let (timed, lasting) = block_on(async {
-        let ask =
-            ShareRequest { limit_ns: 3_000_000_000, ..shared("timed", TWO, "src=10.0.0.0/8") };
+        let ask = ShareRequest { limit_ns: 3_000_000_000, ..shared("timed", TWO, "any") };
         let (timed, _stream) = running.shares(ask).await.unwrap();
         let (lasting, _stream) =
-            running.shares(shared("lasting", TWO, "src=11.0.0.0/8")).await.unwrap();
+            running.shares(shared("lasting", &["sw3", "sw4"], "any")).await.unwrap();
         (timed.id, lasting.id)
     });
     running.kill();

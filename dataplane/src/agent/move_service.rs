@@ -26,7 +26,9 @@ impl api::move_service_server::MoveService for MoveService {
         let change = change(request.change)?;
         let (from, to) = (instance_id("from", request.from)?, instance_id("to", request.to)?);
         let asked = Move::new(from, to, selection(request.selection)?);
-        let asked = asked.scoped(&scopes(&request.scopes, "are per-flow, multi-flow or both")?).map_err(NodeError::from)?;
+        let asked = asked
+            .scoped(&scopes(&request.scopes, "are per-flow, multi-flow or both")?)
+            .map_err(NodeError::from)?;
         let asked = Move { guarantee: guarantee(request.guarantee)?, ..asked };
         let no_queue = request.no_queue;
         let started = self

@@ -138,7 +138,9 @@ fn a_strict_share_lets_those_begin_that_came_first_whichever_instance_they_went_
     }
     let mut expected: Vec<_> = addresses
         .iter()
-        .flat_map(|address| (0..OPEN).map(move |port| format!("{address} {}", u64::from(FIRST) + port)))
+        .flat_map(|address| {
+            (0..OPEN).map(move |port| format!("{address} {}", u64::from(FIRST) + port))
+        })
         .collect();
     let all = || {
         let lines: Vec<_> = receiver.lines().into_iter().filter(|line| line != "ready").collect();

@@ -17,9 +17,7 @@ mod selective_invocation;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use weir_client::{
-    Client, Copy, Error, Guarantee, Move, Scope, StateFailure, StateOperationState,
-};
+use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure, StateOperationState};
 use weir_control::{config::Config, service, sidecar::Sidecar};
 
 use nf::{Monitor, Nf, flow};

@@ -142,8 +142,7 @@ impl Follow {
 
 /// Notes what a share has come to.
 async fn note_end(sidecar: &Sidecar, id: u64, last: Result<Share, Failure>, why: Option<Why>) {
-    let may_go_on =
-        last.as_ref().is_err_and(|failure| failure.kind != FailureKind::Unreachable);
+    let may_go_on = last.as_ref().is_err_and(|failure| failure.kind != FailureKind::Unreachable);
     let ended = outcome(last, why);
     if may_go_on {
         sidecar.give_up_operation(id, ended).await;

@@ -54,7 +54,9 @@ impl CallError {
         // The library's own word for a connection that fails or breaks.
         let broken = [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code);
         match info {
-            None if broken => Self::Unreachable { why: format!("{code:?}: {}", causes_of(message, status)) },
+            None if broken => {
+                Self::Unreachable { why: format!("{code:?}: {}", causes_of(message, status)) }
+            }
             info => {
                 let reason = info.map(|info| info.reason).unwrap_or_default();
                 Self::Refused { code, reason, message }

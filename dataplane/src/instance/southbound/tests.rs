@@ -198,8 +198,7 @@ fn a_wrong_version_of_one_flow_leaves_versions_for_those_that_begin_later() {
     let (mut owner, mut standby) = (instance(1, true), instance(2, false));
     packet(&mut owner, 1, Nanos(0));
     let wrong = all(&mut owner, "any", Nanos(1)).into_iter();
-    let wrong: Vec<_> =
-        wrong.map(|chunk| Chunk { version: u64::MAX >> 1, ..chunk }).collect();
+    let wrong: Vec<_> = wrong.map(|chunk| Chunk { version: u64::MAX >> 1, ..chunk }).collect();
     for place in [&mut owner, &mut standby] {
         assert_eq!(put(place, &wrong, Nanos(1)), 0);
     }

@@ -12,11 +12,7 @@
 //!     /run/weir/control.sock sw1 proto=udp counter-1=/run/feed-1.sock counter-2=/run/feed-2.sock
 //! ```
 
-use std::{
-    path::Path,
-    pin::pin,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, pin::pin, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
@@ -26,6 +22,7 @@ use tokio::{
 };
 use weir_client::{
     Client, Copy, Error, Events, Guarantee, Move, Outcome, Scope, StateOperationState, Told,
+    request_id,
 };
 
 /// How long a sidecar that is not reached is asked how a move has ended.
@@ -187,8 +184,7 @@ impl Feeder {
 /// # Errors
 /// When that is not known.
 pub(crate) async fn hand_over(client: &Client, mut moved: Move) -> anyhow::Result<Upgraded> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    moved.request_id = Some(format!("upgrade-{}-{}", std::process::id(), now.as_nanos()));
+    moved.request_id = Some(request_id()?);
     let unknown = || format!("{} or {} has the state: nobody knows", moved.from, moved.to);
     let first = client.move_state(&moved).await;
     let is_first = !matches!(first, Err(Error::Unreachable { .. }));

@@ -52,7 +52,7 @@ impl api::move_service_server::MoveService for MoveService {
         &self,
         request: Request<api::WatchMoveRequest>,
     ) -> Result<Response<Self::WatchMoveStream>, Status> {
-        watch(&self.0, MoveId(request.into_inner().id)).await
+        watch::<api::Move>(&self.0, MoveId(request.into_inner().id)).await
     }
 
     async fn undo_move(

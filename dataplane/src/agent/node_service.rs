@@ -33,7 +33,7 @@ impl api::node_service_server::NodeService for NodeService {
         &self,
         request: Request<api::WatchNodeRequest>,
     ) -> Result<Response<Self::WatchNodeStream>, Status> {
-        watch(&self.0, request.into_inner().move_request_prefix).await
+        watch::<api::WatchNodeResponse>(&self.0, request.into_inner().move_request_prefix).await
     }
 }
 

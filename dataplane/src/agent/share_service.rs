@@ -73,7 +73,7 @@ impl api::share_service_server::ShareService for ShareService {
         &self,
         request: Request<api::WatchShareRequest>,
     ) -> Result<Response<Self::WatchShareStream>, Status> {
-        watch(&self.0, ShareId(request.into_inner().id)).await
+        watch::<api::Share>(&self.0, ShareId(request.into_inner().id)).await
     }
 }
 

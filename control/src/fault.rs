@@ -1,6 +1,6 @@
 //! Errors of the API: what, which object, what to do.
 
-use std::{collections::HashMap, error::Error};
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -123,20 +123,6 @@ pub fn dataplane_fix(why: &str) -> &'static str {
     }
 }
 
-/// An error and its causes, less those whose words an error around them has said already.
-pub fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !said.contains(&words) {
-            said = format!("{said}: {words}");
-        }
-        next = cause.source();
-    }
-    said
-}
-
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let mut metadata = HashMap::new();
@@ -181,19 +167,6 @@ impl From<PlanError> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot do it: {0}")]
-    struct Doubled(#[from] std::io::Error);
-
-    #[test]
-    fn a_cause_is_said_once_whether_or_not_the_error_says_it() {
-        let io = || std::io::Error::from_raw_os_error(2);
-        let said = causes(&Doubled(io()));
-        assert_eq!(said, "cannot do it: No such file or directory (os error 2)");
-        let around = std::io::Error::other(Doubled(io()));
-        assert_eq!(causes(&around), said);
-    }
 
     #[test]
     fn a_data_plane_is_started_only_where_that_helps() {

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use weir_api::causes::causes;
 use weir_control::{
     config::{Config, ConfigError},
-    fault::causes,
     scaling::operation::{StepName, StepNameError},
     service::serve,
     sidecar::Sidecar,

@@ -1,7 +1,6 @@
 //! `weir-dataplane`: the packet side of one node.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use weir_api::causes::causes;
 use weir_dataplane::agent::{Agent, Directories, Logs, Socket};
 use weir_dataplane::boot::boot;
 use weir_dataplane::config::{Config, FILE_MAX, Machine, Nf};
@@ -156,20 +156,6 @@ impl From<Poll> for driver::Poll {
             Poll::Busy => Self::Busy,
         }
     }
-}
-
-/// An error and its causes, less those whose words an error around them has said already.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !said.contains(&words) {
-            said = format!("{said}: {words}");
-        }
-        next = cause.source();
-    }
-    said
 }
 
 /// Writes a line. Nobody may be there to read it, which is no error.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -63,6 +64,7 @@ pub struct Node {
     folder: Folder,
     logs: PathBuf,
     router: String,
+    faults: bool,
 }
 
 impl Node {
@@ -77,17 +79,21 @@ impl Node {
         fs::create_dir_all(&logs)?;
         let config = folder.path().join("weir.toml");
         fs::write(&config, shape.configuration(folder.path()))?;
-        let mut command = topology.router.command(sibling("weir-dataplane")?);
-        command.arg("--config").arg(&config);
-        if shape.faults {
-            command.arg("--faults");
-        }
-        let mut dataplane =
-            Process::spawn("weir-dataplane", &command, &logs.join("weir-dataplane.log"))?;
-        dataplane.wait_for_line("ready", LIMIT)?;
-        dataplane.prefer();
         let router = topology.router.name().to_owned();
-        Ok(Self { dataplane, sidecar: None, folder, logs, router })
+        let dataplane = start_dataplane(&router, &config, shape.faults, &logs)?;
+        Ok(Self { dataplane, sidecar: None, folder, logs, router, faults: shape.faults })
+    }
+
+    /// Kills the data plane (SIGKILL), and starts it again.
+    ///
+    /// # Errors
+    /// When it does not come up again; with its last words.
+    pub fn restart_dataplane(&mut self) -> Result<Dataplane> {
+        self.dataplane.kill()?;
+        let log = self.logs.join("weir-dataplane.log");
+        fs::rename(&log, self.logs.join("weir-dataplane.before.log"))?;
+        self.dataplane = start_dataplane(&self.router, &self.config(), self.faults, &self.logs)?;
+        self.connect()
     }
 
     /// Starts a sidecar, which finds what runs and converges. With `pause_at`, operations stand
@@ -97,8 +103,7 @@ impl Node {
     /// When it does not come up; with its last words.
     pub fn start_sidecar(&mut self, pause_at: Option<&str>) -> Result<Sidecar> {
         let socket = self.folder.path().join("control.sock");
-        let mut command = std::process::Command::new("ip");
-        command.args(["netns", "exec", &self.router]).arg(sibling("weir-control")?);
+        let mut command = within(&self.router, "weir-control")?;
         command.arg("--config").arg(self.config());
         if let Some(step) = pause_at {
             command.args(["--pause-at", step]);
@@ -205,6 +210,25 @@ impl Shape {
         }
         text + "\n" + &self.tables
     }
+}
+
+fn start_dataplane(router: &str, config: &Path, faults: bool, logs: &Path) -> Result<Process> {
+    let mut command = within(router, "weir-dataplane")?;
+    command.arg("--config").arg(config);
+    if faults {
+        command.arg("--faults");
+    }
+    let mut process = Process::spawn("weir-dataplane", &command, &logs.join("weir-dataplane.log"))?;
+    process.wait_for_line("ready", LIMIT)?;
+    process.prefer();
+    Ok(process)
+}
+
+/// A program of ours in a network namespace.
+fn within(namespace: &str, program: &str) -> Result<Command> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(sibling(program)?);
+    Ok(command)
 }
 
 fn stop(process: &mut Process) -> Result<()> {

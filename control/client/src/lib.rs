@@ -20,7 +20,7 @@ use weir_api::v1::{
 pub use connect::{ConnectError, TlsFiles, tls_channel, unix_channel};
 pub use error::{Error, Refused};
 pub use operation::{Operation, Outcome};
-pub use request::{Copy, Guarantee, Move, Scope, Share, ShareMode};
+pub use request::{Copy, Guarantee, Move, Scope, Share, ShareMode, request_id};
 /// What the API says of an operation, and why one has failed.
 pub use weir_api::v1::{StateFailure, StateOperationState};
 

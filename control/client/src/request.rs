@@ -160,13 +160,19 @@ pub(crate) fn names(instances: &[&str]) -> Vec<String> {
 pub(crate) fn change(request_id: Option<&str>) -> Result<Change, Error> {
     let request_id = match request_id {
         Some(id) => id.to_owned(),
-        None => {
-            let random = getrandom::u64();
-            let random = random.map_err(|error| Error::broken(&format!("no randomness: {error}")));
-            format!("c-{:016x}", random?)
-        }
+        None => self::request_id()?,
     };
     Ok(Change { request_id, generation: 0 })
+}
+
+/// A request id that no other request has, for who may ask again.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn request_id() -> Result<String, Error> {
+    let random = getrandom::u64();
+    let random = random.map_err(|error| Error::broken(&format!("no randomness: {error}")))?;
+    Ok(format!("c-{random:016x}"))
 }
 
 fn nanos(span: Duration) -> u64 {

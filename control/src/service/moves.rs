@@ -86,6 +86,7 @@ impl Api {
             no_queue: false,
             guarantee: request.guarantee,
             scopes: request.scopes.clone(),
+            wait: false,
         };
         let started = self.sidecar.southbound().moves().start_move(ask).await;
         Ok(StartMoveResponse { r#move: started.map_err(southbound)?.into_inner().r#move })

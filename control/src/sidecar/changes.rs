@@ -34,6 +34,7 @@ impl Sidecar {
             method: Q::full_name(),
             request: request.encode_to_vec(),
             response: Vec::new(),
+            goes_on: false,
         };
         let _guard = self.changes.lock().await;
         let id = change.request_id.clone();
@@ -58,6 +59,7 @@ impl Sidecar {
         match job.await {
             Ok(response) => {
                 answer.response = response.encode_to_vec();
+                answer.goes_on = self.state.goes_on(&answer.request_id);
                 let kept = self.store.run(move |database| database.accept(&answer)).await;
                 kept.map(|()| response).map_err(not_kept)
             }

@@ -11,7 +11,9 @@ mod state;
 
 use std::sync::Arc;
 
+use prost::Name as _;
 use tokio::sync::{Mutex, watch};
+use weir_api::v1::ShareRequest;
 
 pub use self::link::Link;
 use self::state::StateOperations;
@@ -66,8 +68,15 @@ impl Sidecar {
         pause_at: Option<StepName>,
     ) -> Result<Arc<Self>, StoreError> {
         let store = Store::open(&config.control.store)?;
-        let (desired, last) =
-            store.run(|database| Ok((database.desired()?, database.operations(1)?.pop()))).await?;
+        let (desired, last) = store
+            .run(|database| {
+                if let Err(error) = database.close_all_but(&ShareRequest::full_name()) {
+                    // Some answers are kept for longer.
+                    tracing::warn!(%error, "what an earlier sidecar left is not written down");
+                }
+                Ok((database.desired()?, database.operations(1)?.pop()))
+            })
+            .await?;
         let sidecar = Arc::new(Self {
             clock: Clock::start(),
             southbound: Southbound::new(&config.control.dataplane_socket),

@@ -3,7 +3,6 @@
 use weir_api::dataplane::v1::{
     GetSteeringResponse, Instance, InstanceState, MovePhase as Phase, WatchNodeResponse,
 };
-use weir_state_transfer::chunk::Scope;
 
 use crate::scaling::{
     machine::{MovePhase, Observed, ObservedMove},
@@ -73,13 +72,4 @@ pub fn find_instance<'a>(
         let id: u32 = name.parse().ok()?;
         instances.find(|instance| instance.id == id)
     })
-}
-
-/// A scope as messages have it.
-pub fn scope_message(scope: Scope) -> weir_api::nf::v1::Scope {
-    match scope {
-        Scope::PerFlow => weir_api::nf::v1::Scope::PerFlow,
-        Scope::MultiFlow => weir_api::nf::v1::Scope::MultiFlow,
-        Scope::AllFlows => weir_api::nf::v1::Scope::AllFlows,
-    }
 }

@@ -33,13 +33,14 @@ use weir_api::dataplane::v1::{
 };
 
 pub use self::{
-    convert::{ended, find_instance, observed, running, scope_message},
+    convert::{ended, find_instance, observed, running},
     view::View,
 };
 use crate::scaling::{
     machine::{Action, Request},
     plan::Running,
 };
+pub use weir_nf_api::{scope_message, scope_of};
 
 /// How long the data plane may take to answer one request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(5);

@@ -129,10 +129,9 @@ impl Table {
         self.running.get(&id).or_else(|| self.ended.iter().find(|ended| ended.id == id))
     }
 
-    /// Whether an operation in progress follows a share of the data plane.
-    pub fn follows(&self, share: u64) -> bool {
-        let shared = self.running.values().filter_map(|known| known.progress.shared.as_ref());
-        shared.map(|shared| shared.id).any(|id| id == share)
+    /// Whether an operation in progress was asked for by a request.
+    pub fn goes_on(&self, request_id: &str) -> bool {
+        self.running.values().any(|operation| operation.request_id == request_id)
     }
 
     /// All of them, newest first.

@@ -1,16 +1,20 @@
 //! Answers already given, so that a repeated request changes nothing.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::{Database, StoreError, database::Durability, desired::bump_generation};
+use super::{
+    Database, StoreError, database::Durability, desired::bump_generation, ongoing::GOING_ON_MAX,
+};
 
-/// Answers kept; the oldest go first.
+/// Answers kept, beside those of which something goes on; the oldest go first.
 pub const ANSWERS_MAX: u32 = 4_096;
 
 /// Bytes that an answer takes at most, beside its request.
 const ROOM: usize = 8 << 10;
 /// The method of what holds the place of an answer.
-const PLACE: &str = "";
+pub(super) const PLACE: &str = "";
+/// What is read of an answer.
+pub(super) const COLUMNS: &str = "request_id, method, request, response, goes_on";
 
 /// A request that was accepted and what it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Answer {
     pub request: Vec<u8>,
     /// The encoded response.
     pub response: Vec<u8>,
+    /// Whether what it began goes on.
+    pub goes_on: bool,
 }
 
 impl Database {
@@ -31,37 +37,9 @@ impl Database {
     /// # Errors
     /// When the file cannot be read.
     pub fn answer(&self, request_id: &str) -> Result<Option<Answer>, StoreError> {
-        let sql = "SELECT request_id, method, request, response FROM answer \
-                   WHERE request_id = ?1 AND method <> ?2";
-        let answer = self.connection.query_row(sql, [request_id, PLACE], |row| {
-            Ok(Answer {
-                request_id: row.get(0)?,
-                method: row.get(1)?,
-                request: row.get(2)?,
-                response: row.get(3)?,
-            })
-        });
-        Ok(answer.optional()?)
-    }
-
-    /// What was begun by requests of a method, and changes that were begun and have no answer, as
-    /// their sidecar died: of these nothing is known but their request ids.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn begun(&self, method: &str) -> Result<Vec<Answer>, StoreError> {
-        let sql = "SELECT request_id, method, request, response FROM answer \
-                   WHERE method IN (?1, ?2) ORDER BY id";
-        let mut statement = self.connection.prepare(sql)?;
-        let answers = statement.query_map([method, PLACE], |row| {
-            Ok(Answer {
-                request_id: row.get(0)?,
-                method: row.get(1)?,
-                request: row.get(2)?,
-                response: row.get(3)?,
-            })
-        })?;
-        Ok(answers.collect::<Result<_, _>>()?)
+        let sql =
+            format!("SELECT {COLUMNS} FROM answer WHERE request_id = ?1 AND method <> '{PLACE}'");
+        Ok(self.connection.query_row(&sql, [request_id], read).optional()?)
     }
 
     /// Makes room for the answer to a change that is about to be made: when there is none, the
@@ -92,35 +70,47 @@ impl Database {
         })
     }
 
-    /// Writes down how what was begun by a request has ended, in the place of what was answered.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn amend(&mut self, request_id: &str, response: &[u8]) -> Result<(), StoreError> {
-        self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET response = ?2 WHERE request_id = ?1 AND method <> ?3";
-            transaction.execute(sql, params![request_id, response, PLACE])?;
-            Ok(())
-        })
-    }
-
-    /// Keeps the answer to an accepted change and lets the generation grow.
+    /// Keeps the answer to an accepted change and lets the generation grow. What was begun may have
+    /// ended meanwhile: then how it has is the answer.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn accept(&mut self, answer: &Answer) -> Result<(), StoreError> {
         self.write(Durability::Power, |transaction| {
             bump_generation(transaction)?;
+            let sql = "SELECT response FROM answer \
+                       WHERE request_id = ?1 AND method = ?2 AND length(response) > 0";
+            let ended: Option<Vec<u8>> = transaction
+                .query_row(sql, [answer.request_id.as_str(), PLACE], |row| row.get(0))
+                .optional()?;
             transaction.execute(
-                "INSERT OR REPLACE INTO answer (request_id, method, request, response) \
-                 VALUES (?1, ?2, ?3, ?4)",
-                params![answer.request_id, answer.method, answer.request, answer.response],
+                "INSERT OR REPLACE INTO answer (request_id, method, request, response, goes_on) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    answer.request_id,
+                    answer.method,
+                    answer.request,
+                    ended.as_ref().unwrap_or(&answer.response),
+                    answer.goes_on && ended.is_none(),
+                ],
             )?;
             transaction.execute(
-                "DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1",
-                [ANSWERS_MAX],
+                "DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1 AND id NOT IN \
+                 (SELECT id FROM answer WHERE goes_on = 1 ORDER BY id DESC LIMIT ?2)",
+                [ANSWERS_MAX, GOING_ON_MAX],
             )?;
             Ok(())
         })
     }
+}
+
+/// An answer out of the columns that [`COLUMNS`] names.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Answer> {
+    Ok(Answer {
+        request_id: row.get(0)?,
+        method: row.get(1)?,
+        request: row.get(2)?,
+        response: row.get(3)?,
+        goes_on: row.get(4)?,
+    })
 }

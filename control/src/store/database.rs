@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -35,11 +35,20 @@ CREATE TABLE decision (
   operation INTEGER NOT NULL) STRICT;
 CREATE TABLE answer (
   id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL,
-  request BLOB NOT NULL, response BLOB NOT NULL) STRICT;
+  request BLOB NOT NULL, response BLOB NOT NULL, goes_on INTEGER NOT NULL DEFAULT 0,
+  cancelled INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
 ";
 
 /// What version 2 has and version 1 had not.
 const SINCE_1: &str = "CREATE TABLE removed_route (prefix TEXT PRIMARY KEY) STRICT;";
+/// What version 3 has and version 2 had not. Shares that are over are found out at the data plane.
+const SINCE_2: &str = "
+ALTER TABLE answer ADD COLUMN goes_on INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE answer ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
+UPDATE answer SET goes_on = 1 WHERE method = 'weir.v1.ShareRequest';
+";
 
 /// Pages of the log at which it is written back to the file.
 const WAL_PAGES: u32 = 32;
@@ -92,21 +101,18 @@ impl Database {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
             _ => StoreError::Sqlite(error),
         })?;
-        match found {
-            VERSION => {}
-            1 => {
-                let transaction = connection.transaction()?;
-                transaction.execute_batch(SINCE_1)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                transaction.commit()?;
-            }
-            0 => {
-                let transaction = connection.transaction()?;
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                transaction.commit()?;
-            }
+        let steps: &[&str] = match found {
+            VERSION => &[],
+            2 => &[SINCE_2],
+            1 => &[SINCE_1, SINCE_2],
+            0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
+        };
+        if !steps.is_empty() {
+            let transaction = connection.transaction()?;
+            steps.iter().try_for_each(|step| transaction.execute_batch(step))?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
         }
         Ok(Self { connection })
     }

@@ -10,6 +10,7 @@ mod database;
 mod decisions;
 mod desired;
 mod journal;
+mod ongoing;
 
 use std::{path::Path, sync::mpsc, thread};
 
@@ -21,6 +22,7 @@ pub use self::{
     decisions::{DECISIONS_MAX, LoggedDecision},
     desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
     journal::OPERATIONS_MAX,
+    ongoing::GOING_ON_MAX,
 };
 
 /// Why the store did not do what was asked.

@@ -76,7 +76,7 @@ fn what_a_killed_process_acknowledged_is_in_its_store() {
         child.wait().unwrap();
         node.fake.model().assert_sound();
         begun_at_all |= begun.status.success();
-        let database = Database::open(&node.directory.0.join("store/control.db")).unwrap();
+        let database = Database::open(&node.store()).unwrap();
         let desired = database.desired().unwrap();
         assert_eq!(desired.auto, Some(switch == "on"), "round {round}");
         // An earlier operation that is still being taken up refuses the command.

@@ -364,7 +364,7 @@ fn a_removed_route_of_the_configuration_stays_removed_until_it_is_added_again() 
     });
     running.kill();
     // Nothing brings it back, so nothing is kept of it.
-    let store = Database::open(&node.directory.0.join("store/control.db")).unwrap();
+    let store = Database::open(&node.store()).unwrap();
     assert_eq!(store.route(prefix).unwrap(), KeptRoute::default());
 }
 

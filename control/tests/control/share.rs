@@ -11,6 +11,8 @@ use weir_api::{
     },
 };
 
+use weir_control::store::{ANSWERS_MAX, Database};
+
 use crate::{
     state::refusal,
     support::{
@@ -240,6 +242,101 @@ fn a_share_that_is_taken_up_ends_when_the_time_is_over_that_it_was_given_first()
         known(&running, begun.id).await;
         assert_eq!(running.state_ended(begun.id).await.state(), State::Done);
         assert_eq!(node.fake.model().share(1).unwrap().phase(), SharePhase::Ended);
+    });
+}
+
+#[test]
+fn a_share_is_taken_up_however_many_changes_came_after_it() {
+    let node = Node::new(4);
+    let running = node.start();
+    let (timed, lasting) = block_on(async {
+        let ask = ShareRequest { limit_ns: 3_000_000_000, ..shared("timed", TWO, "any") };
+        let (timed, _stream) = running.shares(ask).await.unwrap();
+        let (lasting, _stream) =
+            running.shares(shared("lasting", &["sw3", "sw4"], "any")).await.unwrap();
+        (timed.id, lasting.id)
+    });
+    running.kill();
+    node.many_later_changes(2 * ANSWERS_MAX, false);
+    let running = node.start();
+    block_on(async {
+        known(&running, timed).await;
+        assert_eq!(running.state_ended(timed).await.state(), State::Done);
+        known(&running, lasting).await;
+        running.cancel(lasting).await.unwrap();
+        assert_eq!(running.state_ended(lasting).await.state(), State::Cancelled);
+        let mut model = node.fake.model();
+        assert_eq!([1, 2].map(|id| model.share(id).unwrap().phase()), [SharePhase::Ended; 2]);
+    });
+    // What has ended is forgotten in its turn.
+    running.kill();
+    node.many_later_changes(1, false);
+    let store = Database::open(&node.store()).unwrap();
+    assert_eq!(["timed", "lasting"].map(|id| store.answer(id).unwrap()), [None, None]);
+}
+
+/// A share of which a sidecar has answered that it is to end, and which it has not ended.
+fn cancelled_in_vain(node: &Node) -> u64 {
+    let running = node.start();
+    node.fake.model().deaf = true;
+    let id = block_on(async {
+        let (begun, _stream) = running.shares(shared("s", TWO, "any")).await.unwrap();
+        running.cancel(begun.id).await.unwrap();
+        begun.id
+    });
+    running.kill();
+    assert_eq!(node.fake.model().share(1).unwrap().phase(), SharePhase::Steady);
+    node.fake.model().deaf = false;
+    id
+}
+
+#[test]
+fn a_cancel_that_was_answered_is_carried_out_by_the_next_sidecar() {
+    let node = Node::new(2);
+    let id = cancelled_in_vain(&node);
+    let running = node.start();
+    block_on(async {
+        known(&running, id).await;
+        let ended = running.state_ended(id).await;
+        assert_eq!((ended.state(), ended.failure()), (State::Cancelled, StateFailure::Cancelled));
+        assert_eq!(node.fake.model().share(1).unwrap().phase(), SharePhase::Ended);
+        let again = running.shares(shared("s", TWO, "any")).await.unwrap().0;
+        assert_eq!((again.id, again.state()), (id, State::Cancelled));
+        assert_eq!(node.fake.model().shares.len(), 1);
+    });
+}
+
+#[test]
+fn another_share_of_the_same_number_is_not_ended() {
+    let node = Node::new(2);
+    let id = cancelled_in_vain(&node);
+    let mut other = node.fake.model().share(1).unwrap().clone();
+    "other".clone_into(&mut other.request_id);
+    node.fake.model().restart();
+    node.fake.model().shares.push(other);
+    let running = node.start();
+    block_on(async {
+        known(&running, id).await;
+        assert_eq!(running.state_ended(id).await.state(), State::Cancelled);
+    });
+    assert_eq!(node.fake.model().share(1).unwrap().phase(), SharePhase::Steady);
+}
+
+#[test]
+fn a_share_that_died_with_its_data_plane_has_failed_for_the_next_sidecar_too() {
+    let node = Node::new(2);
+    let running = node.start();
+    let begun = block_on(running.shares(shared("s", TWO, "any"))).unwrap().0;
+    running.kill();
+    node.fake.model().restart();
+    let running = node.start();
+    block_on(async {
+        known(&running, begun.id).await;
+        let failed = running.state_ended(begun.id).await;
+        assert_eq!((failed.state(), failed.failure()), (State::Failed, StateFailure::Unreachable));
+        let again = running.shares(shared("s", TWO, "any")).await.unwrap().0;
+        assert_eq!((again.id, again.state()), (begun.id, State::Failed));
+        assert!(node.fake.model().shares.is_empty());
     });
 }
 

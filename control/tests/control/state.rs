@@ -347,6 +347,38 @@ fn a_repeated_request_is_the_same_operation_also_for_a_sidecar_that_was_started_
 }
 
 #[test]
+fn a_move_that_was_cancelled_is_not_begun_again_by_the_next_sidecar() {
+    let pair = Pair::new();
+    (1..=5).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 1));
+    pair.a.monitor().hangs_deleted = 1;
+    let running = pair.start();
+    let id = block_on(async {
+        let ask = moved("m", "a", "b", "any");
+        let mut stream = running.state().await.r#move(ask).await.unwrap().into_inner();
+        let id = limited(stream.message()).await.unwrap().unwrap().operation.unwrap().id;
+        limited(async {
+            while pair.a.monitor().deleted == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        running.cancel(id).await.unwrap();
+        id
+    });
+    running.kill();
+    pair.a.monitor().hangs_deleted = usize::MAX;
+    pair.a.monitor().packets(&flow(1, 6, 1_000), 1);
+    let running = pair.start();
+    block_on(async {
+        let ended = running.moves(moved("m", "a", "b", "any")).await.unwrap();
+        assert_eq!((ended.id, ended.state()), (id, State::Failed), "{ended:?}");
+        assert_eq!(ended.failure(), StateFailure::Cancelled);
+        assert!(ended.reason.contains("before the sidecar was started again"), "{}", ended.reason);
+        assert!(pair.a.monitor().flows.contains_key(&flow(1, 6, 1_000).both_ways()));
+    });
+}
+
+#[test]
 fn a_copy_that_repeats_ends_with_its_stream_or_its_rounds() {
     let pair = Pair::new();
     let running = pair.start();

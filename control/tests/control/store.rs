@@ -7,13 +7,13 @@ use weir_control::{
         plan::{Lifecycle, Running, RunningInstance, plan},
     },
     store::{
-        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, KeptRoute, LoggedDecision,
-        StoreError,
+        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, GOING_ON_MAX, KeptRoute,
+        LoggedDecision, StoreError,
     },
 };
 use weir_state_transfer::BUCKETS;
 
-use crate::support::node::Directory;
+use crate::support::node::{Directory, Node};
 
 fn operation() -> Operation {
     let sw1 = RunningInstance { id: 1, name: "sw1".to_owned(), state: Lifecycle::Active };
@@ -41,8 +41,8 @@ fn everything_written_is_there_when_the_file_is_opened_again() {
         database.set_auto(true).unwrap();
         database.add_route(&route).unwrap();
         let id = "a".to_owned();
-        let answer =
-            Answer { request_id: id, method: "m".into(), request: vec![0, 1], response: vec![2] };
+        let (method, request, response) = ("m".to_owned(), vec![0, 1], vec![2]);
+        let answer = Answer { request_id: id, method, request, response, goes_on: false };
         database.accept(&answer).unwrap();
     }
     let database = Database::open(&path).unwrap();
@@ -81,15 +81,28 @@ fn logs_are_bounded_and_keep_the_newest() {
 }
 
 #[test]
-fn a_file_of_the_version_before_is_taken_over() {
+fn a_file_of_an_earlier_version_is_taken_over() {
     let directory = Directory::new();
     let path = directory.0.join("control.db");
     Database::open(&path).unwrap().set_auto(true).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("DROP TABLE removed_route; PRAGMA user_version = 1").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE removed_route; DROP TABLE answer; \
+             CREATE TABLE answer (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, \
+             method TEXT NOT NULL, request BLOB NOT NULL, response BLOB NOT NULL) STRICT; \
+             INSERT INTO answer (request_id, method, request, response) VALUES \
+             ('s', 'weir.v1.ShareRequest', x'01', x'02'), ('m', 'weir.v1.MoveRequest', x'', x''); \
+             PRAGMA user_version = 1",
+        )
+        .unwrap();
     drop(connection);
     let mut database = Database::open(&path).unwrap();
     assert_eq!(database.desired().unwrap().auto, Some(true));
+    // It may go on.
+    let begun = database.begun("weir.v1.ShareRequest").unwrap();
+    assert_eq!(begun, [answer("s", "weir.v1.ShareRequest", true)]);
+    assert!(!database.answer("m").unwrap().unwrap().goes_on);
     database.remove_route("10.0.0.0/8").unwrap();
     assert_eq!(database.removed_routes().unwrap(), ["10.0.0.0/8"]);
 }
@@ -124,11 +137,76 @@ fn the_place_of_an_answer_is_none_and_is_taken_by_the_answer() {
     let mut database = Database::open(&directory.0.join("control.db")).unwrap();
     database.reserve("a", 100).unwrap();
     assert_eq!(database.answer("a").unwrap(), None);
-    let answer =
-        Answer { request_id: "a".into(), method: "m".into(), request: vec![1], response: vec![2] };
+    let answer = answer("a", "m", false);
     database.accept(&answer).unwrap();
     database.forget("a").unwrap();
     assert_eq!(database.answer("a").unwrap(), Some(answer));
+}
+
+fn answer(id: &str, method: &str, goes_on: bool) -> Answer {
+    let (request_id, method) = (id.to_owned(), method.to_owned());
+    Answer { request_id, method, request: vec![1], response: vec![2], goes_on }
+}
+
+/// Answers of a store, by their request ids.
+fn kept(database: &Database, ids: &[&str]) -> Vec<bool> {
+    ids.iter().map(|id| database.answer(id).unwrap().is_some()).collect()
+}
+
+#[test]
+fn what_goes_on_is_not_forgotten_until_it_has_ended_and_is_bounded() {
+    let node = Node::new(1);
+    node.start().kill();
+    let open = || Database::open(&node.store()).unwrap();
+    let mut database = open();
+    for (id, goes_on) in [("on", true), ("ends", true), ("left", true), ("over", false)] {
+        database.accept(&answer(id, "share", goes_on)).unwrap();
+    }
+    database.amend("ends", &[3], false).unwrap();
+    database.amend("left", &[3], true).unwrap();
+    assert!(database.begun("other").unwrap().is_empty());
+    let begun = database.begun("share").unwrap();
+    assert_eq!(begun.iter().map(|found| &*found.request_id).collect::<Vec<_>>(), ["on", "left"]);
+    drop(database);
+    node.many_later_changes(ANSWERS_MAX + 1, false);
+    let ids = ["on", "ends", "left", "over"];
+    assert_eq!(kept(&open(), &ids), [true, false, true, false]);
+    open().close("left").unwrap();
+    node.many_later_changes(1, false);
+    assert_eq!(kept(&open(), &ids), [true, false, false, false]);
+    // Operations that are never told to have ended do not fill the disk.
+    node.many_later_changes(ANSWERS_MAX + 2 * GOING_ON_MAX, true);
+    let begun = open().begun("later").unwrap().len();
+    assert!(begun <= (ANSWERS_MAX + GOING_ON_MAX) as usize, "{begun} are kept");
+    assert_eq!(kept(&open(), &ids), [false; 4]);
+}
+
+#[test]
+fn an_operation_that_ends_before_it_is_answered_is_answered_as_it_ended() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    database.reserve("a", 100).unwrap();
+    database.amend("a", &[9], false).unwrap();
+    assert_eq!(database.answer("a").unwrap(), None);
+    database.accept(&answer("a", "m", true)).unwrap();
+    let found = database.answer("a").unwrap().unwrap();
+    assert_eq!((found.response, found.goes_on), (vec![9], false));
+}
+
+#[test]
+fn a_cancel_is_known_to_who_takes_an_operation_up_again() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    for id in ["told", "untold", "ended"] {
+        database.accept(&answer(id, "m", true)).unwrap();
+    }
+    database.amend("ended", &[3], false).unwrap();
+    ["told", "ended", "unknown"].iter().for_each(|id| database.cancel(id).unwrap());
+    database.close_all_but("share").unwrap();
+    assert!(database.begun("m").unwrap().is_empty());
+    let found = ["told", "untold", "ended", "unknown"].map(|id| database.take_up(id).unwrap());
+    assert_eq!(found, [true, false, false, false]);
+    assert_eq!(database.begun("m").unwrap().len(), 3);
 }
 
 #[test]
@@ -143,7 +221,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 2 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 3 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

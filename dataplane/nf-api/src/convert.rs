@@ -19,7 +19,8 @@ pub(crate) const SNAP_MAX: u32 = 65_535;
 /// Bytes of the message of a refusal at most.
 const REFUSAL_MAX: usize = 1 << 10;
 
-pub(crate) fn scope_to(scope: Scope) -> api::Scope {
+/// A scope as messages have it.
+pub fn scope_message(scope: Scope) -> api::Scope {
     match scope {
         Scope::PerFlow => api::Scope::PerFlow,
         Scope::MultiFlow => api::Scope::MultiFlow,
@@ -27,8 +28,9 @@ pub(crate) fn scope_to(scope: Scope) -> api::Scope {
     }
 }
 
-pub(crate) fn scope_of(scope: api::Scope) -> Option<Scope> {
-    Scope::ALL.into_iter().find(|known| scope_to(*known) == scope)
+/// The scope that messages have as this number.
+pub fn scope_of(number: i32) -> Option<Scope> {
+    Scope::ALL.into_iter().find(|known| i32::from(scope_message(*known)) == number)
 }
 
 pub(crate) fn extent_to(extent: Extent) -> api::Extent {

@@ -75,7 +75,7 @@ impl Description {
     /// The same as the API says it.
     pub fn to_message(&self) -> api::DescribeResponse {
         let kind = |kind: &Kind| api::StateKind {
-            scope: convert::scope_to(kind.scope).into(),
+            scope: convert::scope_message(kind.scope).into(),
             schema: kind.schema.kind.into(),
             revision: kind.schema.revision.into(),
             name: kind.name.clone(),
@@ -144,7 +144,7 @@ impl Kind {
         let number = |number: u32| {
             u16::try_from(number).map_err(|_| Malformed(format!("{number} is not of 16 bits")))
         };
-        let scope = convert::scope_of(message.scope())
+        let scope = convert::scope_of(message.scope)
             .ok_or_else(|| Malformed(format!("the state {:?} has no scope", message.name)))?;
         let schema = Schema { kind: number(message.schema)?, revision: number(message.revision)? };
         if message.name.is_empty() || message.name.len() > TEXT_MAX {

@@ -13,4 +13,5 @@ mod description;
 pub mod server;
 mod status;
 
+pub use convert::{scope_message, scope_of};
 pub use description::{Description, Kind, Malformed};

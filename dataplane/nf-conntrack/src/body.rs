@@ -18,8 +18,7 @@ pub(crate) fn chunk(entry: &Entry) -> Option<Chunk> {
     let id = entry.original.id(entry.zone)?;
     let body = Writer::bytes_of(|out| encode(entry, out));
     let mut chunk = ENTRY.chunk(id, body);
-    // 0 is before all state.
-    chunk.version = entry.packets().max(1);
+    chunk.version = entry.version();
     chunk.time_left = entry.timeout.map(|seconds| Duration::from_secs(seconds.into()));
     Some(chunk)
 }

@@ -188,6 +188,11 @@ impl Entry {
     pub(crate) fn packets(&self) -> u64 {
         self.counters[0].plus(self.counters[1]).packets
     }
+
+    /// Which of two states of one flow is later: its packets. 0 is before all state.
+    pub(crate) fn version(&self) -> u64 {
+        self.packets().max(1)
+    }
 }
 
 /// Appends a tuple of either direction, by which the kernel finds an entry.

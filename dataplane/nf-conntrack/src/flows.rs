@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     Unsupported(String),
     /// The kernel says that it is malformed.
     Malformed(Errno),
+    /// What there is is of this version, a later one.
+    Older(u64),
     /// The kernel does not do it, whatever the flow: what was there is restored if it lets us.
     Failed(Error),
 }
@@ -56,11 +58,12 @@ pub(crate) struct Flows<T> {
 }
 
 impl<T: Table> Flows<T> {
-    /// Puts a flow in, in the place of the entry with its tuples if there is one.
+    /// Puts a flow in, in the place of the entry with its tuples if there is one, unless that is of a
+    /// later version; 0 is as late as any.
     ///
     /// The two steps, the end of the old entry and the beginning of the new one, are apart: a
     /// process that is killed in between leaves none, and putting the flow again makes it.
-    pub(crate) fn put(&mut self, entry: &Entry) -> Result<(), Refusal> {
+    pub(crate) fn put(&mut self, entry: &Entry, version: u64) -> Result<(), Refusal> {
         if let Some(obstacle) = &entry.obstacle {
             return Err(Refusal::Unsupported(obstacle.clone()));
         }
@@ -72,6 +75,9 @@ impl<T: Table> Flows<T> {
         }
         let old = self.own(entry)?.map(|old| self.carried.complete(old));
         if let Some(old) = &old {
+            if (1..old.version()).contains(&version) {
+                return Err(Refusal::Older(old.version()));
+            }
             self.table.delete(old)?;
         }
         let made = self.create(entry);

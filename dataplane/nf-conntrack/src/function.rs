@@ -192,7 +192,7 @@ impl Southbound for Conntrack {
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
         let entry = body::entry(&chunk)?;
         let room = self.make_room(&entry).map_err(Refusal::from);
-        let refusal = match room.and_then(|()| self.flows.put(&entry)) {
+        let refusal = match room.and_then(|()| self.flows.put(&entry, chunk.version)) {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
@@ -200,6 +200,7 @@ impl Southbound for Conntrack {
             Refusal::Clash(with) => PutError::clash(&chunk, with),
             Refusal::Full => PutError::full(&chunk, "connections", self.bounds.flows_max),
             Refusal::Unsupported(what) => PutError::unsupported(&chunk, what),
+            Refusal::Older(known) => PutError::older(&chunk, known),
             Refusal::Malformed(errno) => PutError::BadBody {
                 id: Box::new(chunk.id.clone()),
                 why: format!("the kernel refuses it: {errno}"),

@@ -5,6 +5,7 @@
 //! services reach it through a bounded queue of calls.
 
 mod fault_service;
+mod fields;
 mod flow_service;
 mod handle;
 mod instance_nf;
@@ -22,6 +23,7 @@ mod route_service;
 mod share_service;
 mod status;
 mod steering_service;
+mod watching;
 mod worker_service;
 
 use std::io;

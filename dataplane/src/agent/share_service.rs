@@ -1,24 +1,20 @@
 //! `weir.dataplane.v1.ShareService`.
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_api::dataplane::v1 as api;
-use weir_api::nf::v1::Scope as AskedScope;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::share::{MEMBERS_MAX, Mode};
-use weir_state_transfer::{InstanceId, ShareId, StateFilter};
+use weir_state_transfer::{InstanceId, ShareId};
 
 use super::NodeHandle;
+use super::fields::{parsed, scopes};
 use super::status::{change, invalid};
-use crate::node::{ShareRequest, instance_id};
+use super::watching::{Watched, Watching, watch};
+use crate::node::{Node, NodeError, ShareRequest, instance_id};
 
 /// Serves shares.
 #[derive(Debug)]
 pub(super) struct ShareService(pub(super) NodeHandle);
-
-/// States of a share that wait for its watcher.
-const BACKLOG: usize = 16;
 
 #[tonic::async_trait]
 impl api::share_service_server::ShareService for ShareService {
@@ -30,8 +26,8 @@ impl api::share_service_server::ShareService for ShareService {
         let change = change(request.change)?;
         let asked = ShareRequest {
             instances: instances(&request.instances)?,
-            filter: filter(&request.filter)?,
-            scopes: scopes(&request.scopes)?,
+            filter: parsed("filter", &request.filter)?,
+            scopes: shared_scopes(&request.scopes)?,
             mode: mode(request.mode)?,
         };
         let key = getrandom::u64()
@@ -71,54 +67,36 @@ impl api::share_service_server::ShareService for ShareService {
         Ok(Response::new(api::ListSharesResponse { shares }))
     }
 
-    type WatchShareStream = ReceiverStream<Result<api::WatchShareResponse, Status>>;
+    type WatchShareStream = Watching<api::Share>;
 
     async fn watch_share(
         &self,
         request: Request<api::WatchShareRequest>,
     ) -> Result<Response<Self::WatchShareStream>, Status> {
-        let id = ShareId(request.into_inner().id);
-        let (to, stream) = mpsc::channel(BACKLOG);
-        let shown = self.0.read(move |node, _| node.show_share(id)).await??;
-        tokio::spawn(watch(self.0.clone(), shown, to));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        watch::<api::Share>(&self.0, ShareId(request.into_inner().id)).await
     }
 }
 
-/// Sends a share each time that its phase or its view has changed, and ends when it has ended or
-/// nobody watches any more. What passes while the node is not looked at is not seen.
-async fn watch(
-    node: NodeHandle,
-    first: api::Share,
-    to: mpsc::Sender<Result<api::WatchShareResponse, Status>>,
-) {
-    let mut changes = node.changes();
-    let mut shown = first;
-    loop {
-        let (id, before) = (ShareId(shown.id), (shown.phase(), shown.view));
-        if to.send(Ok(api::WatchShareResponse { share: Some(shown) })).await.is_err() {
-            return;
-        }
-        if before.0 == api::SharePhase::Ended {
-            return;
-        }
-        shown = loop {
-            changes.mark_unchanged();
-            let next = node.read(move |node, _| node.show_share(id)).await;
-            match next.and_then(|found| found.map_err(Status::from)) {
-                Ok(next) if (next.phase(), next.view) != before => break next,
-                Ok(_) => {}
-                Err(error) => {
-                    // Whoever has gone away does not need to know.
-                    let _sent = to.send(Err(error)).await;
-                    return;
-                }
-            }
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = to.closed() => return,
-            }
-        };
+impl Watched for api::Share {
+    type Of = ShareId;
+    /// Its phase and its view.
+    type Step = (api::SharePhase, u64);
+    type Message = api::WatchShareResponse;
+
+    fn show(node: &Node, of: &ShareId) -> Result<Self, NodeError> {
+        node.show_share(*of)
+    }
+
+    fn step(&self) -> Self::Step {
+        (self.phase(), self.view)
+    }
+
+    fn is_last(&self) -> bool {
+        self.phase() == api::SharePhase::Ended
+    }
+
+    fn message(self) -> api::WatchShareResponse {
+        api::WatchShareResponse { share: Some(self) }
     }
 }
 
@@ -129,21 +107,12 @@ fn instances(asked: &[u32]) -> Result<Vec<InstanceId>, Status> {
     Ok(asked.iter().map(|id| instance_id("instances", *id)).collect::<Result<_, _>>()?)
 }
 
-fn filter(asked: &str) -> Result<StateFilter, Status> {
-    asked.parse().map_err(|error| invalid("filter", &format!("{error}")))
-}
-
-fn scopes(asked: &[i32]) -> Result<Vec<Scope>, Status> {
+/// What is shared when nothing is said is what is known of several flows.
+fn shared_scopes(asked: &[i32]) -> Result<Vec<Scope>, Status> {
     if asked.is_empty() {
         return Ok(vec![Scope::MultiFlow]);
     }
-    let known = |asked: &i32| match AskedScope::try_from(*asked) {
-        Ok(AskedScope::PerFlow) => Ok(Scope::PerFlow),
-        Ok(AskedScope::MultiFlow) => Ok(Scope::MultiFlow),
-        Ok(AskedScope::AllFlows) => Ok(Scope::AllFlows),
-        Ok(AskedScope::Unspecified) | Err(_) => Err(invalid("scopes", "are multi-flow")),
-    };
-    let mut scopes = asked.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    let mut scopes = scopes(asked, "are multi-flow")?;
     scopes.sort_unstable();
     scopes.dedup();
     Ok(scopes)

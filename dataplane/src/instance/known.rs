@@ -7,6 +7,11 @@ use super::states::{Renamed, States};
 use super::table::OWN;
 use super::{Entry, FlowStates, FlowTable};
 
+/// By how much the count of changes is raised at one time by what was written elsewhere: more than
+/// there are in ten years, and little of what can be counted, so that one wrong version does not
+/// leave none for what is written here later.
+const RAISE_MAX: u64 = 1 << 52;
+
 impl FlowTable {
     /// Flows that network functions know.
     pub fn known(&self) -> usize {
@@ -38,7 +43,8 @@ impl FlowTable {
     /// State has come that was written elsewhere: what is written here from now on is newer, also of
     /// a flow that begins anew where an older one was copied from.
     pub(super) fn see_written(&mut self, written: u64) {
-        self.changes = self.changes.max(written);
+        let most = self.changes.saturating_add(RAISE_MAX);
+        self.changes = self.changes.max(written.min(most));
     }
 
     /// One more change; its number.

@@ -161,11 +161,14 @@ impl Node {
             let reason = format!("is {}: pause it first", word(record.state));
             return Err(NodeError::precondition(object, reason));
         }
-        self.check_owns_nothing(id, &object)?;
+        let owns_nothing = self.check_owns_nothing(id, &object);
         if let Some(share) = self.shares.coordinator.share_of(id) {
-            let reason = format!("takes part in share {share}: take it out, or end that first");
+            // It could leave, but its flows are not moved while others share them.
+            let or = if owns_nothing.is_ok() { ", or take it out" } else { "" };
+            let reason = format!("takes part in share {share}: end that first{or}");
             return Err(NodeError::precondition(object, reason));
         }
+        owns_nothing?;
         let worker = record.worker;
         if let Some(record) = self.instances.get_mut(&id) {
             record.state = api::InstanceState::Stopping;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
+use weir_nf_api::scope_message;
 use weir_state_transfer::bucket::BucketSet;
-use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{
     Command as Next, Coordinator, Event as MoveEvent, Guarantee, Phase, Request,
@@ -98,7 +98,7 @@ impl Node {
             selection: Some(shown_selection(&request.selection)),
             phase: api::MovePhase::Queued.into(),
             guarantee: shown_guarantee(request.guarantee).into(),
-            scopes: request.scopes().map(|scope| shown_scope(scope).into()).collect(),
+            scopes: request.scopes().map(|scope| scope_message(scope).into()).collect(),
             started_ns: now.0,
             ..api::Move::default()
         };
@@ -431,16 +431,6 @@ fn shown_guarantee(guarantee: Guarantee) -> api::Guarantee {
         Guarantee::None => api::Guarantee::None,
         Guarantee::LossFree => api::Guarantee::LossFree,
         Guarantee::Ordered => api::Guarantee::Ordered,
-    }
-}
-
-fn shown_scope(scope: Scope) -> weir_api::nf::v1::Scope {
-    use weir_api::nf::v1::Scope as Shown;
-
-    match scope {
-        Scope::PerFlow => Shown::PerFlow,
-        Scope::MultiFlow => Shown::MultiFlow,
-        Scope::AllFlows => Shown::AllFlows,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
+use weir_nf_api::scope_message;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::share::{
     Command as Next, Coordinator, Event as ShareNews, Mode, Phase, Request, Stamper, Surroundings,
@@ -102,7 +103,7 @@ impl Node {
             id: id.0,
             request_id: change.request_id.clone(),
             filter: filter.to_string(),
-            scopes: scopes.iter().map(|scope| shown_scope(*scope).into()).collect(),
+            scopes: scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
             mode: shown_mode(mode).into(),
             started_ns: now.0,
             ..api::Share::default()
@@ -397,16 +398,6 @@ impl Node {
                 Err(NodeError::precondition("the network functions", reason))
             }
         }
-    }
-}
-
-fn shown_scope(scope: Scope) -> weir_api::nf::v1::Scope {
-    use weir_api::nf::v1::Scope as Shown;
-
-    match scope {
-        Scope::PerFlow => Shown::PerFlow,
-        Scope::MultiFlow => Shown::MultiFlow,
-        Scope::AllFlows => Shown::AllFlows,
     }
 }
 

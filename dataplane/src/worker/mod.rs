@@ -278,9 +278,9 @@ impl Worker {
         let before = std::mem::replace(&mut self.steered, steered);
         let steers = Event::Steers(generation, Some(before));
         if self.moves.is_empty() {
-            self.forwarder.tell(steers)
+            self.forwarder.tell(steers);
         } else {
-            self.forwarder.note(steers)
+            self.forwarder.note(steers);
         }
     }
 

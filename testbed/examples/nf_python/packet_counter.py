@@ -1,7 +1,7 @@
 """A network function in a process of its own: it counts packets by flow, by host and in all.
 
 It gets Ethernet frames, one a datagram, by a Unix socket, and serves `weir.nf.v1` on another, so
-that what it has counted can be moved, copied and shared.
+that what it has counted can be moved and copied.
 
     python3 packet_counter.py --serve /run/counter.sock --feed /run/feed.sock
 """
@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 
@@ -24,7 +25,7 @@ from stubs import nf_pb2 as api
 from stubs import nf_pb2_grpc
 from wire import ALL_FLOWS, MULTI_FLOW, PER_FLOW, PORTS, Chunk, FlowId, Refused
 
-FLOWS_MAX, HOSTS_MAX, REPLICAS_MAX = 100_000, 100_000, 1024
+FLOWS_MAX, HOSTS_MAX, REPLICAS_MAX, RAISE_MAX = 100_000, 100_000, 1024, 1 << 52
 PART = struct.Struct(">IQQ")
 
 
@@ -103,6 +104,8 @@ class PacketCounter:
         return Chunk(id_, scope, self.kinds[scope][:2], found[0], body)
 
     def put(self, chunk):
+        # One wrong version must not leave none for what is counted later.
+        chunk = replace(chunk, version=min(chunk.version, self.updates + RAISE_MAX))
         if chunk.scope == PER_FLOW:
             self._put_flow(chunk)
         else:
@@ -114,6 +117,9 @@ class PacketCounter:
             raise Refused("WRONG_ID", "per-flow state is about one flow")
         seen = self.read_flow(chunk)
         flow = chunk.id.both_ways()
+        known, _ = self.flows.get(flow, (0, None))
+        if 0 < chunk.version < known:
+            raise Refused("OLDER", f"the flow is of version {known} here")
         if flow not in self.flows and len(self.flows) == FLOWS_MAX:
             raise Refused("FULL", f"{FLOWS_MAX} flows are the most")
         self.flows[flow] = (chunk.version, seen)

@@ -1,4 +1,4 @@
-"""Version 2 of the packet counter: of each flow it knows the largest packet too.
+"""Version 2 of the packet counter: of each flow it knows the largest packet since it has it, too.
 
 Its state of flows has another layout, and it takes in that of version 1 as well: so it can take
 over from version 1 while packets come. Nothing is the other way round: version 1 refuses what
@@ -13,16 +13,16 @@ from packet_counter import PacketCounter, main, read_body
 from wire import PER_FLOW
 
 UNKNOWN = 0
-"""The largest packet of a flow of which version 1 has seen some, until another comes; from then on it
-is the largest of those that version 2 has seen."""
+"""What is known of the largest packet where version 1 has seen all: it kept none."""
 
 
 class PacketCounter2(PacketCounter):
-    """Packets, bytes and the largest packet of flows; all else as version 1 has it."""
+    """Packets and bytes of flows, and their largest packet since version 2 has them; all else as
+    version 1 has it."""
 
     version = "2.0"
     kinds = PacketCounter.kinds | {
-        PER_FLOW: (0x8001, 2, "packets, bytes and largest packet of a flow")}
+        PER_FLOW: (0x8001, 2, "packets, bytes, and largest packet since version 2, of a flow")}
     earlier = {PER_FLOW: PacketCounter.kinds[PER_FLOW]}
     flow_body = struct.Struct(">QQI")
 

@@ -2,8 +2,10 @@
 
 A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name)}), `earlier` (the
 same, of revisions that it takes in and does not give), `events`, `lock` (a threading.Condition that
-it holds while it processes a packet), and these methods, which are called with the lock held: `ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises
-wire.Refused, `delete(scope, id)`, and `process_kept()`.
+it holds while it processes a packet), and these methods, which are called with the lock held:
+`ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises wire.Refused and changes nothing
+then, `delete(scope, id)`, and `process_kept()`. State of a flow that is older than what is known is
+refused as OLDER; whether its writer is told so is decided here.
 """
 
 import grpc
@@ -161,6 +163,9 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
                     with self.function.lock:
                         self.function.put(chunk)
                 except Refused as refused:
+                    if refused.reason == "OLDER" and not request.refuse_older:
+                        taken += 1  # what is known is better: who copies goes on
+                        continue
                     reason = api.RefusalReason.Value(f"REFUSAL_REASON_{refused.reason}")
                     refusal = api.Refusal(reason=reason, message=str(refused)[:1000])
                     return api.PutResponse(taken=taken, refusal=refusal)

@@ -22,7 +22,7 @@ use super::southbound::asking;
 
 #[path = "../../../control/client/examples/rapid_upgrade.rs"]
 mod application;
-use application::{Feeder, Function};
+use application::{Feeder, Function, Upgraded};
 
 const FILTER: &str = "proto=udp";
 const UDP: u8 = 17;
@@ -137,12 +137,14 @@ fn version_2_takes_over_from_version_1_under_traffic_and_has_seen_every_packet_o
         drop(keeping);
         upgrade.await.unwrap()
     });
+    let Upgraded::Done(moved) = moved else { panic!("{moved:?}") };
     println!("{} pieces of state in {:?}", moved.chunks, moved.took);
     assert!(moved.chunks > FLOWS as u64, "{moved:?}");
     assert!(asking.block_on(old.flows()).is_empty());
     fed(&mut feeder, 2 * RATE);
     // It does not go back: version 1 does not know the layout of version 2, and nothing changes.
-    let back = asking.block_on(feeder.upgrade(old.function("v1"), LIMIT)).unwrap_err();
+    let back = asking.block_on(feeder.upgrade(old.function("v1"), LIMIT)).unwrap();
+    let Upgraded::Undone(back) = back else { panic!("{back:?}") };
     assert!(format!("{back:#}").contains("v1 has no per-flow state"), "{back:#}");
     fed(&mut feeder, RATE);
 

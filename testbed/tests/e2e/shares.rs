@@ -1,11 +1,14 @@
 //! A limit of a source that holds over two instances, as `weir share` has them share it: through the
-//! death of the sidecar, until it is cancelled.
+//! death of the sidecar, until it is cancelled, its time is over, or the data plane dies.
 
 use std::process::{Command, Output};
 
+use weir_api::dataplane::v1::Instance;
 use weir_testbed::dataplane::Selection;
+use weir_testbed::folder::Folder;
 use weir_testbed::node::Shape;
-use weir_testbed::process::sibling;
+use weir_testbed::process::{Process, sibling};
+use weir_testbed::traffic::warm_up;
 use weir_testbed::wait::{LIMIT, until};
 
 use super::Setup;
@@ -13,14 +16,20 @@ use super::Setup;
 /// Connections that a source may have open, and that it asks for.
 const OPEN: u64 = 10;
 const ASKED: u64 = 80;
+/// The first port that it asks from.
+const FIRST: u16 = 20_000;
+/// How long a packet waits for its answer.
+const PATIENCE: &str = "1s";
 
 /// A node whose two instances have half of the flows each, and a sidecar.
-fn limited() -> Setup {
-    // The warm-up of the hosts takes one for each other host, which is over soon.
+fn limited(queues: u32) -> Setup {
+    // The warm-up of the hosts takes one for each other host, which is over soon. A worker that waits
+    // for its core holds nobody up for long enough to be given up.
     let tables = format!(
-        "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\nconnections_max = {OPEN}\n"
+        "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\nconnections_max = {OPEN}\n\
+         [shares]\npatience = \"{PATIENCE}\"\n"
     );
-    let mut setup = Setup::new(&Shape { tables, ..Shape::default() });
+    let mut setup = Setup::new(&Shape { tables, queues, ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;
     let second = setup.dataplane.add_instance("second").unwrap().id;
     let half = Selection::Buckets("0-2047".to_owned());
@@ -43,9 +52,9 @@ fn begun(setup: &Setup, address: &str) -> u64 {
     let host = &setup.topology.hosts[0].namespace;
     host.run(&format!("ip address add {address}/32 dev lo")).unwrap();
     let program = format!(
-        "import socket\nfor port in range(20000, {}):\n s = socket.socket(type=socket.SOCK_DGRAM)\n \
+        "import socket\nfor port in range({FIRST}, {}):\n s = socket.socket(type=socket.SOCK_DGRAM)\n \
          s.bind(('{address}', port))\n s.sendto(b'x', ('10.0.2.2', 9))\n",
-        20_000 + ASKED
+        u64::from(FIRST) + ASKED
     );
     let refused = "dropped.source_connections";
     let before = (counted(setup, "begun"), counted(setup, refused));
@@ -74,7 +83,7 @@ fn done(setup: &Setup, line: &str) -> String {
 #[test]
 #[ignore = "needs root"]
 fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
-    let mut setup = limited();
+    let mut setup = limited(2);
     assert_eq!(begun(&setup, "10.0.1.101"), 2 * OPEN, "each instance lets as many begin");
     let share = "share --instances r1,second --filter src=10.0.0.0/8 --mode strong --no-wait";
     done(&setup, share);
@@ -102,6 +111,81 @@ fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
     // Another with a time of its own ends with that.
     done(&setup, "share --instances r1,second --filter any --mode strict --time-limit 100ms");
     done(&setup, "move --from r1 --to second --filter src=10.0.1.0/24");
+    setup.dataplane.balance_at_rest().unwrap();
+    setup.node.stop().unwrap();
+}
+
+/// Tells from which ports packets come to the second host.
+const RECEIVER: &str = "import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\n\
+                        s.bind(('10.0.2.2', 9))\nprint('ready', flush=True)\n\
+                        while True: print(*s.recvfrom(9)[1], flush=True)\n";
+
+#[test]
+#[ignore = "needs root"]
+fn a_strict_share_lets_those_begin_that_came_first_whichever_instance_they_went_to() {
+    const SOURCES: u8 = 8;
+    // One queue, and so one worker that receives what the host sends.
+    let setup = limited(1);
+    let mut command = setup.topology.hosts[1].namespace.command("python3");
+    command.args(["-c", RECEIVER]);
+    let logs = Folder::new().unwrap();
+    let mut receiver = Process::spawn("receiver", &command, &logs.path().join("log")).unwrap();
+    receiver.wait_for_line("ready", LIMIT).unwrap();
+    done(&setup, "share --instances r1,second --filter src=10.0.0.0/8 --mode strict --no-wait");
+    let addresses: Vec<_> = (0..SOURCES).map(|source| format!("10.0.1.{}", 120 + source)).collect();
+    for address in &addresses {
+        assert_eq!(begun(&setup, address), OPEN, "{address}");
+    }
+    let mut expected: Vec<_> = addresses
+        .iter()
+        .flat_map(|address| {
+            (0..OPEN).map(move |port| format!("{address} {}", u64::from(FIRST) + port))
+        })
+        .collect();
+    let all = || {
+        let lines: Vec<_> = receiver.lines().into_iter().filter(|line| line != "ready").collect();
+        (lines.len() >= expected.len()).then_some(lines)
+    };
+    let mut passed = until("what was let begin to arrive", LIMIT, all).unwrap();
+    passed.sort();
+    expected.sort();
+    assert_eq!(passed, expected);
+    let nfs = setup.dataplane.nfs().unwrap();
+    let counters = nfs.iter().flat_map(|nf| &nf.counters);
+    let begun: Vec<_> = counters.filter(|counter| counter.name == "begun").collect();
+    assert!(begun.len() == 2 && begun.iter().all(|counter| counter.value > 5), "{begun:?}");
+    done(&setup, "operation cancel 1");
+    setup.dataplane.balance_at_rest().unwrap();
+    drop(receiver);
+    setup.node.stop().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_share_is_over_when_its_data_plane_dies_and_the_next_can_share_again() {
+    let mut setup = limited(2);
+    done(&setup, "share --instances r1,second --filter src=10.0.0.0/8 --no-wait");
+    assert_eq!(begun(&setup, "10.0.1.101"), OPEN);
+    setup.dataplane = setup.node.restart_dataplane().unwrap();
+    warm_up(&setup.topology).unwrap();
+    // The sidecar has as many instances again, which share nothing.
+    let names = || {
+        let owners = setup.dataplane.steering().unwrap().owners;
+        let two = setup.dataplane.instances().unwrap();
+        let own = |instance: &&Instance| {
+            owners.iter().filter(|owner| u32::from(**owner) == instance.id).count() > 1_000
+        };
+        let names: Vec<_> = two.iter().filter(own).map(|one| one.name.clone()).collect();
+        (names.len() == 2).then(|| names.join(","))
+    };
+    let names = until("two instances", LIMIT, names).unwrap();
+    let told = weir(&setup, "operation watch 1");
+    let said = String::from_utf8_lossy(&told.stdout) + String::from_utf8_lossy(&told.stderr);
+    assert!(!told.status.success() && said.contains("started again"), "{said}");
+    assert!(done(&setup, "operation list").contains("failed"));
+    assert_eq!(begun(&setup, "10.0.1.102"), 2 * OPEN, "nobody shares any more");
+    done(&setup, &format!("share --instances {names} --filter src=10.0.0.0/8 --no-wait"));
+    assert_eq!(begun(&setup, "10.0.1.103"), OPEN);
     setup.dataplane.balance_at_rest().unwrap();
     setup.node.stop().unwrap();
 }

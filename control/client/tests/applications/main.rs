@@ -9,15 +9,20 @@ mod elastic_scaling;
 mod move_prefix;
 #[path = "../../../tests/control/support/nf.rs"]
 mod nf;
+#[path = "../../examples/rapid_upgrade.rs"]
+mod rapid_upgrade;
+mod relay;
 #[path = "../../examples/selective_invocation.rs"]
 mod selective_invocation;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure};
+use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure, StateOperationState};
 use weir_control::{config::Config, service, sidecar::Sidecar};
 
 use nf::{Monitor, Nf, flow};
+use rapid_upgrade::Upgraded;
+use relay::Relay;
 
 /// How long an event is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -143,6 +148,50 @@ fn instances_are_added_by_the_most_loaded_and_removed_when_the_rest_has_room() {
     for (loads, instances) in looks {
         assert_eq!(policy.instances(loads), instances, "{loads:?}");
     }
+}
+
+#[tokio::test]
+async fn an_upgrade_whose_sidecar_is_not_reached_any_more_goes_on_with_who_has_the_state() {
+    let setup = Setup::new("upgrade").await;
+    (1..=5).for_each(|host| setup.one.monitor().packets(&flow(1, host, 1_000), 3));
+    let control = setup.directory.join("control.sock");
+    let relay = Relay::start(&setup.directory.join("relay.sock"), &control);
+    let client = Client::unix(&setup.directory.join("relay.sock")).await.unwrap();
+    let asked = Move {
+        guarantee: Guarantee::None,
+        scopes: vec![Scope::PerFlow, Scope::MultiFlow],
+        ..Move::new("one", "two", "any")
+    };
+    // It is undone, or done, while nobody can be told.
+    for is_undone in [true, false] {
+        setup.one.hang(true);
+        let cut = async {
+            until("a call that waits", || setup.one.waits()).await;
+            relay.cut(true);
+            let begun = setup.client.operations().await.unwrap()[0].id;
+            if is_undone {
+                setup.client.cancel(begun).await.unwrap();
+            }
+            setup.one.hang(false);
+            let goes_on = async || {
+                let all = setup.client.operations().await.unwrap();
+                let state = all[0].state();
+                matches!(state, StateOperationState::Running | StateOperationState::Undoing)
+            };
+            while goes_on().await {
+                tokio::task::yield_now().await;
+            }
+            relay.cut(false);
+        };
+        let handed = rapid_upgrade::hand_over(&client, asked.clone());
+        let handed = tokio::time::timeout(LIMIT, async { tokio::join!(handed, cut).0 }).await;
+        let upgraded = handed.expect("it is known").unwrap();
+        assert_eq!(matches!(upgraded, Upgraded::Undone(_)), is_undone, "{upgraded:?}");
+        let flows = (setup.one.monitor().flows.len(), setup.two.monitor().flows.len());
+        assert_eq!(flows, if is_undone { (5, 0) } else { (0, 5) });
+    }
+    let moves = setup.client.operations().await.unwrap();
+    assert_eq!(moves.len(), 2, "each is one move: {moves:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod convert;
 
 use std::sync::Arc;
 
-use tonic::Request;
+use tonic::{Code, Request};
 use weir_api::v1::{
     CancelStateOperationRequest, CancelStateOperationResponse, ChangeShareRequest,
     ChangeShareResponse, CopyRequest, CopyResponse, ListStateOperationsRequest,
@@ -72,22 +72,15 @@ impl StateService for Api {
     async fn share(&self, request: Request<ShareRequest>) -> Answer<Answers<ShareResponse>> {
         let (request, mut reader) = (message(request), None);
         let job = async {
-            let (begun, follows) = self.sidecar.begin_share(&request, None).await?;
+            let (begun, follows) = self.sidecar.begin_share(&request).await?;
             reader = Some(follows);
             Ok(ShareResponse { operation: Some(state_message(&begun, begun.started)) })
         };
         let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
         let begun = begun.operation.unwrap_or_default();
-        let again = async |id| self.sidecar.begin_share(&request, Some(id)).await;
         let reader = match reader {
             Some(reader) => Some(reader),
-            None => {
-                if !has_ended(begun.state()) {
-                    // It may go on, for what is left of its time.
-                    self.sidecar.take_up_shares().await?;
-                }
-                self.followed(&begun, again).await?
-            }
+            None => self.followed_share(&begun).await?,
         };
         self.progress(begun, reader, |operation| ShareResponse { operation })
     }
@@ -165,7 +158,7 @@ impl StateService for Api {
     ) -> Answer<CancelStateOperationResponse> {
         let request = message(request);
         let job = async {
-            let operation = self.sidecar.cancel_operation(request.id)?;
+            let operation = self.sidecar.cancel_operation(request.id).await?;
             let operation = Some(state_message(&operation, self.sidecar.now()));
             Ok(CancelStateOperationResponse { operation })
         };
@@ -184,7 +177,23 @@ impl Api {
         if has_ended(begun.state()) {
             return Ok(None);
         }
-        self.sidecar.take_up(begun.id, again).await
+        self.sidecar.take_up((begun.id, &begun.request_id), again).await
+    }
+
+    /// The same of a share, which goes on at the data plane for what is left of its time, or has
+    /// ended with it.
+    async fn followed_share(&self, begun: &StateOperation) -> Result<Option<Reader>, Fault> {
+        if has_ended(begun.state()) {
+            return Ok(None);
+        }
+        self.sidecar.take_up_shares().await?;
+        if self.sidecar.state().watch().borrow().find(begun.id).is_none() {
+            let message = "the sidecar can not follow the share: its log says why";
+            return Err(Fault::new(Code::Unavailable, "NOT_TAKEN_UP", message)
+                .object(format!("operations/{}", begun.id))
+                .fix("ask again with the same request id"));
+        }
+        Ok(self.sidecar.state().follow(begun.id))
     }
 
     /// The stream of an operation, which as a message was `begun`.

@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use weir_api::{
     dataplane::v1::Guarantee,
-    nf::v1 as nf,
     v1::{CopyRequest, MoveRequest, move_request},
 };
 use weir_state_transfer::{StateFilter, chunk::Scope};
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     fault::Fault,
     sidecar::Sidecar,
-    southbound::scope_message,
+    southbound::scope_of,
     state_manager::{
         end::End,
         operation::{Asked, CopyAsked, MoveAsked, Operation, Selection},
@@ -166,11 +165,7 @@ pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
 }
 
 pub(super) fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
-    let scope = |number: &i32| {
-        let named = nf::Scope::try_from(*number).ok();
-        Scope::ALL.into_iter().find(|scope| Some(scope_message(*scope)) == named)
-    };
-    let found: Option<BTreeSet<Scope>> = named.iter().map(scope).collect();
+    let found: Option<BTreeSet<Scope>> = named.iter().copied().map(scope_of).collect();
     let found = found.ok_or_else(|| {
         let message = "per-flow, multi-flow and all-flows are the scopes";
         Fault::invalid("SCOPES", message).object("scopes")

@@ -45,6 +45,7 @@ pub(super) async fn start(
         no_queue: false,
         guarantee: asked.guarantee.into(),
         scopes: asked.scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
+        wait: false,
     };
     let started = sidecar.southbound().moves().start_move(request).await?.into_inner();
     started.r#move.ok_or_else(|| Status::internal("the data plane tells of no move"))
@@ -62,7 +63,8 @@ pub(super) struct Follow {
 impl Follow {
     /// Follows it to its end.
     pub(super) async fn run(self) {
-        let (id, number, sidecar) = (self.reins.id, self.begun.id, Arc::clone(&self.sidecar));
+        let (id, sidecar) = (self.reins.id, Arc::clone(&self.sidecar));
+        let request_id = self.begun.request_id.clone();
         let mut why: Option<Failure> = None;
         let mut limit = std::pin::pin!(tokio::time::sleep(self.limit));
         let mut last = std::pin::pin!(follow(&sidecar, id, self.begun));
@@ -83,9 +85,7 @@ impl Follow {
                 return;
             }
             // One that can not be undone any more refuses, and finishes.
-            let undone =
-                sidecar.southbound().moves().undo_move(UndoMoveRequest { id: number }).await;
-            if undone.is_ok() {
+            if undo(&sidecar, &request_id).await.is_ok() {
                 sidecar.undo_operation(id, &failure);
             }
             why = Some(failure);
@@ -94,6 +94,15 @@ impl Follow {
         sidecar.state().versions().moved(&self.ends.0, &self.ends.1);
         sidecar.end_operation(id, end).await;
     }
+}
+
+/// Asks for a move to go back. Its number alone does not tell it: those of a data plane that was
+/// started again begin anew.
+async fn undo(sidecar: &Sidecar, request_id: &str) -> Result<(), Status> {
+    let listed = sidecar.southbound().list_moves().await?;
+    let found = listed.iter().find(|listed| listed.request_id == request_id);
+    let id = found.ok_or_else(|| Status::not_found("there is no such move"))?.id;
+    sidecar.southbound().moves().undo_move(UndoMoveRequest { id }).await.map(drop)
 }
 
 /// Notes each phase of a move of the data plane; the last, or why there is none.
@@ -111,6 +120,9 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Moved) -> Result<Moved, Failu
             let mut stream = watched?.into_inner();
             while let Some(next) = stream.message().await? {
                 let Some(next) = next.r#move else { continue };
+                if next.request_id != seen.request_id {
+                    return Err(Status::not_found("it is another of this number"));
+                }
                 sidecar.state().progress(id, |progress| progress.moved = Some(next.clone()));
                 seen = next;
             }

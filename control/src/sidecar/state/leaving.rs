@@ -6,9 +6,12 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
-use weir_api::v1::{
-    self, SettleTransferRequest, TransferEnded, TransferOpen, TransferRequest, TransferResponse,
-    transfer_request::Part,
+use weir_api::{
+    causes::causes,
+    v1::{
+        self, SettleTransferRequest, TransferEnded, TransferOpen, TransferRequest,
+        TransferResponse, transfer_request::Part,
+    },
 };
 use weir_nf_api::{
     Description,
@@ -22,12 +25,11 @@ use weir_state_transfer::{
 
 use super::{CALL_LIMIT, carry::decode, transfer_message as say};
 use crate::{
-    fault::causes,
     sidecar::{
         Sidecar,
         peer::{PeerClient, wrong_identity},
     },
-    southbound::scope_message,
+    southbound::{scope_message, scope_of},
     state_manager::{
         end::End,
         operation::{ChunkRefusal, Failure, FailureKind, MoveAsked},
@@ -332,7 +334,7 @@ fn failed(status: &Status, to: &End) -> Failure {
 
 /// The chunk that the other node refuses.
 fn chunk_refusal(said: &v1::ChunkRefusal) -> Option<ChunkRefusal> {
-    let scope = Scope::ALL.into_iter().find(|scope| scope_message(*scope) == said.scope())?;
+    let scope = scope_of(said.scope)?;
     let (id, message) = (bounded(&said.id), bounded(&said.message));
     Some(ChunkRefusal { scope, id, reason: said.reason(), message })
 }

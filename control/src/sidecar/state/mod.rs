@@ -118,6 +118,11 @@ impl StateOperations {
         self.table.send_modify(|table| table.progress(id, note));
     }
 
+    /// Whether an operation in progress was asked for by a request.
+    pub(super) fn goes_on(&self, request_id: &str) -> bool {
+        self.table.borrow().goes_on(request_id)
+    }
+
     /// Notes that an operation is another from here on.
     fn change(&self, id: u64, asked: Asked) {
         self.table.send_modify(|table| table.change(id, asked));
@@ -198,7 +203,8 @@ impl Sidecar {
         Nanos(self.clock.now_ns())
     }
 
-    /// Takes in an operation under a number of its own, or under that which it had before.
+    /// Takes in an operation under a number of its own, or under that which it had before. One that
+    /// was cancelled before it is told so again.
     pub(super) async fn begin_operation(
         self: &Arc<Self>,
         asked: Asked,
@@ -206,9 +212,12 @@ impl Sidecar {
         id: Option<u64>,
     ) -> Result<(Operation, Reins, Reader), Fault> {
         self.state.table.borrow().check(&asked).map_err(refused)?;
-        let id = match id {
-            Some(id) => id,
-            None => self.store.run(|database| database.next_state_operation()).await?,
+        let (id, is_cancelled) = match id {
+            Some(id) => {
+                let request_id = request_id.to_owned();
+                (id, self.store.run(move |database| database.take_up(&request_id)).await?)
+            }
+            None => (self.store.run(|database| database.next_state_operation()).await?, false),
         };
         let operation = Operation {
             id,
@@ -225,7 +234,7 @@ impl Sidecar {
         let taken = operation.clone();
         self.state.table.send_modify(|table| begun = table.begin(taken));
         begun.map_err(refused)?;
-        let (cancel, cancelled) = watch::channel(None);
+        let (cancel, cancelled) = watch::channel(is_cancelled.then_some(FailureKind::Cancelled));
         let (readers, reader) = watch::channel(());
         let sidecar = Arc::clone(self);
         let reins = Reins { sidecar, id, cancel: cancelled, readers: readers.clone() };
@@ -250,6 +259,15 @@ impl Sidecar {
 
     /// Notes how an operation has ended, for who follows it and for who asks again.
     pub(super) async fn end_operation(&self, id: u64, end: (State, Option<Failure>)) {
+        self.note_end(id, end, false).await;
+    }
+
+    /// The same of one whose share the data plane may not have ended.
+    pub(super) async fn give_up_operation(&self, id: u64, end: (State, Option<Failure>)) {
+        self.note_end(id, end, true).await;
+    }
+
+    async fn note_end(&self, id: u64, end: (State, Option<Failure>), goes_on: bool) {
         let now = self.now();
         let stopping = end.1.as_ref().is_some_and(|why| why.kind == FailureKind::Stopping);
         let mut ended = None;
@@ -265,7 +283,7 @@ impl Sidecar {
         let message = state_message(&operation, now);
         let answer = weir_api::v1::MoveResponse { operation: Some(message) }.encode_to_vec();
         let id = operation.request_id;
-        let kept = self.store.run(move |database| database.amend(&id, &answer)).await;
+        let kept = self.store.run(move |database| database.amend(&id, &answer, goes_on)).await;
         if let Err(error) = kept {
             tracing::warn!(%error, "how an operation ended is not kept");
         }
@@ -276,8 +294,9 @@ impl Sidecar {
         self.state.table.send_modify(|table| table.undo(id, failure));
     }
 
-    /// Tells an operation to end. The caller holds the right to change.
-    pub(crate) fn cancel_operation(&self, id: u64) -> Result<Operation, Fault> {
+    /// Tells an operation to end: this sidecar, or the next if this one dies before. The caller holds
+    /// the right to change.
+    pub(crate) async fn cancel_operation(&self, id: u64) -> Result<Operation, Fault> {
         let found = self.state.table.borrow().find(id).cloned();
         let operation = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
         if operation.state.ended() {
@@ -285,16 +304,18 @@ impl Sidecar {
             let fault = Fault::precondition("OPERATION_ENDED", message);
             return Err(fault.object(format!("operations/{id}")));
         }
+        let request_id = operation.request_id.clone();
+        self.store.run(move |database| database.cancel(&request_id)).await?;
         if let Some(running) = self.state.running().get(&id) {
             running.cancel.send_replace(Some(FailureKind::Cancelled));
         }
         Ok(operation)
     }
 
-    /// Takes an operation up again that an earlier sidecar left, unless this one knows it.
+    /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it.
     pub(crate) async fn take_up(
         self: &Arc<Self>,
-        id: u64,
+        (id, request_id): (u64, &str),
         begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
         let _guard = self.changes.lock().await;
@@ -302,7 +323,12 @@ impl Sidecar {
             return Ok(self.state.follow(id));
         }
         tracing::info!(operation = id, "is taken up again");
-        begin(id).await.map(|(_, reader)| Some(reader))
+        let begun = begin(id).await;
+        if begun.is_err() {
+            let request_id = request_id.to_owned();
+            self.store.run(move |database| database.close(&request_id)).await?;
+        }
+        begun.map(|(_, reader)| Some(reader))
     }
 }
 

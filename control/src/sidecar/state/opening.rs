@@ -12,7 +12,7 @@ use super::{begin, ends::END_MAX};
 use crate::{
     config::is_word,
     fault::Fault,
-    southbound::scope_message,
+    southbound::scope_of,
     state_manager::end::{Called, End},
 };
 
@@ -84,7 +84,7 @@ fn scopes(open: &TransferOpen) -> Result<BTreeSet<Scope>, Fault> {
 /// The kinds of state of a source.
 fn kinds(said: &[StateKind]) -> Result<Vec<(Scope, Schema)>, Fault> {
     let kind = |kind: &StateKind| {
-        let scope = Scope::ALL.into_iter().find(|scope| scope_message(*scope) == kind.scope())?;
+        let scope = scope_of(kind.scope)?;
         let (number, revision) = (kind.schema.try_into().ok()?, kind.revision.try_into().ok()?);
         Some((scope, Schema { kind: number, revision }))
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use prost::{Message as _, Name as _};
 use weir_api::{
     dataplane::v1::{Change, ChangeShareRequest as ChangeAsked, Share, ShareMode, SharePhase},
-    v1::{ChangeShareRequest, ShareRequest, ShareResponse},
+    v1::{ChangeShareRequest, ShareRequest, ShareResponse, StateOperation},
 };
 use weir_state_transfer::{chunk::Scope, share::MEMBERS_MAX};
 
@@ -35,7 +35,6 @@ impl Sidecar {
     pub(crate) async fn begin_share(
         self: &Arc<Self>,
         request: &ShareRequest,
-        id: Option<u64>,
     ) -> Result<(Operation, Reader), Fault> {
         self.refuse_during_operation("share state")?;
         let mode = match ShareMode::try_from(request.mode) {
@@ -51,7 +50,7 @@ impl Sidecar {
         let instances = self.instances_of(&request.instances).await?;
         let asked = ShareAsked { instances, filter, scopes, mode };
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
-        let begun = self.begin_operation(Asked::Share(asked.clone()), request_id, id).await?;
+        let begun = self.begin_operation(Asked::Share(asked.clone()), request_id, None).await?;
         let (operation, reins, reader) = begun;
         let started = sharing::start(self, &asked, request_id).await;
         let shared = started.map_err(|status| Fault::from_dataplane(&status))?;
@@ -100,9 +99,14 @@ impl Sidecar {
         let instances = self.instances_of(&request.instances).await?;
         let asked = Asked::Share(ShareAsked { instances, ..asked.clone() });
         self.state.table.borrow().check_change(id, &asked).map_err(refused)?;
+        let lives = sharing::find(self, &shared.request_id).await;
+        let lives = lives.map_err(|status| Fault::from_dataplane(&status))?;
+        let Some(lives) = lives else {
+            return Err(fault("SHARE_ENDED", "the data plane does not share any more".to_owned()));
+        };
         let asked_of_it = ChangeAsked {
             change: request.change.clone().map(|change| Change { generation: 0, ..change }),
-            id: shared.id,
+            id: lives.id,
             instances: numbers(&asked),
         };
         let changed = self.southbound.shares().change_share(asked_of_it).await;
@@ -128,59 +132,69 @@ impl Sidecar {
             .fix(format!("end it: weir operation cancel {id}")))
     }
 
-    /// Takes up the shares that an earlier sidecar began, by what it was asked. One that nobody was
-    /// told of is ended.
+    /// Takes up the shares that an earlier sidecar began, by what it was asked; those that the data
+    /// plane does not have any more, too, so that it is told how they ended. One that nobody was told
+    /// of, or that could not be ended, is ended.
     pub(crate) async fn take_up_shares(self: &Arc<Self>) -> Result<(), Fault> {
         let listed = self.southbound.list_shares().await;
         let listed = listed.map_err(|status| Fault::from_dataplane(&status))?;
         let _guard = self.changes.lock().await;
         let begun = self.store.run(|database| database.begun(&ShareRequest::full_name())).await?;
-        for share in listed.into_iter().filter(|share| share.phase() != SharePhase::Ended) {
-            let Some(answer) = begun.iter().find(|answer| answer.request_id == share.request_id)
-            else {
-                // Somebody else has asked the data plane for it.
-                continue;
-            };
+        for answer in begun {
+            let share = listed.iter().find(|share| share.request_id == answer.request_id);
             let known = ShareResponse::decode(answer.response.as_slice()).ok();
             let known = known.and_then(|response| response.operation);
             let Some(known) = known.filter(|known| !has_ended(known.state())) else {
-                tracing::info!(share = share.id, "ends a share that nobody was told of");
-                let ending = sharing::end(self, share.id);
-                if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
-                    // Nobody else can change anything meanwhile: it is ended when the data plane
-                    // is reached again.
-                    tracing::warn!(share = share.id, "the data plane does not end it");
-                }
+                self.end_unfollowed(answer, share).await;
                 continue;
             };
             if self.state.table.borrow().find(known.id).is_none() {
-                let (operation, number) = (known.id, share.id);
-                let adopted =
-                    self.adopt_share(operation, known.started_unix_ns, answer, share).await;
-                if let Err(fault) = adopted {
-                    tracing::warn!(operation, share = number, %fault, "it is not taken up again");
+                let operation = known.id;
+                if let Err(fault) = self.adopt_share(known, &answer, share).await {
+                    tracing::warn!(operation, %fault, "it is not taken up again");
                 }
             }
         }
         Ok(())
     }
 
+    /// Ends a share that no operation follows, if it goes on.
+    async fn end_unfollowed(&self, answer: Answer, share: Option<&Share>) {
+        if let Some(share) = share.filter(|share| share.phase() != SharePhase::Ended) {
+            tracing::info!(share = share.id, "ends a share that no operation follows");
+            let ending = sharing::end(self, &answer.request_id);
+            if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
+                // Nobody else can change anything meanwhile: it is ended when the data plane is
+                // reached again.
+                tracing::warn!(share = share.id, "the data plane does not end it");
+                return;
+            }
+        }
+        if answer.goes_on {
+            let closed = self.store.run(move |database| database.close(&answer.request_id)).await;
+            if let Err(error) = closed {
+                tracing::warn!(%error, "that a share is over is not kept");
+            }
+        }
+    }
+
+    /// Follows a share again, which the data plane tells as `share`, if it does.
     async fn adopt_share(
         self: &Arc<Self>,
-        id: u64,
-        started_unix_ns: u64,
+        known: StateOperation,
         answer: &Answer,
-        share: Share,
+        share: Option<&Share>,
     ) -> Result<(), Fault> {
-        tracing::info!(operation = id, share = share.id, "is taken up again");
+        let share = share.cloned().or(known.share).unwrap_or_default();
+        tracing::info!(operation = known.id, share = share.id, "is taken up again");
         let request = ShareRequest::decode(answer.request.as_slice()).unwrap_or_default();
         let scopes = scopes(&share.scopes, Scope::MultiFlow)?;
         let (filter, mode) = (filter(&share.filter)?, share.mode());
         let instances = self.members(&share).await?;
         let asked = Asked::Share(ShareAsked { instances, filter, scopes, mode });
         let (operation, reins, reader) =
-            self.begin_operation(asked, &share.request_id, Some(id)).await?;
-        let passed = self.clock.unix_ns().saturating_sub(started_unix_ns);
+            self.begin_operation(asked, &answer.request_id, Some(known.id)).await?;
+        let passed = self.clock.unix_ns().saturating_sub(known.started_unix_ns);
         let left = limit(&request).map(|limit| limit.saturating_sub(Duration::from_nanos(passed)));
         self.follow_share(operation, share, left, (reins, reader));
         Ok(())

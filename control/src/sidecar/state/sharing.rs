@@ -54,30 +54,36 @@ pub(super) async fn start(
     share.ok_or_else(|| Status::internal("the data plane tells of no share"))
 }
 
-/// Ends the share of a request, if there is one that no operation follows.
-async fn abandon(sidecar: &Sidecar, request_id: &str) {
-    let listed = loop {
-        match sidecar.southbound().list_shares().await {
-            Ok(listed) => break listed,
-            Err(_) => tokio::time::sleep(AGAIN).await,
-        }
-    };
-    let found = listed.into_iter().find(|share| share.request_id == request_id);
-    let Some(share) = found.filter(|share| share.phase() != SharePhase::Ended) else { return };
-    let is_followed = sidecar.state().watch().borrow().follows(share.id);
-    if !is_followed {
-        end(sidecar, share.id).await;
-    }
+/// The share of a request, unless it is over. Its number alone does not tell it: those of a data
+/// plane that was started again begin anew.
+pub(super) async fn find(sidecar: &Sidecar, request_id: &str) -> Result<Option<Share>, Status> {
+    let listed = sidecar.southbound().list_shares().await?;
+    let mut of_it = listed.into_iter().filter(|share| share.request_id == request_id);
+    Ok(of_it.find(|share| share.phase() != SharePhase::Ended))
 }
 
-/// Has the data plane end a share. It is asked until it has been.
-pub(super) async fn end(sidecar: &Sidecar, id: u64) {
+/// Ends the share of a request, unless an operation follows it.
+async fn abandon(sidecar: &Sidecar, request_id: &str) {
+    end_if(sidecar, request_id, || !sidecar.state().goes_on(request_id)).await;
+}
+
+/// Has the data plane end the share of a request. It is asked until it has been.
+pub(super) async fn end(sidecar: &Sidecar, request_id: &str) {
+    end_if(sidecar, request_id, || true).await;
+}
+
+async fn end_if(sidecar: &Sidecar, request_id: &str, is_wanted: impl Fn() -> bool) {
     loop {
-        let asked = EndShareRequest { change: None, id };
-        match sidecar.southbound().shares().end_share(asked).await {
+        let ended = async {
+            let found = find(sidecar, request_id).await?;
+            let Some(share) = found.filter(|_| is_wanted()) else { return Ok(()) };
+            let asked = EndShareRequest { change: None, id: share.id };
+            sidecar.southbound().shares().end_share(asked).await.map(drop)
+        };
+        match ended.await {
             Err(status) if transient(&status) => tokio::time::sleep(AGAIN).await,
             // One that it does not know, or that has ended, shares nothing.
-            Ok(_) | Err(_) => return,
+            Ok(()) | Err(_) => return,
         }
     }
 }
@@ -102,7 +108,7 @@ impl Follow {
     /// Follows it to its end.
     pub(super) async fn run(self) {
         let Self { sidecar, reins, begun, left } = self;
-        let (id, number) = (reins.id, begun.id);
+        let (id, request_id) = (reins.id, begun.request_id.clone());
         let over = async {
             match left {
                 Some(left) => tokio::time::sleep(left).await,
@@ -111,10 +117,7 @@ impl Follow {
         };
         let mut last = std::pin::pin!(follow(&sidecar, id, begun));
         let why = tokio::select! {
-            last = &mut last => {
-                sidecar.end_operation(id, outcome(last, None)).await;
-                return;
-            }
+            last = &mut last => return note_end(&sidecar, id, last, None).await,
             failure = reins.cancelled() => Why::Told(failure),
             () = over => Why::Over,
         };
@@ -122,17 +125,28 @@ impl Follow {
             // The data plane goes on without a sidecar, and the next one takes it up.
             return;
         }
-        let ending = async { tokio::join!(end(&sidecar, number), last).1 };
-        let ended = match tokio::time::timeout(FINISH_LIMIT, ending).await {
-            Ok(last) => outcome(last, Some(why)),
+        let ending = async { tokio::join!(end(&sidecar, &request_id), last).1 };
+        match tokio::time::timeout(FINISH_LIMIT, ending).await {
+            Ok(last) => note_end(&sidecar, id, last, Some(why)).await,
             Err(_) => {
                 let reason = format!(
                     "the data plane has not ended it within {FINISH_LIMIT:?}; it is asked again \
                      when the sidecar reaches it again"
                 );
-                (State::Failed, Some(Failure::new(FailureKind::Late, reason)))
+                let late = Failure::new(FailureKind::Late, reason);
+                sidecar.give_up_operation(id, (State::Failed, Some(late))).await;
             }
-        };
+        }
+    }
+}
+
+/// Notes what a share has come to.
+async fn note_end(sidecar: &Sidecar, id: u64, last: Result<Share, Failure>, why: Option<Why>) {
+    let may_go_on = last.as_ref().is_err_and(|failure| failure.kind != FailureKind::Unreachable);
+    let ended = outcome(last, why);
+    if may_go_on {
+        sidecar.give_up_operation(id, ended).await;
+    } else {
         sidecar.end_operation(id, ended).await;
     }
 }
@@ -183,11 +197,14 @@ async fn note(sidecar: &Sidecar, id: u64, share: &Share) {
 }
 
 fn unknown(status: &Status) -> Failure {
-    let why = match status.code() {
-        Code::NotFound => "it was started again, and its instances share nothing",
-        _ => status.message(),
+    let (kind, why) = match status.code() {
+        Code::NotFound => (
+            FailureKind::Unreachable,
+            "it was started again, and its instances share nothing".to_owned(),
+        ),
+        _ => (FailureKind::Refused, status.message().to_owned()),
     };
-    Failure::new(FailureKind::Unreachable, format!("the data plane does not know the share: {why}"))
+    Failure::new(kind, format!("the data plane does not know the share: {why}"))
 }
 
 /// What a share has come to; `why` it was asked to end.

@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) shares: Vec<Share>,
     /// Shares that are asked for begin, and nobody is told.
     pub(crate) mute: bool,
+    /// Who asks for the end of a share is not heard.
+    pub(crate) deaf: bool,
     pub(crate) routes: BTreeMap<String, Route>,
     /// Those that it has when it starts: of its configuration.
     pub(crate) configured: BTreeMap<String, Route>,
@@ -51,6 +53,7 @@ impl Model {
             moves: Vec::new(),
             shares: Vec::new(),
             mute: false,
+            deaf: false,
             routes: BTreeMap::new(),
             configured: BTreeMap::new(),
             created: Vec::new(),

@@ -24,7 +24,12 @@ use weir_api::{
         status_service_client::StatusServiceClient,
     },
 };
-use weir_control::{config::Config, service::serve, sidecar::Sidecar};
+use weir_control::{
+    config::Config,
+    service::serve,
+    sidecar::Sidecar,
+    store::{Answer, Database},
+};
 
 use super::fake::Fake;
 
@@ -121,6 +126,34 @@ impl Node {
             self.scaling,
             self.fake.socket.display(),
         )
+    }
+
+    /// The store of its sidecars.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.directory.0.join("store/control.db")
+    }
+
+    /// So many changes and one more are made by a sidecar, which stops; or what they begin goes on.
+    pub(crate) fn many_later_changes(&self, count: u32, go_on: bool) {
+        let prefix = fastrand::u64(..);
+        let connection = rusqlite::Connection::open(self.store()).unwrap();
+        connection
+            .execute(
+                "WITH RECURSIVE number (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number \
+                 WHERE i < ?1) INSERT INTO answer (request_id, method, request, response, goes_on) \
+                 SELECT ?2 || ' ' || i, 'later', x'', x'', ?3 FROM number",
+                (count, prefix.to_string(), go_on),
+            )
+            .unwrap();
+        connection.close().unwrap();
+        let last = Answer {
+            request_id: prefix.to_string(),
+            method: "later".to_owned(),
+            request: Vec::new(),
+            response: Vec::new(),
+            goes_on: go_on,
+        };
+        Database::open(&self.store()).unwrap().accept(&last).unwrap();
     }
 
     pub(crate) fn start(&self) -> Running {

@@ -96,6 +96,9 @@ impl ShareService for Shared {
     }
 
     async fn end_share(&self, request: Request<EndShareRequest>) -> Answer<EndShareResponse> {
+        if self.model().deaf {
+            std::future::pending::<()>().await;
+        }
         let mut model = self.model();
         let share = model.live_share(request.into_inner().id)?;
         share.set_phase(SharePhase::Ending);

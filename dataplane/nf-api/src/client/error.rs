@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use weir_api::causes::causes_of;
 
 use crate::description::Malformed;
 
@@ -53,7 +54,9 @@ impl CallError {
         // The library's own word for a connection that fails or breaks.
         let broken = [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code);
         match info {
-            None if broken => Self::Unreachable { why: format!("{code:?}: {}", causes(status)) },
+            None if broken => {
+                Self::Unreachable { why: format!("{code:?}: {}", causes_of(message, status)) }
+            }
             info => {
                 let reason = info.map(|info| info.reason).unwrap_or_default();
                 Self::Refused { code, reason, message }
@@ -72,18 +75,4 @@ impl CallError {
             Self::Unreachable { .. } | Self::Late { .. } | Self::Malformed { .. } => None,
         }
     }
-}
-
-/// A status and its causes.
-fn causes(status: &Status) -> String {
-    let mut said = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !said.contains(&words) {
-            said = format!("{said}: {words}");
-        }
-        cause = error.source();
-    }
-    said
 }

@@ -138,6 +138,9 @@ async fn state<F: FnMut(&Line)>(judge: &mut Judge<'_, F>, subject: &Subject, sco
     judge.rule(&name("get-since"), get::since(subject, scope)).await;
     judge.rule(&name("put-idempotent"), put::idempotent(subject, scope)).await;
     judge.rule(&name("put-stops"), put::stops(subject, scope)).await;
+    if scope == Scope::PerFlow {
+        judge.rule(&name("put-older"), put::older(subject)).await;
+    }
     if scope != Scope::AllFlows {
         judge.rule(&name("get-filter"), get::filter(subject, scope)).await;
         judge.rule(&name("del"), put::del(subject, scope)).await;

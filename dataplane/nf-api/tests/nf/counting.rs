@@ -194,7 +194,13 @@ impl Southbound for Counting {
             let id = Box::new(chunk.id);
             return Err(PutError::Full { id, what: "flows", most: FLOWS_MAX });
         }
-        let old = self.flows.get(&key.both_ways()).map_or(0, |flow| flow.packets);
+        let known = self.flows.get(&key.both_ways());
+        if let Some(known) = known.filter(|known| (1..known.version).contains(&chunk.version))
+            && self.fault != Fault::PutTakesOlder
+        {
+            return Err(PutError::older(&chunk, known.version));
+        }
+        let old = known.map_or(0, |flow| flow.packets);
         let packets = packets + if self.fault == Fault::PutAdds { old } else { 0 };
         self.updates = self.updates.max(chunk.version);
         let version = match self.fault {

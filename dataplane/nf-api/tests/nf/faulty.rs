@@ -19,6 +19,7 @@ pub(crate) enum Fault {
     GetTwice,
     PutAdds,
     PutLosesVersion,
+    PutTakesOlder,
     MergeReplaces,
     BodyHalfTaken,
     TakesAnyId,

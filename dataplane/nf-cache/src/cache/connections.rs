@@ -173,6 +173,10 @@ impl Cache {
         let bad = |error: BodyError| PutError::bad_body(chunk, &error);
         let (requests, state) = state.map_err(bad)?;
         let known = self.connections.numbers.get(&key.both_ways()).copied();
+        let held = known.and_then(|number| self.connections.all.get(&number));
+        if let Some(held) = held.filter(|held| (1..held.version).contains(&chunk.version)) {
+            return Err(PutError::older(chunk, held.version));
+        }
         if known.is_none() && self.connections.len() >= self.limits.connections {
             return Err(PutError::full(chunk, "connections", self.limits.connections));
         }

@@ -93,15 +93,31 @@ fn known(flows: &mut Flows<Memory>, entry: &Entry) -> Option<Entry> {
 }
 
 #[test]
+fn what_is_older_changes_nothing() {
+    let mut flows = Flows { table: Memory::default(), carried: Carried::new(9) };
+    let of = |packets| {
+        let counters = [Counters { packets, bytes: 60 * packets }, Counters::default()];
+        Entry { counters, ..entry(4000, 4000) }
+    };
+    flows.put(&of(9), 9).unwrap();
+    let before = flows.table.entries.clone();
+    assert_eq!(flows.put(&of(8), 8), Err(Refusal::Older(9)));
+    assert_eq!(flows.table.entries, before);
+    for version in [9, 10, 0] {
+        assert_eq!(flows.put(&of(version), version), Ok(()), "{version}");
+    }
+}
+
+#[test]
 fn a_flow_that_is_put_twice_is_there_once_with_what_it_has_counted() {
     let mut flows = flows();
     let one = entry(4000, 4000);
     for _ in 0..2 {
-        assert_eq!(flows.put(&one), Ok(()));
+        assert_eq!(flows.put(&one, 0), Ok(()));
         assert_eq!(known(&mut flows, &one), Some(one.clone()));
     }
     let moved = entry(4000, 5000);
-    assert_eq!(flows.put(&moved), Ok(()));
+    assert_eq!(flows.put(&moved, 0), Ok(()));
     assert_eq!((known(&mut flows, &one), flows.table.entries.len()), (Some(moved), 1));
     // Either direction names it.
     assert_eq!(flows.delete(&entry(0, 5000).reply, 0), Ok(true));
@@ -111,12 +127,12 @@ fn a_flow_that_is_put_twice_is_there_once_with_what_it_has_counted() {
 #[test]
 fn a_flow_that_needs_what_another_has_is_refused_and_changes_nothing() {
     let mut flows = flows();
-    flows.put(&entry(4000, 4000)).unwrap();
-    flows.put(&entry(4001, 4001)).unwrap();
+    flows.put(&entry(4000, 4000), 0).unwrap();
+    flows.put(&entry(4001, 4001), 0).unwrap();
     let before = flows.table.entries.clone();
     // The address of another, for a flow that is there, and for a new one.
     for taken in [entry(4001, 4000), entry(4002, 4000)] {
-        let refused = flows.put(&taken).unwrap_err();
+        let refused = flows.put(&taken, 0).unwrap_err();
         assert!(
             matches!(&refused, Refusal::Clash(with) if with.contains("sport=4000")),
             "{refused:?}"
@@ -125,44 +141,44 @@ fn a_flow_that_needs_what_another_has_is_refused_and_changes_nothing() {
     // Packets that are the replies of another.
     let reply = entry(4000, 4000).reply;
     let backwards = Entry { original: reply, reply: entry(9, 9).original, ..entry(0, 0) };
-    assert!(matches!(flows.put(&backwards), Err(Refusal::Clash(_))));
+    assert!(matches!(flows.put(&backwards, 0), Err(Refusal::Clash(_))));
     assert_eq!(flows.table.entries, before);
     // In another zone it is another.
-    assert_eq!(flows.put(&Entry { zone: 7, ..entry(4002, 4000) }), Ok(()));
+    assert_eq!(flows.put(&Entry { zone: 7, ..entry(4002, 4000) }, 0), Ok(()));
 }
 
 #[test]
 fn what_was_there_is_restored_when_its_heir_can_not_be_made() {
     let mut flows = flows();
     let old = entry(4000, 4000);
-    flows.put(&old).unwrap();
+    flows.put(&old, 0).unwrap();
     let new = Entry { mark: 9, ..old.clone() };
     flows.table.fails = vec![Errno::NOMEM];
-    assert_eq!(flows.put(&new), Err(Refusal::Full));
+    assert_eq!(flows.put(&new, 0), Err(Refusal::Full));
     assert_eq!(known(&mut flows, &old), Some(old.clone()));
     flows.table.fails = vec![Errno::INVAL];
-    assert_eq!(flows.put(&new), Err(Refusal::Malformed(Errno::INVAL)));
+    assert_eq!(flows.put(&new, 0), Err(Refusal::Malformed(Errno::INVAL)));
     assert_eq!(known(&mut flows, &old), Some(old.clone()));
     // Where not even that is possible, the kernel has failed.
     flows.table.fails = vec![Errno::NOMEM, Errno::NOMEM];
-    assert_eq!(flows.put(&new), Err(Refusal::Failed(Error::Lost)));
+    assert_eq!(flows.put(&new, 0), Err(Refusal::Failed(Error::Lost)));
 }
 
 #[test]
 fn packets_that_come_first_do_not_keep_a_flow_out_unless_they_always_do() {
     let mut flows = flows();
     flows.table.hasty = 1;
-    assert_eq!(flows.put(&entry(4000, 4000)), Ok(()));
+    assert_eq!(flows.put(&entry(4000, 4000), 0), Ok(()));
     assert_eq!(flows.table.entries.len(), 1);
     flows.table.hasty = usize::MAX;
-    assert!(matches!(flows.put(&entry(4001, 4001)), Err(Refusal::Clash(_))));
+    assert!(matches!(flows.put(&entry(4001, 4001), 0), Err(Refusal::Clash(_))));
 }
 
 #[test]
 fn what_the_kernel_makes_of_it_otherwise_is_undone() {
     let mut flows = flows();
     flows.table.chooses = true;
-    assert!(matches!(flows.put(&entry(4000, 4000)), Err(Refusal::Clash(_))));
+    assert!(matches!(flows.put(&entry(4000, 4000), 0), Err(Refusal::Clash(_))));
     assert!(flows.table.entries.is_empty());
 }
 
@@ -170,16 +186,16 @@ fn what_the_kernel_makes_of_it_otherwise_is_undone() {
 fn what_can_not_be_had_is_refused_by_name() {
     let mut flows = flows();
     let helped = Entry { obstacle: Some("the helper ftp".to_owned()), ..entry(4000, 4000) };
-    assert_eq!(flows.put(&helped), Err(Refusal::Unsupported("the helper ftp".to_owned())));
+    assert_eq!(flows.put(&helped, 0), Err(Refusal::Unsupported("the helper ftp".to_owned())));
     let endless = Entry { timeout: None, ..entry(4000, 4000) };
-    assert!(matches!(flows.put(&endless), Err(Refusal::Unsupported(_))));
+    assert!(matches!(flows.put(&endless, 0), Err(Refusal::Unsupported(_))));
     assert!(flows.table.entries.is_empty());
     for port in 1..=3 {
-        flows.put(&entry(port, port)).unwrap();
+        flows.put(&entry(port, port), 0).unwrap();
     }
-    assert_eq!(flows.put(&entry(4, 4)), Err(Refusal::Full));
+    assert_eq!(flows.put(&entry(4, 4), 0), Err(Refusal::Full));
     // Flows that have ended make room.
     flows.table.entries.clear();
     flows.carried.retain(|_| false);
-    assert_eq!(flows.put(&entry(4, 4)), Ok(()));
+    assert_eq!(flows.put(&entry(4, 4), 0), Ok(()));
 }

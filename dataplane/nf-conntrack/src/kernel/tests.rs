@@ -121,7 +121,7 @@ fn has_what_it_was_told(mut flows: Flows<Kernel>) {
         entry(4, (Ends::None, Ends::None), ProtocolState::None),
     ];
     for wanted in &all {
-        assert_eq!(flows.put(wanted), Ok(()), "{wanted:?}");
+        assert_eq!(flows.put(wanted, 0), Ok(()), "{wanted:?}");
         let found = flows.table.find(&wanted.original, wanted.zone).unwrap().unwrap();
         assert_eq!(lasting(&found), lasting(wanted));
         assert!(found.timeout.is_some_and(|left| (290..=300).contains(&left)), "{found:?}");
@@ -142,19 +142,19 @@ fn what_the_kernel_leaves_out_or_refuses_is_a_refusal_and_leaves_nothing() {
 fn leaves_nothing_of_a_refusal(mut flows: Flows<Kernel>) {
     let tcp = entry(6, (ports(4000, 80), ports(80, 5000)), TCP);
     let labels = Some([1; 16]);
-    let labelled = flows.put(&Entry { labels, ..tcp.clone() });
+    let labelled = flows.put(&Entry { labels, ..tcp.clone() }, 0);
     assert!(matches!(&labelled, Err(Refusal::Unsupported(what)) if what.contains("labels")));
     assert!(flows.table.numbers().unwrap().is_empty());
     // The address of another, seen before anything is changed.
-    flows.put(&tcp).unwrap();
-    let clash = flows.put(&entry(6, (ports(4001, 80), ports(80, 5000)), TCP));
+    flows.put(&tcp, 0).unwrap();
+    let clash = flows.put(&entry(6, (ports(4001, 80), ports(80, 5000)), TCP), 0);
     assert!(
         matches!(&clash, Err(Refusal::Clash(with)) if with.contains("sport=4000")),
         "{clash:?}"
     );
     // What only the kernel knows to be impossible: it is undone, and what there was is restored.
     let state = ProtocolState::Tcp { state: 200, scales: [0; 2], flags: [0; 2] };
-    let bad = flows.put(&Entry { protocol_state: state, ..tcp.clone() });
+    let bad = flows.put(&Entry { protocol_state: state, ..tcp.clone() }, 0);
     assert!(matches!(bad, Err(Refusal::Malformed(_))), "{bad:?}");
     let found = flows.table.find(&tcp.original, 0).unwrap().unwrap();
     assert_eq!(lasting(&found), lasting(&tcp));

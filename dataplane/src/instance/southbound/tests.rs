@@ -194,6 +194,24 @@ fn what_is_put_is_what_was_got_and_an_older_copy_changes_nothing() {
 }
 
 #[test]
+fn a_wrong_version_of_one_flow_leaves_versions_for_those_that_begin_later() {
+    let (mut owner, mut standby) = (instance(1, true), instance(2, false));
+    packet(&mut owner, 1, Nanos(0));
+    let wrong = all(&mut owner, "any", Nanos(1)).into_iter();
+    let wrong: Vec<_> = wrong.map(|chunk| Chunk { version: u64::MAX >> 1, ..chunk }).collect();
+    for place in [&mut owner, &mut standby] {
+        assert_eq!(put(place, &wrong, Nanos(1)), 0);
+    }
+    packet(&mut owner, 2, Nanos(2));
+    let old = all(&mut owner, "sport=2", Nanos(3));
+    packet(&mut owner, 2, Nanos(4));
+    let new = all(&mut owner, "sport=2", Nanos(5));
+    assert_eq!(put(&mut standby, &new, Nanos(6)), 0);
+    assert_eq!(put(&mut standby, &old, Nanos(7)), old.len(), "it is older");
+    assert_eq!(state(&all(&mut standby, "sport=2", Nanos(8))), state(&new));
+}
+
+#[test]
 fn a_copy_ends_without_a_record_and_one_that_a_packet_has_come_for_with_one() {
     let mut owner = instance(1, true);
     let mut standby = instance(2, false);

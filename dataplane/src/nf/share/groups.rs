@@ -127,17 +127,17 @@ impl Groups {
     pub(in crate::nf) fn next_update(
         &mut self,
         has_room: &dyn Fn(ShareId) -> bool,
-    ) -> Option<(Option<(ShareId, Slot)>, Origin, FunctionOperation)> {
+    ) -> Option<(Option<(ShareId, Slot)>, Update)> {
         while let Some((origin, what)) = self.left.pop_front() {
             // It may be shared anew.
             if let Err(what) = self.tell(origin, what) {
-                return Some((None, origin, what));
+                return Some((None, (origin, what)));
             }
         }
         let mut waiting = self.of_shares.iter_mut().filter(|group| !group.updates.is_empty());
         let group = waiting.find(|group| has_room(group.sharing.id))?;
-        let (origin, what) = group.updates.pop_front()?;
-        Some((Some((group.sharing.id, group.sharing.slot(&origin))), origin, what))
+        let update = group.updates.pop_front()?;
+        Some((Some((group.sharing.id, group.sharing.slot(&update.0))), update))
     }
 
     /// Takes a change back that could not be handed in to a share: it is its next.

@@ -212,7 +212,7 @@ impl Chain {
     ) -> Option<(ShareId, Slot, Operation)> {
         for n in 0..self.functions.len() {
             while let Some(shared) = self.functions[n].shared_mut()
-                && let Some((place, origin, what)) = shared.next_update(has_room)
+                && let Some((place, (origin, what))) = shared.next_update(has_room)
             {
                 let operation = Operation { function: n as u8, origin, what };
                 match place {

@@ -450,6 +450,12 @@ impl Model {
         }
     }
 
+    /// Places that homes have given up.
+    pub(crate) fn given_up(&self) -> u64 {
+        let members = self.ends.iter().filter_map(|end| end.member.as_ref());
+        members.map(|member| member.counters().given_up).sum()
+    }
+
     /// Time passes until something is due.
     fn timeout(&mut self) -> Result<bool, Violation> {
         let live = self.ends.iter().filter(|end| !end.failed);

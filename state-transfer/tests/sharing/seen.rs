@@ -30,6 +30,8 @@ pub(crate) enum Violation {
     Lost(u8),
     /// A packet was lost though there was room, and time.
     LostInVain(u8),
+    /// A home gave up a place in an order though nothing was lost, and there was room, and time.
+    GivenUpInVain(u64),
 }
 
 /// By packet, or by slot.
@@ -179,14 +181,19 @@ impl Seen {
     /// What is checked when nothing more can happen.
     pub(crate) fn check_end(&self, model: &Model) -> Result<(), Violation> {
         let scope = &model.scope;
+        let ample = scope.limits.waiting >= 16 && scope.limits.window >= 16;
+        let in_vain = ample && !scope.fails() && !scope.timeouts;
         for id in 0..scope.packets() as u8 {
             if (self.processed | self.dropped | self.lost) >> id & 1 == 0 {
                 return Err(Violation::Lost(id));
             }
-            let ample = scope.limits.waiting >= 16 && scope.limits.window >= 16;
-            if self.lost >> id & 1 == 1 && ample && !scope.fails() && !scope.timeouts {
+            if self.lost >> id & 1 == 1 && in_vain {
                 return Err(Violation::LostInVain(id));
             }
+        }
+        let given_up = model.given_up();
+        if in_vain && given_up > 0 {
+            return Err(Violation::GivenUpInVain(given_up));
         }
         (0..scope.limits.slots as u16).map(Slot).try_for_each(|slot| {
             if self.bereft.contains(&slot) {

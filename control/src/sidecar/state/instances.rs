@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{FailureKind, Reins};
 use crate::{
     sidecar::Sidecar,
-    southbound::{ended, scope_message, transient},
+    southbound::{ended, scope_message},
     state_manager::{
         end::End,
         operation::{Failure, MoveAsked, Selection, State},
@@ -130,19 +130,17 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Moved) -> Result<Moved, Failu
         };
         match watched.await {
             Ok(()) if ended(seen.phase()) => {}
-            Err(status) if !transient(&status) => return Err(unknown(&status)),
+            Err(status) if status.code() == Code::NotFound => return Err(unknown()),
             // It is asked again, as long as the operation may take.
             Ok(()) | Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-fn unknown(status: &Status) -> Failure {
-    let why = match status.code() {
-        Code::NotFound => "the data plane does not know the move any more: it was started again",
-        _ => status.message(),
-    };
-    Failure::new(FailureKind::Unreachable, format!("how the move ended is not known: {why}"))
+fn unknown() -> Failure {
+    let reason = "how the move ended is not known: the data plane does not know the move any more: it \
+                  was started again";
+    Failure::new(FailureKind::Unreachable, reason)
 }
 
 /// What a move of the data plane has come to; `why` it was asked to be undone.

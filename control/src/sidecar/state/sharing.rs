@@ -80,10 +80,10 @@ async fn end_if(sidecar: &Sidecar, request_id: &str, is_wanted: impl Fn() -> boo
             let asked = EndShareRequest { change: None, id: share.id };
             sidecar.southbound().shares().end_share(asked).await.map(drop)
         };
-        match ended.await {
-            Err(status) if transient(&status) => tokio::time::sleep(AGAIN).await,
+        match ended.await.map_err(|status: Status| status.code()) {
             // One that it does not know, or that has ended, shares nothing.
-            Ok(()) | Err(_) => return,
+            Ok(()) | Err(Code::NotFound | Code::FailedPrecondition) => return,
+            Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Follow {
         };
         let mut last = std::pin::pin!(follow(&sidecar, id, begun));
         let why = tokio::select! {
-            last = &mut last => return note_end(&sidecar, id, last, None).await,
+            last = &mut last => return sidecar.end_operation(id, outcome(last, None)).await,
             failure = reins.cancelled() => Why::Told(failure),
             () = over => Why::Over,
         };
@@ -127,7 +127,7 @@ impl Follow {
         }
         let ending = async { tokio::join!(end(&sidecar, &request_id), last).1 };
         match tokio::time::timeout(FINISH_LIMIT, ending).await {
-            Ok(last) => note_end(&sidecar, id, last, Some(why)).await,
+            Ok(last) => sidecar.end_operation(id, outcome(last, Some(why))).await,
             Err(_) => {
                 let reason = format!(
                     "the data plane has not ended it within {FINISH_LIMIT:?}; it is asked again \
@@ -137,17 +137,6 @@ impl Follow {
                 sidecar.give_up_operation(id, (State::Failed, Some(late))).await;
             }
         }
-    }
-}
-
-/// Notes what a share has come to.
-async fn note_end(sidecar: &Sidecar, id: u64, last: Result<Share, Failure>, why: Option<Why>) {
-    let may_go_on = last.as_ref().is_err_and(|failure| failure.kind != FailureKind::Unreachable);
-    let ended = outcome(last, why);
-    if may_go_on {
-        sidecar.give_up_operation(id, ended).await;
-    } else {
-        sidecar.end_operation(id, ended).await;
     }
 }
 
@@ -175,7 +164,8 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Share) -> Result<Share, Failu
         };
         match watched.await {
             Ok(()) if seen.phase() == SharePhase::Ended => {}
-            Err(status) if !transient(&status) => return Err(unknown(&status)),
+            Err(status) if status.code() == Code::NotFound => return Err(unknown()),
+            // Who dies says nothing that is to be relied on.
             Ok(()) | Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
@@ -196,15 +186,10 @@ async fn note(sidecar: &Sidecar, id: u64, share: &Share) {
     sidecar.state().progress(id, |progress| progress.shared = Some(share.clone()));
 }
 
-fn unknown(status: &Status) -> Failure {
-    let (kind, why) = match status.code() {
-        Code::NotFound => (
-            FailureKind::Unreachable,
-            "it was started again, and its instances share nothing".to_owned(),
-        ),
-        _ => (FailureKind::Refused, status.message().to_owned()),
-    };
-    Failure::new(kind, format!("the data plane does not know the share: {why}"))
+fn unknown() -> Failure {
+    let reason = "the data plane does not know the share: it was started again, and its instances \
+                  share nothing";
+    Failure::new(FailureKind::Unreachable, reason)
 }
 
 /// What a share has come to; `why` it was asked to end.

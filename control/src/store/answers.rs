@@ -96,7 +96,8 @@ impl Database {
             )?;
             transaction.execute(
                 "DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1 AND id NOT IN \
-                 (SELECT id FROM answer WHERE goes_on = 1 ORDER BY id DESC LIMIT ?2)",
+                 (SELECT id FROM answer WHERE goes_on = 1 \
+                 AND id <= (SELECT max(id) FROM answer) - ?1 ORDER BY id DESC LIMIT ?2)",
                 [ANSWERS_MAX, GOING_ON_MAX],
             )?;
             Ok(())

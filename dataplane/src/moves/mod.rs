@@ -71,6 +71,11 @@ impl Moves {
         self.ends.is_empty() && self.drains.is_empty()
     }
 
+    /// Whether an end of a move is at work on this worker: its node looks at what it notes.
+    pub(crate) fn has_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     /// Packets held at either end.
     pub(crate) fn held(&self) -> usize {
         self.ends.iter().map(MoveEnd::held).sum()

@@ -214,7 +214,8 @@ impl Node {
                 }
             }
             Event::Exporting(_, since) => {
-                record.shown.drained_ns = since.0;
+                // The worker's clock was read when its round began, which may be before the flip.
+                record.shown.drained_ns = since.0.max(record.shown.flipped_ns);
                 MoveEvent::Exporting
             }
             Event::Undoing(_) => MoveEvent::Undoing,
@@ -366,7 +367,7 @@ impl Node {
     fn end(&mut self, id: MoveId, reason: Option<&str>, now: Nanos) {
         self.moves.flips.end(id);
         if let Some(record) = self.moves.records.get_mut(&id) {
-            record.spec = None;
+            (record.spec, record.steering) = (None, None);
             record.shown.reason = reason.unwrap_or_default().to_owned();
             if record.shown.ended_ns == 0 {
                 record.shown.ended_ns = now.0;

@@ -277,10 +277,10 @@ impl Worker {
         let generation = steered.generation;
         let before = std::mem::replace(&mut self.steered, steered);
         let steers = Event::Steers(generation, Some(before));
-        if self.moves.is_empty() {
-            self.forwarder.tell(steers);
-        } else {
+        if self.moves.has_ends() {
             self.forwarder.note(steers);
+        } else {
+            self.forwarder.tell(steers);
         }
     }
 

@@ -41,7 +41,8 @@ impl Worker {
             }
         }
         for id in left {
-            if let Some(instance) = instances.remove(id) {
+            if let Some(mut instance) = instances.remove(id) {
+                instance.settle();
                 forwarder.tell(Event::Removed(Box::new(instance)));
             }
         }

@@ -52,8 +52,7 @@ pub(crate) struct Judge {
     flows: BTreeMap<u16, Flow>,
     /// Flows in the order in which they began.
     order: Vec<u16>,
-    /// Packets that were sent in epochs before, and those of them that did not leave.
-    sent_before: u64,
+    /// Packets that were sent in epochs before and did not leave.
     lost_before: u64,
     /// Who takes part.
     members: Vec<InstanceId>,
@@ -100,7 +99,6 @@ impl Judge {
             strict,
             flows: BTreeMap::new(),
             order: Vec::new(),
-            sent_before: 0,
             lost_before: 0,
             members: members.to_vec(),
             instances: instances.to_vec(),
@@ -173,7 +171,6 @@ impl Judge {
     ) -> Result<(), Failure> {
         self.check_packets(node)?;
         for flow in std::mem::take(&mut self.flows).into_values() {
-            self.sent_before += u64::from(flow.sent);
             self.lost_before += u64::from(flow.sent) - flow.left.len() as u64;
         }
         self.order.clear();

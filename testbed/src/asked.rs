@@ -1,4 +1,5 @@
-//! An instance of a [`MemoryNode`](crate::memory_node::MemoryNode), asked for its state as a network function, without a socket.
+//! An instance of a [`MemoryNode`](crate::memory_node::MemoryNode), asked for its state as a
+//! network function, without a socket.
 
 use std::pin::pin;
 use std::time::Duration;

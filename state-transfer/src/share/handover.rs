@@ -103,12 +103,13 @@ impl Handover {
             }
         } else if view == home.view.number && !self.fenced.contains(&from) {
             self.fenced.push(from);
-            for slot in owed.iter() {
-                let Some(row) = home.rows.get_mut(slot.index()) else { continue };
-                row.owed_by.push(from);
-                row.phase = Phase::Closed;
-            }
+            // What it owed by an older view it has handed over, or says again.
+            home.rows.iter_mut().for_each(|row| row.owed_by.retain(|other| *other != from));
+            owe(from, &owed, home);
             self.look(home, work);
+        } else if view < home.view.number && !self.fenced.contains(&from) {
+            // It may begin to hand over before it hears of this view, to who is the home by both.
+            owe(from, &owed, home);
         }
     }
 
@@ -200,6 +201,16 @@ impl Handover {
         if self.complete && row.phase == Phase::Closed && is_mine && row.owed_by.is_empty() {
             home.open(slot, work);
         }
+    }
+}
+
+/// Another owes something of slots: nothing is executed there until it has handed that over.
+fn owe<O, A>(from: InstanceId, owed: &SlotSet, home: &mut Home<O, A>) {
+    for slot in owed.iter() {
+        let is_mine = home.view.home(slot, home.me) == home.me;
+        let Some(row) = home.rows.get_mut(slot.index()).filter(|_| is_mine) else { continue };
+        row.owed_by.push(from);
+        row.phase = Phase::Closed;
     }
 }
 

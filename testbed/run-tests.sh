@@ -42,6 +42,18 @@ run_all() {
     return "${#failed[@]}"
 }
 
+# said_by_failed LOG: what the tests that failed have said, again, so that the end of a long log has
+# it. At most 60 lines of each test and 600 in all.
+said_by_failed() {
+    awk '
+        /^test result:/ || /^successes:$/ { failures = 0 }
+        /^failures:$/ { failures = !failures; lines = 0 }
+        /^test .* \.\.\. FAILED$/ { failed = failed $0 "\n" }
+        failures && /^---- .* ----$/ { lines = 0; printf "\n" }
+        failures && !/^failures:$/ && ++lines <= 60 && ++all <= 600
+        END { printf "%s", failed }' "$1"
+}
+
 # totals LOG CAPTURES: what the log of all passes says; CAPTURES is 1 where there are captures.
 totals() {
     awk -v captures="$2" '
@@ -64,6 +76,7 @@ captures=0
 [ ! -d ../shared/data/traces ] || captures=1
 # For the test of this script: the totals of a log, and nothing else.
 if [ "${1:-}" = --totals ]; then
+    said_by_failed "$2"
     totals "$2" "$3"
     exit
 fi
@@ -74,6 +87,8 @@ mkdir -p "$TARGET"
 }
 run_all 2>&1 | tee "$LOG"
 status=${PIPESTATUS[0]}
+printf '\n=== failed tests, again\n'
+said_by_failed "$LOG"
 printf '\n=== totals\n'
 totals "$LOG" "$captures" || status=1
 exit "$status"

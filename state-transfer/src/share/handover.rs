@@ -89,7 +89,7 @@ impl Handover {
         others.map(|other| (other, owed(other))).collect()
     }
 
-    /// Another asks by a view from here on.
+    /// Another, which takes part in this view if it is not a later one, asks by a view from here on.
     pub(super) fn fence<S: Store>(
         &mut self,
         (from, view, owed): (InstanceId, u64, SlotSet),

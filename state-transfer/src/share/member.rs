@@ -259,6 +259,9 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     where
         S: Store<Op = O, Answer = A, Piece = C>,
     {
+        if !self.counts(from, &message) {
+            return;
+        }
         let mut work = Work { store, now, sent: &mut self.sent };
         let Self { home, handover, asking, .. } = self;
         match message {
@@ -282,11 +285,26 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
                 let giver = (!home.view.is_alone()).then_some(from);
                 work.store.join(slot, piece, giver, now);
             }
-            // One that takes part no more may have been given up, and asked in vain elsewhere.
-            Message::Answer(answer) => {
-                if from == home.me || home.view.has_participant(from) {
-                    asking.answer(answer);
-                }
+            Message::Answer(answer) => asking.answer(answer),
+        }
+    }
+
+    /// Whether a message is to be taken. What an instance has sent that has failed since may come
+    /// behind the view without it. What it knew is welcome; but nobody waits for what it was going
+    /// to hand over, and nobody remembers what it has asked.
+    fn counts(&self, from: InstanceId, message: &Message<O, A, C>) -> bool {
+        let view = &self.home.view;
+        let takes_part = |instance| instance == self.home.me || view.has_participant(instance);
+        match message {
+            // An instance that leaves sends on what others have asked.
+            Message::Operation(operation) => {
+                operation.view > view.number || takes_part(operation.id.instance)
+            }
+            Message::Fence { view: of, .. } => *of > view.number || takes_part(from),
+            // It may have been given up, and asked in vain elsewhere.
+            Message::Answer(_) => takes_part(from),
+            Message::Passed(_) | Message::Ledger(_) | Message::Handed(_) | Message::Piece(..) => {
+                true
             }
         }
     }

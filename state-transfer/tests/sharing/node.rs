@@ -109,7 +109,8 @@ impl Model {
         self.ends[at].failed = true;
         self.ends[at].member = None;
         for other in 0..self.ends.len() {
-            // State that was on its way is lost with it.
+            // State that was on its way is lost with it: should it come, it may be in vain, as others
+            // have been asked again. What else it has sent still comes.
             let state = |message: &Told| match message {
                 Message::Piece(slot, _) => Some(*slot),
                 Message::Ledger(_)
@@ -118,9 +119,12 @@ impl Model {
                 | Message::Answer(_) => None,
                 Message::Passed(_) | Message::Fence { .. } => None,
             };
+            let is_said = |message: &Told| {
+                !matches!(message, Message::Piece(..) | Message::Ledger(_) | Message::Handed(_))
+            };
             let lost = self.rings[at][other].iter().chain(&self.rings[other][at]);
             bereft.extend(lost.filter_map(state));
-            self.rings[at][other].clear();
+            self.rings[at][other].retain(is_said);
             self.rings[other][at].clear();
         }
         self.seen.fail(instance, bereft);

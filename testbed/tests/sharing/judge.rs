@@ -61,6 +61,8 @@ pub(crate) struct Judge {
     /// was, by source.
     before: Counts,
     astray: BTreeMap<Address, i128>,
+    /// What homes that were lost knew at most, by source: it counts again when they have joined again.
+    lost: BTreeMap<Address, i128>,
     since: Since,
     /// Connections at most that were given up before and will not end: they go on counting.
     given_up: u64,
@@ -104,6 +106,7 @@ impl Judge {
             instances: instances.to_vec(),
             before: Counts::default(),
             astray: BTreeMap::new(),
+            lost: BTreeMap::new(),
             since: Since::default(),
             given_up: 0,
             panicked: false,
@@ -311,7 +314,12 @@ impl Judge {
             let before = self.astray.get(&source).copied().unwrap_or_default();
             let mut may_stray = i128::from(self.since.panics + self.given_up);
             if self.since.failed > 0 {
-                may_stray += asked.max(self.before.of(source, &self.instances).abs());
+                let knew = asked.max(self.before.of(source, &self.instances).abs());
+                *self.lost.entry(source).or_default() += knew;
+                may_stray += knew;
+            }
+            if self.since.joined > 0 {
+                may_stray += self.lost.get(&source).copied().unwrap_or_default();
             }
             if (counted - open - before).abs() > may_stray {
                 let what =

@@ -306,12 +306,19 @@ impl api::move_service_server::MoveService for Shared {
             Some(Selection::Filter(filter)) if filter.contains('=') => Moved::Filter(filter),
             _ => return Err(Status::invalid_argument("that is no filter")),
         };
-        let mut model = self.model();
-        let id = model.start_move(&id_of(request.change), request.from, request.to, selection)?;
-        let begun = model.moves.iter_mut().find(|m| m.id == id).map(|begun| {
-            (begun.guarantee, begun.scopes) = (request.guarantee, request.scopes);
-            begun.clone()
-        });
+        let (begun, is_mute) = {
+            let mut model = self.model();
+            let id = id_of(request.change);
+            let id = model.start_move(&id, request.from, request.to, selection)?;
+            let begun = model.moves.iter_mut().find(|m| m.id == id).map(|begun| {
+                (begun.guarantee, begun.scopes) = (request.guarantee, request.scopes);
+                begun.clone()
+            });
+            (begun, model.mute_moves)
+        };
+        if is_mute {
+            std::future::pending::<()>().await;
+        }
         ok(api::StartMoveResponse { r#move: begun })
     }
 
@@ -330,21 +337,10 @@ impl api::move_service_server::MoveService for Shared {
         &self,
         request: Request<api::WatchMoveRequest>,
     ) -> Answer<Self::WatchMoveStream> {
-        let id = request.into_inner().id;
-        let mut model = self.model();
-        let mut seen: Vec<api::WatchMoveResponse> = Vec::new();
-        loop {
-            let found = model.moves.iter().find(|listed| listed.id == id).cloned();
-            let found = found.ok_or_else(|| Status::not_found(format!("there is no move {id}")))?;
-            let ended = weir_control::southbound::ended(found.phase());
-            seen.push(api::WatchMoveResponse { r#move: Some(found) });
-            if ended {
-                break;
-            }
-            model.tick();
-        }
-        drop(model);
-        stream(seen)
+        let shown = self.model().find_move(request.into_inner().id)?.clone();
+        let (to, moves) = mpsc::channel(16);
+        tokio::spawn(tell_move(self.clone(), shown, to));
+        ok(Box::pin(ReceiverStream::new(moves)))
     }
 
     async fn undo_move(
@@ -354,6 +350,38 @@ impl api::move_service_server::MoveService for Shared {
         let mut model = self.model();
         let id = model.undo_move(request.into_inner().id)?;
         ok(api::UndoMoveResponse { r#move: model.moves.iter().find(|m| m.id == id).cloned() })
+    }
+}
+
+/// Time passes for a move while somebody watches.
+async fn tell_move(
+    shared: Shared,
+    mut shown: api::Move,
+    to: mpsc::Sender<Result<api::WatchMoveResponse, Status>>,
+) {
+    let mut told = None;
+    while !to.is_closed() {
+        if told.as_ref() != Some(&shown) {
+            told = Some(shown.clone());
+            // The watcher has gone: the loop ends.
+            let _gone = to.send(Ok(api::WatchMoveResponse { r#move: Some(shown.clone()) })).await;
+        }
+        if weir_control::southbound::ended(shown.phase()) {
+            return;
+        }
+        tokio::time::sleep(TICK).await;
+        let next = {
+            let mut model = shared.model();
+            model.tick();
+            model.find_move(shown.id).cloned()
+        };
+        match next {
+            Ok(next) => shown = next,
+            Err(status) => {
+                let _gone = to.send(Err(status)).await;
+                return;
+            }
+        }
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Southbound {
     /// A connection for long listings: what their readers leave unread fills its window, and must
     /// not hold up anything else.
     listings: Channel,
+    /// A connection for what is watched for as long as an operation lasts: a connection has so many
+    /// streams at one time, and what operations are asked to do must not wait for their ends.
+    watches: Channel,
     socket: PathBuf,
 }
 
@@ -73,8 +76,8 @@ macro_rules! client {
 impl Southbound {
     /// A data plane at this socket; connects when first asked. Must be called inside a runtime.
     pub fn new(socket: &Path) -> Self {
-        let (channel, listings) = (connection(socket), connection(socket));
-        Self { channel, listings, socket: socket.to_owned() }
+        let [channel, listings, watches] = std::array::from_fn(|_| connection(socket));
+        Self { channel, listings, watches, socket: socket.to_owned() }
     }
 
     /// The socket that it is reached by.
@@ -84,7 +87,9 @@ impl Southbound {
 
     client!(instances, InstanceServiceClient, channel);
     client!(moves, MoveServiceClient, channel);
+    client!(watched_moves, MoveServiceClient, watches);
     client!(shares, ShareServiceClient, channel);
+    client!(watched_shares, ShareServiceClient, watches);
     client!(workers, WorkerServiceClient, channel);
     client!(routes, RouteServiceClient, channel);
     client!(neighbours, NeighbourServiceClient, channel);

@@ -10,6 +10,8 @@ use weir_api::{
     },
 };
 
+use weir_control::state_manager::table::RUNNING_MAX;
+
 use crate::{
     share::{TWO, known, until},
     state::refusal,
@@ -62,6 +64,33 @@ fn a_move_is_told_to_go_back_until_the_data_plane_has_heard_it() {
         let undone = running.state_ended(id).await;
         assert_eq!(ended(&undone), (id, State::Undone, StateFailure::Cancelled), "{undone:?}");
         assert_eq!(node.fake.model().moves_of("m")[0].phase(), MovePhase::Undone);
+    });
+}
+
+#[test]
+fn as_many_operations_as_there_may_be_keep_none_from_being_cancelled() {
+    let node = Node::new(2);
+    let running = node.start();
+    node.fake.model().stands = true;
+    block_on(async {
+        let mut begun = Vec::new();
+        for bucket in 0..RUNNING_MAX {
+            let selection = Some(Selection::Buckets(bucket.to_string()));
+            let ask = MoveRequest { selection, ..between(&bucket.to_string()) };
+            begun.push(begin(&running, ask).await);
+        }
+        // All are followed.
+        holds(&node, |node| node.fake.watched_moves() == RUNNING_MAX).await;
+        let selection = Some(Selection::Buckets(RUNNING_MAX.to_string()));
+        let more = MoveRequest { selection, ..between("more") };
+        assert_eq!(refusal(&running.moves(more).await.unwrap_err()).0, "OPERATIONS_MAX");
+        for id in begun {
+            running.cancel(id).await.unwrap();
+            let undone = running.state_ended(id).await;
+            assert_eq!(ended(&undone), (id, State::Undone, StateFailure::Cancelled), "{undone:?}");
+        }
+        let connected = running.status().await.dataplane.is_some_and(|shown| shown.connected);
+        assert!(connected);
     });
 }
 

@@ -165,8 +165,8 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Moved) -> Result<Moved, Failu
         if ended(seen.phase()) {
             return Ok(seen);
         }
-        let watched =
-            sidecar.southbound().moves().watch_move(WatchMoveRequest { id: number }).await;
+        let request = WatchMoveRequest { id: number };
+        let watched = sidecar.southbound().watched_moves().watch_move(request).await;
         let watched = async {
             let mut stream = watched?.into_inner();
             while let Some(next) = stream.message().await? {

@@ -152,7 +152,7 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Share) -> Result<Share, Failu
             return Ok(seen);
         }
         let request = WatchShareRequest { id: seen.id };
-        let watched = sidecar.southbound().shares().watch_share(request).await;
+        let watched = sidecar.southbound().watched_shares().watch_share(request).await;
         let watched = async {
             let mut stream = watched?.into_inner();
             while let Some(next) = stream.message().await? {

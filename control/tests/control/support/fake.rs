@@ -44,6 +44,8 @@ pub(super) struct Shared {
     clock: Clock,
     /// Has a receiver for each listing of flows that is open.
     listings: watch::Sender<()>,
+    /// The same for each move that is watched.
+    watched: watch::Sender<()>,
 }
 
 impl Fake {
@@ -51,13 +53,16 @@ impl Fake {
     pub(crate) fn start(directory: &Path, instances: u32) -> Self {
         let socket = directory.join("dataplane.sock");
         let model = Arc::new(Mutex::new(Model::new(instances, 11)));
-        let shared = Shared { model, clock: Clock::start(), listings: watch::Sender::new(()) };
+        let (listings, watched) = (watch::Sender::new(()), watch::Sender::new(()));
+        let shared = Shared { model, clock: Clock::start(), listings, watched };
         let (served, path) = (shared.clone(), socket.clone());
         let (state, nf) = Nf::unserved(Monitor::new(1));
         let thread = run_thread(move |ready| async move {
             let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
             ready.send(()).unwrap();
             Server::builder()
+                // As many as the data plane takes.
+                .max_concurrent_streams(64)
                 .add_service(api::node_service_server::NodeServiceServer::new(served.clone()))
                 .add_service(api::port_service_server::PortServiceServer::new(served.clone()))
                 .add_service(api::worker_service_server::WorkerServiceServer::new(served.clone()))
@@ -90,6 +95,11 @@ impl Fake {
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.shared.model.lock().unwrap()
+    }
+
+    /// Moves that are watched.
+    pub(crate) fn watched_moves(&self) -> usize {
+        self.shared.watched.receiver_count()
     }
 
     /// Listings of flows that are open.
@@ -359,7 +369,7 @@ async fn tell_move(
     mut shown: api::Move,
     to: mpsc::Sender<Result<api::WatchMoveResponse, Status>>,
 ) {
-    let mut told = None;
+    let (mut told, _watched) = (None, shared.watched.subscribe());
     while !to.is_closed() {
         if told.as_ref() != Some(&shown) {
             told = Some(shown.clone());

@@ -5,10 +5,18 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{scaling::plan::PlanError, store::StoreError};
+use crate::{scaling::plan::PlanError, southbound::transient, store::StoreError};
 
 /// The domain of every `ErrorInfo` of this API.
 pub const DOMAIN: &str = "weir";
+
+/// The reason of a fault after which nobody knows whether what was asked was begun.
+const NOT_KNOWN: &str = "NOT_KNOWN";
+/// The reason of a fault after which what was asked was done, and that it was is not kept.
+const NOT_KEPT: &str = "NOT_KEPT";
+/// What to do about both.
+const ASK_AGAIN: &str =
+    "ask again with the same request id: what has become of it is answered, or it goes on";
 
 /// An error on its way to a caller.
 ///
@@ -64,6 +72,29 @@ impl Fault {
         Self::new(Code::PermissionDenied, "UNKNOWN_PEER", message)
             .object("control.peer")
             .fix("add its node as [[control.peer]], with the identity that its certificate has")
+    }
+
+    /// A fault from the data plane that was asked to begin `what`. Without its words, it may go on
+    /// there.
+    pub fn unsure(what: &str, status: &Status) -> Self {
+        if !transient(status) || status.get_details_error_info().is_some() {
+            return Self::from_dataplane(status);
+        }
+        let why = status.message();
+        let message = format!("whether the data plane has begun the {what} is not known: {why}");
+        Self::new(Code::Unavailable, NOT_KNOWN, message).object("dataplane").fix(ASK_AGAIN)
+    }
+
+    /// A change that was made, and that the store does not keep.
+    pub fn not_kept(error: StoreError) -> Self {
+        let message = format!("the change was made, and that it was cannot be kept: {error}");
+        let fix = format!("see that the disk of the store has room, then {ASK_AGAIN}");
+        Self { message, reason: NOT_KEPT.to_owned(), ..error.into() }.fix(fix)
+    }
+
+    /// Whether what was asked may have been begun.
+    pub fn is_unsure(&self) -> bool {
+        [NOT_KNOWN, NOT_KEPT].contains(&self.reason.as_str())
     }
 
     /// Names the object.

@@ -178,8 +178,8 @@ impl Feeder {
     }
 }
 
-/// Moves state; who has it then. A move whose sidecar is not reached any more may go on or be done:
-/// asked again with its request id, it is the same move.
+/// Moves state; who has it then. A move whose sidecar is not reached any more, or is not sure of it,
+/// may go on or be done: asked again with its request id, it is the same move.
 ///
 /// # Errors
 /// When that is not known.
@@ -187,7 +187,7 @@ pub(crate) async fn hand_over(client: &Client, mut moved: Move) -> anyhow::Resul
     moved.request_id = Some(request_id()?);
     let unknown = || format!("{} or {} has the state: nobody knows", moved.from, moved.to);
     let first = client.move_state(&moved).await;
-    let is_first = !matches!(first, Err(Error::Unreachable { .. }));
+    let is_first = !is_open(&first);
     let ended = if is_first {
         first
     } else {
@@ -203,12 +203,17 @@ pub(crate) async fn hand_over(client: &Client, mut moved: Move) -> anyhow::Resul
     }
 }
 
+/// Whether what a sidecar says leaves open what has become of a move.
+fn is_open(said: &Result<Outcome, Error>) -> bool {
+    matches!(said, Err(Error::Unreachable { .. } | Error::Unsure(_)))
+}
+
 async fn asked_again(client: &Client, moved: &Move) -> Result<Outcome, Error> {
     loop {
         sleep(AGAIN).await;
-        match client.move_state(moved).await {
-            Err(Error::Unreachable { .. }) => {}
-            ended => return ended,
+        let said = client.move_state(moved).await;
+        if !is_open(&said) {
+            return said;
         }
     }
 }

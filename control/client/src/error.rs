@@ -11,6 +11,10 @@ pub enum Error {
     /// ended.
     #[error("{0}")]
     Refused(Box<Refused>),
+    /// The sidecar can not say whether what was asked has begun, or can not keep that it has. Asking
+    /// again with the same request id is answered with what has become of it.
+    #[error("{0}")]
+    Unsure(Box<Refused>),
     /// The operation has ended otherwise than done. Its `state` says what has become of the state,
     /// its `failure` why.
     #[error("the operation has ended {}: {}", .0.state().as_str_name(), .0.reason)]
@@ -24,7 +28,7 @@ pub enum Error {
     },
 }
 
-/// What the sidecar says when it refuses.
+/// What the sidecar says of what it refuses, or is not sure of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
@@ -49,13 +53,17 @@ impl Error {
             return Self::Unreachable { why: format!("{:?}: {}", status.code(), status.message()) };
         };
         let of = |key: &str| info.metadata.get(key).cloned().unwrap_or_default();
-        Self::Refused(Box::new(Refused {
+        let said = Box::new(Refused {
             code: status.code(),
             message: status.message().to_owned(),
             object: of("object"),
             fix: of("fix"),
             reason: info.reason,
-        }))
+        });
+        match said.reason.as_str() {
+            "NOT_KNOWN" | "NOT_KEPT" => Self::Unsure(said),
+            _ => Self::Refused(said),
+        }
     }
 
     pub(crate) fn broken(why: &str) -> Self {
@@ -65,7 +73,7 @@ impl Error {
     /// The reason of a refusal.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Refused(refused) => Some(&refused.reason),
+            Self::Refused(said) | Self::Unsure(said) => Some(&said.reason),
             Self::Ended(_) | Self::Unreachable { .. } => None,
         }
     }
@@ -83,7 +91,7 @@ impl Error {
             Self::Ended(ended) if ended.failure() == StateFailure::PeerRefused => {
                 Some(&ended.peer_refusal)
             }
-            Self::Ended(_) | Self::Refused(_) | Self::Unreachable { .. } => None,
+            Self::Ended(_) | Self::Refused(_) | Self::Unsure(_) | Self::Unreachable { .. } => None,
         }
     }
 
@@ -93,7 +101,7 @@ impl Error {
         self.peer_refusal()?;
         match self {
             Self::Ended(ended) => Some(&ended.peer_object),
-            Self::Refused(_) | Self::Unreachable { .. } => None,
+            Self::Refused(_) | Self::Unsure(_) | Self::Unreachable { .. } => None,
         }
     }
 
@@ -101,7 +109,7 @@ impl Error {
     pub fn failure(&self) -> Option<StateFailure> {
         match self {
             Self::Ended(operation) => Some(operation.failure()),
-            Self::Refused(_) | Self::Unreachable { .. } => None,
+            Self::Refused(_) | Self::Unsure(_) | Self::Unreachable { .. } => None,
         }
     }
 }

@@ -107,6 +107,11 @@ fn check(text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
         for (key, why) in config.scaling.faults() {
             faults.push(policy_fault(scaling, key, &why));
         }
+        if let Some(most) = instances_max(root).filter(|most| i64::from(config.scaling.max) > *most)
+        {
+            let why = format!("must be at most instances_max of [dataplane], which is {most}");
+            faults.push(policy_fault(scaling, "max", &why));
+        }
     }
     Some(config)
 }
@@ -231,6 +236,15 @@ fn policy_fault(scaling: &DeTable<'_>, key: &'static str, why: &str) -> Fault {
     Fault::new(span, title, "does not fit").fix(fix)
 }
 
+/// How many instances the data plane of the same file has room for, if it says so: that it is a sound
+/// number is for the data plane to check.
+fn instances_max(root: &DeTable<'_>) -> Option<i64> {
+    match table(root, "dataplane")?.get("instances_max")?.get_ref() {
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => None,
+    }
+}
+
 /// The tables of an array in `[control]`.
 fn tables<'t, 'i>(control: &'t DeTable<'i>, key: &str) -> Vec<&'t DeTable<'i>> {
     let Some(DeValue::Array(all)) = control.get(key).map(|value| value.get_ref()) else {
@@ -332,6 +346,8 @@ mod tests {
         assert_eq!(parse("", "weir.toml").unwrap(), Config::default());
         let shared = "[node]\nname = 'a'\n[[port]]\nname = 'p0'\n[scaling]\nmax = 8\n";
         assert_eq!(parse(shared, "weir.toml").unwrap().scaling.max, 8);
+        let as_many = "[dataplane]\ninstances_max = 8\n[scaling]\nmax = 8\n";
+        assert!(parse(as_many, "weir.toml").is_ok());
     }
 
     #[test]
@@ -435,6 +451,8 @@ error: bad value of min in [scaling]
             ("[control]\ntls = 7", 2, "bad value of tls in [control]"),
             ("scaling = 7", 1, "bad value of scaling in the file"),
             ("[scaling]\nmin = 3\nmax = 2", 3, "max must be at least min"),
+            ("[dataplane]\ninstances_max = 3\n[scaling]\nmax = 4", 4, "which is 3"),
+            ("[dataplane]\ninstances_max = 0x3\n[scaling]\nmin = 1", 4, "which is 3"),
             ("[control]\nlisten = '0.0.0.0:7440'", 2, "needs mutual TLS"),
             ("[control]\nnf = [{name = 'a'}]", 2, "missing key socket in [[control.nf]]"),
             ("[[control.nf]]\nname = 'a b'\nsocket = 'x'", 2, "can not be the name"),

@@ -34,7 +34,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of these, from one source; further ones are closed at once.
     pub connections_each: usize,
-    /// TLS handshakes under way at once; further callers wait.
+    /// TLS handshakes under way at once; for a further caller the oldest of the source that has most
+    /// is broken off.
     pub handshakes: usize,
     /// Of these, with one source; further connections from it are closed at once.
     pub handshakes_each: usize,

@@ -1,12 +1,12 @@
 //! The slots of a listener: bounded in all, and for each address that callers come from.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The part of an IPv6 address that a host does not choose for itself.
 const SUBNET: u128 = !0 << 64;
@@ -44,6 +44,87 @@ impl Slots {
         let share = Arc::clone(left).try_acquire_owned().ok()?;
         Some((free, Some(share)))
     }
+}
+
+/// Handshakes under way: so many in all, and with each source. When there are too many, one of the
+/// source that has most gives way, the oldest: a few sources that say nothing lock nobody out.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    most: usize,
+    each: usize,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+/// By their numbers, the oldest first: with whom, and how it is told to give way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    all: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+    last: u64,
+}
+
+/// A handshake, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    number: u64,
+    way: oneshot::Receiver<()>,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+impl Handshakes {
+    /// So many in all, and with one source `each`.
+    pub(super) fn new(most: usize, each: usize) -> Self {
+        Self { most, each, under_way: Arc::default() }
+    }
+
+    /// Begins one with a caller, unless its source has its share, or as many as any other has when
+    /// there are too many.
+    pub(super) fn begin(&self, caller: IpAddr) -> Option<Handshake> {
+        let (caller, mut under_way) = (source(caller), lock(&self.under_way));
+        let own = under_way.count(caller);
+        if own >= self.each {
+            return None;
+        }
+        if under_way.all.len() >= self.most {
+            let numbers = under_way.all.iter().map(|(number, (of, _))| (*number, *of));
+            let most = numbers.map(|(number, of)| (under_way.count(of), number));
+            // Of those of the sources that have most, the oldest.
+            let (count, oldest) = most.max_by_key(|(count, number)| (*count, !number))?;
+            if count <= own {
+                return None;
+            }
+            // Its task may have ended.
+            let (_, tell) = under_way.all.remove(&oldest)?;
+            let _ended = tell.send(());
+        }
+        under_way.last += 1;
+        let (number, (tell, way)) = (under_way.last, oneshot::channel());
+        under_way.all.insert(number, (caller, tell));
+        Some(Handshake { number, way, under_way: Arc::clone(&self.under_way) })
+    }
+}
+
+impl UnderWay {
+    fn count(&self, source: IpAddr) -> usize {
+        self.all.values().filter(|(of, _)| *of == source).count()
+    }
+}
+
+impl Handshake {
+    /// Ends when another has its place.
+    pub(super) async fn gives_way(&mut self) {
+        // The sender is dropped with its place only.
+        let _told = (&mut self.way).await;
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        lock(&self.under_way).all.remove(&self.number);
+    }
+}
+
+fn lock(under_way: &Mutex<UnderWay>) -> MutexGuard<'_, UnderWay> {
+    under_way.lock().expect("nobody panics while it is held")
 }
 
 /// What tells one caller's host from another's: the address; of IPv6, its /64, as a host may
@@ -84,6 +165,34 @@ mod tests {
         let _second = take(&mut slots, "2001:db8:0:1:ffff::2").await.unwrap();
         assert!(take(&mut slots, "2001:db8:0:1::3").await.is_none());
         assert!(take(&mut slots, "2001:db8:0:2::3").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_source_that_has_most_handshakes_gives_way_with_its_oldest() {
+        let handshakes = Handshakes::new(4, 2);
+        let begin = |caller: &str| handshakes.begin(caller.parse().unwrap());
+        let mut first = begin("192.0.2.1").unwrap();
+        let _others = [begin("192.0.2.2").unwrap(), begin("192.0.2.2").unwrap()];
+        let _second = begin("192.0.2.1").unwrap();
+        assert!(begin("192.0.2.1").is_none(), "it has its share");
+        let _newcomer = begin("192.0.2.3").unwrap();
+        first.gives_way().await;
+        // Then that of which two are left; who has as many as any other waits.
+        let _again = begin("192.0.2.3").unwrap();
+        assert!(begin("192.0.2.3").is_none());
+        assert_eq!(lock(&handshakes.under_way).all.len(), 4);
+        drop(first);
+        assert_eq!(lock(&handshakes.under_way).all.len(), 4, "its place is another's");
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_have_ended_leave_their_places() {
+        let handshakes = Handshakes::new(2, 2);
+        for _ in 0..10 {
+            let one = handshakes.begin("192.0.2.1".parse().unwrap());
+            assert!(one.is_some());
+        }
+        assert!(lock(&handshakes.under_way).all.is_empty());
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::{
     BackOff, Caller, Connection, Limits, ListenError, Refusals,
     authorise::{caller_of, node_of},
     connection::Stream,
-    slots::Slots,
+    slots::{Handshakes, Slots},
 };
 
 /// The PEM files of one side.
@@ -141,11 +141,11 @@ async fn accept(
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
     let mut connections = Slots::new(limits.connections, limits.connections_each);
-    let mut handshakes = Slots::new(limits.handshakes, limits.handshakes_each);
+    let handshakes = Handshakes::new(limits.handshakes, limits.handshakes_each);
     let mut back_off = BackOff::new();
     let mut refusals = Refusals::default();
     loop {
-        let (connection, handshake) = (connections.free().await, handshakes.free().await);
+        let connection = connections.free().await;
         let (stream, caller) = tokio::select! {
             accept = listener.accept() => match accept {
                 Ok((stream, caller)) => (stream, caller.ip()),
@@ -158,14 +158,20 @@ async fn accept(
             () = accepted.closed() => return,
         };
         back_off.reset();
-        let slots = connections.take(connection, caller).zip(handshakes.take(handshake, caller));
-        let Some((connection, handshake)) = slots else {
+        let connection = connections.take(connection, caller);
+        let slots = connection.and_then(|slot| Some((slot, handshakes.begin(caller)?)));
+        let Some((connection, mut handshake)) = slots else {
             refusals.note(caller);
             continue;
         };
         let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
         tokio::spawn(async move {
-            let shaken = timeout(limits.handshake, shake(stream, acceptor)).await;
+            let shaken = tokio::select! {
+                shaken = timeout(limits.handshake, shake(stream, acceptor)) => shaken,
+                () = handshake.gives_way() => {
+                    return tracing::debug!("a caller gives way in its handshake");
+                }
+            };
             drop(handshake);
             match shaken {
                 Ok(Ok((stream, caller))) => {

@@ -168,6 +168,23 @@ async fn an_address_that_opens_silent_connections_without_end_locks_nobody_else_
 }
 
 #[tokio::test]
+async fn a_few_addresses_that_have_all_handshakes_lock_nobody_else_out() {
+    let place = Place::new();
+    let limits =
+        Limits { handshakes: 8, handshakes_each: 2, handshake: NEVER, ..Limits::default() };
+    let server = place.serve_tcp(limits).await;
+    let mut silent = Vec::new();
+    for number in 0..limits.handshakes {
+        let from = format!("127.0.0.{}", 1 + number / limits.handshakes_each);
+        silent.push(connect(&from, server).await.unwrap());
+    }
+    let client = limited(place.client("127.0.0.9", server)).await.unwrap();
+    assert!(limited(is_answered(&client)).await);
+    // The oldest has given way.
+    limited(closed(&mut silent[0])).await;
+}
+
+#[tokio::test]
 async fn an_address_has_its_share_of_the_open_connections() {
     let place = Place::new();
     let limits = Limits { connections: 4, connections_each: 2, ..Limits::default() };

@@ -5,10 +5,7 @@ use tonic::Code;
 use weir_api::dataplane::v1::Change;
 
 use super::Sidecar;
-use crate::{
-    fault::Fault,
-    store::{Answer, StoreError},
-};
+use crate::{fault::Fault, store::Answer};
 
 /// The longest request id, in bytes.
 const REQUEST_ID_MAX: usize = 64;
@@ -29,54 +26,108 @@ impl Sidecar {
     {
         let change = change.cloned().unwrap_or_default();
         check_request_id(&change.request_id)?;
-        let mut answer = Answer {
-            request_id: change.request_id.clone(),
+        let asked = Asked {
+            id: change.request_id,
             method: Q::full_name(),
             request: request.encode_to_vec(),
-            response: Vec::new(),
-            goes_on: false,
         };
         let _guard = self.changes.lock().await;
-        let id = change.request_id.clone();
+        let id = asked.id.clone();
         let (before, generation) = self
             .store
             .run(move |database| Ok((database.answer(&id)?, database.desired()?.generation)))
             .await?;
-        if let Some(before) = before {
-            return repeat(&before, &answer);
+        match &before {
+            Some(before) => {
+                asked.is_of(before)?;
+                if before.answered {
+                    return decoded(&before.response);
+                }
+                if let Some(begun) = self.state_answer(&asked.id) {
+                    return self.answer_late(asked, &begun).await;
+                }
+            }
+            None => on_generation(change.generation, generation)?,
         }
-        if change.generation != 0 && change.generation != generation {
-            let message = format!(
-                "the change is based on generation {}, but the node is at {generation}",
-                change.generation
-            );
-            return Err(Fault::new(Code::Aborted, "GENERATION_STALE", message)
-                .object("generation")
-                .fix("read the state again (weir status), then ask for the change again"));
-        }
-        let (id, length) = (answer.request_id.clone(), answer.request.len());
-        self.store.run(move |database| database.reserve(&id, length)).await?;
+        let place = asked.clone();
+        self.store
+            .run(move |database| database.reserve(&place.id, &place.method, &place.request))
+            .await?;
         match job.await {
             Ok(response) => {
-                answer.response = response.encode_to_vec();
-                answer.goes_on = self.state.goes_on(&answer.request_id);
-                let kept = self.store.run(move |database| database.accept(&answer)).await;
-                kept.map(|()| response).map_err(not_kept)
+                let goes_on = self.state.goes_on(&asked.id);
+                let answer = asked.answer(response.encode_to_vec(), goes_on);
+                let kept = self.store.keep(move |database| database.accept(&answer)).await;
+                kept.map(|()| response).map_err(Fault::not_kept)
             }
             Err(fault) => {
-                let id = answer.request_id;
-                // One that stays takes room until it is among the oldest.
-                let _ = self.store.run(move |database| database.forget(&id)).await;
+                // What may have been begun, now or before, must be found again.
+                if before.is_none() && !fault.is_unsure() {
+                    // One that stays takes room until it is among the oldest.
+                    let _ = self.store.keep(move |database| database.forget(&asked.id)).await;
+                }
                 Err(fault)
             }
         }
     }
+
+    /// Answers what has become of an operation that was begun, and whose answer could not be kept.
+    async fn answer_late<R: Message + Default>(
+        &self,
+        asked: Asked,
+        begun: &[u8],
+    ) -> Result<R, Fault> {
+        let response = decoded(begun)?;
+        let answer = asked.answer(begun.to_vec(), self.state.goes_on(&asked.id));
+        if let Err(error) = self.store.keep(move |database| database.accept(&answer)).await {
+            tracing::warn!(%error, "an answer is still not kept");
+        }
+        Ok(response)
+    }
 }
 
-fn not_kept(error: StoreError) -> Fault {
-    let message = format!("the change was made, and that it was cannot be kept: {error}");
-    Fault { message, ..error.into() }
-        .fix("see that the disk of the store has room, then repeat it with the same request id")
+/// A change that is asked for.
+#[derive(Clone)]
+struct Asked {
+    id: String,
+    method: String,
+    request: Vec<u8>,
+}
+
+impl Asked {
+    /// A request id is of one request. What an early version has not answered has no method.
+    fn is_of(&self, before: &Answer) -> Result<(), Fault> {
+        let is_same = before.method == self.method && before.request == self.request;
+        if is_same || before.method.is_empty() {
+            return Ok(());
+        }
+        let message = format!("request id {} was used for another change", self.id);
+        Err(Fault::invalid("REQUEST_ID_REUSED", message)
+            .object("change.request_id")
+            .fix("choose a new request id"))
+    }
+
+    fn answer(&self, response: Vec<u8>, goes_on: bool) -> Answer {
+        Answer {
+            request_id: self.id.clone(),
+            method: self.method.clone(),
+            request: self.request.clone(),
+            response,
+            goes_on,
+            operation: 0,
+            answered: true,
+        }
+    }
+}
+
+fn on_generation(asked: u64, is: u64) -> Result<(), Fault> {
+    if asked == 0 || asked == is {
+        return Ok(());
+    }
+    let message = format!("the change is based on generation {asked}, but the node is at {is}");
+    Err(Fault::new(Code::Aborted, "GENERATION_STALE", message)
+        .object("generation")
+        .fix("read the state again (weir status), then ask for the change again"))
 }
 
 fn check_request_id(id: &str) -> Result<(), Fault> {
@@ -92,13 +143,7 @@ fn check_request_id(id: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn repeat<R: Message + Default>(before: &Answer, asked: &Answer) -> Result<R, Fault> {
-    if before.method != asked.method || before.request != asked.request {
-        let message = format!("request id {} was used for another change", before.request_id);
-        return Err(Fault::invalid("REQUEST_ID_REUSED", message)
-            .object("change.request_id")
-            .fix("choose a new request id"));
-    }
-    R::decode(before.response.as_slice())
+fn decoded<R: Message + Default>(response: &[u8]) -> Result<R, Fault> {
+    R::decode(response)
         .map_err(|error| Fault::new(Code::Internal, "STORE_FAILED", error.to_string()))
 }

@@ -49,8 +49,8 @@ impl Sidecar {
     async fn converge_once(self: &Arc<Self>, seen: &Link, anew: bool) -> Result<(), Fault> {
         if anew {
             self.program_routes().await?;
-            self.take_up_shares().await?;
         }
+        self.take_up_left(anew).await?;
         if self.operation_in_progress().is_some() {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use prost::Name as _;
 use tokio::sync::{Mutex, watch};
-use weir_api::v1::ShareRequest;
+use weir_api::v1::{MoveRequest, ShareRequest};
 
 pub use self::link::Link;
 use self::state::StateOperations;
@@ -70,7 +70,8 @@ impl Sidecar {
         let store = Store::open(&config.control.store)?;
         let (desired, last) = store
             .run(|database| {
-                if let Err(error) = database.close_all_but(&ShareRequest::full_name()) {
+                let (shares, moves) = (ShareRequest::full_name(), MoveRequest::full_name());
+                if let Err(error) = database.close_all_but(&shares, &moves) {
                     // Some answers are kept for longer.
                     tracing::warn!(%error, "what an earlier sidecar left is not written down");
                 }

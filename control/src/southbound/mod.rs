@@ -7,6 +7,7 @@ mod convert;
 mod view;
 
 use std::{
+    error::Error as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -56,6 +57,9 @@ pub struct Southbound {
     /// A connection for long listings: what their readers leave unread fills its window, and must
     /// not hold up anything else.
     listings: Channel,
+    /// A connection for what is watched for as long as an operation lasts: a connection has so many
+    /// streams at one time, and what operations are asked to do must not wait for their ends.
+    watches: Channel,
     socket: PathBuf,
 }
 
@@ -72,8 +76,8 @@ macro_rules! client {
 impl Southbound {
     /// A data plane at this socket; connects when first asked. Must be called inside a runtime.
     pub fn new(socket: &Path) -> Self {
-        let (channel, listings) = (connection(socket), connection(socket));
-        Self { channel, listings, socket: socket.to_owned() }
+        let [channel, listings, watches] = std::array::from_fn(|_| connection(socket));
+        Self { channel, listings, watches, socket: socket.to_owned() }
     }
 
     /// The socket that it is reached by.
@@ -83,7 +87,9 @@ impl Southbound {
 
     client!(instances, InstanceServiceClient, channel);
     client!(moves, MoveServiceClient, channel);
+    client!(watched_moves, MoveServiceClient, watches);
     client!(shares, ShareServiceClient, channel);
+    client!(watched_shares, ShareServiceClient, watches);
     client!(workers, WorkerServiceClient, channel);
     client!(routes, RouteServiceClient, channel);
     client!(neighbours, NeighbourServiceClient, channel);
@@ -256,7 +262,33 @@ fn connection(socket: &Path) -> Channel {
 }
 
 /// Whether a request came to nothing for reasons that have nothing to do with it, so that it
-/// should be asked again.
+/// should be asked again. It may have been carried out all the same.
 pub fn transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+    match status.code() {
+        // A connection that breaks is UNKNOWN to the library.
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => true,
+        // What the library makes of a stream that breaks has a source; what the data plane says has
+        // none.
+        Code::Internal => status.source().is_some(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_breaks_is_transient_and_a_refusal_is_not() {
+        let broken = Status::from_error(Box::new(std::io::Error::other("broken pipe")));
+        assert_eq!(broken.code(), Code::Unknown);
+        let mut reset = Status::internal("h2 protocol error");
+        reset.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+        for passes in [&broken, &reset, &Status::deadline_exceeded(""), &Status::cancelled("")] {
+            assert!(transient(passes), "{passes:?}");
+        }
+        for stays in [Status::internal("no random number"), Status::not_found("")] {
+            assert!(!transient(&stays), "{stays:?}");
+        }
+    }
 }

@@ -129,6 +129,12 @@ impl Table {
         self.running.get(&id).or_else(|| self.ended.iter().find(|ended| ended.id == id))
     }
 
+    /// The operation that a request has asked for.
+    pub fn of_request(&self, request_id: &str) -> Option<&Operation> {
+        let mut all = self.running.values().chain(self.ended.iter().rev());
+        all.find(|operation| !request_id.is_empty() && operation.request_id == request_id)
+    }
+
     /// Whether an operation in progress was asked for by a request.
     pub fn goes_on(&self, request_id: &str) -> bool {
         self.running.values().any(|operation| operation.request_id == request_id)

@@ -220,7 +220,9 @@ impl Transfer {
             return;
         }
         self.tries += 1;
-        if self.tries < TRIES {
+        // What is refused is so again.
+        let is_refused = matches!(failure.kind, FailureKind::ChunkRefused(_));
+        if self.tries < TRIES && !is_refused {
             return;
         }
         let why = match self.task() {
@@ -229,6 +231,10 @@ impl Transfer {
                  not delete it"
             }
             Some(Task::Release) => "all state has left the source",
+            Some(Task::PutBack) => {
+                "the source has all its state, and the destination not all that it had of the same \
+                 flows"
+            }
             Some(Task::Recall) => {
                 "the source has all its state, and the destination may have some of it"
             }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -36,7 +36,8 @@ CREATE TABLE decision (
 CREATE TABLE answer (
   id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL,
   request BLOB NOT NULL, response BLOB NOT NULL, goes_on INTEGER NOT NULL DEFAULT 0,
-  cancelled INTEGER NOT NULL DEFAULT 0) STRICT;
+  ending INTEGER NOT NULL DEFAULT 0, operation INTEGER NOT NULL DEFAULT 0,
+  answered INTEGER NOT NULL DEFAULT 1) STRICT;
 CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
 ";
 
@@ -48,6 +49,13 @@ ALTER TABLE answer ADD COLUMN goes_on INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE answer ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
 UPDATE answer SET goes_on = 1 WHERE method = 'weir.v1.ShareRequest';
+";
+/// What version 4 has and version 3 had not. Who had no answer had no method.
+const SINCE_3: &str = "
+ALTER TABLE answer RENAME COLUMN cancelled TO ending;
+ALTER TABLE answer ADD COLUMN operation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE answer ADD COLUMN answered INTEGER NOT NULL DEFAULT 1;
+UPDATE answer SET answered = 0 WHERE method = '';
 ";
 
 /// Pages of the log at which it is written back to the file.
@@ -103,8 +111,9 @@ impl Database {
         })?;
         let steps: &[&str] = match found {
             VERSION => &[],
-            2 => &[SINCE_2],
-            1 => &[SINCE_1, SINCE_2],
+            3 => &[SINCE_3],
+            2 => &[SINCE_2, SINCE_3],
+            1 => &[SINCE_1, SINCE_2, SINCE_3],
             0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };

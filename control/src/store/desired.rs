@@ -59,20 +59,6 @@ impl Database {
         })
     }
 
-    /// The next number of an operation on state; no other has it, nor had or will have.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn next_state_operation(&mut self) -> Result<u64, StoreError> {
-        self.write(Durability::Process, |transaction| {
-            let sql = "SELECT value FROM desired WHERE key = 'state_operation'";
-            let last = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
-            let next = last.map_or(0, from_sql) + 1;
-            set(transaction, "state_operation", next)?;
-            Ok(next)
-        })
-    }
-
     /// Sets the number of instances.
     ///
     /// # Errors
@@ -199,6 +185,15 @@ pub(super) fn set(transaction: &Transaction<'_>, key: &str, value: u64) -> Resul
     let sql = "INSERT OR REPLACE INTO desired (key, value) VALUES (?1, ?2)";
     transaction.execute(sql, params![key, to_sql(value)])?;
     Ok(())
+}
+
+/// The next number of an operation on state; no other has it, nor had or will have.
+pub(super) fn next_state_operation(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    let sql = "SELECT value FROM desired WHERE key = 'state_operation'";
+    let last = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
+    let next = last.map_or(0, from_sql) + 1;
+    set(transaction, "state_operation", next)?;
+    Ok(next)
 }
 
 /// Notes that a change was accepted.

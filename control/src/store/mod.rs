@@ -12,9 +12,9 @@ mod desired;
 mod journal;
 mod ongoing;
 
-use std::{path::Path, sync::mpsc, thread};
+use std::{path::Path, thread};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
     answers::{ANSWERS_MAX, Answer},
@@ -22,7 +22,7 @@ pub use self::{
     decisions::{DECISIONS_MAX, LoggedDecision},
     desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
     journal::OPERATIONS_MAX,
-    ongoing::GOING_ON_MAX,
+    ongoing::{Ending, GOING_ON_MAX, Numbered},
 };
 
 /// Why the store did not do what was asked.
@@ -74,7 +74,7 @@ const JOBS_MAX: usize = 64;
 /// The store, as the async parts use it: each job runs on the writer thread, in order.
 #[derive(Debug, Clone)]
 pub struct Store {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Store {
@@ -84,16 +84,16 @@ impl Store {
     /// When the file cannot be opened or has a newer schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut database = Database::open(path)?;
-        let (jobs, queue) = mpsc::sync_channel::<Job>(JOBS_MAX);
+        let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
         thread::Builder::new().name("weir-store".to_owned()).spawn(move || {
-            while let Ok(job) = queue.recv() {
+            while let Some(job) = queue.blocking_recv() {
                 job(&mut database);
             }
         })?;
         Ok(Self { jobs })
     }
 
-    /// Runs a job on the writer thread.
+    /// Runs a job on the writer thread, unless too many wait.
     ///
     /// # Errors
     /// What the job says, or that the writer has ended or has too many jobs waiting.
@@ -102,18 +102,77 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |database| {
-            // A caller that went away needs no answer; the job is done all the same.
-            let _ = reply.send(job(database));
-        });
+        let (job, answer) = boxed(job);
         match self.jobs.try_send(job) {
             Ok(()) => {}
-            Err(mpsc::TrySendError::Full(_)) => {
+            Err(mpsc::error::TrySendError::Full(_)) => {
                 return Err(StoreError::Full { what: "waiting jobs", limit: JOBS_MAX as u32 });
             }
-            Err(mpsc::TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(StoreError::Closed),
         }
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs a job on the writer thread, in its turn however many wait: for what has happened already
+    /// and must not be forgotten, of which there is no more than there are operations.
+    ///
+    /// # Errors
+    /// What the job says, or that the writer has ended.
+    pub async fn keep<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, answer) = boxed(job);
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+type Answered<T> = oneshot::Receiver<Result<T, StoreError>>;
+
+fn boxed<T, F>(job: F) -> (Job, Answered<T>)
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let job: Job = Box::new(move |database| {
+        // A caller that went away needs no answer; the job is done all the same.
+        let _ = reply.send(job(database));
+    });
+    (job, answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_happened_is_kept_however_many_jobs_wait() {
+        let name = format!("weir-store-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let store = Store::open(&directory.join("control.db")).unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (tell, mut held) = mpsc::channel(1);
+        let first = store.run(move |_| {
+            tell.blocking_send(()).unwrap();
+            // Whoever lets it go on may have gone.
+            let _gone = wait.recv();
+            Ok(())
+        });
+        let rest = async {
+            held.recv().await.unwrap();
+            while store.jobs.try_send(Box::new(|_| {})).is_ok() {}
+            assert!(matches!(store.run(|_| Ok(())).await, Err(StoreError::Full { .. })));
+            let kept = store.keep(|database| database.set_auto(true));
+            let goes_on = async { go_on.send(()).unwrap() };
+            tokio::join!(kept, goes_on).0.unwrap();
+            assert_eq!(store.run(|database| database.desired()).await.unwrap().auto, Some(true));
+        };
+        tokio::join!(first, rest).0.unwrap();
+        drop(store);
+        // A test that fails for another reason should say that one.
+        let _ = std::fs::remove_dir_all(directory);
     }
 }

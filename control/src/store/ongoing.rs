@@ -1,35 +1,100 @@
-//! Answers to requests whose operations go on: kept until these have ended, however many come later.
+//! Operations on state as the answers to their requests tell of them: kept until they have ended,
+//! however many come later.
 
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
     Answer, Database, StoreError,
-    answers::{COLUMNS, PLACE, read},
-    database::Durability,
+    answers::{COLUMNS, read},
+    database::{Durability, from_sql, to_sql},
+    desired,
 };
 
 /// Such answers at most; of more the oldest may be forgotten. A sidecar has 64 operations at one
 /// time, and a data plane 16 shares that may have been left to it.
 pub const GOING_ON_MAX: u32 = 128;
 
+/// Why what was begun is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was cancelled.
+    Cancelled,
+    /// Its time is over.
+    Over,
+}
+
+/// The number of an operation, and what is known of it from before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// The number.
+    pub id: u64,
+    /// It was begun before, and nobody knows how far it came.
+    pub again: bool,
+    /// It is to end, and why.
+    pub ending: Option<Ending>,
+}
+
 impl Database {
-    /// What was begun by requests of a method and goes on, and changes that were begun and have no
-    /// answer, as their sidecar died: of these nothing is known but their request ids.
+    /// What was begun by requests of a method and goes on, and what was begun by them and has no
+    /// answer.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn begun(&self, method: &str) -> Result<Vec<Answer>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM answer \
-             WHERE method = '{PLACE}' OR (method = ?1 AND goes_on = 1) ORDER BY id"
-        );
-        let mut statement = self.connection.prepare(&sql)?;
+        self.answers_of(
+            &format!(
+                "SELECT {COLUMNS} FROM answer WHERE (answered = 0 AND method IN (?1, '')) \
+             OR (method = ?1 AND goes_on = 1) ORDER BY id"
+            ),
+            method,
+        )
+    }
+
+    /// What was begun by requests of a method, goes on and is to end.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn ending(&self, method: &str) -> Result<Vec<Answer>, StoreError> {
+        self.answers_of(
+            &format!(
+                "SELECT {COLUMNS} FROM answer \
+             WHERE method = ?1 AND goes_on = 1 AND ending <> 0 ORDER BY id"
+            ),
+            method,
+        )
+    }
+
+    fn answers_of(&self, sql: &str, method: &str) -> Result<Vec<Answer>, StoreError> {
+        let mut statement = self.connection.prepare(sql)?;
         let answers = statement.query_map([method], read)?;
         Ok(answers.collect::<Result<_, _>>()?)
     }
 
-    /// Writes down how what was begun by a request has ended, in the place of what was answered;
-    /// and whether something of it goes on all the same.
+    /// Numbers the operation that a request begins: as before if it was begun before and has no
+    /// answer, else as none was nor will be.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn number_operation(&mut self, request_id: &str) -> Result<Numbered, StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "SELECT operation, ending FROM answer WHERE request_id = ?1";
+            let before = transaction
+                .query_row(sql, [request_id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((number, ending)) = before.filter(|(number, _)| *number != 0) {
+                let id = from_sql(number);
+                return Ok(Numbered { id, again: true, ending: ending_of(ending) });
+            }
+            let id = desired::next_state_operation(transaction)?;
+            let sql = "UPDATE answer SET operation = ?2, goes_on = 1 \
+                       WHERE request_id = ?1 AND answered = 0";
+            transaction.execute(sql, params![request_id, to_sql(id)])?;
+            Ok(Numbered { id, again: false, ending: None })
+        })
+    }
+
+    /// Writes down how what was begun by a request has ended, in the place of what was answered or
+    /// would be; and whether something of it goes on all the same.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -40,8 +105,8 @@ impl Database {
         goes_on: bool,
     ) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            // One that has no answer yet is found by who gives it.
-            let sql = "UPDATE answer SET response = ?2, goes_on = ?3 WHERE request_id = ?1";
+            let sql = "UPDATE answer SET response = ?2, goes_on = ?3, answered = 1 \
+                       WHERE request_id = ?1";
             transaction.execute(sql, params![request_id, response, goes_on])?;
             Ok(())
         })
@@ -59,44 +124,58 @@ impl Database {
         })
     }
 
-    /// Notes that what was begun by a request is to end, unless it has.
+    /// Notes that what was begun by a request is to end, and why, unless it has or is to already.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn cancel(&mut self, request_id: &str) -> Result<(), StoreError> {
+    pub fn to_end(&mut self, request_id: &str, why: Ending) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET cancelled = 1 WHERE request_id = ?1 AND goes_on = 1";
-            transaction.execute(sql, [request_id])?;
+            let sql = "UPDATE answer SET ending = ?2 \
+                       WHERE request_id = ?1 AND goes_on = 1 AND ending = 0";
+            let number = match why {
+                Ending::Cancelled => 1,
+                Ending::Over => 2,
+            };
+            transaction.execute(sql, params![request_id, number])?;
             Ok(())
         })
     }
 
-    /// What was begun by a request goes on again; whether it is to end.
+    /// What was begun by a request goes on again; whether it is to end, and why.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn take_up(&mut self, request_id: &str) -> Result<bool, StoreError> {
+    pub fn take_up(&mut self, request_id: &str) -> Result<Option<Ending>, StoreError> {
         self.write(Durability::Process, |transaction| {
             // Nothing is written of what is so already: the disk may be full.
             let sql = "UPDATE answer SET goes_on = 1 WHERE request_id = ?1 AND goes_on = 0";
             transaction.execute(sql, [request_id])?;
-            let sql = "SELECT cancelled FROM answer WHERE request_id = ?1";
-            let is_cancelled =
-                transaction.query_row(sql, [request_id], |row| row.get(0)).optional()?;
-            Ok(is_cancelled.unwrap_or(false))
+            let sql = "SELECT ending FROM answer WHERE request_id = ?1";
+            let ending = transaction.query_row(sql, [request_id], |row| row.get(0)).optional()?;
+            Ok(ending.and_then(ending_of))
         })
     }
 
-    /// Notes that with the sidecar that died all has ended that was begun, but by requests of a
-    /// method.
+    /// Notes that with the sidecar that died all has ended that was begun, but by requests of the
+    /// method `lasting`, and what by those of `undone` is to end.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn close_all_but(&mut self, method: &str) -> Result<(), StoreError> {
+    pub fn close_all_but(&mut self, lasting: &str, undone: &str) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET goes_on = 0 WHERE goes_on = 1 AND method <> ?1";
-            transaction.execute(sql, [method])?;
+            let sql = "UPDATE answer SET goes_on = 0 WHERE goes_on = 1 AND method <> ?1 \
+                       AND NOT (method = ?2 AND ending <> 0)";
+            transaction.execute(sql, [lasting, undone])?;
             Ok(())
         })
+    }
+}
+
+/// What the column says.
+fn ending_of(number: i64) -> Option<Ending> {
+    match number {
+        1 => Some(Ending::Cancelled),
+        2 => Some(Ending::Over),
+        _ => None,
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cli;
+mod deaths;
 mod notify;
 mod planner;
 mod process;
@@ -16,3 +17,4 @@ mod tls;
 mod transfer;
 mod transfer_faults;
 mod transfer_refused;
+mod uncertain;

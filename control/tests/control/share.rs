@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-const TWO: &[&str] = &["sw1", "2"];
+pub(crate) const TWO: &[&str] = &["sw1", "2"];
 
 /// Waits until a share of the data plane is in a phase.
-async fn until(node: &Node, id: u64, wanted: &[SharePhase]) {
+pub(crate) async fn until(node: &Node, id: u64, wanted: &[SharePhase]) {
     limited(async {
         while !wanted.contains(&node.fake.model().share(id).unwrap().phase()) {
             tokio::task::yield_now().await;
@@ -34,7 +34,7 @@ async fn until(node: &Node, id: u64, wanted: &[SharePhase]) {
 }
 
 /// Waits until a sidecar knows an operation.
-async fn known(running: &Running, id: u64) {
+pub(crate) async fn known(running: &Running, id: u64) {
     limited(async {
         while running.state_operations().await.iter().all(|operation| operation.id != id) {
             tokio::task::yield_now().await;

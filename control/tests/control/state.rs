@@ -163,6 +163,32 @@ fn a_move_to_who_knows_newer_state_is_undone_and_a_copy_leaves_that_as_it_is() {
     });
 }
 
+/// Packets that come while a move goes back make newer state, in the place of what is put back.
+#[test]
+fn an_undone_move_tells_of_how_many_flows_the_destination_did_not_take_its_own_state_back() {
+    let pair = Pair::new();
+    (1..=60).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 5));
+    // Of three of these flows the destination has state of its own, and room for 30.
+    (1..=3).for_each(|host| pair.b.monitor().packets(&flow(1, host, 1_000), 1));
+    {
+        let mut b = pair.b.monitor();
+        (b.flows_max, b.keeps_newer, b.busy) = (30, true, true);
+    }
+    let before = pair.a.monitor().flows.clone();
+    let running = pair.start();
+    block_on(async {
+        let mut ask = moved("m", "a", "b", "src=10.0.1.0/24");
+        ask.scopes = vec![Scope::PerFlow.into()];
+        let failed = running.moves(ask).await.unwrap();
+        assert_eq!((failed.state(), failed.failure()), (State::Failed, StateFailure::ChunkRefused));
+        let refused = failed.refusal.unwrap();
+        assert_eq!(refused.reason(), RefusalReason::Older, "{}", failed.reason);
+        assert!(failed.reason.contains("3 flows of nf/b itself"), "{}", failed.reason);
+        assert_eq!(failed.failed_end, "nf/b");
+        assert_eq!(pair.a.monitor().flows, before);
+    });
+}
+
 /// State that comes may be of lower versions than what was copied on while it came.
 #[test]
 fn a_copy_of_the_destination_of_a_move_has_what_came_after_it() {

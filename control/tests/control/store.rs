@@ -7,8 +7,8 @@ use weir_control::{
         plan::{Lifecycle, Running, RunningInstance, plan},
     },
     store::{
-        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, GOING_ON_MAX, KeptRoute,
-        LoggedDecision, StoreError,
+        ANSWERS_MAX, Answer, DECISIONS_MAX, Database, DesiredRoute, Ending, GOING_ON_MAX,
+        KeptRoute, LoggedDecision, Numbered, StoreError,
     },
 };
 use weir_state_transfer::BUCKETS;
@@ -42,7 +42,9 @@ fn everything_written_is_there_when_the_file_is_opened_again() {
         database.add_route(&route).unwrap();
         let id = "a".to_owned();
         let (method, request, response) = ("m".to_owned(), vec![0, 1], vec![2]);
-        let answer = Answer { request_id: id, method, request, response, goes_on: false };
+        let (goes_on, operation, answered) = (false, 0, true);
+        let answer =
+            Answer { request_id: id, method, request, response, goes_on, operation, answered };
         database.accept(&answer).unwrap();
     }
     let database = Database::open(&path).unwrap();
@@ -132,20 +134,49 @@ fn what_callers_say_of_a_route_is_kept_and_can_be_put_back() {
 }
 
 #[test]
-fn the_place_of_an_answer_is_none_and_is_taken_by_the_answer() {
+fn what_is_begun_is_known_before_it_is_answered_and_forgotten_when_it_is_refused() {
     let directory = Directory::new();
     let mut database = Database::open(&directory.0.join("control.db")).unwrap();
-    database.reserve("a", 100).unwrap();
-    assert_eq!(database.answer("a").unwrap(), None);
+    for id in ["a", "refused"] {
+        database.reserve(id, "m", &[1]).unwrap();
+        let begun = database.answer(id).unwrap().unwrap();
+        let expected = Answer { response: Vec::new(), answered: false, ..answer(id, "m", false) };
+        assert_eq!(begun, expected);
+    }
     let answer = answer("a", "m", false);
     database.accept(&answer).unwrap();
-    database.forget("a").unwrap();
+    ["a", "refused"].iter().for_each(|id| database.forget(id).unwrap());
     assert_eq!(database.answer("a").unwrap(), Some(answer));
+    assert_eq!(database.answer("refused").unwrap(), None);
+}
+
+#[test]
+fn an_operation_keeps_its_number_until_its_request_is_answered() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let mut database = Database::open(&path).unwrap();
+    let number = |database: &mut Database, id: &str| {
+        database.reserve(id, "m", &[1]).unwrap();
+        database.number_operation(id).unwrap()
+    };
+    let first = number(&mut database, "a");
+    assert_eq!((first.again, first.ending), (false, None));
+    assert_ne!(number(&mut database, "b").id, first.id);
+    database.to_end("a", Ending::Cancelled).unwrap();
+    drop(database);
+    let mut database = Database::open(&path).unwrap();
+    let again = Numbered { again: true, ending: Some(Ending::Cancelled), ..first };
+    assert_eq!(number(&mut database, "a"), again);
+    assert_eq!(database.answer("a").unwrap().unwrap().operation, first.id);
+    // A notification has no request id.
+    let [one, other] = [(); 2].map(|()| database.number_operation("").unwrap().id);
+    assert_ne!(one, other);
 }
 
 fn answer(id: &str, method: &str, goes_on: bool) -> Answer {
     let (request_id, method) = (id.to_owned(), method.to_owned());
-    Answer { request_id, method, request: vec![1], response: vec![2], goes_on }
+    let (request, response) = (vec![1], vec![2]);
+    Answer { request_id, method, request, response, goes_on, operation: 0, answered: true }
 }
 
 /// Answers of a store, by their request ids.
@@ -185,9 +216,11 @@ fn what_goes_on_is_not_forgotten_until_it_has_ended_and_is_bounded() {
 fn an_operation_that_ends_before_it_is_answered_is_answered_as_it_ended() {
     let directory = Directory::new();
     let mut database = Database::open(&directory.0.join("control.db")).unwrap();
-    database.reserve("a", 100).unwrap();
+    database.reserve("a", "m", &[1]).unwrap();
     database.amend("a", &[9], false).unwrap();
-    assert_eq!(database.answer("a").unwrap(), None);
+    // It holds for the next sidecar, should this one die here.
+    let ended = database.answer("a").unwrap().unwrap();
+    assert_eq!((ended.answered, ended.response), (true, vec![9]));
     database.accept(&answer("a", "m", true)).unwrap();
     let found = database.answer("a").unwrap().unwrap();
     assert_eq!((found.response, found.goes_on), (vec![9], false));
@@ -201,11 +234,18 @@ fn a_cancel_is_known_to_who_takes_an_operation_up_again() {
         database.accept(&answer(id, "m", true)).unwrap();
     }
     database.amend("ended", &[3], false).unwrap();
-    ["told", "ended", "unknown"].iter().for_each(|id| database.cancel(id).unwrap());
-    database.close_all_but("share").unwrap();
-    assert!(database.begun("m").unwrap().is_empty());
+    let cancelled = Some(Ending::Cancelled);
+    for (id, why) in [("told", Ending::Cancelled), ("told", Ending::Over), ("ended", Ending::Over)]
+    {
+        database.to_end(id, why).unwrap();
+    }
+    database.to_end("unknown", Ending::Cancelled).unwrap();
+    database.close_all_but("share", "m").unwrap();
+    let to_end: Vec<_> = database.ending("m").unwrap();
+    assert_eq!(to_end.iter().map(|found| &*found.request_id).collect::<Vec<_>>(), ["told"]);
+    assert_eq!(database.begun("m").unwrap(), to_end);
     let found = ["told", "untold", "ended", "unknown"].map(|id| database.take_up(id).unwrap());
-    assert_eq!(found, [true, false, false, false]);
+    assert_eq!(found, [cancelled, None, None, None]);
     assert_eq!(database.begun("m").unwrap().len(), 3);
 }
 
@@ -221,7 +261,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 3 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 4 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

@@ -7,7 +7,7 @@ use weir_state_transfer::chunk::decode_body;
 use weir_state_transfer::southbound::PutError;
 use weir_state_transfer::wire::{Reader, WireError, Writer};
 
-use crate::entry::{Adjustment, Counters, Entry, LABELS, OBSTACLE_MAX, STATUS_OWN};
+use crate::entry::{Adjustment, Connection, Counters, Entry, LABELS, OBSTACLE_MAX, STATUS_OWN};
 use crate::protocol_state::ProtocolState;
 use crate::schema::ENTRY;
 use crate::tuple::Tuple;
@@ -57,6 +57,9 @@ fn encode(entry: &Entry, out: &mut Writer) {
     out.option(entry.proxy, |out, numbers| numbers.into_iter().for_each(|number| out.u32(number)));
     out.option(entry.labels, |out, labels| out.raw(&labels));
     out.option(entry.obstacle.as_ref(), |out, name| out.bytes(name.as_bytes()));
+    out.u64(entry.connection.kernel);
+    out.u32(entry.connection.number);
+    out.u64(entry.connection.began);
 }
 
 fn decode(original: Tuple, zone: u16, reader: &mut Reader<'_>) -> Result<Entry, WireError> {
@@ -95,6 +98,11 @@ fn decode(original: Tuple, zone: u16, reader: &mut Reader<'_>) -> Result<Entry, 
         obstacle: reader
             .option("obstacle", |reader| reader.text("obstacle", OBSTACLE_MAX))?
             .map(str::to_owned),
+        connection: Connection {
+            kernel: reader.u64()?,
+            number: reader.u32()?,
+            began: reader.u64()?,
+        },
         id: 0,
     })
 }

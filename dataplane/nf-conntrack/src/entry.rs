@@ -22,6 +22,7 @@ mod cta {
     pub(super) const MASTER: u16 = 14;
     pub(super) const SEQUENCE: [u16; 2] = [15, 16];
     pub(super) const ZONE: u16 = 18;
+    pub(super) const TIMESTAMP: u16 = 20;
     pub(super) const LABELS: u16 = 22;
     pub(super) const PROXY: u16 = 24;
     /// Within a tuple.
@@ -67,6 +68,27 @@ pub(crate) struct Entry {
     pub(crate) obstacle: Option<String>,
     /// The number by which the kernel tells it from later ones with its tuples.
     pub(crate) id: u32,
+    /// Which connection it is of.
+    pub(crate) connection: Connection,
+}
+
+/// What tells a connection from others that have its tuples before and after it, wherever its entry
+/// goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connection {
+    /// The kernel that it began in, and the network namespace there.
+    pub(crate) kernel: u64,
+    /// The number of its entry there.
+    pub(crate) number: u32,
+    /// When it began, in nanoseconds since 1970; 0 where the kernel does not note it.
+    pub(crate) began: u64,
+}
+
+impl Connection {
+    /// Whether it began before another; no where nobody knows.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        (1..other.began).contains(&self.began)
+    }
 }
 
 /// Packets and bytes of a direction.
@@ -119,6 +141,8 @@ impl Entry {
             None
         };
         let labels = all.array::<LABELS>(cta::LABELS)?;
+        let timestamp = all.nested(cta::TIMESTAMP)?;
+        let began = timestamp.map(|times| times.u64(1)).transpose()?.flatten().unwrap_or_default();
         let entry = Self {
             original: Tuple::parse(&original)?,
             reply: Tuple::parse(&reply)?,
@@ -140,6 +164,7 @@ impl Entry {
             labels: labels.filter(|labels| labels.iter().any(|byte| *byte != 0)),
             obstacle,
             id: all.u32(cta::ID)?.unwrap_or_default(),
+            connection: Connection { began, ..Connection::default() },
         };
         if !entry.original.pairs_with(&entry.reply) {
             return Err(Error::Malformed("tuples that do not belong together"));
@@ -189,7 +214,7 @@ impl Entry {
         self.counters[0].plus(self.counters[1]).packets
     }
 
-    /// Which of two states of one flow is later: its packets. 0 is before all state.
+    /// Which of two states of one connection is later: its packets. 0 is before all state.
     pub(crate) fn version(&self) -> u64 {
         self.packets().max(1)
     }

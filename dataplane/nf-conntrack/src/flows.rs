@@ -32,7 +32,7 @@ pub(crate) enum Refusal {
     Unsupported(String),
     /// The kernel says that it is malformed.
     Malformed(Errno),
-    /// What there is is of this version, a later one.
+    /// What there is is later, and of this version.
     Older(u64),
     /// The kernel does not do it, whatever the flow: what was there is restored if it lets us.
     Failed(Error),
@@ -58,8 +58,9 @@ pub(crate) struct Flows<T> {
 }
 
 impl<T: Table> Flows<T> {
-    /// Puts a flow in, in the place of the entry with its tuples if there is one, unless that is of a
-    /// later version; 0 is as late as any.
+    /// Puts a flow in, in the place of the entry with its tuples if there is one, unless that is later:
+    /// of a later version of the same connection, where 0 is as late as any, or of a connection that
+    /// began later. Where nobody knows when connections began, what is put is the later.
     ///
     /// The two steps, the end of the old entry and the beginning of the new one, are apart: a
     /// process that is killed in between leaves none, and putting the flow again makes it.
@@ -75,7 +76,11 @@ impl<T: Table> Flows<T> {
         }
         let old = self.own(entry)?.map(|old| self.carried.complete(old));
         if let Some(old) = &old {
-            if (1..old.version()).contains(&version) {
+            let is_older = match old.connection == entry.connection {
+                true => (1..old.version()).contains(&version),
+                false => entry.connection.is_before(old.connection),
+            };
+            if is_older {
                 return Err(Refusal::Older(old.version()));
             }
             self.table.delete(old)?;
@@ -83,14 +88,14 @@ impl<T: Table> Flows<T> {
         let made = self.create(entry);
         match (made, old) {
             (Ok(made), _) => {
-                self.carried.keep(&made, entry.counters);
+                self.carried.keep(&made, entry);
                 Ok(())
             }
             (Err(refusal), None) => Err(refusal),
             (Err(refusal), Some(old)) => {
                 // What there was is as good as before, but for what else the kernel knew of it.
                 let restored = self.create(&old).map_err(|_| Refusal::Failed(Error::Lost))?;
-                self.carried.keep(&restored, old.counters);
+                self.carried.keep(&restored, &old);
                 Err(refusal)
             }
         }

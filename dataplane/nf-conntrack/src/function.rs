@@ -65,8 +65,10 @@ impl Conntrack {
     /// Without CAP_NET_ADMIN, and when the kernel has no connection tracking.
     pub fn open(bounds: Bounds, replica: Replica) -> Result<Self, Error> {
         let table = Kernel::open(bounds.receive_buffer)?;
+        // Where the system does not tell, the connections are known for as long as this process lives.
+        let kernel = Kernel::number().unwrap_or(replica.incarnation);
         let mut opened = Self {
-            flows: Flows { table, carried: Carried::new(bounds.flows_max) },
+            flows: Flows { table, carried: Carried::new(kernel, bounds.flows_max) },
             bounds,
             listings: BTreeMap::new(),
             last: 0,

@@ -1,6 +1,8 @@
 //! The connection tracking of the kernel, in the network namespace that the process runs in.
 
 use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
 
@@ -43,6 +45,15 @@ impl Kernel {
     /// Opens it, with sockets whose receive buffers take so many bytes.
     pub(crate) fn open(receive_buffer: usize) -> Result<Self, Error> {
         Ok(Self { socket: Socket::open(receive_buffer)?, receive_buffer })
+    }
+
+    /// A number that no other kernel has, nor another network namespace of it. It is the same for the
+    /// next process.
+    pub(crate) fn number() -> std::io::Result<u64> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: String = boot.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        let boot = u64::from_str_radix(&digits, 16).map_err(std::io::Error::other)?;
+        Ok(boot ^ fs::metadata("/proc/thread-self/ns/net")?.ino())
     }
 
     /// Begins a listing of all entries.

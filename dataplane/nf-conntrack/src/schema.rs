@@ -7,7 +7,7 @@ use weir_state_transfer::southbound::StateKind;
 /// An entry of the connection tracking: [`Entry`](crate::entry::Entry).
 pub(crate) const ENTRY: StateKind = StateKind {
     scope: Scope::PerFlow,
-    schema: Schema { kind: 0x9001, revision: 1 },
+    schema: Schema { kind: 0x9001, revision: 2 },
     name: "kernel connection tracking entry",
 };
 /// What it has counted: [`Statistics`](crate::statistics::Statistics).

@@ -157,10 +157,13 @@ pub(super) fn next_hop(value: &DeValue<'_>) -> Result<IpAddr, Label> {
 /// A network without host bits.
 pub(super) fn prefix(value: &DeValue<'_>) -> Result<IpNet, Label> {
     let net: IpNet = parsed("a prefix, as in \"10.1.0.0/16\" or \"2001:db8::/32\"")(value)?;
-    if net.addr() == net.network() {
-        return Ok(net);
+    if net.addr() != net.network() {
+        return Err(format!("bits are set behind the prefix; did you mean \"{}\"?", net.trunc()));
     }
-    Err(format!("bits are set behind the prefix; did you mean \"{}\"?", net.trunc()))
+    if net.addr().is_multicast() {
+        return Err("packets to groups are not forwarded: leave it out".to_owned());
+    }
+    Ok(net)
 }
 
 /// Why no host can have this address on that network (RFC 1122 section 3.2.1.3, RFC 4291
@@ -319,6 +322,9 @@ mod tests {
         assert!(read("'0.0.0.0/0'", prefix).is_ok());
         let label = read("'10.1.2.0/16'", prefix).unwrap_err();
         assert_eq!(label, "bits are set behind the prefix; did you mean \"10.1.0.0/16\"?");
+        for groups in ["'224.0.0.0/4'", "'239.1.1.1/32'", "'ff02::/16'"] {
+            assert!(read(groups, prefix).unwrap_err().contains("groups"), "{groups}");
+        }
         assert!(read("'10.0.1.254'", next_hop).is_ok());
         assert!(read("'255.255.255.255'", next_hop).is_err());
     }

@@ -26,6 +26,10 @@ impl Node {
         }
         self.check_change(change.generation)?;
         let prefix = parse_prefix(&route.prefix)?;
+        if prefix.addr().is_multicast() {
+            let reason = format!("{prefix} is of groups, whose packets are not forwarded");
+            return Err(NodeError::invalid("prefix", reason));
+        }
         let port = self
             .port_id(&route.port)
             .ok_or_else(|| NodeError::no("port", format!("{:?}", route.port)))?;

@@ -310,6 +310,7 @@ async fn a_route_has_no_host_bits_and_leaves_the_networks_of_the_ports_alone() {
     let before = listed().await;
     for (prefix, via, port, code, says) in [
         ("10.9.0.1/24", "10.0.1.2", "sap1", Code::InvalidArgument, "did you mean 10.9.0.0/24?"),
+        ("224.0.0.0/4", "10.0.1.2", "sap1", Code::InvalidArgument, "is of groups"),
         ("10.0.2.0/24", "10.0.1.2", "sap1", Code::FailedPrecondition, "an address of port sap2"),
         ("10.0.2.0/24", "", "sap1", Code::FailedPrecondition, "an address of port sap2"),
         ("10.0.2.0/24", "10.0.2.2", "sap2", Code::FailedPrecondition, "an address of port sap2"),

@@ -15,7 +15,6 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import grpc
 
@@ -25,7 +24,11 @@ from stubs import nf_pb2 as api
 from stubs import nf_pb2_grpc
 from wire import ALL_FLOWS, MULTI_FLOW, PER_FLOW, PORTS, Chunk, FlowId, Refused
 
-FLOWS_MAX, HOSTS_MAX, REPLICAS_MAX, RAISE_MAX = 100_000, 100_000, 1024, 1 << 52
+FLOWS_MAX, HOSTS_MAX, REPLICAS_MAX = 100_000, 100_000, 1024
+RAISE_MAX = 1 << 52
+"""How far beyond what is counted here a version may be: more than there are updates in ten years."""
+NUMBER_MAX = 1 << 63
+"""The greatest version and count that is taken in: chunks have 64 bits, and counting goes on."""
 PART = struct.Struct(">IQQ")
 
 
@@ -104,8 +107,10 @@ class PacketCounter:
         return Chunk(id_, scope, self.kinds[scope][:2], found[0], body)
 
     def put(self, chunk):
-        # One wrong version must not leave none for what is counted later.
-        chunk = replace(chunk, version=min(chunk.version, self.updates + RAISE_MAX))
+        # One of version 0 would be in no get, and a wrong one leave none for what is counted later.
+        most = min(self.updates + RAISE_MAX, NUMBER_MAX)
+        if not 1 <= chunk.version <= most:
+            raise Refused("BAD_FIELD", f"the version is {chunk.version}: 1 to {most} are taken in")
         if chunk.scope == PER_FLOW:
             self._put_flow(chunk)
         else:
@@ -118,7 +123,7 @@ class PacketCounter:
         seen = self.read_flow(chunk)
         flow = chunk.id.both_ways()
         known, _ = self.flows.get(flow, (0, None))
-        if 0 < chunk.version < known:
+        if chunk.version < known:
             raise Refused("OLDER", f"the flow is of version {known} here")
         if flow not in self.flows and len(self.flows) == FLOWS_MAX:
             raise Refused("FULL", f"{FLOWS_MAX} flows are the most")
@@ -144,6 +149,7 @@ class PacketCounter:
         merged = dict(own)
         for instance, incarnation, counted in PART.iter_unpack(body[4:]):
             replica = (instance, incarnation)
+            check_counts(counted)
             merged[replica] = max(merged.get(replica, 0), counted)
         if len(merged) > REPLICAS_MAX:
             raise Refused("FULL", f"{REPLICAS_MAX} replicas are the most")
@@ -158,7 +164,15 @@ def read_body(layout, body):
     """The values of a body that is whole."""
     if len(body) != layout.size:
         raise Refused("BAD_BODY", f"the state of a flow has {layout.size} bytes")
-    return layout.unpack(body)
+    values = layout.unpack(body)
+    check_counts(*values)
+    return values
+
+
+def check_counts(*counts):
+    """Refuses what could not be counted on."""
+    if max(counts) > NUMBER_MAX:
+        raise Refused("BAD_BODY", f"a count is {max(counts)}: {NUMBER_MAX} is the most")
 
 
 def parse(frame, at_ns):

@@ -18,7 +18,7 @@ mod selective_invocation;
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure, StateOperationState};
-use weir_control::{config::Config, service, sidecar::Sidecar};
+use weir_control::{config::Config, service, sidecar::Sidecar, store::Database};
 
 use nf::{Monitor, Nf, flow};
 use rapid_upgrade::Upgraded;
@@ -37,8 +37,16 @@ struct Setup {
 
 impl Setup {
     async fn new(name: &str) -> Self {
+        Self::with_store(name, "").await
+    }
+
+    /// The same with a store in which something is so.
+    async fn with_store(name: &str, sql: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
+        let store = directory.join("control.db");
+        drop(Database::open(&store).unwrap());
+        rusqlite::Connection::open(&store).unwrap().execute_batch(sql).unwrap();
         let path = |name: &str| directory.join(format!("{name}.sock"));
         let (one, two) = (path("one"), path("two"));
         let nfs = [("one", &one), ("two", &two)].map(|(name, socket)| {
@@ -48,7 +56,7 @@ impl Setup {
             "[control]\nsocket = '{}'\ndataplane_socket = '{}'\nstore = '{}'\n{}",
             path("control").display(),
             path("absent").display(),
-            directory.join("control.db").display(),
+            store.display(),
             nfs.concat(),
         );
         let (one, two) = (Nf::start(&one, Monitor::new(1)), Nf::start(&two, Monitor::new(2)));
@@ -192,6 +200,28 @@ async fn an_upgrade_whose_sidecar_is_not_reached_any_more_goes_on_with_who_has_t
     }
     let moves = setup.client.operations().await.unwrap();
     assert_eq!(moves.len(), 2, "each is one move: {moves:?}");
+}
+
+/// That a move was begun can not be kept: it goes on all the same.
+#[tokio::test]
+async fn an_upgrade_of_which_the_sidecar_is_not_sure_goes_on_with_who_has_the_state() {
+    let full = "CREATE TRIGGER full BEFORE UPDATE OF response ON answer \
+                BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    let setup = Setup::with_store("unsure", full).await;
+    (1..=5).for_each(|host| setup.one.monitor().packets(&flow(1, host, 1_000), 3));
+    let asked = Move {
+        guarantee: Guarantee::None,
+        scopes: vec![Scope::PerFlow, Scope::MultiFlow],
+        ..Move::new("one", "two", "any")
+    };
+    let upgraded = rapid_upgrade::hand_over(&setup.client, asked).await.unwrap();
+    assert!(matches!(upgraded, Upgraded::Done(_)), "{upgraded:?}");
+    assert_eq!((setup.one.monitor().flows.len(), setup.two.monitor().flows.len()), (0, 5));
+    assert_eq!(setup.client.operations().await.unwrap().len(), 1);
+    let back = Move { guarantee: Guarantee::None, ..Move::new("two", "one", "any") };
+    let unsure = setup.client.move_state(&back).await.unwrap_err();
+    assert!(matches!(&unsure, Error::Unsure(_)), "{unsure:?}");
+    assert_eq!(unsure.reason(), Some("NOT_KEPT"));
 }
 
 #[tokio::test]

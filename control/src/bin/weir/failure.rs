@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use tonic::{Code, Status};
 use weir_control::fault::Fault;
 
-use super::output::Format;
+use super::{escape, output::Format};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -23,17 +23,17 @@ impl Failure {
     pub(crate) fn report(self, format: Format) -> ExitCode {
         match format {
             Format::Table => self.tell(),
-            Format::Json => eprintln!("{}", self.json()),
+            Format::Json => eprintln!("{}", escape::json(&self.json().to_string())),
         }
         ExitCode::from(self.exit_code())
     }
 
     fn tell(&self) {
         let Self::Fault(fault) = self else { return };
-        eprintln!("error: {}   [{}]", fault.message, fault.reason);
+        escape::tell(&format!("error: {}   [{}]", fault.message, fault.reason));
         for (label, text) in [("object", fault.object.as_str()), ("fix", fix(fault))] {
             if !text.is_empty() {
-                eprintln!("  {label:<8} {text}");
+                escape::tell(&format!("  {label:<8} {text}"));
             }
         }
     }

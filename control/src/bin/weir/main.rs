@@ -7,6 +7,7 @@ mod client;
 mod copy;
 mod doctor;
 mod drops;
+mod escape;
 mod failure;
 mod flow;
 mod instance;

@@ -12,6 +12,7 @@ use weir_control::config::Span;
 
 use super::{
     client::{Client, service},
+    escape,
     failure::Failure,
     instance::Names,
     operation::{self, Scope, Until},
@@ -150,14 +151,14 @@ async fn watch(client: &Client, id: u64) -> Result<(), Failure> {
     let mut last = None;
     while let Some(seen) = client.next(&mut stream).await? {
         if let Some(seen) = &seen.r#move {
-            eprintln!("move {id}: {}", phase(seen));
+            escape::tell(&format!("move {id}: {}", phase(seen)));
         }
         last = Some(seen);
     }
     let Some(last) = last else { return Err(Failure::NotReached) };
     let names = Names::read(client).await;
     for id in last.r#move.iter().flat_map(|last| &last.left_behind_ids) {
-        eprintln!("left behind, as the filter names it only in part: {id}");
+        escape::tell(&format!("left behind, as the filter names it only in part: {id}"));
     }
     show_next(client.format, &last, |last| table(last.r#move.as_slice(), &names))?;
     let done = last.r#move.is_some_and(|last| last.phase() == MovePhase::Done);

@@ -8,8 +8,9 @@ use weir_api::v1::{
 
 use super::{
     client::{Client, service},
+    escape,
     failure::Failure,
-    output::{Format, show_next},
+    output::{Format, show_next, write, write_lines},
 };
 
 const EXAMPLES: &str = "\
@@ -53,7 +54,7 @@ pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> 
                 eprintln!("operation {}: in force", seen.id);
             }
             Some(Note::Operation(seen)) => {
-                eprintln!("operation {}: {}", seen.id, seen.reason);
+                escape::tell(&format!("operation {}: {}", seen.id, seen.reason));
                 let cancelled = seen.state() == StateOperationState::Cancelled;
                 return if cancelled { Ok(()) } else { Err(Failure::NotReached) };
             }
@@ -66,11 +67,11 @@ pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> 
                         "{} {} {} bytes, version {} {bytes}",
                         event.sequence, event.flow, event.length, event.version
                     );
-                    super::output::write(&format!("{}\n", line.trim_end()))?;
+                    write_lines(&format!("{}\n", line.trim_end()))?;
                 }
             }
             Some(Note::Gap(gap)) if client.format == Format::Table => {
-                super::output::write(&format!("{} events are missing here\n", gap.lost))?;
+                write(&format!("{} events are missing here\n", gap.lost))?;
             }
             Some(Note::Gap(_)) | None => {}
         }

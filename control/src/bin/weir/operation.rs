@@ -15,6 +15,7 @@ use weir_api::{
 
 use super::{
     client::{Client, service},
+    escape,
     failure::Failure,
     output::{Format, columns, show, show_next, span},
 };
@@ -114,7 +115,7 @@ pub(crate) async fn follow<T: Message + Name>(
     while let Some(seen) = client.follow(&mut stream).await? {
         match (client.format, operation(&seen)) {
             (Format::Json, _) => show_next(Format::Json, &seen, |_| String::new())?,
-            (Format::Table, Some(operation)) => eprintln!("{}", line(operation)),
+            (Format::Table, Some(operation)) => escape::tell(&line(operation)),
             (Format::Table, None) => {}
         }
         let enough = operation(&seen).is_some_and(|seen| until.is_reached(seen));
@@ -126,9 +127,9 @@ pub(crate) async fn follow<T: Message + Name>(
     let Some(last) = last.as_ref().and_then(operation) else { return Err(Failure::NotReached) };
     if client.format == Format::Table {
         for id in &last.left_behind_ids {
-            eprintln!("left behind, as the filter names it only in part: {id}");
+            escape::tell(&format!("left behind, as the filter names it only in part: {id}"));
         }
-        super::output::write(&table(std::slice::from_ref(last)))?;
+        super::output::write_lines(&table(std::slice::from_ref(last)))?;
     }
     if until.is_reached(last) { Ok(()) } else { Err(Failure::NotReached) }
 }

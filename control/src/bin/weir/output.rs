@@ -13,7 +13,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 use tonic::Code;
 use weir_control::fault::Fault;
 
-use super::failure::Failure;
+use super::{escape, failure::Failure};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,6 +22,11 @@ pub(crate) enum Format {
     Table,
     /// Proto3 JSON, for programs: one document, or one object a line of what is watched.
     Json,
+}
+
+/// Writes what people read to standard output: see [`write`].
+pub(crate) fn write_lines(text: &str) -> Result<(), Failure> {
+    write(&escape::lines(text))
 }
 
 /// Writes to standard output. A reader that has gone away ends the program quietly.
@@ -45,7 +50,7 @@ pub(crate) fn show<T: Message + Name>(
     table: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => write(&table(message)),
+        Format::Table => write_lines(&table(message)),
         Format::Json => write(&json(message, PrettyFormatter::new())?),
     }
 }
@@ -57,7 +62,7 @@ pub(crate) fn show_next<T: Message + Name>(
     table: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => write(&table(message)),
+        Format::Table => write_lines(&table(message)),
         Format::Json => write(&json(message, serde_json::ser::CompactFormatter)?),
     }
 }
@@ -93,14 +98,14 @@ impl Listing {
         rows: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         if self.format == Format::Table {
-            return write(&rows(part));
+            return write_lines(&rows(part));
         }
         let text = json(part, serde_json::ser::CompactFormatter)?;
         let part: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| no_json(&error))?;
         for element in part[self.field].as_array().into_iter().flatten() {
             let comma = if self.count == 0 { "" } else { "," };
-            write(&format!("{comma}\n{element}"))?;
+            write(&format!("{comma}\n{}", escape::json(&element.to_string())))?;
             self.count += 1;
         }
         Ok(())
@@ -119,7 +124,9 @@ impl Listing {
 pub(crate) fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    table.add_rows(rows);
+    // A value of several lines would be shown as several rows.
+    let shown = |row: Vec<String>| row.iter().map(|value| escape::line(value)).collect::<Vec<_>>();
+    table.add_rows(rows.into_iter().map(shown));
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().map(|line| line.trim_end()).collect();
     format!("{}\n", lines.join("\n"))
@@ -128,7 +135,9 @@ pub(crate) fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
 /// Labels and values, one pair a line.
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    pairs.iter().map(|(label, value)| format!("{label:<width$}  {value}\n")).collect()
+    let pair =
+        |(label, value): &(&str, String)| format!("{label:<width$}  {}\n", escape::line(value));
+    pairs.iter().map(pair).collect()
 }
 
 /// Nanoseconds in the unit that reads best.
@@ -159,7 +168,8 @@ fn json<T: Message + Name>(message: &T, formatter: impl Formatter) -> Result<Str
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
     dynamic.serialize_with_options(&mut serializer, &options).map_err(|error| no_json(&error))?;
     text.push(b'\n');
-    String::from_utf8(text).map_err(|error| no_json(&error))
+    let text = String::from_utf8(text).map_err(|error| no_json(&error))?;
+    Ok(escape::json(&text))
 }
 
 fn no_json(error: &dyn std::fmt::Display) -> Failure {

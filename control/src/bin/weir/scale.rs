@@ -10,6 +10,7 @@ use weir_api::v1::{
 
 use super::{
     client::{Client, service},
+    escape,
     failure::Failure,
     output::{columns, pairs, percent, show, show_next, span},
 };
@@ -167,12 +168,8 @@ impl Progress {
             if step.state != *told {
                 *told = step.state;
                 let at = step.ended_ns.max(step.started_ns);
-                eprintln!(
-                    "{:>10}  {:<12} {}",
-                    span(at),
-                    step.name,
-                    word(step.state().as_str_name())
-                );
+                let state = word(step.state().as_str_name());
+                escape::tell(&format!("{:>10}  {:<12} {state}", span(at), step.name));
             }
         }
     }

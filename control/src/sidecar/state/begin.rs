@@ -56,26 +56,32 @@ impl Sidecar {
             return Err(not_loss_free(&asked));
         }
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
-        let again = id.is_some();
         let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
         let (mut operation, reins, reader) = begun;
         let sidecar = Arc::clone(self);
         if !between_instances {
             let way = if let End::Peer { .. } = asked.to { Way::Leaving(None) } else { Way::Here };
+            let again = reins.again;
             let moved = processes::Move { sidecar, reins, asked, filter, limit, way, again };
             tokio::spawn(moved.run());
             return Ok((operation, reader));
         }
-        match instances::start(self, &asked, request_id).await {
-            Ok(begun) => {
-                operation.progress.moved = Some(begun.clone());
-                let ends = (asked.from, asked.to);
-                tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
-                Ok((operation, reader))
-            }
-            // It is forgotten with its reins.
-            Err(status) => Err(Fault::from_dataplane(&status)),
-        }
+        // If it fails, the operation is forgotten with its reins.
+        let begun = if let Some(why) = reins.ending {
+            // Of one that is to end nothing more is begun.
+            let found = instances::find(self, request_id).await;
+            let Some(found) = found.map_err(|status| Fault::from_dataplane(&status))? else {
+                self.end_operation(reins.id, instances::ended_unknown(why)).await;
+                return Ok((operation, reader));
+            };
+            found
+        } else {
+            instances::start(self, &asked, request_id).await?
+        };
+        operation.progress.moved = Some(begun.clone());
+        let ends = (asked.from, asked.to);
+        tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
+        Ok((operation, reader))
     }
 
     async fn move_asked(&self, request: &MoveRequest) -> Result<MoveAsked, Fault> {

@@ -1,6 +1,9 @@
 //! State on its way: got from one end and put into another, piece by piece and bounded.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -191,6 +194,38 @@ pub(super) fn not_taken(
     }
     let reason = format!("{end} took in {} of {count} chunks", put.taken);
     (put.taken != count).then(|| failure(FailureKind::Malformed, reason))
+}
+
+/// Puts back what an end had of flows before a move, as much of it as it takes in.
+///
+/// # Errors
+/// When a call fails, or it does not take in all: packets may have come since, and made newer state.
+pub(super) async fn put_back(
+    end: &End,
+    client: &Client,
+    chunks: Vec<Vec<u8>>,
+) -> Result<(), Failure> {
+    let client = client.refusing_older();
+    let chunks: Arc<[Vec<u8>]> = chunks.into();
+    let (mut next, mut refused, mut first) = (0, BTreeSet::new(), None);
+    while next < chunks.len() {
+        let (all, from) = (Arc::clone(&chunks), next);
+        let rest = tokio_stream::iter((from..all.len()).map(move |place| all[place].clone()));
+        let put = client.put_per_flow(rest).await.map_err(|error| Failure::of_call(&error, end))?;
+        next += usize::try_from(put.taken).unwrap_or(usize::MAX).min(chunks.len() - next);
+        let Some(chunk) = chunks.get(next) else { break };
+        let id = decode(chunk, end)?.id;
+        let why =
+            not_taken(end, Scope::PerFlow, (&put, (chunks.len() - from) as u64), || id.clone());
+        first = first.or(why);
+        refused.insert(id);
+        next += 1;
+    }
+    first.map_or(Ok(()), |first| {
+        let (flows, reason) = (refused.len(), &first.reason);
+        let reason = format!("{flows} flows of {end} itself are not as they were before: {reason}");
+        Err(Failure { reason, ..first })
+    })
 }
 
 /// The chunk that an end gives.

@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{FailureKind, Reins};
 use crate::{
+    fault::Fault,
     sidecar::Sidecar,
-    southbound::{ended, scope_message},
+    southbound::{ended, scope_message, transient},
     state_manager::{
         end::End,
         operation::{Failure, MoveAsked, Selection, State},
     },
+    store::Ending,
 };
 use tonic::{Code, Status};
 use weir_api::dataplane::v1::{
@@ -27,10 +29,11 @@ pub(super) async fn start(
     sidecar: &Sidecar,
     asked: &MoveAsked,
     request_id: &str,
-) -> Result<Moved, Status> {
+) -> Result<Moved, Fault> {
     let (End::Instance { id: from, .. }, End::Instance { id: to, .. }) = (&asked.from, &asked.to)
     else {
-        return Err(Status::internal("the data plane moves between instances only"));
+        let message = "the data plane moves between instances only";
+        return Err(Fault::from_dataplane(&Status::internal(message)));
     };
     let selection = match &asked.selection {
         // The data plane refuses fields that it does not compare.
@@ -47,8 +50,47 @@ pub(super) async fn start(
         scopes: asked.scopes.iter().map(|scope| scope_message(*scope).into()).collect(),
         wait: false,
     };
-    let started = sidecar.southbound().moves().start_move(request).await?.into_inner();
-    started.r#move.ok_or_else(|| Status::internal("the data plane tells of no move"))
+    let started = sidecar.southbound().moves().start_move(request).await;
+    let started = started.map_err(|status| Fault::unsure("move", &status))?;
+    let none = || Fault::from_dataplane(&Status::internal("the data plane tells of no move"));
+    started.into_inner().r#move.ok_or_else(none)
+}
+
+/// The move of a request, if the data plane knows it. Its number alone does not tell it: those of a
+/// data plane that was started again begin anew.
+pub(super) async fn find(sidecar: &Sidecar, request_id: &str) -> Result<Option<Moved>, Status> {
+    let mut listed = sidecar.southbound().list_moves().await?.into_iter();
+    Ok(listed.find(|listed| listed.request_id == request_id))
+}
+
+/// Has the data plane undo the move of a request, and asks until it answers; whether it goes back. One
+/// that can not be undone any more finishes.
+pub(super) async fn undo(sidecar: &Sidecar, request_id: &str) -> bool {
+    loop {
+        let asked = async {
+            let found = find(sidecar, request_id).await?;
+            let id = found.ok_or_else(|| Status::not_found("there is no such move"))?.id;
+            sidecar.southbound().moves().undo_move(UndoMoveRequest { id }).await.map(drop)
+        };
+        match asked.await {
+            Ok(()) => return true,
+            Err(status) if transient(&status) => tokio::time::sleep(AGAIN).await,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// How a move has ended that was to end, and that the data plane does not know.
+pub(super) fn ended_unknown(why: Ending) -> (State, Option<Failure>) {
+    let (kind, why) = match why {
+        Ending::Cancelled => (FailureKind::Cancelled, "it was cancelled"),
+        Ending::Over => (FailureKind::Late, "its time was over"),
+    };
+    let reason = format!(
+        "{why}, and how it ended is not known: the data plane does not know the move, as when it was \
+         started again"
+    );
+    (State::Failed, Some(Failure::new(kind, reason)))
 }
 
 /// A move that the data plane carries out.
@@ -65,44 +107,53 @@ impl Follow {
     pub(super) async fn run(self) {
         let (id, sidecar) = (self.reins.id, Arc::clone(&self.sidecar));
         let request_id = self.begun.request_id.clone();
-        let mut why: Option<Failure> = None;
-        let mut limit = std::pin::pin!(tokio::time::sleep(self.limit));
         let mut last = std::pin::pin!(follow(&sidecar, id, self.begun));
-        let end = loop {
-            let failure = tokio::select! {
-                last = &mut last => break outcome(last, why),
-                failure = self.reins.cancelled(), if why.is_none() => failure,
-                () = &mut limit => match why {
-                    Some(why) => break lost(&why),
-                    None => {
-                        let reason = format!("it did not end within {:?}", self.limit);
-                        Failure::new(FailureKind::Late, reason)
+        let late = || {
+            let reason = format!("it did not end within {:?}", self.limit);
+            Failure::new(FailureKind::Late, reason)
+        };
+        let why = match self.reins.ending {
+            // An earlier sidecar may have had it undone.
+            Some(Ending::Cancelled) => Ok(self.reins.cancelled().await),
+            Some(Ending::Over) => Ok(late()),
+            None => tokio::select! {
+                last = &mut last => Err(outcome(last, None)),
+                failure = self.reins.cancelled() => Ok(failure),
+                () = tokio::time::sleep(self.limit) => {
+                    // It holds for the next sidecar, too.
+                    sidecar.note_ending(&request_id, Ending::Over).await;
+                    Ok(late())
+                }
+            },
+        };
+        let end = match why {
+            Err(end) => Some(end),
+            // The data plane goes on without a sidecar.
+            Ok(Failure { kind: FailureKind::Stopping, .. }) => return,
+            Ok(why) => {
+                let undoing = async {
+                    if undo(&sidecar, &request_id).await {
+                        sidecar.undo_operation(id, &why);
                     }
-                },
-            };
-            if failure.kind == FailureKind::Stopping {
-                // The data plane goes on without a sidecar.
-                return;
+                    tokio::time::sleep(FINISH_LIMIT).await;
+                };
+                let limited = tokio::time::timeout(FINISH_LIMIT, undoing);
+                tokio::select! {
+                    // What has ended is told, and not asked to go back.
+                    biased;
+                    last = &mut last => Some(outcome(last, Some(why.clone()))),
+                    _late = limited => {
+                        sidecar.give_up_operation(id, lost(&why)).await;
+                        None
+                    }
+                }
             }
-            // One that can not be undone any more refuses, and finishes.
-            if undo(&sidecar, &request_id).await.is_ok() {
-                sidecar.undo_operation(id, &failure);
-            }
-            why = Some(failure);
-            limit.set(tokio::time::sleep(FINISH_LIMIT));
         };
         sidecar.state().versions().moved(&self.ends.0, &self.ends.1);
-        sidecar.end_operation(id, end).await;
+        if let Some(end) = end {
+            sidecar.end_operation(id, end).await;
+        }
     }
-}
-
-/// Asks for a move to go back. Its number alone does not tell it: those of a data plane that was
-/// started again begin anew.
-async fn undo(sidecar: &Sidecar, request_id: &str) -> Result<(), Status> {
-    let listed = sidecar.southbound().list_moves().await?;
-    let found = listed.iter().find(|listed| listed.request_id == request_id);
-    let id = found.ok_or_else(|| Status::not_found("there is no such move"))?.id;
-    sidecar.southbound().moves().undo_move(UndoMoveRequest { id }).await.map(drop)
 }
 
 /// Notes each phase of a move of the data plane; the last, or why there is none.
@@ -114,8 +165,8 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Moved) -> Result<Moved, Failu
         if ended(seen.phase()) {
             return Ok(seen);
         }
-        let watched =
-            sidecar.southbound().moves().watch_move(WatchMoveRequest { id: number }).await;
+        let request = WatchMoveRequest { id: number };
+        let watched = sidecar.southbound().watched_moves().watch_move(request).await;
         let watched = async {
             let mut stream = watched?.into_inner();
             while let Some(next) = stream.message().await? {
@@ -158,8 +209,8 @@ fn outcome(last: Result<Moved, Failure>, why: Option<Failure>) -> (State, Option
 /// A move that was asked to be undone, and has neither been nor finished in its time.
 fn lost(why: &Failure) -> (State, Option<Failure>) {
     let reason = format!(
-        "{}, and the data plane has neither undone nor finished it {FINISH_LIMIT:?} later: see weir \
-         move list",
+        "{}, and the data plane has neither undone nor finished it {FINISH_LIMIT:?} later; it is asked \
+         to undo it when the sidecar reaches it again: see weir move list",
         why.reason
     );
     (State::Failed, Some(Failure { reason, ..why.clone() }))

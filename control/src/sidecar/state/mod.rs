@@ -13,6 +13,7 @@ mod opening;
 mod processes;
 mod share;
 mod sharing;
+mod take_up;
 mod transfer_message;
 
 use std::{
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use tonic::Code;
 use weir_state_transfer::Nanos;
 
-use self::{arrivals::Arrivals, ends::Ends};
+use self::{arrivals::Arrivals, ends::Ends, take_up::Unsettled};
 pub(crate) use self::{
     begin::filter as parse_filter, ends::Listed, notify::Notice,
     transfer_message::outcome_to as outcome_message,
@@ -41,6 +42,7 @@ use crate::{
         table::{BeginError, Table},
         versions::Versions,
     },
+    store::{Ending, Numbered},
 };
 
 /// How long operations may take to end when the sidecar stops.
@@ -55,6 +57,7 @@ const GET_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct StateOperations {
     table: watch::Sender<Table>,
+    unsettled: Unsettled,
     versions: Mutex<Versions>,
     running: Mutex<BTreeMap<u64, Running>>,
     pub(crate) ends: Ends,
@@ -77,6 +80,10 @@ struct Running {
 pub(super) struct Reins {
     sidecar: Arc<Sidecar>,
     pub(super) id: u64,
+    /// An earlier sidecar has begun it, or an attempt of which nobody knows how far it came.
+    pub(super) again: bool,
+    /// It was to end before this began, and why.
+    pub(super) ending: Option<Ending>,
     cancel: watch::Receiver<Option<FailureKind>>,
     readers: watch::Sender<()>,
 }
@@ -88,6 +95,7 @@ impl StateOperations {
     pub(super) fn new(control: &Control) -> Self {
         Self {
             table: watch::Sender::new(Table::default()),
+            unsettled: Unsettled::default(),
             versions: Mutex::default(),
             running: Mutex::default(),
             ends: Ends::new(control),
@@ -203,8 +211,9 @@ impl Sidecar {
         Nanos(self.clock.now_ns())
     }
 
-    /// Takes in an operation under a number of its own, or under that which it had before. One that
-    /// was cancelled before it is told so again.
+    /// Takes in an operation under a number of its own, or under that which it had before: at an
+    /// attempt that was not answered, or at an earlier sidecar. One that was cancelled before it is
+    /// told so again.
     pub(super) async fn begin_operation(
         self: &Arc<Self>,
         asked: Asked,
@@ -212,12 +221,13 @@ impl Sidecar {
         id: Option<u64>,
     ) -> Result<(Operation, Reins, Reader), Fault> {
         self.state.table.borrow().check(&asked).map_err(refused)?;
-        let (id, is_cancelled) = match id {
+        let of = request_id.to_owned();
+        let Numbered { id, again, ending } = match id {
             Some(id) => {
-                let request_id = request_id.to_owned();
-                (id, self.store.run(move |database| database.take_up(&request_id)).await?)
+                let ending = self.store.run(move |database| database.take_up(&of)).await?;
+                Numbered { id, again: true, ending }
             }
-            None => (self.store.run(|database| database.next_state_operation()).await?, false),
+            None => self.store.run(move |database| database.number_operation(&of)).await?,
         };
         let operation = Operation {
             id,
@@ -234,10 +244,12 @@ impl Sidecar {
         let taken = operation.clone();
         self.state.table.send_modify(|table| begun = table.begin(taken));
         begun.map_err(refused)?;
+        let is_cancelled = ending == Some(Ending::Cancelled);
         let (cancel, cancelled) = watch::channel(is_cancelled.then_some(FailureKind::Cancelled));
         let (readers, reader) = watch::channel(());
         let sidecar = Arc::clone(self);
-        let reins = Reins { sidecar, id, cancel: cancelled, readers: readers.clone() };
+        let readers_of = readers.clone();
+        let reins = Reins { sidecar, id, again, ending, cancel: cancelled, readers: readers_of };
         self.state.running().insert(id, Running { cancel, readers });
         if self.stopping() {
             return Err(Fault::new(Code::Unavailable, "STOPPING", "the sidecar stops"));
@@ -280,13 +292,17 @@ impl Sidecar {
         if operation.request_id.is_empty() || stopping {
             return;
         }
-        let message = state_message(&operation, now);
-        let answer = weir_api::v1::MoveResponse { operation: Some(message) }.encode_to_vec();
-        let id = operation.request_id;
-        let kept = self.store.run(move |database| database.amend(&id, &answer, goes_on)).await;
+        let (answer, id) = (answer_of(&operation, now), operation.request_id);
+        let kept = self.store.keep(move |database| database.amend(&id, &answer, goes_on)).await;
         if let Err(error) = kept {
             tracing::warn!(%error, "how an operation ended is not kept");
         }
+    }
+
+    /// What is answered now to the request of an operation that this sidecar knows.
+    pub(super) fn state_answer(&self, request_id: &str) -> Option<Vec<u8>> {
+        let (table, now) = (self.state.table.borrow(), self.now());
+        table.of_request(request_id).map(|operation| answer_of(operation, now))
     }
 
     /// Notes that a move goes back.
@@ -305,31 +321,18 @@ impl Sidecar {
             return Err(fault.object(format!("operations/{id}")));
         }
         let request_id = operation.request_id.clone();
-        self.store.run(move |database| database.cancel(&request_id)).await?;
+        let cancelled = Ending::Cancelled;
+        self.store.run(move |database| database.to_end(&request_id, cancelled)).await?;
         if let Some(running) = self.state.running().get(&id) {
             running.cancel.send_replace(Some(FailureKind::Cancelled));
         }
         Ok(operation)
     }
+}
 
-    /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it.
-    pub(crate) async fn take_up(
-        self: &Arc<Self>,
-        (id, request_id): (u64, &str),
-        begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
-    ) -> Result<Option<Reader>, Fault> {
-        let _guard = self.changes.lock().await;
-        if self.state.table.borrow().find(id).is_some() {
-            return Ok(self.state.follow(id));
-        }
-        tracing::info!(operation = id, "is taken up again");
-        let begun = begin(id).await;
-        if begun.is_err() {
-            let request_id = request_id.to_owned();
-            self.store.run(move |database| database.close(&request_id)).await?;
-        }
-        begun.map(|(_, reader)| Some(reader))
-    }
+/// The answer to the request of an operation: all have the same form.
+fn answer_of(operation: &Operation, now: Nanos) -> Vec<u8> {
+    weir_api::v1::MoveResponse { operation: Some(state_message(operation, now)) }.encode_to_vec()
 }
 
 fn refused(error: BeginError) -> Fault {

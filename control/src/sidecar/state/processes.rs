@@ -8,7 +8,7 @@ use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 use super::{
     Reins,
     arriving::Arrival,
-    carry::{Carrier, Count, decode},
+    carry::{Carrier, Count, decode, put_back},
     leaving::Session,
 };
 use crate::{
@@ -192,7 +192,7 @@ impl Job<'_> {
             (Task::Remove(scope), _) => {
                 delete(&ends.client(to), to, scope, &transfer.to_remove(scope)).await
             }
-            (Task::PutBack, _) => self.put_back(transfer).await,
+            (Task::PutBack, _) => put_back(to, &ends.client(to), transfer.to_put_back()).await,
             (Task::Confirm, Way::Leaving(Some(session))) => session.confirm().await,
             (Task::Release, Way::Leaving(Some(session))) => session.release().await,
             (Task::Recall, Way::Leaving(Some(session))) => session.recall().await,
@@ -224,17 +224,6 @@ impl Job<'_> {
             }
         }
         Ok(())
-    }
-
-    async fn put_back(&self, transfer: &Transfer) -> Result<(), Failure> {
-        let to = &self.asked.to;
-        let chunks = tokio_stream::iter(transfer.to_put_back());
-        let put = self.sidecar.state().ends.client(to).put_per_flow(chunks).await;
-        let put = put.map_err(|error| Failure::of_call(&error, to))?;
-        put.refusal.map_or(Ok(()), |refusal| {
-            let reason = format!("{to} refuses its own state: {refusal}");
-            Err(Failure::new(FailureKind::Malformed, reason))
-        })
     }
 
     async fn carry(

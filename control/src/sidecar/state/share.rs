@@ -1,11 +1,11 @@
-//! Shares: begun, changed, and taken up again when the sidecar was started again.
+//! Shares: begun, changed, and followed again when the sidecar was started again.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use prost::{Message as _, Name as _};
+use prost::Message as _;
 use weir_api::{
     dataplane::v1::{Change, ChangeShareRequest as ChangeAsked, Share, ShareMode, SharePhase},
-    v1::{ChangeShareRequest, ShareRequest, ShareResponse, StateOperation},
+    v1::{ChangeShareRequest, ShareRequest, StateOperation},
 };
 use weir_state_transfer::{chunk::Scope, share::MEMBERS_MAX};
 
@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    service::has_ended,
     sidecar::Sidecar,
     southbound::find_instance,
     state_manager::{
@@ -26,9 +25,6 @@ use crate::{
     },
     store::Answer,
 };
-
-/// How long the right to change is held for a share to end that nobody was told of.
-const END_LIMIT: Duration = Duration::from_secs(5);
 
 impl Sidecar {
     /// Begins a share. The caller holds the right to change.
@@ -52,14 +48,17 @@ impl Sidecar {
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
         let begun = self.begin_operation(Asked::Share(asked.clone()), request_id, None).await?;
         let (operation, reins, reader) = begun;
-        let started = sharing::start(self, &asked, request_id).await;
-        let shared = started.map_err(|status| Fault::from_dataplane(&status))?;
+        let ended = |message: String| {
+            let fault = Fault::precondition("SHARE_ENDED", message).object("change.request_id");
+            Err(fault.fix("choose a new request id"))
+        };
+        if reins.ending.is_some() {
+            return ended("the share of this request was to end".to_owned());
+        }
+        let shared = sharing::start(self, &asked, request_id).await?;
         if shared.phase() == SharePhase::Ended {
-            let message =
-                format!("share {} of this request has ended: {}", shared.id, shared.reason);
-            return Err(Fault::precondition("SHARE_ENDED", message)
-                .object("change.request_id")
-                .fix("choose a new request id"));
+            let (id, reason) = (shared.id, &shared.reason);
+            return ended(format!("share {id} of this request has ended: {reason}"));
         }
         let left = limit(request);
         Ok(self.follow_share(operation, shared, left, (reins, reader)))
@@ -110,7 +109,8 @@ impl Sidecar {
             instances: numbers(&asked),
         };
         let changed = self.southbound.shares().change_share(asked_of_it).await;
-        let changed = changed.map_err(|status| Fault::from_dataplane(&status))?.into_inner();
+        let changed = changed.map_err(|status| Fault::unsure("change of the share", &status))?;
+        let changed = changed.into_inner();
         operation.asked = asked.clone();
         operation.progress.shared = changed.share;
         self.state.change(id, asked);
@@ -132,59 +132,15 @@ impl Sidecar {
             .fix(format!("end it: weir operation cancel {id}")))
     }
 
-    /// Takes up the shares that an earlier sidecar began, by what it was asked; those that the data
-    /// plane does not have any more, too, so that it is told how they ended. One that nobody was told
-    /// of, or that could not be ended, is ended.
-    pub(crate) async fn take_up_shares(self: &Arc<Self>) -> Result<(), Fault> {
-        let listed = self.southbound.list_shares().await;
-        let listed = listed.map_err(|status| Fault::from_dataplane(&status))?;
-        let _guard = self.changes.lock().await;
-        let begun = self.store.run(|database| database.begun(&ShareRequest::full_name())).await?;
-        for answer in begun {
-            let share = listed.iter().find(|share| share.request_id == answer.request_id);
-            let known = ShareResponse::decode(answer.response.as_slice()).ok();
-            let known = known.and_then(|response| response.operation);
-            let Some(known) = known.filter(|known| !has_ended(known.state())) else {
-                self.end_unfollowed(answer, share).await;
-                continue;
-            };
-            if self.state.table.borrow().find(known.id).is_none() {
-                let operation = known.id;
-                if let Err(fault) = self.adopt_share(known, &answer, share).await {
-                    tracing::warn!(operation, %fault, "it is not taken up again");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends a share that no operation follows, if it goes on.
-    async fn end_unfollowed(&self, answer: Answer, share: Option<&Share>) {
-        if let Some(share) = share.filter(|share| share.phase() != SharePhase::Ended) {
-            tracing::info!(share = share.id, "ends a share that no operation follows");
-            let ending = sharing::end(self, &answer.request_id);
-            if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
-                // Nobody else can change anything meanwhile: it is ended when the data plane is
-                // reached again.
-                tracing::warn!(share = share.id, "the data plane does not end it");
-                return;
-            }
-        }
-        if answer.goes_on {
-            let closed = self.store.run(move |database| database.close(&answer.request_id)).await;
-            if let Err(error) = closed {
-                tracing::warn!(%error, "that a share is over is not kept");
-            }
-        }
-    }
-
-    /// Follows a share again, which the data plane tells as `share`, if it does.
-    async fn adopt_share(
+    /// Follows a share again that was begun before, which the data plane tells as `share`, if it does.
+    pub(super) async fn adopt_share(
         self: &Arc<Self>,
         known: StateOperation,
         answer: &Answer,
         share: Option<&Share>,
     ) -> Result<(), Fault> {
+        // One that has died did so before its time was over, for all that is known.
+        let lives = share.is_some_and(|share| share.phase() != SharePhase::Ended);
         let share = share.cloned().or(known.share).unwrap_or_default();
         tracing::info!(operation = known.id, share = share.id, "is taken up again");
         let request = ShareRequest::decode(answer.request.as_slice()).unwrap_or_default();
@@ -196,7 +152,7 @@ impl Sidecar {
             self.begin_operation(asked, &answer.request_id, Some(known.id)).await?;
         let passed = self.clock.unix_ns().saturating_sub(known.started_unix_ns);
         let left = limit(&request).map(|limit| limit.saturating_sub(Duration::from_nanos(passed)));
-        self.follow_share(operation, share, left, (reins, reader));
+        self.follow_share(operation, share, left.filter(|_| lives), (reins, reader));
         Ok(())
     }
 

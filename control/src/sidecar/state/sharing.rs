@@ -10,12 +10,14 @@ use weir_api::dataplane::v1::{
 
 use super::Reins;
 use crate::{
+    fault::Fault,
     sidecar::Sidecar,
     southbound::{scope_message, transient},
     state_manager::{
         end::End,
         operation::{Asked, Failure, FailureKind, ShareAsked, State},
     },
+    store::Ending,
 };
 
 /// How long a share may take to end.
@@ -24,12 +26,12 @@ const FINISH_LIMIT: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks the data plane for a share. One of which the caller will not know, as it goes away meanwhile
-/// or the data plane does not answer, is ended again.
+/// or the data plane does not answer, is looked for and ended.
 pub(super) async fn start(
     sidecar: &Arc<Sidecar>,
     asked: &ShareAsked,
     request_id: &str,
-) -> Result<Share, Status> {
+) -> Result<Share, Fault> {
     let request = StartShareRequest {
         change: Some(Change { request_id: request_id.to_owned(), generation: 0 }),
         instances: asked.instances.iter().filter_map(End::number).collect(),
@@ -39,19 +41,20 @@ pub(super) async fn start(
         mode: asked.mode.into(),
     };
     let (tell, told) = oneshot::channel();
-    let (sidecar, request_id) = (Arc::clone(sidecar), request_id.to_owned());
+    let (asking, id) = (Arc::clone(sidecar), request_id.to_owned());
     tokio::spawn(async move {
-        let answer = sidecar.southbound().shares().start_share(request).await;
-        let is_unsure = answer.as_ref().is_err_and(transient);
-        let is_gone = tell.send(answer).is_err();
-        if is_unsure || is_gone {
-            // A data plane that has died shares nothing.
-            let _late = tokio::time::timeout(FINISH_LIMIT, abandon(&sidecar, &request_id)).await;
+        let answer = asking.southbound().shares().start_share(request).await;
+        if answer.as_ref().is_err_and(transient) {
+            asking.state().unsettled.add(&id);
+        }
+        if tell.send(answer).is_err() {
+            asking.state().unsettled.add(&id);
         }
     });
-    let answer = told.await.unwrap_or_else(|_| Err(Status::internal("nobody asks for the share")));
-    let share = answer?.into_inner().share;
-    share.ok_or_else(|| Status::internal("the data plane tells of no share"))
+    let answer = told.await.unwrap_or_else(|_| Err(Status::unknown("nobody asks for the share")));
+    let share = answer.map_err(|status| Fault::unsure("share", &status))?;
+    let none = || Fault::from_dataplane(&Status::internal("the data plane tells of no share"));
+    share.into_inner().share.ok_or_else(none)
 }
 
 /// The share of a request, unless it is over. Its number alone does not tell it: those of a data
@@ -62,21 +65,12 @@ pub(super) async fn find(sidecar: &Sidecar, request_id: &str) -> Result<Option<S
     Ok(of_it.find(|share| share.phase() != SharePhase::Ended))
 }
 
-/// Ends the share of a request, unless an operation follows it.
-async fn abandon(sidecar: &Sidecar, request_id: &str) {
-    end_if(sidecar, request_id, || !sidecar.state().goes_on(request_id)).await;
-}
-
 /// Has the data plane end the share of a request. It is asked until it has been.
 pub(super) async fn end(sidecar: &Sidecar, request_id: &str) {
-    end_if(sidecar, request_id, || true).await;
-}
-
-async fn end_if(sidecar: &Sidecar, request_id: &str, is_wanted: impl Fn() -> bool) {
     loop {
         let ended = async {
             let found = find(sidecar, request_id).await?;
-            let Some(share) = found.filter(|_| is_wanted()) else { return Ok(()) };
+            let Some(share) = found else { return Ok(()) };
             let asked = EndShareRequest { change: None, id: share.id };
             sidecar.southbound().shares().end_share(asked).await.map(drop)
         };
@@ -116,11 +110,20 @@ impl Follow {
             }
         };
         let mut last = std::pin::pin!(follow(&sidecar, id, begun));
-        let why = tokio::select! {
-            last = &mut last => return sidecar.end_operation(id, outcome(last, None)).await,
-            failure = reins.cancelled() => Why::Told(failure),
-            () = over => Why::Over,
+        let why = match reins.ending {
+            // An earlier sidecar may have had it ended.
+            Some(Ending::Cancelled) => Why::Told(reins.cancelled().await),
+            Some(Ending::Over) => Why::Over,
+            None => tokio::select! {
+                last = &mut last => return sidecar.end_operation(id, outcome(last, None)).await,
+                failure = reins.cancelled() => Why::Told(failure),
+                () = over => Why::Over,
+            },
         };
+        if let Why::Over = why {
+            // A cancel is written down before it is answered.
+            sidecar.note_ending(&request_id, Ending::Over).await;
+        }
         if let Why::Told(Failure { kind: FailureKind::Stopping, .. }) = why {
             // The data plane goes on without a sidecar, and the next one takes it up.
             return;
@@ -149,7 +152,7 @@ async fn follow(sidecar: &Sidecar, id: u64, begun: Share) -> Result<Share, Failu
             return Ok(seen);
         }
         let request = WatchShareRequest { id: seen.id };
-        let watched = sidecar.southbound().shares().watch_share(request).await;
+        let watched = sidecar.southbound().watched_shares().watch_share(request).await;
         let watched = async {
             let mut stream = watched?.into_inner();
             while let Some(next) = stream.message().await? {

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     clock: Clock,
     /// Has a receiver for each listing of flows that is open.
     listings: watch::Sender<()>,
+    /// The same for each move that is watched.
+    watched: watch::Sender<()>,
 }
 
 impl Fake {
@@ -51,13 +53,16 @@ impl Fake {
     pub(crate) fn start(directory: &Path, instances: u32) -> Self {
         let socket = directory.join("dataplane.sock");
         let model = Arc::new(Mutex::new(Model::new(instances, 11)));
-        let shared = Shared { model, clock: Clock::start(), listings: watch::Sender::new(()) };
+        let (listings, watched) = (watch::Sender::new(()), watch::Sender::new(()));
+        let shared = Shared { model, clock: Clock::start(), listings, watched };
         let (served, path) = (shared.clone(), socket.clone());
         let (state, nf) = Nf::unserved(Monitor::new(1));
         let thread = run_thread(move |ready| async move {
             let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
             ready.send(()).unwrap();
             Server::builder()
+                // As many as the data plane takes.
+                .max_concurrent_streams(64)
                 .add_service(api::node_service_server::NodeServiceServer::new(served.clone()))
                 .add_service(api::port_service_server::PortServiceServer::new(served.clone()))
                 .add_service(api::worker_service_server::WorkerServiceServer::new(served.clone()))
@@ -90,6 +95,11 @@ impl Fake {
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.shared.model.lock().unwrap()
+    }
+
+    /// Moves that are watched.
+    pub(crate) fn watched_moves(&self) -> usize {
+        self.shared.watched.receiver_count()
     }
 
     /// Listings of flows that are open.
@@ -306,12 +316,19 @@ impl api::move_service_server::MoveService for Shared {
             Some(Selection::Filter(filter)) if filter.contains('=') => Moved::Filter(filter),
             _ => return Err(Status::invalid_argument("that is no filter")),
         };
-        let mut model = self.model();
-        let id = model.start_move(&id_of(request.change), request.from, request.to, selection)?;
-        let begun = model.moves.iter_mut().find(|m| m.id == id).map(|begun| {
-            (begun.guarantee, begun.scopes) = (request.guarantee, request.scopes);
-            begun.clone()
-        });
+        let (begun, is_mute) = {
+            let mut model = self.model();
+            let id = id_of(request.change);
+            let id = model.start_move(&id, request.from, request.to, selection)?;
+            let begun = model.moves.iter_mut().find(|m| m.id == id).map(|begun| {
+                (begun.guarantee, begun.scopes) = (request.guarantee, request.scopes);
+                begun.clone()
+            });
+            (begun, model.mute_moves)
+        };
+        if is_mute {
+            std::future::pending::<()>().await;
+        }
         ok(api::StartMoveResponse { r#move: begun })
     }
 
@@ -330,21 +347,10 @@ impl api::move_service_server::MoveService for Shared {
         &self,
         request: Request<api::WatchMoveRequest>,
     ) -> Answer<Self::WatchMoveStream> {
-        let id = request.into_inner().id;
-        let mut model = self.model();
-        let mut seen: Vec<api::WatchMoveResponse> = Vec::new();
-        loop {
-            let found = model.moves.iter().find(|listed| listed.id == id).cloned();
-            let found = found.ok_or_else(|| Status::not_found(format!("there is no move {id}")))?;
-            let ended = weir_control::southbound::ended(found.phase());
-            seen.push(api::WatchMoveResponse { r#move: Some(found) });
-            if ended {
-                break;
-            }
-            model.tick();
-        }
-        drop(model);
-        stream(seen)
+        let shown = self.model().find_move(request.into_inner().id)?.clone();
+        let (to, moves) = mpsc::channel(16);
+        tokio::spawn(tell_move(self.clone(), shown, to));
+        ok(Box::pin(ReceiverStream::new(moves)))
     }
 
     async fn undo_move(
@@ -354,6 +360,38 @@ impl api::move_service_server::MoveService for Shared {
         let mut model = self.model();
         let id = model.undo_move(request.into_inner().id)?;
         ok(api::UndoMoveResponse { r#move: model.moves.iter().find(|m| m.id == id).cloned() })
+    }
+}
+
+/// Time passes for a move while somebody watches.
+async fn tell_move(
+    shared: Shared,
+    mut shown: api::Move,
+    to: mpsc::Sender<Result<api::WatchMoveResponse, Status>>,
+) {
+    let (mut told, _watched) = (None, shared.watched.subscribe());
+    while !to.is_closed() {
+        if told.as_ref() != Some(&shown) {
+            told = Some(shown.clone());
+            // The watcher has gone: the loop ends.
+            let _gone = to.send(Ok(api::WatchMoveResponse { r#move: Some(shown.clone()) })).await;
+        }
+        if weir_control::southbound::ended(shown.phase()) {
+            return;
+        }
+        tokio::time::sleep(TICK).await;
+        let next = {
+            let mut model = shared.model();
+            model.tick();
+            model.find_move(shown.id).cloned()
+        };
+        match next {
+            Ok(next) => shown = next,
+            Err(status) => {
+                let _gone = to.send(Err(status)).await;
+                return;
+            }
+        }
     }
 }
 

@@ -23,6 +23,14 @@ pub(crate) struct Model {
     pub(crate) mute: bool,
     /// Who asks for the end of a share is not heard.
     pub(crate) deaf: bool,
+    /// How often somebody has asked for the end of a share.
+    pub(crate) asked_to_end: u32,
+    /// Moves stand still before their first flow leaves.
+    pub(crate) stands: bool,
+    /// Moves that are asked for begin, and nobody is told.
+    pub(crate) mute_moves: bool,
+    /// So often the link breaks under who asks for a move to be undone, before that is heard.
+    pub(crate) undo_trouble: u32,
     pub(crate) routes: BTreeMap<String, Route>,
     /// Those that it has when it starts: of its configuration.
     pub(crate) configured: BTreeMap<String, Route>,
@@ -54,6 +62,10 @@ impl Model {
             shares: Vec::new(),
             mute: false,
             deaf: false,
+            asked_to_end: 0,
+            stands: false,
+            mute_moves: false,
+            undo_trouble: 0,
             routes: BTreeMap::new(),
             configured: BTreeMap::new(),
             created: Vec::new(),
@@ -79,6 +91,16 @@ impl Model {
         let (routes, work) = (configured.clone(), self.work);
         let new = Self::new(1, self.random.u64(..));
         *self = Self { work, incarnation, routes, configured, ..new };
+    }
+
+    pub(crate) fn find_move(&self, id: u64) -> Result<&Move, Status> {
+        let found = self.moves.iter().find(|listed| listed.id == id);
+        found.ok_or_else(|| Status::not_found(format!("there is no move {id}")))
+    }
+
+    /// The moves that a request has begun.
+    pub(crate) fn moves_of(&self, request_id: &str) -> Vec<&Move> {
+        self.moves.iter().filter(|begun| begun.request_id == request_id).collect()
     }
 
     /// What a watcher of moves with this prefix is shown.
@@ -196,6 +218,10 @@ impl Model {
     }
 
     pub(crate) fn undo_move(&mut self, id: u64) -> Result<u64, Status> {
+        if self.undo_trouble > 0 {
+            self.undo_trouble -= 1;
+            return Err(Status::unknown("transport error"));
+        }
         let found = self.moves.iter_mut().find(|listed| listed.id == id);
         let found = found.ok_or_else(|| Status::not_found(format!("there is no move {id}")))?;
         match found.phase() {
@@ -242,6 +268,7 @@ impl Model {
                 self.flipped.insert(current.id, flipped);
                 MovePhase::Draining
             }
+            MovePhase::Draining if self.stands => MovePhase::Draining,
             MovePhase::Draining if undone => MovePhase::Undoing,
             MovePhase::Draining => MovePhase::Exporting,
             MovePhase::Exporting => {

@@ -62,6 +62,8 @@ pub(crate) struct Monitor {
     pub(crate) hangs_deleted: usize,
     /// Flows that it has deleted.
     pub(crate) deleted: usize,
+    /// A packet comes of each flow that it deletes, right behind.
+    pub(crate) busy: bool,
     /// It refuses what is older than what it knows.
     pub(crate) keeps_newer: bool,
     /// Subscriptions in force.
@@ -81,6 +83,7 @@ impl Monitor {
             hangs_at: usize::MAX,
             hangs_deleted: usize::MAX,
             deleted: 0,
+            busy: false,
             keeps_newer: false,
             subscriptions: 0,
         }
@@ -207,10 +210,13 @@ impl Southbound for Monitor {
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
         let key = |id: &FlowId| id.key().map(|key| key.both_ways());
-        let deleted =
-            ids.iter().filter_map(key).filter(|key| self.flows.remove(key).is_some()).count();
-        self.deleted += deleted;
-        deleted
+        let deleted: Vec<FlowKey> =
+            ids.iter().filter_map(key).filter(|key| self.flows.remove(key).is_some()).collect();
+        self.deleted += deleted.len();
+        if self.busy {
+            deleted.iter().for_each(|key| self.count(key));
+        }
+        deleted.len()
     }
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {

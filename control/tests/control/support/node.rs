@@ -152,8 +152,25 @@ impl Node {
             request: Vec::new(),
             response: Vec::new(),
             goes_on: go_on,
+            operation: 0,
+            answered: true,
         };
         Database::open(&self.store()).unwrap().accept(&last).unwrap();
+    }
+
+    /// Lets no sidecar that is started from here on keep an answer, or how an operation has ended; or
+    /// lets it again.
+    pub(crate) fn keeps_answers(&self, keeps: bool) {
+        drop(Database::open(&self.store()).unwrap());
+        let connection = rusqlite::Connection::open(self.store()).unwrap();
+        let sql = match keeps {
+            true => "DROP TRIGGER full",
+            false => {
+                "CREATE TRIGGER full BEFORE UPDATE OF response ON answer \
+                 BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            }
+        };
+        connection.execute_batch(sql).unwrap();
     }
 
     pub(crate) fn start(&self) -> Running {

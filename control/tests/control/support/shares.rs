@@ -96,6 +96,7 @@ impl ShareService for Shared {
     }
 
     async fn end_share(&self, request: Request<EndShareRequest>) -> Answer<EndShareResponse> {
+        self.model().asked_to_end += 1;
         if self.model().deaf {
             std::future::pending::<()>().await;
         }

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use weir_nf_api::client::Client;
+use weir_nf_api::client::{Client, Query, RefusalReason};
 use weir_nf_api::conformance::{Options, Outcome, run};
+use weir_state_transfer::chunk::{Chunk, Scope};
+use weir_state_transfer::state_filter::StateFilter;
 use weir_state_transfer::wire::Writer;
 
 use crate::running::Place;
@@ -76,6 +79,74 @@ async fn assert_keeps_every_rule(script: &str) {
     let lines = run(&client, &options, |_| {}).await;
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
     assert_eq!((lines.len(), others), (67, Vec::new()));
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages: testbed/install.sh --python"]
+async fn hostile_state_is_refused_by_name_and_changes_nothing_in_python() {
+    let place = Place::new();
+    let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
+    let (serve, listen) = (Path::new("--serve"), Path::new("--feed"));
+    let mut function = Process::python("packet_counter.py", &[serve, &socket, listen, &feed], &[]);
+    function.ready();
+    let frames = UnixDatagram::unbound().expect("a socket");
+    frames.send_to(&frame(1), &feed).expect("it takes packets");
+    let client = Client::unix(&socket, Duration::from_secs(30));
+    let has_state = async { run_until_there_is_state(&client).await };
+    tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("the packet comes");
+    let all = async || {
+        let mut state = Vec::new();
+        for scope in Scope::ALL {
+            state.extend(chunks(&client, scope).await);
+        }
+        state
+    };
+    let before = all().await;
+    let of = |scope| before.iter().find(|chunk| chunk.scope == scope).expect("state").clone();
+    let wrong = |scope, version| Chunk { version, ..of(scope) };
+    let body = |scope, body: Vec<u8>| Chunk { body, ..of(scope) };
+    let counted = |packets: u64| [packets.to_be_bytes(), [0; 8]].concat();
+    // One part of a replica that is none, and the greatest count.
+    let parts = [&1_u32.to_be_bytes()[..], &[0; 12], &u64::MAX.to_be_bytes()].concat();
+    let mut cases = Vec::new();
+    for scope in Scope::ALL {
+        for version in [0, (1 << 63) + 1, u64::MAX - 1, u64::MAX] {
+            cases.push((wrong(scope, version), RefusalReason::BadField));
+        }
+    }
+    for packets in [(1 << 63) + 1, u64::MAX] {
+        cases.push((body(Scope::PerFlow, counted(packets)), RefusalReason::BadBody));
+    }
+    for scope in [Scope::MultiFlow, Scope::AllFlows] {
+        cases.push((body(scope, parts.clone()), RefusalReason::BadBody));
+    }
+    for (chunk, reason) in cases {
+        let encoded = tokio_stream::iter([chunk.encode().expect("it is a chunk")]);
+        let put = client.put(chunk.scope, encoded).await.expect("it answers");
+        let refusal = put.refusal.map(|refusal| refusal.reason);
+        assert_eq!((put.taken, refusal), (0, Some(reason)), "{chunk:?}");
+        assert_eq!(all().await, before, "after {chunk:?}");
+    }
+    // It counts on.
+    let packets = chunks(&client, Scope::PerFlow).await.len();
+    frames.send_to(&frame(2), &feed).expect("it takes packets");
+    let counts = async {
+        while chunks(&client, Scope::PerFlow).await.len() == packets {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), counts).await.expect("the packet is counted");
+}
+
+/// All state of a scope.
+async fn chunks(client: &Client, scope: Scope) -> Vec<Chunk> {
+    let query = Query::new(StateFilter::default());
+    let mut chunks = client.get(scope, &query).await.expect("it answers");
+    let mut all = Vec::new();
+    while let Some(encoded) = chunks.next_encoded().await.expect("it answers") {
+        all.extend(encoded.iter().map(|bytes| Chunk::decode(bytes).expect("a chunk")));
+    }
+    all
 }
 
 async fn run_until_there_is_state(client: &Client) {

@@ -1,7 +1,7 @@
 //! Puts into a table in memory, that does what the kernel does.
 
 use super::*;
-use crate::entry::Counters;
+use crate::entry::{Connection, Counters};
 use crate::protocol_state::ProtocolState;
 use crate::tuple::Ends;
 
@@ -42,7 +42,12 @@ impl Table for Memory {
             }
         }
         self.last += 1;
-        let mut made = Entry { id: self.last, counters: Default::default(), ..entry.clone() };
+        let mut made = Entry {
+            id: self.last,
+            counters: Default::default(),
+            connection: Connection::default(),
+            ..entry.clone()
+        };
         if self.chooses {
             made.reply.ends = Ends::Ports { src: 80, dst: 1 };
         }
@@ -79,11 +84,12 @@ fn entry(client: u16, public: u16) -> Entry {
         labels: None,
         obstacle: None,
         id: 0,
+        connection: Connection { kernel: 7, number: u32::from(client), began: 0 },
     }
 }
 
 fn flows() -> Flows<Memory> {
-    Flows { table: Memory::default(), carried: Carried::new(3) }
+    Flows { table: Memory::default(), carried: Carried::new(1, 3) }
 }
 
 /// What is known of a flow, with what it has brought.
@@ -94,7 +100,7 @@ fn known(flows: &mut Flows<Memory>, entry: &Entry) -> Option<Entry> {
 
 #[test]
 fn what_is_older_changes_nothing() {
-    let mut flows = Flows { table: Memory::default(), carried: Carried::new(9) };
+    let mut flows = Flows { table: Memory::default(), carried: Carried::new(1, 9) };
     let of = |packets| {
         let counters = [Counters { packets, bytes: 60 * packets }, Counters::default()];
         Entry { counters, ..entry(4000, 4000) }
@@ -106,6 +112,29 @@ fn what_is_older_changes_nothing() {
     for version in [9, 10, 0] {
         assert_eq!(flows.put(&of(version), version), Ok(()), "{version}");
     }
+}
+
+#[test]
+fn a_tuple_that_is_used_again_is_another_connection() {
+    let mut flows = flows();
+    let of = |number, packets, began| {
+        let counters = [Counters { packets, bytes: 60 * packets }, Counters::default()];
+        let connection = Connection { kernel: 7, number, began };
+        Entry { counters, connection, ..entry(4000, 4000) }
+    };
+    // The one before has counted more.
+    flows.put(&of(1, 900, 0), 900).unwrap();
+    assert_eq!(flows.put(&of(2, 3, 0), 3), Ok(()));
+    assert_eq!(known(&mut flows, &of(2, 3, 0)), Some(of(2, 3, 0)));
+    assert_eq!(flows.put(&of(2, 2, 0), 2), Err(Refusal::Older(3)));
+    // So has one that began here.
+    flows.table.entries[0].counters[0].packets = 500;
+    flows.carried.forget(&of(2, 3, 0));
+    assert_eq!(flows.put(&of(3, 4, 50), 4), Ok(()));
+    // Where it is known when they began, the later one stays.
+    assert_eq!(flows.put(&of(4, 800, 40), 800), Err(Refusal::Older(4)));
+    assert_eq!(known(&mut flows, &of(3, 4, 50)), Some(of(3, 4, 50)));
+    assert_eq!(flows.put(&of(5, 1, 60), 1), Ok(()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::*;
 use crate::carried::Carried;
-use crate::entry::{Adjustment, Entry};
+use crate::entry::{Adjustment, Connection, Entry};
 use crate::flows::{Flows, Refusal};
 use crate::protocol_state::ProtocolState;
 use crate::tuple::Ends;
@@ -36,7 +36,7 @@ impl Namespace {
     fn flows(&self) -> Flows<Kernel> {
         let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        Flows { table: Kernel::open(1 << 20).unwrap(), carried: Carried::new(100) }
+        Flows { table: Kernel::open(1 << 20).unwrap(), carried: Carried::new(1, 100) }
     }
 }
 
@@ -67,6 +67,7 @@ fn entry(protocol: u8, ends: (Ends, Ends), protocol_state: ProtocolState) -> Ent
         labels: None,
         obstacle: None,
         id: 0,
+        connection: Connection::default(),
     }
 }
 

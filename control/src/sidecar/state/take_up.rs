@@ -1,0 +1,228 @@
+//! What an earlier sidecar has left, and requests of which nobody knows whether they were carried
+//! out: found at the data plane, and taken up or ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use prost::{Message as _, Name as _};
+use tonic::Code;
+use weir_api::{
+    dataplane::v1::{Share, SharePhase},
+    v1::{MoveRequest, MoveResponse, ShareRequest, StateOperation},
+};
+
+use super::{Reader, instances, sharing};
+use crate::{
+    fault::Fault,
+    service::has_ended,
+    sidecar::Sidecar,
+    southbound::ended,
+    state_manager::operation::Operation,
+    store::{Answer, Ending},
+};
+
+/// How long the right to change is held for something to end that nobody follows.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// Times that the data plane is looked at for what it may have begun late, once each time that it is
+/// read (`[scaling] interval`).
+const LOOKS: u32 = 30;
+/// Requests that are looked for at one time. Of more the store has them, and the next sidecar looks,
+/// or this one when it has reached the data plane anew.
+const UNSETTLED_MAX: usize = 64;
+
+/// Requests for shares that the data plane was sent, and nobody follows: it may carry them out yet.
+#[derive(Debug, Default)]
+pub(super) struct Unsettled(Mutex<BTreeMap<String, u32>>);
+
+impl Unsettled {
+    /// One more.
+    pub(super) fn add(&self, request_id: &str) {
+        let mut all = self.all();
+        if all.len() < UNSETTLED_MAX {
+            all.insert(request_id.to_owned(), LOOKS);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    /// The data plane was looked at.
+    fn looked(&self) {
+        self.all().retain(|_, looks| {
+            *looks -= 1;
+            *looks > 0
+        });
+    }
+
+    fn settled(&self, request_id: &str) {
+        self.all().remove(request_id);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.0.lock().expect("nobody panics while it is held")
+    }
+}
+
+impl Sidecar {
+    /// Takes up what others have left at the data plane, when that is reached anew, and else what may
+    /// have been begun there meanwhile.
+    pub(in crate::sidecar) async fn take_up_left(
+        self: &Arc<Self>,
+        anew: bool,
+    ) -> Result<(), Fault> {
+        if anew {
+            self.take_up_cancelled_moves().await?;
+        }
+        if anew || !self.state.unsettled.is_empty() {
+            self.take_up_shares().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it.
+    pub(crate) async fn take_up(
+        self: &Arc<Self>,
+        (id, request_id): (u64, &str),
+        begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
+    ) -> Result<Option<Reader>, Fault> {
+        let _guard = self.changes.lock().await;
+        if self.state.table.borrow().find(id).is_some() {
+            return Ok(self.state.follow(id));
+        }
+        tracing::info!(operation = id, "is taken up again");
+        let begun = begin(id).await;
+        if begun.as_ref().is_err_and(|fault| fault.code != Code::Unavailable) {
+            let request_id = request_id.to_owned();
+            self.store.keep(move |database| database.close(&request_id)).await?;
+        }
+        begun.map(|(_, reader)| Some(reader))
+    }
+
+    /// Carries out what moves were told that an earlier sidecar has begun: to go back. One that it has
+    /// given up is undone if it still can be.
+    async fn take_up_cancelled_moves(self: &Arc<Self>) -> Result<(), Fault> {
+        let all = self.store.run(|database| database.ending(&MoveRequest::full_name())).await?;
+        for answer in all {
+            let request_id = answer.request_id.clone();
+            if self.state.goes_on(&request_id) {
+                continue;
+            }
+            let known = operation_of(&answer);
+            let request = MoveRequest::decode(answer.request.as_slice()).unwrap_or_default();
+            let Some(id) = known.filter(|known| !has_ended(known.state())).map(|known| known.id)
+            else {
+                self.undo_left(&request_id).await?;
+                continue;
+            };
+            match self.end_move(id, &request).await {
+                Err(fault) if fault.code == Code::Unavailable => return Err(fault),
+                Err(fault) => {
+                    tracing::warn!(operation = id, %fault, "it is not taken up again");
+                    self.undo_left(&request_id).await?;
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up a move that is to end, unless this sidecar knows it.
+    async fn end_move(self: &Arc<Self>, id: u64, request: &MoveRequest) -> Result<(), Fault> {
+        let _guard = self.changes.lock().await;
+        if self.state.table.borrow().find(id).is_some() {
+            return Ok(());
+        }
+        tracing::info!(operation = id, "is taken up again, to end");
+        self.begin_state_move(request, Some(id)).await.map(drop)
+    }
+
+    /// Undoes a move that was given up, if it has not ended.
+    async fn undo_left(&self, request_id: &str) -> Result<(), Fault> {
+        let found = instances::find(self, request_id).await;
+        let found = found.map_err(|status| Fault::from_dataplane(&status))?;
+        if found.is_some_and(|found| !ended(found.phase())) {
+            tracing::info!(request_id, "undoes a move that was given up");
+            let undoing = instances::undo(self, request_id);
+            if tokio::time::timeout(END_LIMIT, undoing).await.is_err() {
+                let message = "the data plane does not undo a move";
+                return Err(Fault::new(Code::Unavailable, "DATAPLANE_UNREACHABLE", message));
+            }
+        }
+        let request_id = request_id.to_owned();
+        Ok(self.store.keep(move |database| database.close(&request_id)).await?)
+    }
+
+    /// Takes up the shares that an earlier sidecar began, by what it was asked; those that the data
+    /// plane does not have any more, too, so that it is told how they ended. One that nobody was told
+    /// of, or that could not be ended, is ended.
+    pub(crate) async fn take_up_shares(self: &Arc<Self>) -> Result<(), Fault> {
+        let _guard = self.changes.lock().await;
+        // What is begun while it is listed would be taken for unknown.
+        let listed = self.southbound.list_shares().await;
+        let listed = listed.map_err(|status| Fault::from_dataplane(&status))?;
+        let begun = self.store.run(|database| database.begun(&ShareRequest::full_name())).await?;
+        self.state.unsettled.looked();
+        for answer in begun {
+            if self.state.goes_on(&answer.request_id) {
+                continue;
+            }
+            let share = listed.iter().find(|share| share.request_id == answer.request_id);
+            let known = operation_of(&answer).filter(|known| !has_ended(known.state()));
+            let Some(known) = known else {
+                self.end_unfollowed(answer, share).await;
+                continue;
+            };
+            let operation = known.id;
+            if self.state.table.borrow().find(operation).is_some() {
+                continue;
+            }
+            if let Err(fault) = self.adopt_share(known, &answer, share).await {
+                tracing::warn!(operation, %fault, "it is not taken up again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a share that no operation follows, if it goes on.
+    async fn end_unfollowed(&self, answer: Answer, share: Option<&Share>) {
+        let request_id = answer.request_id;
+        if let Some(share) = share {
+            if share.phase() != SharePhase::Ended {
+                tracing::info!(share = share.id, "ends a share that no operation follows");
+                let ending = sharing::end(self, &request_id);
+                if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
+                    // Nobody else can change anything meanwhile: it is ended when the data plane is
+                    // reached again.
+                    tracing::warn!(share = share.id, "the data plane does not end it");
+                    self.state.unsettled.add(&request_id);
+                    return;
+                }
+            }
+            self.state.unsettled.settled(&request_id);
+        }
+        if answer.goes_on {
+            let closed = self.store.keep(move |database| database.close(&request_id)).await;
+            if let Err(error) = closed {
+                tracing::warn!(%error, "that a share is over is not kept");
+            }
+        }
+    }
+
+    /// Writes down that what a request has begun is to end, before it is ended.
+    pub(super) async fn note_ending(&self, request_id: &str, why: Ending) {
+        let id = request_id.to_owned();
+        if let Err(error) = self.store.keep(move |database| database.to_end(&id, why)).await {
+            tracing::warn!(%error, request_id, "that it is to end is not kept");
+        }
+    }
+}
+
+/// The operation that an answer tells of; all have the same form.
+fn operation_of(answer: &Answer) -> Option<StateOperation> {
+    let response = MoveResponse::decode(answer.response.as_slice()).ok()?;
+    response.operation.filter(|_| answer.answered)
+}

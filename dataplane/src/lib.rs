@@ -20,6 +20,7 @@ pub mod neighbour;
 pub mod nf;
 pub mod node;
 pub mod packet;
+pub mod policy;
 pub mod port;
 pub mod route_table;
 pub mod share;

@@ -149,7 +149,7 @@ impl MemoryNode {
         let shared = Shared {
             region,
             homes: homes.clone(),
-            steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
+            steered: Arc::new(Steered::first(steering)),
             steering_hash: Arc::new(FlowHash::new(steering_hash, nat)),
             routes,
             adjacencies: adjacencies.clone(),

@@ -49,10 +49,7 @@ impl Sender {
     /// Puts a frame in the tx ring, to leave at the next flush.
     #[inline]
     pub(crate) fn send(&mut self, frame: Frame) -> Result<(), Frame> {
-        // A full completion ring would stop the kernel, so no more is lent than it holds.
-        let lent_max = self.completion.size() as usize;
-        if self.loans.outstanding() >= lent_max || self.ring.room(1) == 0 || frame.len() < SHORTEST
-        {
+        if !self.has_room() || frame.len() < SHORTEST {
             return Err(frame);
         }
         let len = frame.len() as u32;
@@ -60,6 +57,14 @@ impl Sender {
         self.ring.push(Descriptor { address, len, options: 0 });
         self.submitted += 1;
         Ok(())
+    }
+
+    /// Whether one more frame can be queued.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        // A full completion ring would stop the kernel, so no more is lent than it holds.
+        let lent_max = self.completion.size() as usize;
+        self.loans.outstanding() < lent_max && self.ring.room(1) > 0
     }
 
     /// Has the kernel send, by `kick`, until the ring is empty, and frees what has left.

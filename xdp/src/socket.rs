@@ -195,6 +195,12 @@ impl Tx {
         self.sender.flush(pool, || sys::kick_tx(fd))
     }
 
+    /// Whether one more frame can be queued before the next flush.
+    #[must_use]
+    pub fn has_room(&mut self) -> bool {
+        self.sender.has_room()
+    }
+
     /// Packets queued since the socket was opened.
     #[must_use]
     pub fn submitted(&self) -> u64 {

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Top-level tables of the file that the data plane reads.
-const DATAPLANE_TABLES: [&str; 17] = [
+const DATAPLANE_TABLES: [&str; 18] = [
     "node",
     "dataplane",
     "idle",
@@ -27,6 +27,7 @@ const DATAPLANE_TABLES: [&str; 17] = [
     "icmp",
     "port",
     "route",
+    "policy_route",
     "instance",
 ];
 const CONTROL_KEYS: [&str; 7] =

@@ -6,6 +6,7 @@ mod flows;
 mod instances;
 mod moves;
 mod nfs;
+mod policies;
 mod ports;
 mod routes;
 mod scale;

@@ -10,10 +10,11 @@ use weir_api::v1::{
     counter_service_server::CounterServiceServer, flow_service_server::FlowServiceServer,
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
     neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
-    port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
-    scale_service_server::ScaleServiceServer, state_service_server::StateServiceServer,
-    stats_service_server::StatsServiceServer, status_service_server::StatusServiceServer,
-    transfer_service_server::TransferServiceServer, worker_service_server::WorkerServiceServer,
+    policy_route_service_server::PolicyRouteServiceServer, port_service_server::PortServiceServer,
+    route_service_server::RouteServiceServer, scale_service_server::ScaleServiceServer,
+    state_service_server::StateServiceServer, stats_service_server::StatsServiceServer,
+    status_service_server::StatusServiceServer, transfer_service_server::TransferServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 
 use super::Api;
@@ -166,6 +167,7 @@ async fn services(api: Api) -> Result<Routes, ServeError> {
             ScaleServiceServer,
             MoveServiceServer,
             RouteServiceServer,
+            PolicyRouteServiceServer,
             NeighbourServiceServer,
             NfServiceServer,
             FlowServiceServer,

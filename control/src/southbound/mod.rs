@@ -27,10 +27,10 @@ use weir_api::dataplane::v1::{
     WatchNodeResponse, Worker, flow_service_client::FlowServiceClient,
     instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
     neighbour_service_client::NeighbourServiceClient, nf_service_client::NfServiceClient,
-    node_service_client::NodeServiceClient, port_service_client::PortServiceClient,
-    route_service_client::RouteServiceClient, share_service_client::ShareServiceClient,
-    start_move_request::Selection, steering_service_client::SteeringServiceClient,
-    worker_service_client::WorkerServiceClient,
+    node_service_client::NodeServiceClient, policy_route_service_client::PolicyRouteServiceClient,
+    port_service_client::PortServiceClient, route_service_client::RouteServiceClient,
+    share_service_client::ShareServiceClient, start_move_request::Selection,
+    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
 };
 
 pub use self::{
@@ -92,6 +92,7 @@ impl Southbound {
     client!(watched_shares, ShareServiceClient, watches);
     client!(workers, WorkerServiceClient, channel);
     client!(routes, RouteServiceClient, channel);
+    client!(policies, PolicyRouteServiceClient, channel);
     client!(neighbours, NeighbourServiceClient, channel);
     client!(nfs, NfServiceClient, channel);
     client!(flows, FlowServiceClient, listings);

@@ -17,6 +17,7 @@ mod neighbour_service;
 mod nf_service;
 mod node_service;
 mod owner;
+mod policy_service;
 mod port_service;
 mod report;
 mod route_service;
@@ -41,9 +42,10 @@ use weir_api::dataplane::v1::{
     fault_service_server::FaultServiceServer, flow_service_server::FlowServiceServer,
     instance_service_server::InstanceServiceServer, move_service_server::MoveServiceServer,
     neighbour_service_server::NeighbourServiceServer, nf_service_server::NfServiceServer,
-    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
-    route_service_server::RouteServiceServer, share_service_server::ShareServiceServer,
-    steering_service_server::SteeringServiceServer, worker_service_server::WorkerServiceServer,
+    node_service_server::NodeServiceServer, policy_route_service_server::PolicyRouteServiceServer,
+    port_service_server::PortServiceServer, route_service_server::RouteServiceServer,
+    share_service_server::ShareServiceServer, steering_service_server::SteeringServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 use weir_api::preface::KEEP_ALIVE;
 
@@ -64,6 +66,7 @@ use neighbour_service::NeighbourService;
 use nf_service::NfService;
 use node_service::NodeService;
 use owner::Owner;
+use policy_service::PolicyRouteService;
 use port_service::PortService;
 use route_service::RouteService;
 use share_service::ShareService;
@@ -217,6 +220,7 @@ async fn services(
     add!(MoveServiceServer<_>, MoveService(node.clone()));
     add!(ShareServiceServer<_>, ShareService(node.clone()));
     add!(RouteServiceServer<_>, RouteService(node.clone()));
+    add!(PolicyRouteServiceServer<_>, PolicyRouteService(node.clone()));
     add!(NeighbourServiceServer<_>, NeighbourService(node.clone()));
     add!(NfServiceServer<_>, NfService(node.clone()));
     add!(FlowServiceServer<_>, FlowService::new(node.clone()));

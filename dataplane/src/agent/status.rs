@@ -26,7 +26,7 @@ impl From<NodeError> for Status {
                 Code::NotFound,
                 "NOT_FOUND",
                 vec![
-                    ("object", format!("{kind}s/{name}")),
+                    ("object", format!("{}/{name}", plural(kind))),
                     ("fix", format!("weir {kind} list shows what there is")),
                 ],
             ),
@@ -78,6 +78,10 @@ impl From<NodeError> for Status {
         };
         Status::with_error_details(code, message, details(reason, metadata))
     }
+}
+
+fn plural(kind: &str) -> String {
+    kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"))
 }
 
 /// The answer to a share that is refused.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_frame::{Frame, HomeId, Homes, Pool, Region};
-use weir_state_transfer::{InstanceId, PortId, SteeringHash, WorkerId, steering_hash};
+use weir_state_transfer::{InstanceId, PortId, SteeringHash, steering_hash};
 use weir_xdp::Program;
 
 use crate::config::{Backend, Config};
@@ -24,6 +24,7 @@ use crate::nf::nat::Rules;
 use crate::nf::{ChainConfig, ChainError};
 use crate::node::{Identity, Limits, Node, NodeError, PortSetup};
 use crate::packet::MacAddr;
+use crate::policy::PolicyMatch;
 use crate::port::pcap::CaptureError;
 use crate::port::{RxQueue, TxQueue};
 use crate::route_table::{NextHop, RouteTable};
@@ -97,6 +98,9 @@ pub enum BootError {
         /// Why.
         source: NodeError,
     },
+    /// The policy routes do not fit.
+    #[error("policy routes")]
+    PolicyRoutes(#[source] NodeError),
 }
 
 /// A port that has been opened and is not part of a node yet.
@@ -144,7 +148,7 @@ pub fn boot(config: &Config, poll: Poll, clock: Clock) -> Result<Node, BootError
     let shared = Shared {
         region,
         homes,
-        steered: Arc::new(Steered { steering, workers: [WorkerId(0); 256], generation: 1 }),
+        steered: Arc::new(Steered::first(steering)),
         steering_hash: Arc::new(FlowHash::new(steering_hash, functions.nat_rules())),
         routes,
         adjacencies: adjacencies.clone(),
@@ -276,7 +280,12 @@ fn add_routes(node: &mut Node, config: &Config) -> Result<(), BootError> {
         let added = node.add_configured_route(prefix, hop);
         added.map_err(|source| BootError::Route { prefix, source })?;
     }
-    Ok(())
+    let policies = config.policy_routes().iter().map(|policy| {
+        let matches = PolicyMatch { filter: policy.filter, from: policy.from.map(port_id) };
+        let hop = NextHop { port: port_id(policy.port), via: policy.via };
+        (policy.name.clone(), matches, hop)
+    });
+    node.add_configured_policies(policies.collect()).map_err(BootError::PolicyRoutes)
 }
 
 impl Opened {

@@ -8,11 +8,12 @@ use toml::de::{DeTable, DeValue};
 use super::port::PortDraft;
 use super::report::{Finding, Findings};
 use super::section::{Section, suggest};
-use super::{Config, Nf, PORTS_MAX, ROUTES_MAX, Route, Worker};
+use super::{Config, Nf, PORTS_MAX, PolicyRoute, ROUTES_MAX, Route, Worker};
 use super::{check, footprint, forwarding, machine::Machine};
-use super::{nf, port, process, quota::Quota, route, route_table};
+use super::{nf, policy_route, port, process, quota::Quota, route, route_table};
 use crate::driver::Cores;
 use crate::nf::FUNCTIONS_MAX;
+use crate::policy::POLICIES_MAX;
 
 /// Tables that are not ours: the sidecar reads and checks them.
 const SIDECAR: [&str; 2] = ["control", "scaling"];
@@ -61,9 +62,11 @@ impl<'a> Document<'a> {
         let flow_table = forwarding::read_flow_table(self.table("flow_table", "[flow_table]"));
         if u64::from(memory.frames) >= quota.total() {
             let states = footprint::States::new(&nfs, &flow_table, process.instances_max);
-            let (frames, moves) = ((&memory, &quota), (&moves, place));
+            let (frames, workers) = ((&memory, &quota), process.workers_max);
+            let moves = (&moves, workers, place);
             footprint::check(frames, moves, (states, place_of_nfs), machine, self.findings);
         }
+        let policy_routes = self.read_policy_routes(&ports);
         let route_table = route_table::read_route_table(self.table("route_table", "[route_table]"));
         route_table.check(&ports, &routes, self.findings);
         let config = Config {
@@ -83,6 +86,7 @@ impl<'a> Document<'a> {
             nfs,
             ports: ports.into_iter().map(|draft| draft.port).collect(),
             routes: routes.into_iter().map(Spanned::into_inner).collect(),
+            policy_routes,
         };
         self.close();
         config
@@ -135,6 +139,18 @@ impl<'a> Document<'a> {
             false => Vec::new(),
         };
         (ports, routes)
+    }
+
+    fn read_policy_routes(&mut self, ports: &[PortDraft]) -> Vec<PolicyRoute> {
+        let findings = self.findings;
+        let all = self.table.get("port").and_then(|ports| ports.get_ref().as_array());
+        let sections = self.tables("policy_route", "[[policy_route]]", POLICIES_MAX);
+        let drafts: Vec<_> = sections.into_iter().filter_map(policy_route::read).collect();
+        // As with routes: one port that is unreadable may be the one that is meant.
+        match all.map_or(0, |all| all.len()) == ports.len() {
+            true => policy_route::resolve(drafts, ports, findings),
+            false => Vec::new(),
+        }
     }
 
     /// The table of this name; an empty one when the file has none.

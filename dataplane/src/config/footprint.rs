@@ -13,12 +13,14 @@ use super::report::{Finding, Findings};
 use crate::instance::Part;
 use crate::moves::Group;
 use crate::nf::FunctionConfig;
-use crate::worker::Held;
+use crate::worker::{Held, Packet};
 
 /// What one packet of a hold takes beside its frame, at both ends together: a slot and a group at
 /// the destination, which are hashed and so up to twice as many, and a place in each of the two
 /// queues of the source. Rounded up for what stands beside them.
 const HELD_BYTES: u64 = (3 * size_of::<Held>() + 2 * size_of::<Group>() + 64) as u64;
+/// The same of one that is held for a policy route: a slot, and a group, which is hashed.
+const HELD_FOR_POLICY_BYTES: u64 = (size_of::<Packet>() + 64) as u64;
 
 /// What network functions may take.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,13 +63,14 @@ impl States {
 /// as instances and flows do. `place` is where what can be lowered stands.
 pub(super) fn check(
     (memory, quota): (&Memory, &Quota),
-    (moves, place): (&Moves, Range<usize>),
+    (moves, workers, place): (&Moves, u8, Range<usize>),
     (states, place_of_states): (States, Range<usize>),
     machine: &Machine,
     findings: &Findings,
 ) {
     let frames = u64::from(memory.frames) * memory.frame_size.bytes() as u64;
-    let ends = u64::from(moves.moves_max) * u64::from(moves.hold) * HELD_BYTES;
+    let each = u64::from(moves.moves_max) * HELD_BYTES + u64::from(workers) * HELD_FOR_POLICY_BYTES;
+    let ends = u64::from(moves.hold) * each;
     let asked = (frames + ends).saturating_add(states.bounds);
     let used = asked.saturating_add(states.flows);
     let most_of_states = states.bounds > frames + ends;
@@ -99,7 +102,7 @@ pub(super) fn check(
     };
     let help = format!(
         "{what_to_do} {bounds}: {} are for {} frames, {of_functions}{} for the \
-         ends of {} moves beside their frames; frames that can be in use:\n{quota}",
+         ends of {} moves and for policy routes beside their frames; frames that can be in use:\n{quota}",
         mib(frames),
         memory.frames,
         mib(ends),

@@ -39,7 +39,8 @@ pub struct FlowTable {
 /// `[moves]`: changing the owner of flows.
 #[derive(Clone, Copy, Debug)]
 pub struct Moves {
-    /// Most packets held at each end of a move, 1 to 65,536; default 4,096.
+    /// Most packets held at each end of a move, and at each worker for policy routes that hold: never
+    /// both at one time. 1 to 65,536; default 4,096.
     pub hold: u32,
     /// Most moves in progress or queued, 1 to 256; default 8. Each of them may have 2 x `hold`
     /// frames in use, and as many slots: with the other frames, no more than the machine has

@@ -13,6 +13,7 @@ mod machine;
 mod name;
 mod nat;
 mod nf;
+mod policy_route;
 mod port;
 mod process;
 mod quota;
@@ -31,6 +32,7 @@ pub use forwarding::{FlowTable, Icmp, Instance, Moves, Neighbour, Shares, Steeri
 pub use machine::Machine;
 pub use name::{Name, NameError};
 pub use nf::Nf;
+pub use policy_route::PolicyRoute;
 pub use port::{ADDRESSES_MAX, Backend, Checksums, DeviceName, PORTS_MAX, Port, QUEUES_MAX, Rings};
 pub use process::{INSTANCES_MAX, Memory, Process, WORKERS_MAX, Worker};
 pub use quota::FRAMES_MAX;
@@ -65,6 +67,7 @@ pub struct Config {
     nfs: Vec<Nf>,
     ports: Vec<Port>,
     routes: Vec<Route>,
+    policy_routes: Vec<PolicyRoute>,
 }
 
 impl Config {
@@ -178,5 +181,10 @@ impl Config {
     /// The routes beyond the connected networks.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// The policy routes, the first to be asked in front.
+    pub fn policy_routes(&self) -> &[PolicyRoute] {
+        &self.policy_routes
     }
 }

@@ -49,10 +49,16 @@ impl Quota {
         ));
         // A source keeps packets of a move that is undone, or takes along what is parked.
         let ends = u64::from(moves.hold) + u64::from(moves.hold.max(neighbour.park));
-        places.push((
-            format!("held at both ends of {} moves (hold, park, moves_max)", moves.moves_max),
-            u64::from(moves.moves_max) * ends,
-        ));
+        let of_moves = u64::from(moves.moves_max) * ends;
+        let of_policies = workers * u64::from(moves.hold);
+        // Moves and policy routes never hold at one time.
+        places.push(if of_moves >= of_policies {
+            let place =
+                format!("held at both ends of {} moves (hold, park, moves_max)", moves.moves_max);
+            (place, of_moves)
+        } else {
+            (format!("held for policy routes, {workers} workers (hold)"), of_policies)
+        });
         let instances = u64::from(process.instances_max);
         places.push((
             format!("kept for subscribers of {instances} instances (buffer_max, instances_max)"),

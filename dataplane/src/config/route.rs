@@ -55,7 +55,8 @@ pub(super) fn resolve(
         }
         let Some(port) = find_port(&draft.port, ports, findings) else { continue };
         let via = draft.via.as_ref();
-        if let Some(finding) = via.and_then(|via| via_problem(prefix, via, &ports[port])) {
+        let family_of = Some(prefix.addr());
+        if let Some(finding) = via.and_then(|via| via_problem(family_of, via, &ports[port])) {
             findings.push(finding.over_the_whole());
         }
         let route = Route { prefix, via: draft.via.map(Spanned::into_inner), port };
@@ -70,7 +71,11 @@ fn connected(ports: &[PortDraft]) -> std::collections::HashMap<IpNet, std::ops::
     addresses.map(|(address, span)| (address.trunc(), span.clone())).collect()
 }
 
-fn find_port(name: &Spanned<Name>, ports: &[PortDraft], findings: &Findings) -> Option<usize> {
+pub(super) fn find_port(
+    name: &Spanned<Name>,
+    ports: &[PortDraft],
+    findings: &Findings,
+) -> Option<usize> {
     let found = ports.iter().position(|draft| draft.port.name == *name.get_ref());
     if found.is_none() {
         let title = format!("no port is called {}", name.get_ref());
@@ -81,13 +86,18 @@ fn find_port(name: &Spanned<Name>, ports: &[PortDraft], findings: &Findings) -> 
     found
 }
 
-/// Why a next hop cannot be reached through the port, if so. IPv6 link-local addresses are on every
+/// Why a next hop cannot be reached through the port, if so, or not have packets of the family of an
+/// address. IPv6 link-local addresses are on every
 /// link (RFC 4291 section 2.5.6).
-fn via_problem(prefix: IpNet, via: &Spanned<IpAddr>, draft: &PortDraft) -> Option<Finding> {
+pub(super) fn via_problem(
+    family_of: Option<IpAddr>,
+    via: &Spanned<IpAddr>,
+    draft: &PortDraft,
+) -> Option<Finding> {
     let (address, name) = (*via.get_ref(), &draft.port.name);
-    if address.is_ipv4() != prefix.addr().is_ipv4() {
-        let title = "the next hop is of another family than the prefix";
-        return Some(Finding::error(via.span(), title, "IPv4 or IPv6, as the prefix"));
+    if family_of.is_some_and(|other| other.is_ipv4() != address.is_ipv4()) {
+        let title = "the next hop is of another family than what is sent there";
+        return Some(Finding::error(via.span(), title, "IPv4 or IPv6, as that"));
     }
     if draft.port.addresses.iter().any(|own| own.addr() == address) {
         let title = format!("the next hop {address} is this router itself");

@@ -3,6 +3,7 @@
 
 mod functions;
 mod nat;
+mod policies;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

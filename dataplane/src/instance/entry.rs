@@ -1,9 +1,10 @@
 //! A flow entry: what an instance keeps of one flow, two cache lines.
 
-use weir_state_transfer::{FlowKey, MoveId, Nanos};
+use weir_state_transfer::{FlowKey, MoveId, Nanos, PortId};
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 use super::digest::digest;
+use crate::policy::PolicyBasis;
 
 /// The state of one flow and the decision cached for it.
 ///
@@ -22,14 +23,38 @@ pub struct Entry {
     last_seen: u64,
     /// Rolling digest over the packets as they were forwarded, in order.
     pub digest: u64,
-    /// The adjacency that the flow leaves by, valid while `generation` is.
+    /// The adjacency that the flow leaves by, valid while what it is based on is.
     pub adjacency: u32,
     /// The generation of the part of the route table that gave the adjacency.
     pub generation: u32,
     moved: u64,
+    policies: u32,
+    came_by: u8,
+    policy: u8,
     decided: u8,
     poisoned: u8,
 }
+
+/// What a decision is based on: it is valid while this is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Basis {
+    /// The generation of the part of the route table that answers for the flow.
+    pub(crate) routes: u32,
+    /// That of the policy routes.
+    pub(crate) policies: PolicyBasis,
+}
+
+/// A decision that is remembered with a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The adjacency that the flow leaves by.
+    pub(crate) adjacency: u32,
+    /// The place of the policy route that has decided, if one has.
+    pub(crate) policy: Option<u8>,
+}
+
+/// No policy route has decided: there are fewer.
+const NO_POLICY: u8 = u8::MAX;
 
 impl Entry {
     /// The entry of a flow whose first packet is seen at `now`.
@@ -56,15 +81,24 @@ impl Entry {
         self.digest = digest(self.digest, packet);
     }
 
-    /// The adjacency that was decided under `generation` of the route table, if any.
+    /// What was decided on the same basis, if anything.
     #[inline]
-    pub(crate) fn decision(&self, generation: u32) -> Option<u32> {
-        (self.decided == 1 && self.generation == generation).then_some(self.adjacency)
+    pub(crate) fn decision(&self, basis: &Basis) -> Option<Choice> {
+        let PolicyBasis { generation, came_by } = basis.policies;
+        let is_valid = self.decided == 1
+            && self.generation == basis.routes
+            && self.policies == generation
+            && self.came_by == came_by.0;
+        let policy = (self.policy != NO_POLICY).then_some(self.policy);
+        is_valid.then_some(Choice { adjacency: self.adjacency, policy })
     }
 
     /// Caches the decision.
-    pub(crate) fn decide(&mut self, adjacency: u32, generation: u32) {
-        (self.adjacency, self.generation, self.decided) = (adjacency, generation, 1);
+    pub(crate) fn decide(&mut self, choice: Choice, basis: &Basis) {
+        let PolicyBasis { generation, came_by: PortId(came_by) } = basis.policies;
+        (self.adjacency, self.generation) = (choice.adjacency, basis.routes);
+        (self.policies, self.came_by) = (generation, came_by);
+        (self.policy, self.decided) = (choice.policy.unwrap_or(NO_POLICY), 1);
     }
 
     /// Forgets the decision.

@@ -23,6 +23,7 @@ use weir_state_transfer::{Bucket, FlowKey, InstanceId, Nanos, PortId};
 
 pub(crate) use copies::CopiesCursor;
 pub use entry::Entry;
+pub(crate) use entry::{Basis, Choice};
 pub(crate) use known::StatesCursor;
 use known::StatesPlace;
 pub(crate) use moved::TakeCursor;

@@ -22,6 +22,7 @@ use crate::nf::schema::NAT_TRANSLATION;
 use crate::nf::{Chain, ChainConfig, FunctionConfig, Passing, ids};
 use crate::packet::samples;
 use crate::packet::{DropReason, Meta, Parsed, parse};
+use crate::policy::PolicyBasis;
 use crate::steering::{FlowHash, Steering};
 
 const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
@@ -112,14 +113,18 @@ impl Site {
     /// Whether what was decided for a flow would be replayed.
     fn is_decided(&mut self, key: &FlowKey) -> bool {
         let place = self.instance.flows.find(key, self.hash.bucket(key)).expect("an entry");
-        self.instance.flows.entry_mut(place).decision(9).is_some()
+        self.instance.flows.entry_mut(place).decision(&BASIS).is_some()
     }
 
     fn decide(&mut self, key: &FlowKey) {
         let place = self.instance.flows.find(key, self.hash.bucket(key)).expect("an entry");
-        self.instance.flows.entry_mut(place).decide(5, 9);
+        let choice = Choice { adjacency: 5, policy: None };
+        self.instance.flows.entry_mut(place).decide(choice, &BASIS);
     }
 }
+
+const BASIS: Basis =
+    Basis { routes: 9, policies: PolicyBasis { generation: 0, came_by: PortId(0) } };
 
 fn first() -> FlowKey {
     FlowKey::v4(INSIDE, OUTSIDE, (4000, 53), 17, ServiceId(0))

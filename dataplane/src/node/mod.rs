@@ -10,6 +10,7 @@ mod functions;
 mod instances;
 mod moves;
 mod neighbours;
+mod policies;
 mod ports;
 mod queries;
 mod report;
@@ -102,6 +103,7 @@ pub struct Node {
     routes: RouteWriter,
     configured_routes: BTreeSet<IpNet>,
     barriers: routes::Barriers,
+    policies: policies::PolicyBook,
     ports: BTreeMap<PortId, PortRecord>,
     workers: BTreeMap<WorkerId, WorkerHandle>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
@@ -147,6 +149,7 @@ impl Node {
             routes,
             configured_routes: BTreeSet::new(),
             barriers: routes::Barriers::new(),
+            policies: policies::PolicyBook::default(),
             ports: BTreeMap::new(),
             workers: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -280,7 +283,12 @@ impl Node {
         flips: &[crate::worker::Flip],
     ) {
         let generation = self.steered.generation + 1;
-        self.steered = Arc::new(Steered { steering, workers, generation });
+        let policies = self.steered.policies.clone();
+        self.steer_by(Steered { steering, workers, policies, generation }, flips);
+    }
+
+    fn steer_by(&mut self, steered: Steered, flips: &[crate::worker::Flip]) {
+        self.steered = Arc::new(steered);
         for worker in self.workers.values_mut() {
             worker.command(crate::worker::Command::Steer(self.steered.clone(), flips.to_vec()));
         }

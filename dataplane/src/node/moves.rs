@@ -79,6 +79,7 @@ impl Node {
         self.check_nobody_keeps(&[request.from, request.to])?;
         self.check_no_share(&request)?;
         self.check_nobody_leaves()?;
+        self.check_nothing_held()?;
         self.check_both_ways(&request.selection)?;
         let request = Request { selection: whole(request.selection), ..request };
         // Refused here rather than when its turn comes.

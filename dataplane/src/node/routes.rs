@@ -35,7 +35,7 @@ impl Node {
             .ok_or_else(|| NodeError::no("port", format!("{:?}", route.port)))?;
         let via = match route.via.as_str() {
             "" => None,
-            via => Some(self.parse_next_hop(via, prefix, &route.port)?),
+            via => Some(self.parse_next_hop(via, Some(prefix.addr()), &route.port)?),
         };
         let hop = NextHop { port, via };
         match self.port_on(prefix) {
@@ -130,12 +130,18 @@ impl Node {
         }
     }
 
-    fn parse_next_hop(&self, via: &str, prefix: IpNet, port: &str) -> Result<IpAddr, NodeError> {
+    /// A next hop on a network of a port, for packets of the family of an address if there is one.
+    pub(super) fn parse_next_hop(
+        &self,
+        via: &str,
+        family_of: Option<IpAddr>,
+        port: &str,
+    ) -> Result<IpAddr, NodeError> {
         let address: IpAddr = via
             .parse()
             .map_err(|_| NodeError::invalid("via", format!("{via:?} is not an IP address")))?;
-        if address.is_ipv4() != prefix.addr().is_ipv4() {
-            let reason = format!("{address} and {prefix} are of different families");
+        if let Some(other) = family_of.filter(|other| other.is_ipv4() != address.is_ipv4()) {
+            let reason = format!("{address} and {other} are of different families");
             return Err(NodeError::invalid("via", reason));
         }
         if self.addresses_of(port).iter().any(|net| net.addr() == address) {

@@ -31,6 +31,8 @@ pub(super) struct WorkerHandle {
     pub(super) backlog: VecDeque<Command>,
     /// The steering generation that it has adopted.
     pub(super) steers: u64,
+    /// Whether it was given what packets of policy routes are held in.
+    pub(super) has_hold: bool,
     state: State,
     /// Receive queues that it has given up and nobody polls yet.
     queues: Vec<RxQueue>,
@@ -87,6 +89,7 @@ impl Node {
             core,
             backlog: VecDeque::new(),
             steers: 0,
+            has_hold: false,
             state: State::Running,
             queues: Vec::new(),
             pushed: false,
@@ -197,6 +200,7 @@ impl Node {
             });
         }
         self.check_no_moves()?;
+        self.check_nothing_held()?;
         self.check_no_strict_share()?;
         self.check_nobody_leaves()?;
         let id = self.start_worker(core);
@@ -235,6 +239,7 @@ impl Node {
             return Err(NodeError::precondition(object, reason));
         }
         self.check_no_moves()?;
+        self.check_nothing_held()?;
         self.check_no_strict_share()?;
         self.check_nobody_leaves()?;
         self.generation += 1;

@@ -45,6 +45,7 @@ pub enum DropReason {
     NeighbourUnresolved,
     ParkFull,
     HoldFull,
+    PolicyHoldFull,
     StateInTransit,
     InstanceGone,
     SubscriberDrop,
@@ -297,6 +298,12 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
         "hold_full",
         "the hold of a move was at its quota after the first flow had been exported: raise \
          the quota",
+    ),
+    (
+        DropReason::PolicyHoldFull,
+        "policy_hold_full",
+        "as many packets waited at the worker for policy routes that hold as may: release them \
+         sooner, or raise hold in [moves]",
     ),
     (
         DropReason::StateInTransit,

@@ -83,6 +83,10 @@ impl MemoryTx {
         Ok(())
     }
 
+    pub(super) fn has_room(&self) -> bool {
+        !self.tx.is_full()
+    }
+
     /// Frees the frames that have left. A wire for which nothing waits counts as up; one that was
     /// dropped is gone.
     pub(super) fn flush(&mut self, pool: &mut Pool) -> Link {

@@ -179,6 +179,15 @@ impl TxQueue {
         Ok(())
     }
 
+    /// Whether one more packet can be queued without a flush.
+    pub(crate) fn has_room(&mut self) -> bool {
+        match &mut self.backend {
+            Tx::AfXdp(tx) => tx.has_room(),
+            Tx::Pcap(tx) => tx.has_room(),
+            Tx::Memory(tx) => tx.has_room(),
+        }
+    }
+
     /// Sends what is queued, and frees the frames that have left.
     pub fn flush(&mut self, pool: &mut Pool) {
         if !self.dirty && self.in_flight() == 0 {

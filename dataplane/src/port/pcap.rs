@@ -181,6 +181,11 @@ impl PcapTx {
         Ok(())
     }
 
+    /// Whether one more can wait.
+    pub fn has_room(&self) -> bool {
+        !self.waiting.is_full()
+    }
+
     /// Writes what is queued and frees its frames. What cannot be written is lost, as on a wire;
     /// [`PcapTx::failure`] says why.
     pub fn flush(&mut self, pool: &mut Pool) {

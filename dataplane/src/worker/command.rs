@@ -10,11 +10,12 @@ use weir_state_transfer::mark::{Guarantee, Steerers};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, ShareId, StateFilter, WorkerId};
 
 use super::mesh::{Inbox, Outbox};
-use super::{Fault, ShareCommand, ShareEvent, StampCommand};
+use super::{Fault, PolicyHold, ShareCommand, ShareEvent, StampCommand};
 use crate::instance::Instance;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::nf::{Chain, Record};
+use crate::policy::Policies;
 use crate::port::{RxQueue, TxQueue};
 use crate::steering::Steering;
 
@@ -25,6 +26,8 @@ pub enum Command {
     Connect(WorkerId, Outbox, Inbox),
     /// Steer by this from the next packet on, and send the markers.
     Steer(Arc<Steered>, Vec<Flip>),
+    /// Hold packets of policy routes in this; given once, before the first of them holds.
+    HoldIn(PolicyHold),
     /// Take an instance. Answered with [`Event::Ready`].
     AddInstance(Box<Instance>),
     /// Give an instance up. Answered with [`Event::Removed`].
@@ -81,15 +84,25 @@ pub enum Command {
     Panic(Fault),
 }
 
-/// Which instance gets a packet, and which worker runs the instance.
+/// Which instance gets a packet, which worker runs the instance, and the policy routes.
 #[derive(Debug)]
 pub struct Steered {
     /// The table.
     pub steering: Steering,
     /// The worker of each instance, by instance number.
     pub workers: [WorkerId; 256],
+    /// What is asked before the routes.
+    pub policies: Arc<Policies>,
     /// Grows by one with each change.
     pub generation: u64,
+}
+
+impl Steered {
+    /// What a node starts with: one worker, and no policy routes.
+    pub fn first(steering: Steering) -> Self {
+        let policies = Arc::default();
+        Self { steering, workers: [WorkerId(0); 256], policies, generation: 1 }
+    }
 }
 
 /// A marker to be sent when a worker adopts new steering.

@@ -13,16 +13,17 @@ use super::mesh::RingEnds;
 use super::recover::InHand;
 use super::resolve::Resolver;
 use super::transmit::{Egress, NotSent};
-use super::{Event, Fault, FaultStage, Item, Packet, Stamps, Steered};
+use super::{Event, Fault, FaultStage, Item, Packet, PolicyHold, Stamps, Steered};
 use crate::counters::WorkerCounters;
-use crate::instance::{Entry, Instance};
+use crate::instance::{Basis, Choice, Entry, Instance};
 use crate::local::{LocalAddresses, PortAddresses};
 use crate::moves::DrainTarget;
 use crate::neighbour::{AdjacencyTable, ParkedLimits};
 use crate::nf::{Passing, Refused};
 use crate::packet::forward::{decrement_ttl, rewrite_macs};
 use crate::packet::{DropReason, Flags, MacAddr, Meta};
-use crate::route_table::RouteTable;
+use crate::policy::{Policies, PolicyId};
+use crate::route_table::{NextHop, RouteTable};
 use crate::steering::FlowHash;
 use crate::token_bucket::TokenBucket;
 
@@ -79,6 +80,8 @@ pub(crate) struct Forwarder {
     pub(crate) steering_hash: Arc<FlowHash>,
     pub(super) resolver: Resolver,
     pub(super) routes: RouteTable,
+    pub(super) policies: Arc<Policies>,
+    pub(super) policy_hold: PolicyHold,
     pub(super) ports: Arc<[PortFacts]>,
     pub(super) addresses: LocalAddresses,
     pub(super) port_addresses: Arc<[PortAddresses]>,
@@ -108,7 +111,16 @@ enum Decision {
     Via(u32),
     /// Its next hop is being resolved.
     Wait(PortId, std::net::IpAddr),
+    /// It waits until this policy route leads somewhere.
+    Hold(PolicyId),
     Drop(DropReason),
+}
+
+/// What was decided, and the place of the policy route that it was decided by.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    decision: Decision,
+    policy: Option<u8>,
 }
 
 impl Forwarder {
@@ -128,6 +140,8 @@ impl Forwarder {
             steering_hash: shared.steering_hash.clone(),
             resolver: Resolver::new(shared),
             routes: shared.routes.clone(),
+            policies: shared.steered.policies.clone(),
+            policy_hold: PolicyHold::default(),
             ports: shared.ports.clone(),
             addresses: shared.addresses.clone(),
             port_addresses: shared.port_addresses.clone(),
@@ -207,13 +221,16 @@ impl Forwarder {
             placed
         });
         self.fault(FaultStage::Forwarding);
-        let decision = match place {
+        let Decided { decision, policy } = match place {
             Some(place) => {
                 let entry = instance.flows.entry_mut(place);
-                self.decide_with(entry, &meta, &instance.counters)
+                self.decide_with(entry, &meta, port, &instance.counters)
             }
-            None => self.decide(&meta).0,
+            None => self.decide(&meta, port),
         };
+        if let Some(policy) = policy.and_then(|place| self.policies.at(place)) {
+            policy.counters.count(self.worker, meta.ip_len());
+        }
         trim(&mut frame, &meta);
         instance.counters.packets.add(1);
         instance.counters.bytes.add(u64::from(meta.ip_len()));
@@ -230,44 +247,54 @@ impl Forwarder {
         &mut self,
         entry: &mut Entry,
         meta: &Meta,
+        port: PortId,
         counters: &crate::counters::InstanceCounters,
-    ) -> Decision {
-        let generation = self.routes.generation(&meta.key);
-        if let Some(adjacency) = entry.decision(generation)
+    ) -> Decided {
+        // Read before the routes, so that a change meanwhile is noticed.
+        let routes = self.routes.generation(&meta.key);
+        let basis = Basis { routes, policies: self.policies.basis(port) };
+        if let Some(Choice { adjacency, policy }) = entry.decision(&basis)
             && self.resolver.adjacency(adjacency).is_some()
         {
             counters.hits.add(1);
-            return Decision::Via(adjacency);
+            return Decided { decision: Decision::Via(adjacency), policy };
         }
         counters.misses.add(1);
-        let decision = self.decide(meta);
-        if let (Decision::Via(adjacency), generation) = decision {
-            entry.decide(adjacency, generation);
+        let decided = self.decide(meta, port);
+        if let Decided { decision: Decision::Via(adjacency), policy } = decided {
+            entry.decide(Choice { adjacency, policy }, &basis);
         }
-        decision.0
+        decided
     }
 
-    /// Looks the destination up and finds its next hop; with the generation of the routes that
-    /// this is based on, read before them so that a change meanwhile is noticed.
-    fn decide(&mut self, meta: &Meta) -> (Decision, u32) {
-        let generation = self.routes.generation(&meta.key);
-        let decision = match self.routes.lookup(&meta.key) {
+    /// Asks the policy routes and then the routes, and finds the next hop.
+    fn decide(&mut self, meta: &Meta, port: PortId) -> Decided {
+        let (hop, policy) = match self.policies.find(&meta.key, port) {
+            // What comes while packets are still being released goes behind them.
+            Some((place, policy)) if policy.holds || self.policy_hold.contains(policy.id) => {
+                return Decided { decision: Decision::Hold(policy.id), policy: Some(place) };
+            }
+            Some((place, policy)) => (Some(policy.hop), Some(place)),
+            None => (self.routes.lookup(&meta.key), None),
+        };
+        let decision = match hop {
             None => Decision::Drop(DropReason::NoRoute),
-            Some(next_hop) => {
-                let address = next_hop.via.unwrap_or_else(|| meta.key.dst());
-                match self.resolver.find(next_hop.port, address) {
+            Some(NextHop { port, via }) => {
+                let address = via.unwrap_or_else(|| meta.key.dst());
+                match self.resolver.find(port, address) {
                     Some(adjacency) => Decision::Via(adjacency),
-                    None => Decision::Wait(next_hop.port, address),
+                    None => Decision::Wait(port, address),
                 }
             }
         };
-        (decision, generation)
+        Decided { decision, policy }
     }
 
     fn carry_out(&mut self, decision: Decision, frame: Frame, meta: Meta, port: PortId) {
         match decision {
             Decision::Via(adjacency) => self.send_via(adjacency, frame, &meta, port),
             Decision::Wait(out, address) => self.wait(out, address, Packet { frame, meta, port }),
+            Decision::Hold(policy) => self.hold_for(policy, Packet { frame, meta, port }),
             Decision::Drop(reason) => self.refuse(frame, &meta, port, reason),
         }
     }
@@ -288,9 +315,10 @@ impl Forwarder {
         self.send(next.port, frame);
     }
 
-    /// The longest packet that leaves towards the destination of a packet.
-    pub(super) fn mtu_towards(&self, meta: &Meta) -> u16 {
-        let hop = self.routes.lookup(&meta.key);
+    /// The longest packet that leaves towards where a packet goes that came in by a port.
+    pub(super) fn mtu_towards(&self, meta: &Meta, came_by: PortId) -> u16 {
+        let policy = self.policies.find(&meta.key, came_by).map(|(_, policy)| policy.hop);
+        let hop = policy.or_else(|| self.routes.lookup(&meta.key));
         hop.map_or(u16::MAX, |hop| self.ports[usize::from(hop.port.0)].mtu)
     }
 

@@ -136,7 +136,8 @@ impl Worker {
         gauges.tx.set(self.forwarder.egress.in_flight());
         let kept = |instance: &Instance| instance.subscriptions.kept() + instance.shares.packets();
         let kept: usize = self.instances.iter().map(kept).sum();
-        gauges.held.set((self.moves.held() + kept) as u64);
+        let by_policy = self.forwarder.policy_hold.len();
+        gauges.held.set((self.moves.held() + kept + by_policy) as u64);
         gauges.parked.set(self.forwarder.parked_len() as u64);
         for instance in self.instances.iter() {
             instance.counters.buckets.set(instance.flows.buckets() as u64);

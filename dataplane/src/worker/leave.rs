@@ -51,7 +51,7 @@ impl Worker {
             return false;
         }
         let parked = forwarder.parked_len() > 0;
-        if parked || !self.moves.is_empty() {
+        if parked || !self.moves.is_empty() || !forwarder.policy_hold.is_empty() {
             return false;
         }
         let ways_out = forwarder.egress.take_own();

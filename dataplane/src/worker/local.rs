@@ -77,7 +77,7 @@ impl Forwarder {
     /// Drops a packet that can not be forwarded, and tells its sender where that is right.
     pub(super) fn refuse(&mut self, frame: Frame, meta: &Meta, port: PortId, reason: DropReason) {
         let kind = match reason {
-            DropReason::TxTooLong => Some(Kind::TooBig(self.mtu_towards(meta))),
+            DropReason::TxTooLong => Some(Kind::TooBig(self.mtu_towards(meta, port))),
             reason => Kind::of(reason),
         };
         self.answer_and_drop(frame, meta, port, (reason, kind));

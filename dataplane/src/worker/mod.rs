@@ -12,6 +12,7 @@ mod item;
 mod leave;
 mod local;
 mod mesh;
+mod policy;
 mod receive;
 mod recover;
 mod report;
@@ -38,6 +39,7 @@ pub use forward::{PortFacts, Shared};
 pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
+pub(crate) use policy::PolicyHold;
 pub use recover::{Fault, FaultStage};
 pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
@@ -147,6 +149,7 @@ impl Worker {
             work.busy |= self.step_shares();
         }
         work.busy |= self.step_moves(now);
+        work.busy |= self.forwarder.release_held();
         work.busy |= self.report_piece();
         work.busy |= self.functions.step(&mut self.instances, &mut self.forwarder);
         work.busy |= self.serve(now);
@@ -213,6 +216,7 @@ impl Worker {
                 self.forwarder.rings.add_inbox(worker, inbox);
             }
             Command::Steer(steered, flips) => self.steer(steered, &flips),
+            Command::HoldIn(hold) => self.forwarder.policy_hold = hold,
             Command::AddInstance(instance) => {
                 let id = instance.id;
                 self.instances.add(*instance);
@@ -275,6 +279,8 @@ impl Worker {
             }
         }
         let generation = steered.generation;
+        // The last but one to hold the list before is what is handed back.
+        self.forwarder.policies = steered.policies.clone();
         let before = std::mem::replace(&mut self.steered, steered);
         let steers = Event::Steers(generation, Some(before));
         if self.moves.has_ends() {

@@ -71,6 +71,15 @@ impl Egress {
         }
     }
 
+    /// Whether a port can take one more frame in this round, or none until it is up again.
+    pub(crate) fn has_room(&mut self, port: PortId, rings: &mut RingEnds) -> bool {
+        match self.paths.get_mut(usize::from(port.0)) {
+            Some(Path::Own(queue)) => queue.is_down() || queue.has_room(),
+            Some(Path::Via(worker)) => rings.to(*worker).has_room(),
+            Some(Path::None) | None => true,
+        }
+    }
+
     /// Sends what is queued and frees what has left.
     pub(crate) fn flush(&mut self, pool: &mut Pool) {
         for queue in self.own_mut() {

@@ -13,9 +13,9 @@ use weir_api::dataplane::v1::{
     fault_service_client::FaultServiceClient, flow_service_client::FlowServiceClient,
     instance_service_client::InstanceServiceClient, move_service_client::MoveServiceClient,
     neighbour_service_client::NeighbourServiceClient, nf_service_client::NfServiceClient,
-    node_service_client::NodeServiceClient, route_service_client::RouteServiceClient,
-    share_service_client::ShareServiceClient, steering_service_client::SteeringServiceClient,
-    worker_service_client::WorkerServiceClient,
+    node_service_client::NodeServiceClient, policy_route_service_client::PolicyRouteServiceClient,
+    route_service_client::RouteServiceClient, share_service_client::ShareServiceClient,
+    steering_service_client::SteeringServiceClient, worker_service_client::WorkerServiceClient,
 };
 use weir_api::nf::v1::{self as nf, network_function_service_client::NetworkFunctionServiceClient};
 use weir_dataplane::agent::{Agent, Socket};
@@ -67,6 +67,7 @@ impl Served {
     client!(moves, MoveServiceClient);
     client!(shares, ShareServiceClient);
     client!(routes, RouteServiceClient);
+    client!(policies, PolicyRouteServiceClient);
     client!(neighbours, NeighbourServiceClient);
     client!(flows, FlowServiceClient);
     client!(nfs, NfServiceClient);

@@ -18,6 +18,7 @@ mod notify;
 mod operation;
 mod output;
 mod pki;
+mod policy;
 mod port;
 mod reach;
 mod route;
@@ -83,6 +84,9 @@ enum Noun {
     /// Routes
     #[command(subcommand)]
     Route(route::Verb),
+    /// Policy routes, which are asked before the routes
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// Link-layer addresses that the ports have learned
     #[command(subcommand)]
     Neighbour(neighbour::Verb),
@@ -165,6 +169,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Noun::Notify(command) => notify::run(&client, command).await,
             Noun::Operation(verb) => operation::run(&client, verb).await,
             Noun::Route(verb) => route::run(&client, verb).await,
+            Noun::Policy(verb) => policy::run(&client, verb).await,
             Noun::Neighbour(verb) => neighbour::run(&client, verb).await,
             Noun::Nf(verb) => nf::run(&client, verb).await,
             Noun::Flow(verb) => flow::run(&client, verb).await,

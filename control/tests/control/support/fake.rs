@@ -75,6 +75,9 @@ impl Fake {
                 .add_service(MoveServiceServer::new(served.clone()))
                 .add_service(api::share_service_server::ShareServiceServer::new(served.clone()))
                 .add_service(api::route_service_server::RouteServiceServer::new(served.clone()))
+                .add_service(api::policy_route_service_server::PolicyRouteServiceServer::new(
+                    served.clone(),
+                ))
                 .add_service(api::neighbour_service_server::NeighbourServiceServer::new(
                     served.clone(),
                 ))

@@ -6,6 +6,7 @@ pub(crate) mod model;
 pub(crate) mod nf;
 pub(crate) mod node;
 pub(crate) mod peers;
+mod policies;
 mod shares;
 pub(crate) mod source;
 pub(crate) mod state;

@@ -10,6 +10,8 @@ use weir_api::dataplane::v1::{
 use weir_control::scaling::machine::{Action, Request};
 use weir_state_transfer::{BUCKETS, BucketSet};
 
+use super::policies::Policies;
+
 /// Declared capacity of every instance, in nanoseconds a second.
 pub(crate) const CAPACITY_NS: u64 = 100_000_000;
 
@@ -34,6 +36,7 @@ pub(crate) struct Model {
     pub(crate) routes: BTreeMap<String, Route>,
     /// Those that it has when it starts: of its configuration.
     pub(crate) configured: BTreeMap<String, Route>,
+    pub(crate) policies: Policies,
     /// Names of all instances ever created, in order.
     pub(crate) created: Vec<String>,
     pub(crate) balance: Balance,
@@ -68,6 +71,7 @@ impl Model {
             undo_trouble: 0,
             routes: BTreeMap::new(),
             configured: BTreeMap::new(),
+            policies: Policies::default(),
             created: Vec::new(),
             balance: Balance::default(),
             work: 0.0,

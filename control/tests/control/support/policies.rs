@@ -1,0 +1,60 @@
+//! The policy routes of the naive data plane: a list, and nothing that goes by it.
+
+use tonic::{Request, Response, Status};
+use weir_api::dataplane::v1::{self as api, policy_route_service_server::PolicyRouteService};
+
+use super::fake::Shared;
+
+/// The policy routes, the first to be asked in front.
+#[derive(Default)]
+pub(crate) struct Policies(pub(crate) Vec<api::PolicyRoute>);
+
+impl Policies {
+    fn put(&mut self, route: api::PolicyRoute) -> Result<(), Status> {
+        let find = |list: &[api::PolicyRoute], name: &str| list.iter().position(|p| p.name == name);
+        if let Some(place) = find(&self.0, &route.name) {
+            self.0[place] = route;
+            return Ok(());
+        }
+        let missing = || Status::not_found(format!("there is no policy {}", route.before));
+        let place = match route.before.as_str() {
+            "" => self.0.len(),
+            before => find(&self.0, before).ok_or_else(missing)?,
+        };
+        self.0.insert(place, api::PolicyRoute { before: String::new(), ..route });
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl PolicyRouteService for Shared {
+    async fn list_policy_routes(
+        &self,
+        _: Request<api::ListPolicyRoutesRequest>,
+    ) -> Result<Response<api::ListPolicyRoutesResponse>, Status> {
+        let shown = |route: &api::PolicyRoute| api::PolicyRouteState {
+            route: Some(route.clone()),
+            ..api::PolicyRouteState::default()
+        };
+        let routes = self.model().policies.0.iter().map(shown).collect();
+        Ok(Response::new(api::ListPolicyRoutesResponse { routes, adopted: true }))
+    }
+
+    async fn put_policy_routes(
+        &self,
+        request: Request<api::PutPolicyRoutesRequest>,
+    ) -> Result<Response<api::PutPolicyRoutesResponse>, Status> {
+        let routes = request.into_inner().routes;
+        routes.into_iter().try_for_each(|route| self.model().policies.put(route))?;
+        Ok(Response::new(api::PutPolicyRoutesResponse {}))
+    }
+
+    async fn remove_policy_routes(
+        &self,
+        request: Request<api::RemovePolicyRoutesRequest>,
+    ) -> Result<Response<api::RemovePolicyRoutesResponse>, Status> {
+        let names = request.into_inner().names;
+        self.model().policies.0.retain(|route| !names.contains(&route.name));
+        Ok(Response::new(api::RemovePolicyRoutesResponse {}))
+    }
+}

@@ -1,0 +1,286 @@
+//! The policy routes of a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weir_api::dataplane::v1 as api;
+use weir_state_transfer::filter::Filter;
+
+use super::{Node, NodeError};
+use crate::config::Name;
+use crate::policy::{POLICIES_MAX, Policies, Policy, PolicyCounters, PolicyId, PolicyMatch};
+use crate::route_table::NextHop;
+use crate::worker::{Command, PolicyHold, Steered};
+
+/// What the node knows of its policy routes, beside the list that workers have.
+#[derive(Debug, Default)]
+pub(super) struct PolicyBook {
+    next: u64,
+    /// Names of those of the configuration.
+    configured: BTreeSet<Arc<str>>,
+    /// Those that have held: the steering generation from which on they do not.
+    released: BTreeMap<PolicyId, u64>,
+}
+
+/// A policy route as it is asked for.
+struct Draft {
+    name: Arc<str>,
+    matches: PolicyMatch,
+    hop: NextHop,
+    holds: bool,
+    before: String,
+}
+
+impl Node {
+    /// Adds policy routes, and changes those that are there.
+    ///
+    /// # Errors
+    ///
+    /// When one makes no sense or names what is not there, at the bound, for another match of one that
+    /// holds packets, and, if one is to hold, while moves are in progress or a worker leaves. Nothing has
+    /// changed then.
+    pub fn put_policies(
+        &mut self,
+        change: &api::Change,
+        routes: &[api::PolicyRoute],
+    ) -> Result<(), NodeError> {
+        if self.requests.answer(&change.request_id).is_some() {
+            return Ok(());
+        }
+        self.check_change(change.generation)?;
+        let drafts = routes.iter().map(|route| self.draft(route)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = repeated(&drafts) {
+            return Err(NodeError::invalid("name", format!("{name} is there twice")));
+        }
+        let list = self.list_with(drafts)?;
+        self.publish_policies(list);
+        self.generation += 1;
+        self.requests.remember(&change.request_id, 1);
+        Ok(())
+    }
+
+    /// Adds the policy routes of the configuration, which are there at every start.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Node::put_policies`].
+    pub fn add_configured_policies(
+        &mut self,
+        policies: Vec<(Name, PolicyMatch, NextHop)>,
+    ) -> Result<(), NodeError> {
+        let drafts = policies.into_iter().map(|(name, matches, hop)| {
+            let (name, before) = (Arc::<str>::from(name.as_str()), String::new());
+            Draft { name, matches, hop, holds: false, before }
+        });
+        let drafts: Vec<_> = drafts.collect();
+        self.policies.configured.extend(drafts.iter().map(|draft| draft.name.clone()));
+        let list = self.list_with(drafts)?;
+        self.publish_policies(list);
+        Ok(())
+    }
+
+    /// Removes policy routes.
+    ///
+    /// # Errors
+    ///
+    /// When one is not there, or holds packets. Nothing has changed then.
+    pub fn remove_policies(
+        &mut self,
+        change: &api::Change,
+        names: &[String],
+    ) -> Result<(), NodeError> {
+        if self.requests.answer(&change.request_id).is_some() {
+            return Ok(());
+        }
+        self.check_change(change.generation)?;
+        for name in names {
+            let mut policies = self.steered.policies.list().iter();
+            let found = policies.find(|policy| *policy.name == **name);
+            let policy = found.ok_or_else(|| NodeError::no("policy", name))?;
+            if self.may_hold(policy) {
+                return Err(holds(policy));
+            }
+        }
+        let stays = |policy: &&Policy| !names.iter().any(|name| **name == *policy.name);
+        let list = self.steered.policies.list().iter().filter(stays).cloned().collect();
+        self.publish_policies(list);
+        self.generation += 1;
+        self.requests.remember(&change.request_id, 1);
+        Ok(())
+    }
+
+    /// The policy routes, as the API shows them.
+    pub fn list_policies(&self) -> api::ListPolicyRoutesResponse {
+        let routes = self.steered.policies.list().iter().map(|policy| {
+            let PolicyMatch { filter, from } = policy.matches;
+            let port = |id| self.ports.get(&id).map(|port| port.name.clone()).unwrap_or_default();
+            let route = api::PolicyRoute {
+                name: policy.name.to_string(),
+                filter: Filter { symmetric: true, ..filter }.to_string(),
+                both_ways: filter.symmetric,
+                from: from.map(port).unwrap_or_default(),
+                via: policy.hop.via.map(|via| via.to_string()).unwrap_or_default(),
+                port: port(policy.hop.port),
+                holds: policy.holds,
+                before: String::new(),
+            };
+            let totals = policy.counters.totals();
+            api::PolicyRouteState {
+                route: Some(route),
+                packets: totals.packets,
+                bytes: totals.bytes,
+                holding: totals.holding,
+                overflow: totals.overflow,
+                configured: self.policies.configured.contains(&policy.name),
+            }
+        });
+        let adopted = self.reached() >= self.steered.generation;
+        api::ListPolicyRoutesResponse { routes: routes.collect(), adopted }
+    }
+
+    /// What a policy route holds must not change hands, and new workers have nothing to hold it in.
+    pub(super) fn check_nothing_held(&self) -> Result<(), NodeError> {
+        let holder = self.steered.policies.list().iter().find(|policy| self.may_hold(policy));
+        holder.map_or(Ok(()), |policy| Err(holds(policy)))
+    }
+
+    /// Whether packets wait for a policy, or may before all workers have heard that it does not hold.
+    fn may_hold(&self, policy: &Policy) -> bool {
+        let released = self.policies.released.get(&policy.id);
+        policy.holds
+            || policy.counters.totals().holding > 0
+            || released.is_some_and(|generation| self.reached() < *generation)
+    }
+
+    /// The steering generation that all workers have reached.
+    fn reached(&self) -> u64 {
+        self.workers.values().map(|handle| handle.steers).min().unwrap_or(0)
+    }
+
+    /// The list with these in it.
+    fn list_with(&mut self, drafts: Vec<Draft>) -> Result<Vec<Policy>, NodeError> {
+        let mut list = self.steered.policies.list().to_vec();
+        let mut begins_to_hold = false;
+        for draft in drafts {
+            let Draft { name, matches, hop, holds: to_hold, before } = draft;
+            if let Some(place) = list.iter().position(|policy| policy.name == name) {
+                let policy = &mut list[place];
+                let is_v4 = |hop: NextHop| hop.via.map(|via| via.is_ipv4());
+                let is_other = policy.matches != matches || is_v4(policy.hop) != is_v4(hop);
+                if is_other && self.may_hold(policy) {
+                    return Err(holds(policy));
+                }
+                begins_to_hold |= to_hold && !policy.holds;
+                (policy.matches, policy.hop, policy.holds) = (matches, hop, to_hold);
+                if is_other {
+                    self.check_nothing_overtaken(&list, place)?;
+                }
+                continue;
+            }
+            if list.len() == POLICIES_MAX {
+                let (what, hint) = ("the number of policy routes", "remove one");
+                return Err(NodeError::Exhausted { what, bound: POLICIES_MAX, hint });
+            }
+            let place = match before.as_str() {
+                "" => list.len(),
+                before => list
+                    .iter()
+                    .position(|policy| *policy.name == *before)
+                    .ok_or_else(|| NodeError::no("policy", before))?,
+            };
+            begins_to_hold |= to_hold;
+            let id = PolicyId(self.policies.next);
+            self.policies.next += 1;
+            let counters = Arc::new(PolicyCounters::new(self.limits.workers_max));
+            list.insert(place, Policy { id, name, matches, hop, holds: to_hold, counters });
+            self.check_nothing_overtaken(&list, place)?;
+        }
+        if begins_to_hold {
+            // Flows that move from worker to worker would not find what is held of them.
+            self.check_no_moves()?;
+            self.check_nobody_leaves()?;
+        }
+        Ok(list)
+    }
+
+    /// What a policy behind another holds must not be overtaken by what that matches from now on.
+    fn check_nothing_overtaken(&self, list: &[Policy], place: usize) -> Result<(), NodeError> {
+        let Some((policy, behind)) = list[place..].split_first() else { return Ok(()) };
+        let overtaken = behind.iter().find(|other| self.may_hold(other) && policy.overlaps(other));
+        overtaken.map_or(Ok(()), |other| Err(holds(other)))
+    }
+
+    /// Has all workers go by a list.
+    fn publish_policies(&mut self, list: Vec<Policy>) {
+        let next = self.steered.generation + 1;
+        let before = self.steered.policies.clone();
+        for policy in before.list().iter().filter(|policy| policy.holds) {
+            let after = list.iter().find(|after| after.id == policy.id);
+            if after.is_some_and(|after| !after.holds) {
+                self.policies.released.insert(policy.id, next);
+            }
+        }
+        self.policies.released.retain(|id, _| list.iter().any(|policy| policy.id == *id));
+        if list.iter().any(|policy| policy.holds) {
+            let hold = self.limits.hold;
+            for worker in self.workers.values_mut().filter(|worker| !worker.has_hold) {
+                worker.has_hold = true;
+                worker.command(Command::HoldIn(PolicyHold::new(hold)));
+            }
+        }
+        let policies: Policies = before.next(list);
+        let Steered { steering, workers, .. } = &*self.steered;
+        let (steering, workers) = (steering.clone(), *workers);
+        let steered = Steered { steering, workers, policies: Arc::new(policies), generation: next };
+        self.steer_by(steered, &[]);
+    }
+
+    fn draft(&self, route: &api::PolicyRoute) -> Result<Draft, NodeError> {
+        let name: Name = route.name.parse().map_err(|why| NodeError::invalid("name", why))?;
+        let filter = parse_filter(&route.filter, route.both_ways)?;
+        let port = |field, name: &str| {
+            let found = self.port_id(name);
+            found.ok_or_else(|| NodeError::invalid(field, format!("there is no port {name:?}")))
+        };
+        let from = match route.from.as_str() {
+            "" => None,
+            from => Some(port("from", from)?),
+        };
+        let out = port("port", &route.port)?;
+        let prefix = filter.src.prefix.or(filter.dst.prefix);
+        let family_of: Option<IpAddr> = prefix.map(|prefix| prefix.address());
+        let via = match route.via.as_str() {
+            "" if route.holds => {
+                let reason = "is missing: only what goes to one next hop can be held";
+                return Err(NodeError::invalid("via", reason));
+            }
+            "" => None,
+            via => Some(self.parse_next_hop(via, family_of, &route.port)?),
+        };
+        Ok(Draft {
+            name: name.as_str().into(),
+            matches: PolicyMatch { filter, from },
+            hop: NextHop { port: out, via },
+            holds: route.holds,
+            before: route.before.clone(),
+        })
+    }
+}
+
+fn parse_filter(text: &str, both_ways: bool) -> Result<Filter, NodeError> {
+    let filter: Result<Filter, _> = if text.is_empty() { "any" } else { text }.parse();
+    let filter = filter.map_err(|why| NodeError::invalid("filter", why))?;
+    Ok(Filter { symmetric: both_ways, ..filter })
+}
+
+/// A name that two have.
+fn repeated(drafts: &[Draft]) -> Option<&str> {
+    let mut names = BTreeSet::new();
+    drafts.iter().map(|draft| &*draft.name).find(|name| !names.insert(*name))
+}
+
+fn holds(policy: &Policy) -> NodeError {
+    let reason = "holds packets: let it lead somewhere and wait until they have left";
+    NodeError::precondition(format!("policy {}", policy.name), reason)
+}

@@ -1,0 +1,48 @@
+//! Policy routes of the shipped node, workers and rings over memory ports: by hand, and in random
+//! schedules in which packets are held, released and led elsewhere behind slow network functions.
+//!
+//! `WEIR_SCHEDULES` says how many (300 unless set), `WEIR_SEED` repeats one.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell")]
+
+mod by_hand;
+mod controller;
+mod refusals;
+mod sink;
+mod world;
+
+use weir_testbed::schedule::{self, Failure, Kind, must_notice, mute_panics, walk};
+
+use controller::Care;
+use world::{Summary, World};
+
+fn run(seed: u64, care: Care) -> Result<Summary, Failure> {
+    walk(|| World::new(seed, care).run())
+}
+
+#[test]
+fn what_is_led_elsewhere_behind_a_hold_is_neither_lost_nor_doubled_nor_reordered() {
+    mute_panics();
+    if let Some(seed) = schedule::repeated() {
+        println!("{:?}", run(seed, Care::Full).unwrap_or_else(|failure| panic!("{failure}")));
+        return;
+    }
+    let total = schedule::all(schedule::seeds(300), |seed| run(seed, Care::Full));
+    let total = total.unwrap_or_else(|seed| {
+        let failure = run(seed, Care::Full).expect_err("it has failed before");
+        panic!("WEIR_SEED={seed}: {failure}");
+    });
+    println!("{total:?}");
+    assert!(total.led > 100 && total.held > 1_000 && total.overflow > 20, "{total:?}");
+    assert!(total.parked > 20, "no packet waited for a next hop: {total:?}");
+}
+
+#[test]
+fn notices_that_nothing_is_held() {
+    must_notice(Care::NoHold, &[Kind::Reordered], |seed| run(seed, Care::NoHold));
+}
+
+#[test]
+fn notices_a_release_before_what_was_sent_is_processed() {
+    must_notice(Care::NoWait, &[Kind::Reordered], |seed| run(seed, Care::NoWait));
+}

@@ -6,8 +6,9 @@
 //! Operations are not journalled apart. A move between two instances is the data plane's, which
 //! goes on without a sidecar. What gets, puts and deletes can be repeated at any point: nothing is
 //! deleted before everything has been put, and taking in the same chunk twice is the same as once.
-//! So the answer that is kept of a request is enough: when it says that the operation runs, and the
-//! sidecar knows of none, the operation is taken up again from its beginning.
+//! So what is kept of a request is enough: the number of its operation, the answer, and whether the
+//! operation is to end. When it says that the operation runs, and the sidecar knows of none, the
+//! operation is taken up again from its beginning; one that is to end begins nothing more.
 
 pub mod conflict;
 pub mod end;

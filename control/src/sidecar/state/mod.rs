@@ -274,7 +274,7 @@ impl Sidecar {
         self.note_end(id, end, false).await;
     }
 
-    /// The same of one whose share the data plane may not have ended.
+    /// The same of one whose share or move the data plane may not have ended.
     pub(super) async fn give_up_operation(&self, id: u64, end: (State, Option<Failure>)) {
         self.note_end(id, end, true).await;
     }

@@ -49,7 +49,9 @@ impl Sidecar {
     async fn converge_once(self: &Arc<Self>, seen: &Link, anew: bool) -> Result<(), Fault> {
         if anew {
             self.program_routes().await?;
+            self.program_policies().await?;
             self.take_up_shares().await?;
+            self.take_up_led_moves().await?;
         }
         if self.operation_in_progress().is_some() {
             return Ok(());

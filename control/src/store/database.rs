@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -38,6 +38,13 @@ CREATE TABLE answer (
   request BLOB NOT NULL, response BLOB NOT NULL, goes_on INTEGER NOT NULL DEFAULT 0,
   cancelled INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
+CREATE TABLE led_move (
+  operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
+  destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
+  guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
+  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+CREATE TABLE policy_route (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
 
 /// What version 2 has and version 1 had not.
@@ -48,6 +55,16 @@ ALTER TABLE answer ADD COLUMN goes_on INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE answer ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
 UPDATE answer SET goes_on = 1 WHERE method = 'weir.v1.ShareRequest';
+";
+/// What version 4 has and version 3 had not.
+const SINCE_3: &str = "
+CREATE TABLE led_move (
+  operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
+  destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
+  guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
+  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+CREATE TABLE policy_route (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
 
 /// Pages of the log at which it is written back to the file.
@@ -103,8 +120,9 @@ impl Database {
         })?;
         let steps: &[&str] = match found {
             VERSION => &[],
-            2 => &[SINCE_2],
-            1 => &[SINCE_1, SINCE_2],
+            3 => &[SINCE_3],
+            2 => &[SINCE_2, SINCE_3],
+            1 => &[SINCE_1, SINCE_2, SINCE_3],
             0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cli;
+mod lead;
 mod notify;
 mod planner;
 mod process;

@@ -181,9 +181,9 @@ fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
             .map(|(step, _)| step)
             .ok_or(StoreError::Unreadable { what: "step of a move", value: step })?,
         plan: Plan {
-            held: routes(row.get(8)?)?,
-            led: routes(row.get(9)?)?,
-            back: routes(row.get(10)?)?,
+            held: routes(&row.get::<_, Vec<u8>>(8)?)?,
+            led: routes(&row.get::<_, Vec<u8>>(9)?)?,
+            back: routes(&row.get::<_, Vec<u8>>(10)?)?,
             added: names.map(str::to_owned).collect(),
         },
     })
@@ -193,8 +193,8 @@ fn bytes(routes: &[PolicyRoute]) -> Vec<u8> {
     PutPolicyRoutesRequest { change: None, routes: routes.to_vec() }.encode_to_vec()
 }
 
-fn routes(bytes: Vec<u8>) -> Result<Vec<PolicyRoute>, StoreError> {
-    let decoded = PutPolicyRoutesRequest::decode(&*bytes);
+fn routes(bytes: &[u8]) -> Result<Vec<PolicyRoute>, StoreError> {
+    let decoded = PutPolicyRoutesRequest::decode(bytes);
     decoded.map(|request| request.routes).map_err(|error| unreadable(&error))
 }
 

@@ -9,7 +9,7 @@ use weir_api::{
     v1::{MoveRequest, StateOperation, StateOperationState as State},
 };
 use weir_control::{
-    config::{Leg, NfProcess, Translates},
+    config::{Config, Leg, NfProcess, Translates},
     state_manager::lead::{LeadError, Plan, plan},
     store::{Database, LeadStep, LedMove},
 };
@@ -242,8 +242,9 @@ fn a_source_that_does_not_take_what_it_was_sent_keeps_all_and_a_hold_that_is_ful
     pair.node.fake.model().policies.silent = Some("10.0.2.2".to_owned());
     fails("nf/b does not answer echo at 10.0.2.2");
     pair.node.fake.model().policies.silent = None;
+    // Of each of the two policies.
     pair.node.fake.model().policies.overflow = 3;
-    fails("3 packets found no room to be held");
+    fails("6 packets found no room to be held");
 }
 
 /// Waits until something is so.
@@ -298,4 +299,35 @@ fn what_can_not_be_led_is_told_with_what_to_do() {
     let (reason, object, fix) = refusal(&refused);
     assert_eq!((&*reason, &*object), ("NOT_LOSS_FREE", "nf/a"));
     assert!(fix.contains("[[policy_route]]"), "{fix}");
+}
+
+#[test]
+fn legs_are_read_and_each_side_is_one() {
+    let nf = "[[control.nf]]\nname = 'a'\nsocket = '/x'\n";
+    let leg = |name: &str, from: &str, via: &str| {
+        format!("[[control.nf.leg]]\nname = '{name}'\nfrom = '{from}'\nvia = '{via}'\nport = 'p'\n")
+    };
+    let read = |text: String| Config::parse(&text, "weir.toml");
+    let two = format!(
+        "{nf}translates = 'source'\n{}{}",
+        leg("in4", "l", "10.0.0.2"),
+        leg("in6", "l", "fd00::2")
+    );
+    let found = read(two).unwrap().control.nf.remove(0);
+    assert_eq!((found.leg.len(), found.translates), (2, Translates::Source));
+    assert_eq!(read(nf.to_owned()).unwrap().control.nf[0].translates, Translates::Anything);
+    for (text, says) in [
+        (leg("in", "l", "10.0.0.2") + &leg("in", "r", "10.0.0.3"), "are the same side"),
+        (leg("in", "l", "10.0.0.2") + &leg("out", "l", "10.0.0.3"), "are the same side"),
+        (leg("In", "l", "10.0.0.2"), "can not be the name of a leg"),
+        (leg("in", "l", "10.0.0"), "bad value of via in [[control.nf.leg]]"),
+        (leg("in", "l", "10.0.0.2").replace("port", "prot"), "prot in [[control.nf.leg]]"),
+        (
+            (0..9).map(|n| leg(&format!("l{n}"), &format!("p{n}"), "10.0.0.2")).collect(),
+            "more than 8",
+        ),
+    ] {
+        let refused = read(format!("{nf}{text}")).unwrap_err().to_string();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
 }

@@ -76,7 +76,8 @@ impl Forwarder {
 
     /// Tells the node of an answer to a question that was asked, if a packet is one.
     pub(super) fn hear_probe(&mut self, frame: &[u8], meta: &Meta) {
-        if self.probes.asked.is_empty() {
+        // Whoever is asked is asked again; a flood of answers must not fill the node's memory.
+        if self.probes.asked.is_empty() || self.events_wait() {
             return;
         }
         let answered = probe::answered(frame, meta);

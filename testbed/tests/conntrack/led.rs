@@ -163,7 +163,7 @@ fn a_move_that_is_cancelled_before_it_leads_goes_back_with_its_packets() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_hold_that_is_full_has_the_move_undone_and_every_lost_packet_told() {
+fn a_hold_that_is_full_has_the_move_undone_which_tells_that_packets_are_lost() {
     let mut switch = Switch::new(16);
     let sidecar = switch.start_sidecar(None);
     let talk = talk(&switch, 6);

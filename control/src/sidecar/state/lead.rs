@@ -123,7 +123,7 @@ impl Lead {
             0 => Ok(()),
             lost => {
                 let reason = format!(
-                    "{lost} packets found no room to be held: raise hold in [moves], or move less"
+                    "{lost} packets found no room to be held so far: raise hold in [moves], or move less"
                 );
                 Err(Failure::new(FailureKind::Dataplane, reason))
             }

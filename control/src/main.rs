@@ -14,9 +14,8 @@ use tracing_subscriber::EnvFilter;
 use weir_api::causes::causes;
 use weir_control::{
     config::{Config, ConfigError},
-    scaling::operation::{StepName, StepNameError},
     service::serve,
-    sidecar::Sidecar,
+    sidecar::{Pause, PauseError, Sidecar},
 };
 
 /// The sidecar of a Weir node: serves the API, scales, and keeps the node at its desired state.
@@ -32,10 +31,10 @@ struct Arguments {
     check: Option<PathBuf>,
     /// For tests: let operations stand still before this step, as in `move:2`.
     #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
-    pause_at: Option<StepName>,
+    pause_at: Option<Pause>,
 }
 
-fn step(text: &str) -> Result<StepName, StepNameError> {
+fn step(text: &str) -> Result<Pause, PauseError> {
     text.parse()
 }
 
@@ -80,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config, pause_at: Option<StepName>) -> anyhow::Result<()> {
+fn run(config: Config, pause_at: Option<Pause>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Control, NFS_MAX, NfProcess, PEERS_MAX,
+    Config, Control, NFS_MAX, NfProcess, PEERS_MAX, legs,
     report::{ConfigError, Fault, Faults},
 };
 
@@ -32,7 +32,8 @@ const DATAPLANE_TABLES: [&str; 18] = [
 ];
 const CONTROL_KEYS: [&str; 7] =
     ["socket", "dataplane_socket", "store", "listen", "tls", "nf", "peer"];
-const NF_KEYS: [&str; 2] = ["name", "socket"];
+const NF_KEYS: [&str; 4] = ["name", "socket", "leg", "translates"];
+const LEG_KEYS: [&str; 4] = ["name", "from", "via", "port"];
 const PEER_KEYS: [&str; 4] = ["name", "address", "identity", "brings"];
 const TLS_KEYS: [&str; 3] = ["ca", "cert", "key"];
 pub(super) const SCALING_KEYS: [&str; 10] =
@@ -143,7 +144,11 @@ impl<'t, 'i> Place<'t, 'i> {
         {
             let all = control.map(|control| tables(control, key)).unwrap_or_default();
             let place = |table| Self { title, table, known: known.to_vec() };
-            places.extend(all.into_iter().map(place));
+            places.extend(all.iter().copied().map(place));
+            let legs = all.into_iter().flat_map(|table| tables(table, "leg"));
+            let place =
+                |table| Self { title: "[[control.nf.leg]]", table, known: LEG_KEYS.to_vec() };
+            places.extend(legs.map(place));
         }
         places.reverse();
         places
@@ -314,6 +319,7 @@ fn check_nfs(nfs: &[NfProcess], tables: &[&DeTable<'_>], faults: &mut Vec<Fault>
             let title = format!("two network functions are called {}", nf.name);
             faults.push(Fault::new(span, title, "the second"));
         }
+        legs::check(nf, key_span(table, "leg"), faults);
         if place == NFS_MAX {
             let title = format!("more than {NFS_MAX} network functions in processes of their own");
             faults.push(Fault::new(key_span(table, "name"), title, "one too many"));

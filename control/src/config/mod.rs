@@ -4,6 +4,7 @@
 //! only; what is told at run time lives in the store.
 
 mod check;
+mod legs;
 mod report;
 mod span;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub(crate) use self::check::is_word;
 pub use self::{
+    legs::{LEGS_MAX, Leg, Translates},
     report::{ConfigError, Fault as ConfigFault},
     span::{Span, SpanError},
 };
@@ -77,6 +79,12 @@ pub struct NfProcess {
     pub name: String,
     /// Its Unix socket.
     pub socket: PathBuf,
+    /// By which next hops its packets come to it; without, the data plane can not lead them.
+    #[serde(default)]
+    pub leg: Vec<Leg>,
+    /// What of them it may change.
+    #[serde(default)]
+    pub translates: Translates,
 }
 
 /// A `[[control.peer]]` table: the sidecar of another node.

@@ -49,6 +49,8 @@ impl Sidecar {
     async fn converge_once(self: &Arc<Self>, seen: &Link, anew: bool) -> Result<(), Fault> {
         if anew {
             self.program_routes().await?;
+            self.program_policies().await?;
+            self.take_up_led_moves().await?;
         }
         self.take_up_left(anew).await?;
         if self.operation_in_progress().is_some() {

@@ -5,6 +5,7 @@ mod changes;
 mod converge;
 mod driver;
 mod link;
+mod pause;
 mod peer;
 mod scale;
 mod state;
@@ -16,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use weir_api::v1::{MoveRequest, ShareRequest};
 
 pub use self::link::Link;
+pub use self::pause::{Pause, PauseError};
 use self::state::StateOperations;
 pub(crate) use self::state::{Listed, Notice, Reader, outcome_message, parse_filter};
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
         policy::Policy,
     },
     southbound::Southbound,
+    state_manager::lead::Stage,
     store::{Store, StoreError},
 };
 
@@ -40,6 +43,7 @@ pub struct Sidecar {
     store: Store,
     southbound: Southbound,
     pause_at: Option<StepName>,
+    pause_move_at: Option<Stage>,
     /// Held while a change is checked and begun, so that changes are judged one by one.
     changes: Mutex<()>,
     /// The operation in progress, or the last one.
@@ -59,14 +63,12 @@ pub struct Sidecar {
 impl Sidecar {
     /// Opens the store, takes up an operation that an earlier sidecar left, and starts the tasks.
     ///
-    /// `pause_at` makes operations stand still before a step, for tests.
+    /// `pause_at` makes operations stand still before a step or a stage, for tests.
     ///
     /// # Errors
     /// When the store cannot be opened or read.
-    pub async fn start(
-        config: Config,
-        pause_at: Option<StepName>,
-    ) -> Result<Arc<Self>, StoreError> {
+    pub async fn start(config: Config, pause_at: Option<Pause>) -> Result<Arc<Self>, StoreError> {
+        let (pause_at, pause_move_at) = Pause::divide(pause_at);
         let store = Store::open(&config.control.store)?;
         let (desired, last) = store
             .run(|database| {
@@ -83,6 +85,7 @@ impl Sidecar {
             southbound: Southbound::new(&config.control.dataplane_socket),
             store,
             pause_at,
+            pause_move_at,
             changes: Mutex::new(()),
             operation: watch::Sender::new(last.clone()),
             driving: watch::Sender::new(false),

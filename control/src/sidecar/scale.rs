@@ -32,6 +32,7 @@ impl Sidecar {
         let started_ns = self.clock.now_ns();
         self.refuse_during_operation("scale")?;
         self.refuse_during_share("scale")?;
+        self.refuse_while_leading("scale")?;
         let seen = tokio::try_join!(self.southbound.node(), self.southbound.list_moves());
         let (node, moves) = seen.map_err(|status| Fault::from_dataplane(&status))?;
         if node.instances_max > 0 && wanted > node.instances_max {

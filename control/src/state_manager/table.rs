@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use weir_api::dataplane::v1::Guarantee;
 use weir_state_transfer::Nanos;
 
 use super::{
@@ -121,6 +122,15 @@ impl Table {
             };
             let found = instances.iter().find(|name| is(from, name) || is(to, name))?;
             (!(from.is_instance() && to.is_instance())).then_some((operation.id, found.as_str()))
+        })
+    }
+
+    /// A move in progress whose packets the data plane holds.
+    pub fn leading(&self) -> Option<u64> {
+        self.running.values().find_map(|operation| {
+            let Asked::Move(asked) = &operation.asked else { return None };
+            let of_processes = !asked.from.is_instance() && !asked.to.is_instance();
+            (of_processes && asked.guarantee != Guarantee::None).then_some(operation.id)
         })
     }
 

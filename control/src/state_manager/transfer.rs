@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weir_state_transfer::{FlowId, StateFilter, chunk::Scope, flow_id::Extent};
 
 use super::operation::{Failure, FailureKind, LeftBehind, State};
+use crate::store::LeadStep;
 
 /// Pieces of state that a move carries, and pieces that the destination may have of what the filter
 /// names.
@@ -51,6 +52,16 @@ pub enum Task {
     Remove(Scope),
     /// Put [`Transfer::to_put_back`] at the destination.
     PutBack,
+    /// Have the packets of the source held, and wait until it has taken what it was sent.
+    Stop,
+    /// See that all packets that came since are held.
+    Assure,
+    /// Lead packets to the destination, those first that were held.
+    Lead,
+    /// Lead packets to the source again, those first that were held.
+    GoBack,
+    /// See what the source has: each piece to [`Transfer::carry`].
+    List(Scope),
 }
 
 /// What becomes of a piece at the source.
@@ -85,6 +96,8 @@ pub struct Transfer {
     recognised: Option<u64>,
     /// It was begun before, and nobody knows how far it came.
     again: bool,
+    /// Packets are held meanwhile.
+    leads: bool,
 }
 
 impl Transfer {
@@ -109,6 +122,35 @@ impl Transfer {
         Self::of_tasks(filter, tasks)
     }
 
+    /// A move whose packets are held meanwhile, and led where their state is.
+    pub fn led(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
+        let (survey, carry) = (each(Task::Survey, scopes), each(Task::Carry, scopes));
+        let delete = each(Task::Delete, scopes);
+        let tasks = [survey, vec![Task::Stop], carry, vec![Task::Assure, Task::Lead], delete];
+        Self { leads: true, ..Self::of_tasks(filter, tasks) }
+    }
+
+    /// What is left of such a move that an earlier sidecar has left, which had come so far. Per-flow state
+    /// that the destination had of the same is lost with that sidecar.
+    pub fn taken_up(filter: StateFilter, scopes: &BTreeSet<Scope>, step: LeadStep) -> Self {
+        let per_flow: BTreeSet<_> =
+            scopes.iter().copied().filter(|scope| *scope == Scope::PerFlow).collect();
+        let tasks = match step {
+            LeadStep::Hold => vec![vec![Task::GoBack]],
+            LeadStep::Carry => {
+                let (list, remove) = (each(Task::List, &per_flow), each(Task::Remove, &per_flow));
+                vec![vec![Task::GoBack], list, remove]
+            }
+            LeadStep::Lead => {
+                vec![vec![Task::Lead], each(Task::List, scopes), each(Task::Delete, scopes)]
+            }
+        };
+        let reason = "the sidecar was started again before all state had moved";
+        let failure = Failure::new(FailureKind::Cancelled, reason);
+        let failure = (step != LeadStep::Lead).then_some(failure);
+        Self { leads: true, failure, ..Self::of_tasks(filter, tasks) }
+    }
+
     fn of_tasks(filter: StateFilter, tasks: impl IntoIterator<Item = Vec<Task>>) -> Self {
         Self {
             filter,
@@ -124,6 +166,7 @@ impl Transfer {
             stuck: false,
             recognised: None,
             again: false,
+            leads: false,
         }
     }
 
@@ -140,8 +183,8 @@ impl Transfer {
 
     /// Whether it may still be told to go back.
     pub fn undoable(&self) -> bool {
-        use Task::{Carry, Confirm, Receive, Survey};
-        matches!(self.task(), Some(Survey(_) | Carry(_) | Confirm | Receive))
+        use Task::{Assure, Carry, Confirm, Receive, Stop, Survey};
+        matches!(self.task(), Some(Survey(_) | Carry(_) | Confirm | Receive | Stop | Assure))
     }
 
     /// Whether it goes back.
@@ -235,6 +278,14 @@ impl Transfer {
                 "the source has all its state, and the destination not all that it had of the same \
                  flows"
             }
+            Some(Task::Lead) => {
+                "the destination has all state, and packets may still be held: the move is taken up \
+                 again when the data plane is"
+            }
+            Some(Task::GoBack) => {
+                "the source has all its state, and packets may still be held: they go back when the \
+                 data plane is reached"
+            }
             Some(Task::Recall) => {
                 "the source has all its state, and the destination may have some of it"
             }
@@ -251,6 +302,12 @@ impl Transfer {
         self.todo.clear();
     }
 
+    /// It goes on, and has not kept its promise.
+    pub fn broke_its_promise(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        self.stuck = true;
+    }
+
     /// What came stays, as nobody says whether the source has deleted it.
     pub fn unsettled(&mut self, failure: Failure) {
         self.todo.clear();
@@ -259,7 +316,11 @@ impl Transfer {
     }
 
     fn go_back(&mut self) {
+        let may_hold = self.leads && !matches!(self.task(), Some(Task::Survey(_)));
         self.todo.clear();
+        if may_hold {
+            self.todo.push_back(Task::GoBack);
+        }
         if self.leaves {
             self.todo.push_back(Task::Recall);
             return;

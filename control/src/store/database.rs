@@ -39,6 +39,13 @@ CREATE TABLE answer (
   ending INTEGER NOT NULL DEFAULT 0, operation INTEGER NOT NULL DEFAULT 0,
   answered INTEGER NOT NULL DEFAULT 1) STRICT;
 CREATE INDEX going_on ON answer (id) WHERE goes_on = 1;
+CREATE TABLE led_move (
+  operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
+  destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
+  guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
+  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+CREATE TABLE policy_route (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
 
 /// What version 2 has and version 1 had not.
@@ -56,6 +63,13 @@ ALTER TABLE answer RENAME COLUMN cancelled TO ending;
 ALTER TABLE answer ADD COLUMN operation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE answer ADD COLUMN answered INTEGER NOT NULL DEFAULT 1;
 UPDATE answer SET answered = 0 WHERE method = '';
+CREATE TABLE led_move (
+  operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
+  destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
+  guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
+  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+CREATE TABLE policy_route (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
 
 /// Pages of the log at which it is written back to the file.

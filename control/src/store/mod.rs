@@ -10,6 +10,7 @@ mod database;
 mod decisions;
 mod desired;
 mod journal;
+mod leads;
 mod ongoing;
 
 use std::{path::Path, thread};
@@ -22,6 +23,7 @@ pub use self::{
     decisions::{DECISIONS_MAX, LoggedDecision},
     desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
     journal::OPERATIONS_MAX,
+    leads::{LeadStep, LedMove},
     ongoing::{Ending, GOING_ON_MAX, Numbered},
 };
 

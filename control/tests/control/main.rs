@@ -3,6 +3,7 @@
 
 mod cli;
 mod deaths;
+mod lead;
 mod notify;
 mod planner;
 mod process;

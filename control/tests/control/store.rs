@@ -90,7 +90,8 @@ fn a_file_of_an_earlier_version_is_taken_over() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE removed_route; DROP TABLE answer; \
+            "DROP TABLE removed_route; DROP TABLE answer; DROP TABLE led_move; \
+             DROP TABLE policy_route; \
              CREATE TABLE answer (id INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, \
              method TEXT NOT NULL, request BLOB NOT NULL, response BLOB NOT NULL) STRICT; \
              INSERT INTO answer (request_id, method, request, response) VALUES \
@@ -107,6 +108,9 @@ fn a_file_of_an_earlier_version_is_taken_over() {
     assert!(!database.answer("m").unwrap().unwrap().goes_on);
     database.remove_route("10.0.0.0/8").unwrap();
     assert_eq!(database.removed_routes().unwrap(), ["10.0.0.0/8"]);
+    assert!(
+        database.led_moves().unwrap().is_empty() && database.policy_routes().unwrap().is_empty()
+    );
 }
 
 #[test]

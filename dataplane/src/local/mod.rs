@@ -6,6 +6,7 @@
 
 mod addresses;
 pub(crate) mod echo;
+pub(crate) mod probe;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,6 +15,7 @@ use weir_state_transfer::protocol;
 use zerocopy::IntoBytes;
 
 pub use addresses::{BadAddresses, LocalAddresses, PORT_ADDRESSES_MAX, PortAddresses};
+pub use probe::Probe;
 
 use crate::neighbour::{Heard, HeardKind};
 use crate::packet::arp::{ArpMessage, REPLY, REQUEST};

@@ -12,6 +12,7 @@ mod moves;
 mod neighbours;
 mod policies;
 mod ports;
+mod probes;
 mod queries;
 mod report;
 mod requests;
@@ -32,6 +33,7 @@ pub use functions::InstanceAsNf;
 pub use instances::FIRST;
 pub use moves::instance_id;
 pub use ports::{Kernel, PortSetup};
+pub use probes::NEXT_HOPS_PROBED_MAX;
 pub use shares::ShareRequest;
 pub use workers::Spawn;
 
@@ -104,6 +106,7 @@ pub struct Node {
     configured_routes: BTreeSet<IpNet>,
     barriers: routes::Barriers,
     policies: policies::PolicyBook,
+    probes: probes::ProbeBook,
     ports: BTreeMap<PortId, PortRecord>,
     workers: BTreeMap<WorkerId, WorkerHandle>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
@@ -150,6 +153,7 @@ impl Node {
             configured_routes: BTreeSet::new(),
             barriers: routes::Barriers::new(),
             policies: policies::PolicyBook::default(),
+            probes: probes::ProbeBook::default(),
             ports: BTreeMap::new(),
             workers: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -250,6 +254,8 @@ impl Node {
             Event::Retired(retired) => self.worker_is_retired(worker, *retired),
             Event::Flows(query, flows) => self.flows.piece(query, flows),
             Event::Neighbours(query, found) => self.neighbours.answer(query, found),
+            Event::Answered(probe) => self.answered(probe),
+            Event::CaughtUp(nonce) => self.caught_up(worker, nonce),
             Event::Prepared(id) | Event::Exporting(id, _) | Event::Undoing(id) => {
                 self.move_event(id, &event, now);
             }

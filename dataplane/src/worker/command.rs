@@ -10,8 +10,9 @@ use weir_state_transfer::mark::{Guarantee, Steerers};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, ShareId, StateFilter, WorkerId};
 
 use super::mesh::{Inbox, Outbox};
-use super::{Fault, PolicyHold, ShareCommand, ShareEvent, StampCommand};
+use super::{Fault, PolicyHold, Probing, ShareCommand, ShareEvent, StampCommand};
 use crate::instance::Instance;
+use crate::local::Probe;
 use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::nf::{Chain, Record};
@@ -76,6 +77,10 @@ pub enum Command {
     ReportNfs(u64, InstanceId),
     /// Report the neighbours of the ports that the worker owns.
     ReportNeighbours(u64),
+    /// Ask next hops, behind all that was sent to them. Answered with [`Event::Answered`] for each.
+    Probe(Probing),
+    /// Tell when all that has come has been taken. Answered with [`Event::CaughtUp`].
+    CatchUp(u64),
     /// For an instance's end of a share.
     Share(ShareId, InstanceId, ShareCommand),
     /// Stamp packets to these instances.
@@ -242,6 +247,10 @@ pub enum Event {
     Stamped(ShareId, u64),
     /// The neighbours of the ports that the worker owns.
     Neighbours(u64, Vec<NeighbourRecord>),
+    /// A next hop has answered.
+    Answered(Probe),
+    /// The queues of the worker have been empty since it was asked.
+    CaughtUp(u64),
 }
 
 /// What a leaving worker gives up first.

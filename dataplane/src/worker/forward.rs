@@ -10,6 +10,7 @@ use weir_state_transfer::bucket::Bucket;
 use weir_state_transfer::{Nanos, PortId, WorkerId};
 
 use super::mesh::RingEnds;
+use super::probe::Probes;
 use super::recover::InHand;
 use super::resolve::Resolver;
 use super::transmit::{Egress, NotSent};
@@ -82,6 +83,7 @@ pub(crate) struct Forwarder {
     pub(super) routes: RouteTable,
     pub(super) policies: Arc<Policies>,
     pub(super) policy_hold: PolicyHold,
+    pub(super) probes: Probes,
     pub(super) ports: Arc<[PortFacts]>,
     pub(super) addresses: LocalAddresses,
     pub(super) port_addresses: Arc<[PortAddresses]>,
@@ -142,6 +144,7 @@ impl Forwarder {
             routes: shared.routes.clone(),
             policies: shared.steered.policies.clone(),
             policy_hold: PolicyHold::default(),
+            probes: Probes::default(),
             ports: shared.ports.clone(),
             addresses: shared.addresses.clone(),
             port_addresses: shared.port_addresses.clone(),

@@ -6,7 +6,7 @@ use weir_state_transfer::{PortId, protocol};
 use super::{FaultStage, Forwarder, Item, Packet};
 use crate::icmp_error::{self, Kind};
 use crate::instance::Instance;
-use crate::local::{self, Verdict};
+use crate::local::{self, Consumed, Verdict};
 use crate::nf::{Passing, Refused};
 use crate::packet::scope;
 use crate::packet::{DropReason, Flags, Meta};
@@ -66,7 +66,10 @@ impl Forwarder {
                 self.pool.free(frame);
                 self.counters.consumed.add(1);
             }
-            Verdict::Consumed(_) => {
+            Verdict::Consumed(how) => {
+                if how == Consumed::Icmp {
+                    self.hear_probe(frame.data(), &meta);
+                }
                 self.pool.free(frame);
                 self.counters.consumed.add(1);
             }

@@ -13,6 +13,7 @@ mod leave;
 mod local;
 mod mesh;
 mod policy;
+mod probe;
 mod receive;
 mod recover;
 mod report;
@@ -40,6 +41,7 @@ pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub(crate) use policy::PolicyHold;
+pub use probe::{PROBES_MAX, Probing};
 pub use recover::{Fault, FaultStage};
 pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
@@ -261,6 +263,8 @@ impl Worker {
                 self.forwarder.tell(Event::Nfs(query, reports));
             }
             Command::ReportNeighbours(id) => self.forwarder.report_neighbours(id),
+            Command::Probe(probing) => self.forwarder.probe(&probing),
+            Command::CatchUp(nonce) => self.catch_up(nonce),
             Command::Share(id, at, command) => self.command_share(id, at, command),
             Command::Stamp(command) => self.stamp(command),
             Command::Panic(fault) => self.forwarder.ask_for_fault(fault),

@@ -11,11 +11,16 @@ impl Worker {
     /// Receives a burst from each queue and steers it; how many packets.
     pub(super) fn receive(&mut self) -> u64 {
         let mut received = self.steer_burst();
+        let mut all_were_empty = true;
         for queue in 0..self.queues.len() {
             self.burst_queue = queue;
             self.queues[queue].receive(&mut self.forwarder.pool, &mut self.burst);
+            all_were_empty &= !self.burst.is_full();
             self.burst.reverse();
             received += self.steer_burst();
+        }
+        if all_were_empty {
+            self.has_caught_up();
         }
         received
     }

@@ -63,7 +63,11 @@ impl Agent {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("unix://{}", socket(&self.folder).display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket(&self.folder)
     }
 
     /// The entries that a filter picks, in the order of their ids.

@@ -24,7 +24,7 @@ const OUTSIDE_MAC: &str = "02:00:00:00:0c:02";
 const RULES: &str = "\
 add table inet weir; \
 add chain inet weir out { type nat hook postrouting priority 100; }; \
-add rule inet weir out oifname outer masquerade fully-random; \
+add rule inet weir out oifname outer SOURCE; \
 add chain inet weir in { type nat hook prerouting priority -100; }; \
 add rule inet weir in iifname inner tcp dport 8080 dnat ip to 203.0.113.2:5001; \
 add counter inet weir strangers; \
@@ -38,6 +38,11 @@ add rule inet weir early udp dport 53 ct zone set 5; \
 add rule inet weir early udp sport 53 ct zone set 5; \
 add chain inet weir own { type filter hook input priority 0; }; \
 add rule inet weir own ct state invalid counter name strangers";
+
+/// The rules of a kernel that translates sources so.
+pub(crate) fn rules(source: &str) -> String {
+    RULES.replace("SOURCE", source)
+}
 
 /// Hosts, two kernels that translate, and what is between them. Dropped in this order.
 pub(crate) struct Network {
@@ -76,7 +81,7 @@ impl Network {
             cable(kernel, "outer", OUTSIDE_MAC, OUTSIDE, outer);
             kernel.set("net/ipv4/ip_forward", "1").unwrap();
             kernel.set("net/ipv6/conf/all/forwarding", "1").unwrap();
-            run(kernel.command("nft").arg(RULES)).unwrap();
+            run(kernel.command("nft").arg(rules("masquerade fully-random"))).unwrap();
             know_neighbours(kernel);
         }
         for gateway in ["route add default via 10.1.0.1", "-6 route add default via fd01::1"] {

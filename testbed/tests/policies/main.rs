@@ -7,6 +7,7 @@
 
 mod by_hand;
 mod controller;
+mod probes;
 mod refusals;
 mod sink;
 mod world;

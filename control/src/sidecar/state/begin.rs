@@ -12,6 +12,7 @@ use super::{
     Reader,
     copy::Copy,
     instances::{self, Follow},
+    lead::Lead,
     processes::{self, Way},
 };
 use crate::{
@@ -52,15 +53,26 @@ impl Sidecar {
             (Selection::Filter(filter), false) => filter.clone(),
             (Selection::Buckets(_), false) => return Err(buckets_of_a_process()),
         };
-        if !between_instances && asked.guarantee != Guarantee::None {
-            return Err(not_loss_free(&asked));
+        let leads = !between_instances && asked.guarantee != Guarantee::None;
+        if leads {
+            // Flows do not change instances while packets are held.
+            self.refuse_during_operation("move state")?;
+            self.refuse_kept(id).await?;
         }
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
         let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
         let (mut operation, reins, reader) = begun;
         let sidecar = Arc::clone(self);
         if !between_instances {
-            let way = if let End::Peer { .. } = asked.to { Way::Leaving(None) } else { Way::Here };
+            let way = match asked.to {
+                // It is forgotten with its reins when it can not be led.
+                _ if leads => {
+                    let of = (operation.id, request_id);
+                    Way::Led(Box::new(Lead::plan(self, of, &asked, &filter).await?))
+                }
+                End::Peer { .. } => Way::Leaving(None),
+                _ => Way::Here,
+            };
             let again = reins.again;
             let moved = processes::Move { sidecar, reins, asked, filter, limit, way, again };
             tokio::spawn(moved.run());
@@ -82,6 +94,19 @@ impl Sidecar {
         let ends = (asked.from, asked.to);
         tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
         Ok((operation, reader))
+    }
+
+    /// Refuses to begin a move anew that is in the journal: it is taken up once the data plane is reached.
+    async fn refuse_kept(&self, id: Option<u64>) -> Result<(), Fault> {
+        let Some(id) = id else { return Ok(()) };
+        let kept = self.store.run(|database| database.led_moves()).await?;
+        if !kept.iter().any(|row| row.operation == id) {
+            return Ok(());
+        }
+        let message = format!("operation {id} is taken up when the data plane is reached");
+        Err(Fault::new(tonic::Code::Unavailable, "NOT_TAKEN_UP", message)
+            .object(format!("operations/{id}"))
+            .fix("ask again"))
     }
 
     async fn move_asked(&self, request: &MoveRequest) -> Result<MoveAsked, Fault> {
@@ -193,18 +218,4 @@ pub(super) fn limit(nanos: u64) -> Result<Duration, Fault> {
 fn buckets_of_a_process() -> Fault {
     let message = "buckets are of the data plane: a process of its own knows none";
     Fault::precondition("BUCKETS_OF_A_PROCESS", message).object("buckets").fix("name a filter")
-}
-
-/// Between processes nothing holds packets, so nothing is promised of them.
-fn not_loss_free(asked: &MoveAsked) -> Fault {
-    let process = if asked.from.is_instance() { &asked.to } else { &asked.from };
-    let message = format!(
-        "a move from {} to {} can not be loss-free: nothing holds the packets of {process} while \
-         its state is on its way",
-        asked.from, asked.to
-    );
-    Fault::precondition("NOT_LOSS_FREE", message).object(process.to_string()).fix(
-        "stop the packets of these flows, or accept that some update state that has left, and ask \
-         for no guarantee: --guarantee none",
-    )
 }

@@ -7,6 +7,7 @@ mod carry;
 mod copy;
 mod ends;
 mod instances;
+mod lead;
 mod leaving;
 mod notify;
 mod opening;

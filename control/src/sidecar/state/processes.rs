@@ -9,12 +9,14 @@ use super::{
     Reins,
     arriving::Arrival,
     carry::{Carrier, Count, decode, put_back},
+    lead::Lead,
     leaving::Session,
 };
 use crate::{
     sidecar::Sidecar,
     state_manager::{
         end::End,
+        lead::Stage,
         operation::{Failure, FailureKind, MoveAsked, State},
         transfer::{Carry, Task, Transfer},
     },
@@ -22,6 +24,8 @@ use crate::{
 
 /// How long what must be finished may take: deleting at the source, or undoing.
 pub(super) const FINISH_LIMIT: Duration = Duration::from_secs(30);
+/// The wait before something is tried again that the data plane did not do.
+const TROUBLE_WAIT: Duration = Duration::from_millis(200);
 
 /// A move by get, put and del.
 pub(super) struct Move {
@@ -43,6 +47,8 @@ pub(super) enum Way {
     Leaving(Option<Box<Session>>),
     /// The source is of another.
     Arriving(Box<Arrival>),
+    /// Both are of this node, and the data plane leads their packets.
+    Led(Box<Lead>),
 }
 
 impl Move {
@@ -114,6 +120,7 @@ impl Way {
             Self::Here => Transfer::new(filter, scopes),
             Self::Leaving(_) => Transfer::leaving(filter, scopes),
             Self::Arriving(_) => Transfer::arriving(filter, scopes),
+            Self::Led(lead) => lead.transfer(filter, scopes),
         }
     }
 
@@ -121,6 +128,7 @@ impl Way {
     async fn end(self, sidecar: &Sidecar, id: u64, end: (State, Option<Failure>)) {
         match self {
             Self::Here | Self::Leaving(None) => {}
+            Self::Led(lead) => lead.end(sidecar).await,
             // One that could not delete has the receipt all the same. Its failure is told already.
             Self::Leaving(Some(mut session)) => drop(session.release().await),
             Self::Arriving(mut arrival) => {
@@ -158,6 +166,12 @@ impl Job<'_> {
                 self.sidecar.acquaint((from, to), scopes.iter()).await?;
                 self.sidecar.recognise_in(transfer, to).await
             }
+            Way::Led(lead) if lead.is_taken_up() => Ok(()),
+            Way::Led(lead) => {
+                self.sidecar.acquaint((from, to), scopes.iter()).await?;
+                lead.acquaint(self.sidecar, to).await?;
+                self.sidecar.recognise_in(transfer, to).await
+            }
             Way::Leaving(session) => {
                 let source = self.sidecar.state().ends.client(from).describe().await;
                 let source = source.map_err(|error| Failure::of_call(&error, from))?;
@@ -180,7 +194,14 @@ impl Job<'_> {
     ) -> Result<(), Failure> {
         let ends = &self.sidecar.state().ends;
         let (from, to) = (&self.asked.from, &self.asked.to);
+        if let (Way::Led(_), Some(stage)) = (&*way, stage_before(task)) {
+            self.sidecar.pause_at(stage).await;
+        }
         match (task, way) {
+            (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, Way::Led(lead)) => {
+                self.lead(lead, task, transfer).await
+            }
+            (Task::List(scope), _) => self.list(scope, transfer).await,
             (Task::Survey(scope), _) => self.survey(scope, transfer).await,
             (Task::Carry(scope), way) => {
                 self.sidecar.state().versions().moved(from, to);
@@ -206,10 +227,45 @@ impl Job<'_> {
             }
             (Task::Hold, Way::Arriving(arrival)) => arrival.hold(transfer, self.reins).await,
             // The other node was not asked, so it knows nothing; and no other way has these.
-            (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _) => {
-                Ok(())
+            (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _)
+            | (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, _) => Ok(()),
+        }
+    }
+
+    /// A step of the packets.
+    async fn lead(
+        &self,
+        lead: &mut Lead,
+        task: Task,
+        transfer: &mut Transfer,
+    ) -> Result<(), Failure> {
+        let outcome = match task {
+            Task::Stop => lead.hold(self.sidecar, &self.asked.from).await,
+            Task::Assure => lead.assure(self.sidecar).await,
+            Task::Lead => lead.lead(self.sidecar).await.map(|lost| {
+                lost.into_iter().for_each(|failure| transfer.broke_its_promise(failure));
+            }),
+            _ => lead.go_back(self.sidecar).await,
+        };
+        if outcome.is_err() && !transfer.undoable() {
+            // It is tried again.
+            tokio::time::sleep(TROUBLE_WAIT).await;
+        }
+        outcome
+    }
+
+    /// What the source has, of a move that an earlier sidecar has begun.
+    async fn list(&self, scope: Scope, transfer: &mut Transfer) -> Result<(), Failure> {
+        let (from, query) = (&self.asked.from, Query::new(self.filter.clone()));
+        let failed = |error| Failure::of_call(&error, from);
+        let reader = self.sidecar.state().ends.reader(from);
+        let mut chunks = reader.get(scope, &query).await.map_err(failed)?;
+        while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
+            for bytes in encoded {
+                transfer.carry(scope, &decode(&bytes, from)?.id)?;
             }
         }
+        Ok(())
     }
 
     async fn survey(&self, scope: Scope, transfer: &mut Transfer) -> Result<(), Failure> {
@@ -269,9 +325,20 @@ impl Job<'_> {
             return Err(failure);
         }
         match way {
-            Way::Here => self.sidecar.recognise_in(transfer, to).await,
+            Way::Here | Way::Led(_) => self.sidecar.recognise_in(transfer, to).await,
             Way::Leaving(_) | Way::Arriving(_) => Ok(()),
         }
+    }
+}
+
+/// Where a move stands still before a task, if a test has it so.
+fn stage_before(task: Task) -> Option<Stage> {
+    match task {
+        Task::Stop => Some(Stage::Hold),
+        Task::Carry(_) => Some(Stage::Carry),
+        Task::Lead => Some(Stage::Lead),
+        Task::Delete(_) => Some(Stage::Delete),
+        _ => None,
     }
 }
 

@@ -7,21 +7,27 @@ use super::fake::Shared;
 
 /// The policy routes, the first to be asked in front.
 #[derive(Default)]
-pub(crate) struct Policies(pub(crate) Vec<api::PolicyRoute>);
+pub(crate) struct Policies {
+    pub(crate) list: Vec<api::PolicyRoute>,
+    /// A next hop that does not answer.
+    pub(crate) silent: Option<String>,
+    /// Packets for which those that hold have no room.
+    pub(crate) overflow: u64,
+}
 
 impl Policies {
     fn put(&mut self, route: api::PolicyRoute) -> Result<(), Status> {
         let find = |list: &[api::PolicyRoute], name: &str| list.iter().position(|p| p.name == name);
-        if let Some(place) = find(&self.0, &route.name) {
-            self.0[place] = route;
+        if let Some(place) = find(&self.list, &route.name) {
+            self.list[place] = route;
             return Ok(());
         }
         let missing = || Status::not_found(format!("there is no policy {}", route.before));
         let place = match route.before.as_str() {
-            "" => self.0.len(),
-            before => find(&self.0, before).ok_or_else(missing)?,
+            "" => self.list.len(),
+            before => find(&self.list, before).ok_or_else(missing)?,
         };
-        self.0.insert(place, api::PolicyRoute { before: String::new(), ..route });
+        self.list.insert(place, api::PolicyRoute { before: String::new(), ..route });
         Ok(())
     }
 }
@@ -32,11 +38,13 @@ impl PolicyRouteService for Shared {
         &self,
         _: Request<api::ListPolicyRoutesRequest>,
     ) -> Result<Response<api::ListPolicyRoutesResponse>, Status> {
+        let overflow = self.model().policies.overflow;
         let shown = |route: &api::PolicyRoute| api::PolicyRouteState {
             route: Some(route.clone()),
+            overflow: if route.holds { overflow } else { 0 },
             ..api::PolicyRouteState::default()
         };
-        let routes = self.model().policies.0.iter().map(shown).collect();
+        let routes = self.model().policies.list.iter().map(shown).collect();
         Ok(Response::new(api::ListPolicyRoutesResponse { routes, adopted: true }))
     }
 
@@ -54,7 +62,19 @@ impl PolicyRouteService for Shared {
         request: Request<api::RemovePolicyRoutesRequest>,
     ) -> Result<Response<api::RemovePolicyRoutesResponse>, Status> {
         let names = request.into_inner().names;
-        self.model().policies.0.retain(|route| !names.contains(&route.name));
+        self.model().policies.list.retain(|route| !names.contains(&route.name));
         Ok(Response::new(api::RemovePolicyRoutesResponse {}))
+    }
+
+    async fn probe_next_hops(
+        &self,
+        request: Request<api::ProbeNextHopsRequest>,
+    ) -> Result<Response<api::ProbeNextHopsResponse>, Status> {
+        let silent = self.model().policies.silent.clone();
+        let asked = request.into_inner().next_hops.into_iter();
+        let unanswered = asked
+            .filter(|hop| Some(&hop.via) == silent.as_ref())
+            .map(|hop| api::Unanswered { worker: 0, next_hop: Some(hop) });
+        Ok(Response::new(api::ProbeNextHopsResponse { unanswered: unanswered.collect() }))
     }
 }

@@ -1,0 +1,333 @@
+//! Moves whose packets the data plane leads: what is planned, what is kept, and what comes of it when a
+//! sidecar is killed.
+
+use std::{net::IpAddr, time::Duration};
+
+use weir_api::{
+    dataplane::v1::{Guarantee, PolicyRoute},
+    nf::v1::Scope,
+    v1::{MoveRequest, StateOperation, StateOperationState as State},
+};
+use weir_control::{
+    config::{Config, Leg, NfProcess, Translates},
+    state_manager::lead::{LeadError, Plan, plan},
+    store::{Database, LeadStep, LedMove},
+};
+
+use crate::state::refusal;
+use crate::support::{
+    nf::flow,
+    node::{Directory, Running, block_on},
+    state::{Pair, moved},
+};
+
+fn policy(name: &str, filter: &str, from: &str, via: &str) -> PolicyRoute {
+    let port = if via.starts_with("10.0.1") { "pa" } else { "pb" };
+    PolicyRoute {
+        name: name.to_owned(),
+        filter: filter.to_owned(),
+        from: from.to_owned(),
+        via: via.to_owned(),
+        port: port.to_owned(),
+        ..PolicyRoute::default()
+    }
+}
+
+fn nf(name: &str, translates: Translates) -> NfProcess {
+    let net = if name == "a" { 1 } else { 2 };
+    let leg = |leg: &str, last: u8| Leg {
+        name: leg.to_owned(),
+        from: leg.to_owned(),
+        via: IpAddr::from([10, 0, net, last]),
+        port: format!("p{name}"),
+    };
+    let leg = vec![leg("in", 2), leg("out", 3)];
+    NfProcess { name: name.to_owned(), socket: "/x".into(), leg, translates }
+}
+
+fn planned(list: &[PolicyRoute], filter: &str) -> Result<Plan, LeadError> {
+    let ends = ["a", "b"].map(|name| nf(name, Translates::Nothing));
+    plan(list, (&ends[0], &ends[1]), &filter.parse().unwrap(), 7)
+}
+
+/// All that comes in by either port goes to `a`.
+fn base() -> Vec<PolicyRoute> {
+    vec![policy("in", "any", "in", "10.0.1.2"), policy("out", "any", "out", "10.0.1.3")]
+}
+
+#[test]
+fn a_policy_of_its_own_holds_and_leads_in_front_of_the_one_that_leads_to_the_source() {
+    let planned = planned(&base(), "proto=tcp").unwrap();
+    let names: Vec<_> = planned.held.iter().map(|route| (&*route.name, &*route.before)).collect();
+    assert_eq!(names, [("move-7-in", "in"), ("move-7-out", "out")]);
+    assert_eq!(planned.added, ["move-7-in", "move-7-out"]);
+    let shown = |routes: &[PolicyRoute]| -> Vec<_> {
+        routes.iter().map(|route| (route.via.clone(), route.port.clone(), route.holds)).collect()
+    };
+    let to = |via: &str, port: &str, holds| (via.to_owned(), port.to_owned(), holds);
+    assert_eq!(shown(&planned.held), [to("10.0.1.2", "pa", true), to("10.0.1.3", "pa", true)]);
+    assert_eq!(shown(&planned.led), [to("10.0.2.2", "pb", false), to("10.0.2.3", "pb", false)]);
+    assert_eq!(shown(&planned.back), [to("10.0.1.2", "pa", false), to("10.0.1.3", "pa", false)]);
+    assert!(planned.held.iter().all(|route| route.both_ways && route.filter == "proto=tcp"));
+}
+
+#[test]
+fn one_of_the_same_match_is_changed_and_what_is_led_elsewhere_before_stays_there() {
+    let mut list = base();
+    let both = |route| PolicyRoute { both_ways: true, ..route };
+    list.insert(0, both(policy("tcp", "proto=tcp", "in", "10.0.1.2")));
+    list.insert(1, both(policy("out-tcp", "proto=tcp", "out", "10.0.1.3")));
+    list.insert(0, policy("udp", "proto=udp", "in", "10.0.2.9"));
+    let same = planned(&list, "proto=tcp").unwrap();
+    let names: Vec<_> = same.held.iter().map(|route| (&*route.name, &*route.before)).collect();
+    assert_eq!((names, same.added.len()), (vec![("tcp", ""), ("out-tcp", "")], 0));
+    let all = planned(&list, "any").unwrap();
+    let before: Vec<_> = all.held.iter().map(|route| &*route.before).collect();
+    assert_eq!(before, ["tcp", "out-tcp"], "behind those of udp");
+}
+
+#[test]
+fn what_can_not_be_led_is_refused() {
+    assert!(matches!(planned(&[], "any"), Err(LeadError::NotLed { .. })));
+    let some = [policy("in", "proto=tcp", "in", "10.0.1.2"), base().remove(1)];
+    assert!(matches!(planned(&some, "any"), Err(LeadError::NotLed { .. })));
+    let mut between = base();
+    between.insert(0, policy("first", "proto=tcp,dport=80", "in", "10.0.1.2"));
+    between.insert(1, policy("else", "proto=tcp", "in", "10.0.2.9"));
+    let refused = planned(&between, "proto=tcp");
+    assert!(matches!(&refused, Err(LeadError::LedElsewhere { policy, .. }) if policy == "else"));
+    assert!(matches!(planned(&base(), "proto=tcp,symmetric=false"), Err(LeadError::OneDirection)));
+    assert!(matches!(planned(&base(), "tcp_flags=syn"), Err(LeadError::NotOfPackets(_))));
+
+    let [a, b] = ["a", "b"].map(|name| nf(name, Translates::Nothing));
+    let with = |a: &NfProcess, b: &NfProcess, filter: &str| {
+        plan(&base(), (a, b), &filter.parse().unwrap(), 7)
+    };
+    let none = NfProcess { leg: Vec::new(), ..a.clone() };
+    assert!(matches!(with(&none, &b, "any"), Err(LeadError::NoLegs(name)) if name == "a"));
+    let one = NfProcess { leg: b.leg[..1].to_vec(), ..b.clone() };
+    assert!(matches!(with(&a, &one, "any"), Err(LeadError::NoSuchLeg { leg, .. }) if leg == "out"));
+    for (translates, filter, field) in [
+        (Translates::Source, "dst=10.0.0.1,dport=80", None),
+        (Translates::Source, "src=10.0.0.1", Some("src")),
+        (Translates::Anything, "proto=tcp", None),
+        (Translates::Anything, "dport=80", Some("dport")),
+    ] {
+        let found = match with(&NfProcess { translates, ..a.clone() }, &b, filter) {
+            Ok(_) => None,
+            Err(LeadError::Translated { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(found, field, "{filter}");
+    }
+}
+
+#[test]
+fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let row = LedMove {
+        operation: 7,
+        request_id: "r".to_owned(),
+        ends: ("a".to_owned(), "b".to_owned()),
+        filter: "proto=tcp".to_owned(),
+        scopes: "1,2".to_owned(),
+        guarantee: Guarantee::Ordered.into(),
+        step: LeadStep::Hold,
+        plan: planned(&base(), "proto=tcp").unwrap(),
+    };
+    let mut database = Database::open(&path).unwrap();
+    database.begin_lead(&row).unwrap();
+    assert_eq!(database.led_moves().unwrap(), [row.clone()]);
+    database.step_lead(&row, LeadStep::Carry).unwrap();
+    assert!(database.policy_routes().unwrap().is_empty());
+    database.step_lead(&row, LeadStep::Lead).unwrap();
+    drop(database);
+    let mut database = Database::open(&path).unwrap();
+    assert_eq!(database.led_moves().unwrap(), [LedMove { step: LeadStep::Lead, ..row.clone() }]);
+    assert_eq!(database.policy_routes().unwrap(), row.plan.led);
+    // One that leads elsewhere later keeps its place.
+    let mut later = row.clone();
+    later.operation = 8;
+    for route in &mut later.plan.led {
+        route.before.clear();
+        "10.0.1.2".clone_into(&mut route.via);
+    }
+    database.begin_lead(&later).unwrap();
+    database.step_lead(&later, LeadStep::Lead).unwrap();
+    let kept = database.policy_routes().unwrap();
+    assert_eq!((kept.len(), &*kept[0].via, &*kept[0].before), (2, "10.0.1.2", "in"));
+    database.end_lead(7).unwrap();
+    database.end_lead(8).unwrap();
+    assert!(database.led_moves().unwrap().is_empty());
+}
+
+/// A node whose policies lead all to `a`, and both functions with a leg.
+fn start(pair: &Pair, pause_at: Option<&str>) -> Running {
+    let text = ["a", "b"].map(|name| {
+        let (socket, nf) = (pair.socket(name), nf(name, Translates::Nothing));
+        let legs = nf.leg.iter().map(|leg| {
+            format!(
+                "[[control.nf.leg]]\nname = '{}'\nfrom = '{}'\nvia = '{}'\nport = '{}'\n",
+                leg.name, leg.from, leg.via, leg.port
+            )
+        });
+        let socket = socket.display();
+        let head = format!(
+            "[[control.nf]]\nname = '{name}'\nsocket = '{socket}'\ntranslates = 'nothing'\n"
+        );
+        head + &legs.collect::<String>()
+    });
+    pair.node.start_with(&text.concat(), pause_at)
+}
+
+fn ordered(id: &str) -> MoveRequest {
+    let scopes = vec![Scope::PerFlow.into()];
+    MoveRequest { guarantee: Guarantee::Ordered.into(), scopes, ..moved(id, "a", "b", "any") }
+}
+
+fn fill(pair: &Pair) {
+    for host in 1..=20 {
+        pair.a.monitor().packets(&flow(1, host, 1_000), 1);
+    }
+    pair.node.fake.model().policies.list = base();
+}
+
+/// Where packets go, in the order of the policies.
+fn vias(pair: &Pair) -> Vec<(String, bool)> {
+    let list = pair.node.fake.model().policies.list.clone();
+    list.into_iter().map(|route| (route.via, route.holds)).collect()
+}
+
+fn leads_to(pair: &Pair, net: u8) -> bool {
+    let list = vias(pair);
+    let is_led = |last: u8| {
+        let first = list.iter().find(|(via, _)| via.ends_with(&format!(".{last}"))).unwrap();
+        first == &(format!("10.0.{net}.{last}"), false)
+    };
+    is_led(2) && is_led(3)
+}
+
+#[test]
+fn a_move_leads_packets_to_where_the_state_is() {
+    let pair = Pair::new();
+    fill(&pair);
+    let running = start(&pair, None);
+    block_on(async {
+        let done = running.moves(ordered("m")).await.unwrap();
+        assert_eq!((done.state(), done.chunks), (State::Done, 20), "{done:?}");
+    });
+    assert_eq!((pair.a.monitor().of_flows(), pair.b.monitor().of_flows()), (0, 20));
+    assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+}
+
+#[test]
+fn a_source_that_does_not_take_what_it_was_sent_keeps_all_and_a_hold_that_is_full_too() {
+    let pair = Pair::new();
+    fill(&pair);
+    let running = start(&pair, None);
+    let mut number = 0;
+    let mut fails = |words: &str| {
+        number += 1;
+        let ended: StateOperation =
+            block_on(async { running.moves(ordered(&number.to_string())).await.unwrap() });
+        assert_eq!(ended.state(), State::Undone, "{ended:?}");
+        assert!(ended.reason.contains(words), "{ended:?}");
+        assert_eq!((pair.a.monitor().of_flows(), pair.b.monitor().of_flows()), (20, 0));
+        assert_eq!(vias(&pair).len(), 2);
+        assert!(leads_to(&pair, 1), "{:?}", vias(&pair));
+    };
+    pair.node.fake.model().policies.silent = Some("10.0.1.3".to_owned());
+    fails("nf/a does not answer echo at 10.0.1.3");
+    pair.node.fake.model().policies.silent = Some("10.0.2.2".to_owned());
+    fails("nf/b does not answer echo at 10.0.2.2");
+    pair.node.fake.model().policies.silent = None;
+    // Of each of the two policies.
+    pair.node.fake.model().policies.overflow = 3;
+    fails("6 packets found no room to be held");
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let waits = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waits).await.expect("it becomes so");
+}
+
+#[test]
+fn a_sidecar_that_is_killed_at_a_stage_has_another_end_the_move() {
+    type Reached = fn(&Pair) -> bool;
+    let holds: Reached = |pair| vias(pair).iter().any(|(_, holds)| *holds);
+    let all_came: Reached = |pair| pair.b.monitor().of_flows() == 20;
+    let all_left: Reached = |pair| leads_to(pair, 2) && pair.a.monitor().of_flows() == 0;
+    for (stage, reached, is_led) in [
+        ("probe", holds, false),
+        ("carry", holds, false),
+        ("lead", all_came, false),
+        ("end", all_left, true),
+    ] {
+        let pair = Pair::new();
+        fill(&pair);
+        let running = start(&pair, Some(stage));
+        let id = block_on(async {
+            let mut stream = running.state().await.r#move(ordered("m")).await.unwrap().into_inner();
+            let begun = stream.message().await.unwrap().unwrap().operation.unwrap();
+            until(async || reached(&pair)).await;
+            begun.id
+        });
+        running.kill();
+        let running = start(&pair, None);
+        let expected = if is_led { State::Done } else { State::Undone };
+        block_on(until(async || {
+            let all = running.state_operations().await;
+            all.iter().any(|seen| seen.id == id && seen.state() == expected)
+        }));
+        let flows = (pair.a.monitor().of_flows(), pair.b.monitor().of_flows());
+        assert_eq!(flows, if is_led { (0, 20) } else { (20, 0) }, "{stage}");
+        assert!(leads_to(&pair, if is_led { 2 } else { 1 }), "{stage}: {:?}", vias(&pair));
+    }
+}
+
+#[test]
+fn what_can_not_be_led_is_told_with_what_to_do() {
+    let pair = Pair::new();
+    let running = start(&pair, None);
+    let refused = block_on(async { running.moves(ordered("m")).await.unwrap_err() });
+    let (reason, object, fix) = refusal(&refused);
+    assert_eq!((&*reason, &*object), ("NOT_LOSS_FREE", "nf/a"));
+    assert!(fix.contains("[[policy_route]]"), "{fix}");
+}
+
+#[test]
+fn legs_are_read_and_each_side_is_one() {
+    let nf = "[[control.nf]]\nname = 'a'\nsocket = '/x'\n";
+    let leg = |name: &str, from: &str, via: &str| {
+        format!("[[control.nf.leg]]\nname = '{name}'\nfrom = '{from}'\nvia = '{via}'\nport = 'p'\n")
+    };
+    let read = |text: String| Config::parse(&text, "weir.toml");
+    let two = format!(
+        "{nf}translates = 'source'\n{}{}",
+        leg("in4", "l", "10.0.0.2"),
+        leg("in6", "l", "fd00::2")
+    );
+    let found = read(two).unwrap().control.nf.remove(0);
+    assert_eq!((found.leg.len(), found.translates), (2, Translates::Source));
+    assert_eq!(read(nf.to_owned()).unwrap().control.nf[0].translates, Translates::Anything);
+    for (text, says) in [
+        (leg("in", "l", "10.0.0.2") + &leg("in", "r", "10.0.0.3"), "are the same side"),
+        (leg("in", "l", "10.0.0.2") + &leg("out", "l", "10.0.0.3"), "are the same side"),
+        (leg("In", "l", "10.0.0.2"), "can not be the name of a leg"),
+        (leg("in", "l", "10.0.0"), "bad value of via in [[control.nf.leg]]"),
+        (leg("in", "l", "10.0.0.2").replace("port", "prot"), "prot in [[control.nf.leg]]"),
+        (
+            (0..9).map(|n| leg(&format!("l{n}"), &format!("p{n}"), "10.0.0.2")).collect(),
+            "more than 8",
+        ),
+    ] {
+        let refused = read(format!("{nf}{text}")).unwrap_err().to_string();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+}

@@ -14,6 +14,6 @@ pub mod end;
 pub mod operation;
 pub mod relay;
 pub mod rounds;
+pub mod steps;
 pub mod table;
-pub mod transfer;
 pub mod versions;

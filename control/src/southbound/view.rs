@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 use weir_api::dataplane::v1::WatchNodeResponse;
 
 use super::{REQUEST_LIMIT, Southbound, observed};
 use crate::scaling::machine::Observed;
+
+/// Messages that one look takes at most: of a data plane that always has another the last of these
+/// is as good.
+const TAKEN_MAX: usize = 64;
 
 /// Follows the instances and the moves of one operation.
 #[derive(Debug)]
@@ -58,20 +63,44 @@ impl View {
             Some(stream) => stream,
             none => none.insert(self.southbound.watch(&self.prefix).await?),
         };
-        let mut newest = stream.message().await;
-        while matches!(newest, Ok(Some(_))) {
-            tokio::select! {
-                biased;
-                newer = stream.message() => newest = newer,
-                () = std::future::ready(()) => break,
-            }
+        let newest = newest(stream).await;
+        let newest = newest.unwrap_or_else(|| Err(Status::unavailable("the data plane stops")));
+        if newest.is_err() {
+            self.stream = None;
         }
-        match newest {
-            Ok(Some(told)) => Ok(told),
-            ended => {
-                self.stream = None;
-                Err(ended.err().unwrap_or_else(|| Status::unavailable("the data plane stops")))
-            }
+        newest
+    }
+}
+
+/// The newest of what a stream has, at least one message. It may be dropped while it waits.
+async fn newest<T>(
+    stream: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
+) -> Option<Result<T, Status>> {
+    let mut newest = stream.next().await;
+    for _ in 1..TAKEN_MAX {
+        if !matches!(newest, Some(Ok(_))) {
+            break;
         }
+        tokio::select! {
+            biased;
+            newer = stream.next() => newest = newer,
+            () = std::future::ready(()) => break,
+        }
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_always_has_more_is_not_read_for_ever() {
+        let mut endless = tokio_stream::iter((0..).map(Ok));
+        assert_eq!(newest(&mut endless).await.unwrap().unwrap(), TAKEN_MAX - 1);
+        let last = Err(Status::unavailable("over"));
+        let mut ends = tokio_stream::iter([Ok(1), Ok(2), last, Ok(3)]);
+        assert!(newest(&mut ends).await.unwrap().is_err());
+        assert_eq!(newest(&mut ends).await.unwrap().unwrap(), 3, "what ended it is told once");
     }
 }

@@ -34,17 +34,17 @@ fn contradict(one: &Asked, other: &Asked) -> bool {
     }
 }
 
-/// A move of flows at an instance that shares what they change.
+/// A move of flows at an instance that shares what is known of their hosts.
 fn moves_shared(moved: &MoveAsked, shared: &ShareAsked) -> bool {
-    let flows = filter::Selection::Filter(shared.filter.flows);
     [&moved.from, &moved.to].iter().any(|end| shared.instances.contains(end))
-        && moved.selection.flows().overlaps(&flows)
+        && moved.selection.flows().meets_hosts_of(&shared.filter.flows)
 }
 
-/// Two shares of the same flows at one instance.
+/// Two shares at one instance of hosts between which there may be a flow.
 fn shares(one: &ShareAsked, other: &ShareAsked) -> bool {
+    let mut flows = other.filter.flows.of_hosts().into_iter().map(filter::Selection::Filter);
     one.instances.iter().any(|end| other.instances.contains(end))
-        && one.filter.flows.overlaps(&other.filter.flows)
+        && flows.any(|flows| flows.meets_hosts_of(&one.filter.flows))
 }
 
 /// Moves over the same state: it would have two destinations, or go on before it has come, or the
@@ -150,6 +150,9 @@ mod tests {
             (shared("ab", TEN), moved("b", "c", TEN, "per-flow")),
             (shared("ab", TEN), moved("c", "a", "dport=80", "multi-flow")),
             (shared("ab", TEN), moved("b", "a", "buckets 0-9", "per-flow")),
+            // What is known of a host has no protocol.
+            (shared("ab", "proto=tcp"), shared("bc", "proto=udp")),
+            (shared("ab", "proto=tcp"), moved("a", "c", "proto=udp", "per-flow")),
         ] {
             assert!(contradict(&one, &other), "{one:?}\n{other:?}");
             assert!(contradict(&other, &one), "{other:?}\n{one:?}");
@@ -173,9 +176,9 @@ mod tests {
             (copied("a", "b", TEN, "multi-flow"), copied("a", "b", ELEVEN, "multi-flow")),
             (copied("a", "b", TEN, "per-flow"), copied("a", "c", TEN, "per-flow")),
             (shared("ab", TEN), shared("cd", TEN)),
-            (shared("ab", "proto=tcp"), shared("bc", "proto=udp")),
+            (shared("ab", TEN), shared("bc", "src=fd00::/8")),
             (shared("ab", TEN), moved("c", "d", TEN, "per-flow")),
-            (shared("ab", "proto=tcp"), moved("a", "c", "proto=udp", "per-flow")),
+            (shared("ab", TEN), moved("a", "c", "dst=fd00::/8", "per-flow")),
             (shared("ab", TEN), copied("a", "b", TEN, "multi-flow")),
             (notify.clone(), shared("ab", TEN)),
             (notify.clone(), moved("a", "b", TEN, "per-flow")),

@@ -16,6 +16,6 @@ pub mod lead;
 pub mod operation;
 pub mod relay;
 pub mod rounds;
+pub mod steps;
 pub mod table;
-pub mod transfer;
 pub mod versions;

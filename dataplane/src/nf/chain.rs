@@ -469,3 +469,5 @@ impl FunctionConfig {
 
 #[cfg(test)]
 mod lives;
+#[cfg(test)]
+mod withdrawn;

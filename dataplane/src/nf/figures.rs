@@ -2,8 +2,9 @@
 
 use weir_state_transfer::Chunk;
 use weir_state_transfer::chunk::{BodyError, Schema};
-use weir_state_transfer::merge::{Join, REPLICAS_MAX};
+use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{PutError, StateKind};
+use weir_state_transfer::wire::WireError;
 
 /// What a function has counted altogether.
 pub(super) trait Figures: Join + Clone {
@@ -16,16 +17,31 @@ pub(super) trait Figures: Join + Clone {
     /// Whether the counters are no larger than they may be.
     fn fits(&self) -> bool;
 
-    /// Joins those in a chunk with these; when they are refused, nothing changes.
-    fn put(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+    /// Whether some counter leaves out what a replica counts; see
+    /// [`Counter::retires`](weir_state_transfer::merge::Counter::retires).
+    fn retires(&self, replica: Replica) -> bool;
+
+    /// Joins those in a chunk with these, which count as a replica; when they are refused, nothing
+    /// changes.
+    fn put(&mut self, chunk: &Chunk, own: Replica) -> Result<(), PutError> {
         Self::KIND.check(chunk)?;
         let other = Self::read(chunk.schema, &chunk.body);
+        let other = other.map_err(|why| PutError::bad_body(chunk, &why))?;
+        if other.retires(own) {
+            return Err(retires_us(chunk));
+        }
         let mut joined = self.clone();
-        joined.join(&other.map_err(|why| PutError::bad_body(chunk, &why))?);
+        joined.join(&other);
         if !joined.fits() {
             return Err(PutError::full(chunk, "replicas", REPLICAS_MAX));
         }
         *self = joined;
         Ok(())
     }
+}
+
+/// Why a chunk is refused that says that the life of this instance has ended, whose counts another
+/// has taken over.
+pub(super) fn retires_us(chunk: &Chunk) -> PutError {
+    PutError::bad_body(chunk, &WireError::BadField { what: "life that has ended" }.into())
 }

@@ -6,7 +6,7 @@ use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, PortId, ShareId};
 
 use super::origin::Origin;
-use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
+use super::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups, Shareable};
 use super::{Record, Timestamp, assets, connection, ids, nat};
 use crate::icmp_error::Kind;
 use crate::packet::{DropReason, Meta};
@@ -72,7 +72,7 @@ pub(super) trait Function: std::fmt::Debug + Send {
     fn refused(&mut self, _state: &mut FlowState) {}
 
     /// A NAT behind it has refused the packet with which what it knows of a flow began: it did not
-    /// come to be, and there is no record of it.
+    /// come to be, and there is no record of it. What was counted as begun must be counted as ended.
     fn withdraw(&mut self, state: &mut FlowState) {
         *state = self.unknown();
     }
@@ -191,19 +191,14 @@ pub(super) trait Function: std::fmt::Debug + Send {
     /// Gives up what is kept of the streams of a flow; it goes on without.
     fn give_up(&mut self, _state: &mut FlowState) {}
 
-    /// What it shares of the sources that it knows, if it can share them.
-    fn shared(&self) -> Option<&Groups> {
+    /// The sources that it knows, if it can share them.
+    fn sources(&self) -> Option<&dyn Shareable> {
         None
     }
 
     /// The same, to be changed.
-    fn shared_mut(&mut self) -> Option<&mut Groups> {
+    fn sources_mut(&mut self) -> Option<&mut dyn Shareable> {
         None
-    }
-
-    /// Finds the slots of so many of the sources that it knew before; whether it has found all.
-    fn index(&mut self, _share: ShareId, _sources: usize) -> bool {
-        true
     }
 
     /// The shared source that a packet is about, and the operation on it without whose answer it
@@ -243,9 +238,18 @@ pub(super) trait Function: std::fmt::Debug + Send {
 
     /// All of what was given away has come, and its giver knows it no more: it is no copy.
     fn given(&mut self, _giving: Giving) {}
+}
 
-    /// Forgets the sources of a slot, which are known elsewhere.
-    fn remove(&mut self, _share: ShareId, _slot: Slot) {}
+impl dyn Function {
+    /// What it shares of the sources that it knows, if it can share them.
+    pub(super) fn shared(&self) -> Option<&Groups> {
+        self.sources().map(|known| known.groups())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn shared_mut(&mut self) -> Option<&mut Groups> {
+        self.sources_mut().map(|known| known.groups_mut())
+    }
 }
 
 /// What one function knows of a flow, in both directions.

@@ -28,6 +28,10 @@ macro_rules! totals {
             fn fits(&self) -> bool {
                 [$(&self.$name),*].into_iter().all(weir_state_transfer::merge::Counter::fits)
             }
+
+            fn retires(&self, replica: weir_state_transfer::merge::Replica) -> bool {
+                [$(&self.$name),*].into_iter().any(|counter| counter.retires(replica))
+            }
         }
 
         impl Totals {

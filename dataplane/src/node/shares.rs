@@ -218,7 +218,7 @@ impl Node {
             ShareEvent::Prepared => ShareNews::Prepared(at),
             ShareEvent::Settled(view) => ShareNews::Settled(at, view),
             ShareEvent::Failed(_freed) => {
-                self.shares.coordinator.fail(at);
+                self.shares.coordinator.fail(id, at);
                 self.carry_on_shares(now);
                 return;
             }
@@ -239,7 +239,7 @@ impl Node {
                     }
                 }
                 Next::Adopt(id, view) => self.adopt(id, &view),
-                Next::Stamp(id, view) => self.stamp(id, &view),
+                Next::Stamp(id, view, members) => self.stamp(id, view, &members),
                 Next::Steady(_) => {}
                 Next::End(id, reason) => self.share_is_over(id, reason, now),
             }
@@ -278,18 +278,19 @@ impl Node {
         }
     }
 
-    /// Has every worker stamp by a view. Each tells all of them, behind what it stamped before.
-    fn stamp(&mut self, id: ShareId, view: &View) {
+    /// Has every worker stamp for these instances. Each tells all of them, behind what it stamped
+    /// before.
+    fn stamp(&mut self, id: ShareId, view: u64, members: &[InstanceId]) {
         let limits = self.limits.share;
         let workers: Vec<_> = self.workers.keys().copied().collect();
         let Some(record) = self.shares.records.get_mut(&id) else { return };
         let Some((sharing, _)) = record.sharing.clone() else { return };
-        record.markers = (view.number, workers.len() * workers.len());
+        record.markers = (view, workers.len() * workers.len());
         for worker in workers {
             let command = StampCommand {
                 sharing: sharing.clone(),
-                view: view.number,
-                members: view.members.clone(),
+                view,
+                members: members.to_vec(),
                 stamper: Box::new(Stamper::new(worker, limits)),
             };
             self.tell(worker, Command::Stamp(command));

@@ -56,7 +56,10 @@ impl Stampers {
             }
             for slot in sharing.slots_of_ends(key) {
                 let share = sharing.id;
-                if !stamps.iter().any(|other| (other.share, other.slot) == (share, slot)) {
+                let has_one = stamps.iter().any(|other| (other.share, other.slot) == (share, slot));
+                // No end is in two shares of an instance, so there is room; who finds none takes
+                // no place, and leaves no gap.
+                if !has_one && !stamps.is_full() {
                     stamps.push(Stamped { share, slot, stamp: stamper.stamp(slot) });
                 }
             }

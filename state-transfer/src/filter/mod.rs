@@ -102,6 +102,20 @@ impl Filter {
             && (!other.symmetric || crossed || (self.symmetric && straight))
     }
 
+    /// The flows from and to the hosts that it names; all, if it names none. What is known of a
+    /// host as a whole has no ports and no protocol, and does not depend on the other end, so this
+    /// is what operations on it are about.
+    pub fn of_hosts(&self) -> Vec<Self> {
+        let of = |prefix| {
+            let src = Endpoint { prefix, ports: None };
+            Self { src, service: self.service, ..Self::default() }
+        };
+        match (self.src.prefix, self.dst.prefix) {
+            (Some(src), Some(dst)) => vec![of(Some(src)), of(Some(dst))],
+            (one, other) => vec![of(one.or(other))],
+        }
+    }
+
     /// Refuses a filter that no flow can match.
     ///
     /// # Errors
@@ -249,6 +263,11 @@ impl Selection {
                 !buckets.is_empty() && filter.check().is_ok()
             }
         }
+    }
+
+    /// Whether some flow is selected that is from or to a host that a filter names.
+    pub fn meets_hosts_of(&self, filter: &Filter) -> bool {
+        filter.of_hosts().into_iter().any(|flows| self.overlaps(&Self::Filter(flows)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::flow_id::{Extent, FlowId};
 
 const PREFIXES: [&str; 9] = [
     "10.0.0.0/8",
@@ -136,6 +137,26 @@ fn cover_is_complete_for_filters_of_one_direction() {
 }
 
 #[test]
+fn the_flows_of_hosts_are_those_of_all_hosts_whose_state_is_picked() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let universe = universe();
+    for _ in 0..500 {
+        let filter = random_filter(&mut rng);
+        for key in &universe {
+            let is_picked = |host| {
+                let id = FlowId::host(host, key.service());
+                id.is_picked_by(&filter, Extent::Contains)
+            };
+            let wanted = is_picked(key.src()) || is_picked(key.dst());
+            let found = filter.of_hosts().iter().any(|flows| flows.matches(key));
+            assert_eq!(found, wanted, "{filter}: {key}");
+        }
+    }
+}
+
+#[test]
 fn symmetry_swaps_addresses_and_ports_together() {
     let filter: Filter = "src=10.0.0.1,dport=53,proto=udp".parse().unwrap();
     let key = |src: [u8; 4], dst: [u8; 4], ports| {
@@ -238,4 +259,7 @@ fn selections_overlap_when_some_flow_may_be_in_both() {
     assert!(!filter("dport=53").overlaps(&buckets("none")));
     assert!(filter("dport=53").overlaps(&filter("src=::/0")));
     assert!(!filter("proto=tcp").overlaps(&filter("proto=udp")));
+    let hosts = "src=10.0.0.0/8,proto=tcp,dport=80".parse().unwrap();
+    assert!(filter("dst=10.1.0.0/16,proto=udp").meets_hosts_of(&hosts));
+    assert!(!filter("dst=fe80::1").meets_hosts_of(&hosts));
 }

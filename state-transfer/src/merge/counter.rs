@@ -93,6 +93,12 @@ impl Counter {
         &self.retired
     }
 
+    /// Whether it leaves out what a replica counts. A copy that does so for one that still counts is
+    /// not to be joined by that: it would count in vain from then on.
+    pub fn retires(&self, replica: Replica) -> bool {
+        self.retired.has(replica)
+    }
+
     /// The counter with these parts.
     pub fn from_parts(parts: impl IntoIterator<Item = (Replica, u64)>, retired: Lives) -> Self {
         let mut counter = Self { parts: parts.into_iter().collect(), retired };
@@ -156,6 +162,11 @@ impl Gauge {
     pub fn retire(&mut self, lives: &Lives) {
         self.up.retire(lives);
         self.down.retire(lives);
+    }
+
+    /// Whether it leaves out what a replica counts; see [`Counter::retires`].
+    pub fn retires(&self, replica: Replica) -> bool {
+        self.up.retires(replica) || self.down.retires(replica)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Share {
     next: Option<View>,
     /// Participants that have answered in this phase.
     answered: Vec<InstanceId>,
+    /// Those for whom steerers have last been told to stamp; none of a share that is not strict.
+    stamped: Vec<InstanceId>,
     /// When it must have left its phase; none when it can only finish.
     deadline: Option<Nanos>,
     /// Instances that have failed while they shared.
@@ -72,10 +74,10 @@ pub enum Command {
     Forget(ShareId, Vec<InstanceId>),
     /// Tell a view to its participants, which answer with [`Event::Settled`].
     Adopt(ShareId, View),
-    /// Tell all steerers that packets to the members of the view get stamps, and no others; answer
-    /// with [`Event::Stamped`] when they do so and all that they have stamped before is with its
-    /// instance, as a marker behind it says.
-    Stamp(ShareId, View),
+    /// Tell all steerers that packets to these instances get stamps, and no others; answer with
+    /// [`Event::Stamped`] and this number when they do so and all that they have stamped before is
+    /// with its instance, as a marker behind it says.
+    Stamp(ShareId, u64, Vec<InstanceId>),
     /// The share is what was asked for: it has started, or changed its members.
     Steady(ShareId),
     /// The share has ended.
@@ -91,8 +93,8 @@ pub enum Event {
     Unprepared(&'static str),
     /// An instance has done all that the change to the view of this number takes.
     Settled(InstanceId, u64),
-    /// All steerers stamp as they were told with the view of this number, and what they stamped
-    /// before has come.
+    /// All steerers stamp as they were last told, with this number, and what they stamped before
+    /// has come.
     Stamped(u64),
 }
 
@@ -136,6 +138,7 @@ impl Coordinator {
             view: View::alone(),
             next: Some(next),
             answered: Vec::new(),
+            stamped: Vec::new(),
             deadline: Some(now + self.step),
             failed: Vec::new(),
             ends: false,
@@ -198,36 +201,39 @@ impl Coordinator {
         Ok(())
     }
 
-    /// An instance is gone, with all that it had of the state of its slots. The others go on with
-    /// what they have.
-    pub fn fail(&mut self, instance: InstanceId) {
-        let of_it = self.shares.iter().filter(|(_, share)| share.concerns(&[instance]));
-        for id in of_it.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.undo(id, "an instance has failed");
-            let Some(share) = self.shares.get_mut(&id) else { continue };
-            if !share.view.has_participant(instance) {
-                continue;
-            }
-            share.failed.push(instance);
-            let live = |of: &[InstanceId]| -> Vec<_> {
-                of.iter().copied().filter(|other| *other != instance).collect()
-            };
-            let (members, leaving) = (live(&share.view.members), live(&share.view.leaving));
-            if members.is_empty() && share.request.mode == Mode::Strict {
-                // What is stamped for nobody is stamped in vain, and beside what others share next.
-                let nobody = share.request.view(share.view.number, &[], &[]);
-                self.commands.push_back(Command::Stamp(id, nobody));
-            }
-            if members.is_empty() && leaving.is_empty() {
-                self.over(id, "all its instances have failed");
-                continue;
-            }
-            let ending = members.is_empty() || share.phase == Phase::Ending;
-            share.next = Some(share.request.view(share.view.number + 1, &members, &leaving));
-            self.adopt(id);
-            if let (true, Some(share)) = (ending, self.shares.get_mut(&id)) {
-                share.phase = Phase::Ending;
-            }
+    /// An instance has lost its end of a share, with all that it had of the state of its slots. The
+    /// others go on with what they have.
+    pub fn fail(&mut self, id: ShareId, instance: InstanceId) {
+        if !self.shares.get(&id).is_some_and(|share| share.concerns(&[instance])) {
+            return;
+        }
+        self.undo(id, "an instance has failed");
+        let Some(share) = self.shares.get_mut(&id) else { return };
+        if !share.view.has_participant(instance) {
+            return;
+        }
+        share.failed.push(instance);
+        let live = |of: &[InstanceId]| -> Vec<_> {
+            of.iter().copied().filter(|other| *other != instance).collect()
+        };
+        let (members, leaving) = (live(&share.view.members), live(&share.view.leaving));
+        let stamped = if members.is_empty() { Vec::new() } else { live(&share.stamped) };
+        let stamps_fewer = stamped != share.stamped;
+        let is_over = members.is_empty() && leaving.is_empty();
+        let ending = members.is_empty() || share.phase == Phase::Ending;
+        share.next = Some(share.request.view(share.view.number + 1, &members, &leaving));
+        if stamps_fewer {
+            // At once: what is stamped for it from here on is stamped in vain, and beside what it
+            // shares next. That all steerers do so is waited for with the next view.
+            self.stamp(id, stamped);
+        }
+        if is_over {
+            self.over(id, "all its instances have failed");
+            return;
+        }
+        self.adopt(id);
+        if let (true, Some(share)) = (ending, self.shares.get_mut(&id)) {
+            share.phase = Phase::Ending;
         }
     }
 
@@ -324,9 +330,18 @@ impl Coordinator {
             Mode::Strong => self.steady(id),
             Mode::Strict => {
                 share.enter(Phase::Stamping);
-                self.commands.push_back(Command::Stamp(id, share.view.clone()));
+                // Once steerers have stopped to stamp they must not begin anew: they would do so at
+                // places that homes have seen.
+                let members = if share.ends { Vec::new() } else { share.view.members.clone() };
+                self.stamp(id, members);
             }
         }
+    }
+
+    fn stamp(&mut self, id: ShareId, members: Vec<InstanceId>) {
+        let Some(share) = self.shares.get_mut(&id) else { return };
+        share.stamped.clone_from(&members);
+        self.commands.push_back(Command::Stamp(id, share.view.number, members));
     }
 
     fn steady(&mut self, id: ShareId) {
@@ -349,8 +364,7 @@ impl Coordinator {
             Mode::Strong => self.end_view(id),
             Mode::Strict => {
                 share.enter(Phase::Unstamping);
-                let nobody = share.request.view(share.view.number, &[], &[]);
-                self.commands.push_back(Command::Stamp(id, nobody));
+                self.stamp(id, Vec::new());
             }
         }
     }

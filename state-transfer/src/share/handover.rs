@@ -3,14 +3,16 @@
 use super::home::{Home, Phase, Work};
 use super::message::{Ledger, Message};
 use super::order::Windows;
+use super::request::MEMBERS_MAX;
 use super::slot::{Slot, SlotSet};
 use super::store::Store;
 use super::view::View;
 use crate::id::InstanceId;
 use crate::southbound::Cursor;
 
-/// Fences of a view to come that are remembered, for each participant.
-const EARLY_MAX: usize = 4;
+/// Fences of views to come that are remembered, for each participant: as many as there may be
+/// views, as one follows the other at once only when an instance has failed.
+const EARLY_MAX: usize = MEMBERS_MAX + 1;
 
 /// How far an instance is with the change to its view.
 #[derive(Clone, Debug, Default, Hash)]
@@ -35,6 +37,11 @@ impl Handover {
         self.complete
             && self.debts.is_empty()
             && home.rows.iter().all(|row| row.phase != Phase::Closed)
+    }
+
+    /// Whether something of a slot is left to hand over.
+    pub(super) fn owes(&self, slot: Slot) -> bool {
+        self.debts.contains(slot)
     }
 
     /// Begins the change to a view: which slots this instance owes to whom.
@@ -89,14 +96,19 @@ impl Handover {
         others.map(|other| (other, owed(other))).collect()
     }
 
-    /// Another, which takes part in this view if it is not a later one, asks by a view from here on.
+    /// Another asks by a view from here on.
     pub(super) fn fence<S: Store>(
         &mut self,
         (from, view, owed): (InstanceId, u64, SlotSet),
         home: &mut Home<S::Op, S::Answer>,
         work: &mut Work<'_, S>,
     ) {
-        if view > home.view.number {
+        let is_late = view <= home.view.number;
+        if is_late && !home.view.has_participant(from) {
+            // It has failed since: what it owes is not taken in.
+            return;
+        }
+        if !is_late {
             let of_it = self.early.iter().filter(|(other, ..)| *other == from).count();
             if of_it < EARLY_MAX {
                 self.early.push((from, view, owed));

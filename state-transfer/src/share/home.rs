@@ -1,8 +1,10 @@
 //! The home side of a share: executes the operations of its slots, once and in one order.
 
+use std::collections::BTreeSet;
+
 use super::done::{Done, Seen};
 use super::limits::Limits;
-use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed};
+use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed, Stamp};
 use super::order::{GivenUp, Out, Windows};
 use super::sent::Sent;
 use super::slot::Slot;
@@ -20,7 +22,7 @@ pub(super) struct Home<O, A> {
     pub(super) rows: Vec<Row<O, A>>,
     pub(super) counters: Counters,
     /// Windows in which something waits, or did.
-    blocked: Vec<(Slot, WorkerId)>,
+    blocked: BTreeSet<(Slot, WorkerId)>,
     /// No window has to be looked at before.
     due: Option<Nanos>,
 }
@@ -92,7 +94,8 @@ impl<O: Clone, A: Clone> Home<O, A> {
         };
         let rows = (0..limits.slots).map(|_| row()).collect();
         let counters = Counters::default();
-        Self { me, limits, view: View::alone(), rows, counters, blocked: Vec::new(), due: None }
+        let (view, blocked) = (View::alone(), BTreeSet::new());
+        Self { me, limits, view, rows, counters, blocked, due: None }
     }
 
     /// An operation has come.
@@ -100,6 +103,11 @@ impl<O: Clone, A: Clone> Home<O, A> {
     where
         S: Store<Op = O, Answer = A>,
     {
+        let asker = operation.id.instance;
+        let is_known = asker == self.me || self.view.has_participant(asker);
+        if operation.view <= self.view.number && !is_known {
+            return self.skip(&operation, work);
+        }
         let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
         match row.phase {
             _ if operation.view > self.view.number => row.held.push(operation),
@@ -113,6 +121,17 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 self.counters.forwarded += 1;
                 work.sent.push(home, Message::Operation(operation));
             }
+        }
+    }
+
+    /// Of who has failed nothing more is executed, as nobody remembers what was. Its place is free.
+    fn skip<S>(&mut self, operation: &Operation<O>, work: &mut Work<'_, S>)
+    where
+        S: Store<Op = O, Answer = A>,
+    {
+        if let Some(Stamp { steerer, sequence }) = operation.stamp {
+            let (slot, first, last) = (operation.slot, sequence, sequence);
+            self.pass(Passed { slot, steerer, first, last, cause: Cause::Skipped }, work);
         }
     }
 
@@ -212,6 +231,12 @@ impl<O: Clone, A: Clone> Home<O, A> {
         self.due
     }
 
+    /// Windows that are looked at when their time has come.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> usize {
+        self.blocked.len()
+    }
+
     /// An operation whose slot is open: what it gave back, if it had been executed before;
     /// otherwise it is its turn, or it waits for it.
     fn take<S>(&mut self, operation: Operation<O>, work: &mut Work<'_, S>)
@@ -292,7 +317,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
 
     /// A window has a gap since then.
     fn watch(&mut self, window: (Slot, WorkerId), since: Nanos) {
-        self.blocked.push(window);
+        self.blocked.insert(window);
         let due = since + self.limits.gap();
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
     }

@@ -83,12 +83,13 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         S: Store<Op = O, Answer = A, Piece = C>,
     {
         let waits = self.asking.waits(&arrival);
-        if self.is_alone() && !waits {
+        let is_alone = self.is_alone(arrival.slot);
+        if is_alone && !waits {
             self.asking.pass(&arrival, Cause::Noop);
             return Turn::Alone(arrival.packet);
         }
         // What is alone is so at its turn.
-        let need = if self.is_alone() { Need::Unknown } else { need };
+        let need = if is_alone { Need::Unknown } else { need };
         self.take(need, arrival, false, (store, now))
     }
 
@@ -103,7 +104,7 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     where
         S: Store<Op = O, Answer = A, Piece = C>,
     {
-        if self.is_alone() {
+        if self.is_alone(arrival.slot) {
             self.asking.pass(&arrival, Cause::Noop);
             return Turn::Alone(arrival.packet);
         }
@@ -222,10 +223,13 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
         self.home.view.home(slot, self.home.me)
     }
 
-    /// Whether it acts on its own state alone: before a share, and when it has left one.
-    fn is_alone(&self) -> bool {
+    /// Whether it acts on its own state of a slot alone: before a share, and when it has left one.
+    /// Until it has handed over what it has of the slot that is not its own: what it changed in that
+    /// would be forgotten with it, if it had been copied before.
+    fn is_alone(&self, slot: Slot) -> bool {
         let view = &self.home.view;
-        view.number == 0 || (!view.is_alone() && !view.has_member(self.home.me))
+        let has_left = !view.is_alone() && !view.has_member(self.home.me);
+        view.number == 0 || (has_left && !self.handover.owes(slot))
     }
 
     fn take<S>(
@@ -259,15 +263,16 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
     where
         S: Store<Op = O, Answer = A, Piece = C>,
     {
-        if !self.counts(from, &message) {
-            return;
-        }
         let mut work = Work { store, now, sent: &mut self.sent };
         let Self { home, handover, asking, .. } = self;
         match message {
             Message::Operation(operation) => home.operation(operation, &mut work),
             Message::Passed(passed) => home.pass(passed, &mut work),
             Message::Fence { view, owed } => handover.fence((from, view, owed), home, &mut work),
+            // One that takes part no more has failed: of what it had, not all comes. It may have been
+            // asked in vain elsewhere.
+            Message::Ledger(_) | Message::Handed(_) | Message::Piece(..) | Message::Answer(_)
+                if from != home.me && !home.view.has_participant(from) => {}
             Message::Ledger(ledger) => {
                 if !home.view.is_alone() {
                     work.store.giving(ledger.slot, from);
@@ -288,24 +293,7 @@ impl<O: Clone, A: Clone, C: Clone, P> Member<O, A, C, P> {
             Message::Answer(answer) => asking.answer(answer),
         }
     }
-
-    /// Whether a message is to be taken. What an instance has sent that has failed since may come
-    /// behind the view without it. What it knew is welcome; but nobody waits for what it was going
-    /// to hand over, and nobody remembers what it has asked.
-    fn counts(&self, from: InstanceId, message: &Message<O, A, C>) -> bool {
-        let view = &self.home.view;
-        let takes_part = |instance| instance == self.home.me || view.has_participant(instance);
-        match message {
-            // An instance that leaves sends on what others have asked.
-            Message::Operation(operation) => {
-                operation.view > view.number || takes_part(operation.id.instance)
-            }
-            Message::Fence { view: of, .. } => *of > view.number || takes_part(from),
-            // It may have been given up, and asked in vain elsewhere.
-            Message::Answer(_) => takes_part(from),
-            Message::Passed(_) | Message::Ledger(_) | Message::Handed(_) | Message::Piece(..) => {
-                true
-            }
-        }
-    }
 }
+
+#[cfg(test)]
+mod tests;

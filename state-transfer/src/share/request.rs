@@ -107,15 +107,17 @@ impl Request {
         self.filter.flows.check().map_err(|_| Refused::Filter)
     }
 
-    /// Whether both are about the same state, if they are at one instance.
+    /// Whether a flow may be in both, if they are at one instance.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.filter.flows.overlaps(&other.filter.flows)
+        let mut flows = other.filter.flows.of_hosts().into_iter().map(Selection::Filter);
+        flows.any(|flows| self.has_flows_of(&flows))
             && self.scopes.iter().any(|scope| other.scopes.contains(scope))
     }
 
-    /// Whether flows that a move selects may be in the share.
+    /// Whether flows that a move selects may be in the share. These are all of the hosts that its
+    /// filter names.
     pub(super) fn has_flows_of(&self, selection: &Selection) -> bool {
-        selection.overlaps(&Selection::Filter(self.filter.flows))
+        selection.meets_hosts_of(&self.filter.flows)
     }
 
     /// A view of the share.

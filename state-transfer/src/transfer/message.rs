@@ -1,6 +1,6 @@
 //! What the two ends of a transfer say.
 
-use super::{Digest, MESSAGE_BYTES_MAX, MESSAGE_CHUNKS_MAX, PIECES_MAX};
+use super::{CHUNKS_MAX, Digest, MESSAGE_BYTES_MAX, MESSAGE_CHUNKS_MAX};
 use crate::chunk::{ChunkError, Schema, Scope};
 
 /// So many chunks, and the bytes that they have together.
@@ -140,7 +140,7 @@ pub enum Refusal {
     )]
     MessageTooLarge,
     /// There are too many chunks.
-    #[error("a transfer has {PIECES_MAX} chunks at most")]
+    #[error("a transfer has {CHUNKS_MAX} chunks at most")]
     TooMuch,
     /// Less or more came than was sent.
     #[error("{} chunks of {} bytes came of {} of {}", came.chunks, came.bytes, sent.chunks, sent.bytes)]

@@ -12,10 +12,10 @@
 //! holds waits for the verdict, which comes by another connection then; when none comes for
 //! [`HELD_LIMIT`], it keeps what it has, as the source may have deleted it.
 
+mod destination;
 mod digest;
 mod message;
-mod receiver;
-mod sender;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use crate::chunk::CHUNK_MAX;
 
+pub use destination::{Destination, DestinationCommand, Opened, Piece};
 pub use digest::{Digest, Hasher};
 pub use message::{Amount, Message, Outcome, Refusal, Reply, Summary, Verdict};
-pub use receiver::{Opened, Piece, Receiver, Receiving};
-pub use sender::{Ended, Sender, Sending};
+pub use source::{Ended, Source, SourceCommand};
 
 /// What may be on its way and not put yet. What is on the line at one time is bounded by the
 /// connection too; the rest is what has come and waits to be put.
@@ -36,7 +36,7 @@ pub const MESSAGE_CHUNKS_MAX: usize = 256;
 /// Bytes of the chunks of one message together at most, unless it is one chunk.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Chunks of one transfer at most.
-pub const PIECES_MAX: u64 = 1 << 18;
+pub const CHUNKS_MAX: u64 = 1 << 18;
 /// How long a source that may send can say nothing.
 pub const QUIET_LIMIT: Duration = Duration::from_secs(30);
 /// How long a verdict is on its way at most, with what the other end does upon it: it ends a put

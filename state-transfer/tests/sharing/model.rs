@@ -283,10 +283,7 @@ impl Model {
         let (now, fault, kind) = (self.now, self.scope.fault, packet.load.kind);
         let end = &mut self.ends[at];
         self.seen.arrive(&packet, sequence);
-        let Some(member) = &mut end.member else {
-            self.seen.process(&self.scope, &packet)?;
-            return Ok(());
-        };
+        let Some(member) = &mut end.member else { return self.alone(at, &packet) };
         if kind == Kind::Dropped {
             self.seen.dropped |= 1 << packet.id;
             let stamp = sequence.map(|sequence| Stamp { steerer, sequence });
@@ -318,7 +315,8 @@ impl Model {
 
     fn turn(&mut self, at: usize, turn: &Turn<Packet>) -> Result<(), Violation> {
         match *turn {
-            Turn::Process(packet) | Turn::Alone(packet) => self.seen.process(&self.scope, &packet),
+            Turn::Process(packet) => self.seen.process(&self.scope, &packet),
+            Turn::Alone(packet) => self.alone(at, &packet),
             Turn::Kept => Ok(()),
             Turn::Full(packet) => {
                 self.seen.lost |= 1 << packet.id;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use weir_state_transfer::share::{Command, Event, Member, Message, Phase, Slot, Surroundings};
 use weir_state_transfer::{InstanceId, mark};
 
-use crate::model::{ID, Model, Told};
-use crate::scope::{Act, instances};
+use crate::model::{ID, Model, Packet, Told};
+use crate::scope::{Act, Kind, instances};
 use crate::seen::Violation;
+use crate::store::{Visit, visit};
 
 impl Model {
     /// Carries out what the coordinator wants; only that instances adopt views takes time.
@@ -25,11 +26,11 @@ impl Model {
                     }
                     self.last_view = Some(view);
                 }
-                Command::Stamp(id, view) => {
+                Command::Stamp(id, view, members) => {
                     debug_assert_eq!(id, ID);
-                    self.stamped.clone_from(&view.members);
+                    self.stamped = members;
                     self.markers += self.steered.iter().map(Vec::len).sum::<usize>();
-                    self.marked_for = view.number;
+                    self.marked_for = view;
                     let queues = self.steered.iter_mut().flatten();
                     queues.for_each(|queue| queue.push_back(None));
                     self.mark();
@@ -79,6 +80,18 @@ impl Model {
         }
     }
 
+    /// An instance that does not share, or no more, acts on what it has of a slot itself.
+    pub(crate) fn alone(&mut self, at: usize, packet: &Packet) -> Result<(), Violation> {
+        if !matches!(packet.load.kind, Kind::Plain | Kind::Dropped) {
+            visit(
+                &mut self.ends[at].store.slots[usize::from(packet.load.slot.0)],
+                &Visit(packet.id),
+            );
+            self.seen.visit_alone(packet);
+        }
+        self.seen.process(&self.scope, packet)
+    }
+
     pub(crate) fn act(&mut self) -> Result<bool, Violation> {
         let steady = self.coordinator.get(ID).is_none_or(|share| share.phase == Phase::Steady);
         let act = self.scope.acts[self.acted].clone();
@@ -109,8 +122,7 @@ impl Model {
         self.ends[at].failed = true;
         self.ends[at].member = None;
         for other in 0..self.ends.len() {
-            // State that was on its way is lost with it: should it come, it may be in vain, as others
-            // have been asked again. What else it has sent still comes.
+            // State that was on its way is lost with it.
             let state = |message: &Told| match message {
                 Message::Piece(slot, _) => Some(*slot),
                 Message::Ledger(_)
@@ -119,12 +131,11 @@ impl Model {
                 | Message::Answer(_) => None,
                 Message::Passed(_) | Message::Fence { .. } => None,
             };
-            let is_said = |message: &Told| {
-                !matches!(message, Message::Piece(..) | Message::Ledger(_) | Message::Handed(_))
-            };
             let lost = self.rings[at][other].iter().chain(&self.rings[other][at]);
             bereft.extend(lost.filter_map(state));
-            self.rings[at][other].retain(is_said);
+            if !self.scope.late {
+                self.rings[at][other].clear();
+            }
             self.rings[other][at].clear();
         }
         self.seen.fail(instance, bereft);
@@ -138,6 +149,6 @@ impl Model {
             }
         }
         self.mark();
-        self.coordinator.fail(InstanceId(instance));
+        self.coordinator.fail(ID, InstanceId(instance));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Scope {
     pub(crate) timeouts: bool,
     /// Every operation comes twice.
     pub(crate) repeated: bool,
+    /// What an instance has sent comes though it has failed since.
+    pub(crate) late: bool,
     pub(crate) limits: Limits,
     pub(crate) fault: Option<Fault>,
 }
@@ -103,6 +105,7 @@ impl Scope {
             stepped: false,
             timeouts: false,
             repeated: false,
+            late: false,
             limits,
             fault: None,
         }

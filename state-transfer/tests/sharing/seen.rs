@@ -5,7 +5,7 @@ use weir_state_transfer::share::{Mode, Slot};
 
 use crate::linear::{Record, linearizable};
 use crate::model::{Model, Packet};
-use crate::scope::{Act, Kind, Scope};
+use crate::scope::{Act, Kind, Load, Scope};
 use crate::store::{Executed, Visit, Visitors, own, visit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Violation {
     NotLinearizable(Slot),
     /// The state is not at its home alone, or not whole.
     State(Slot),
+    /// Nobody knows any more of what an instance did before it shared, or after it had left.
+    Forgotten(u8),
     /// An operation was executed before its home knew that all it has of its slot is its own.
     NotGiven(u8),
     /// Something waits for ever.
@@ -58,8 +60,10 @@ pub(crate) struct Seen {
     pub(crate) failed: Vec<u8>,
     /// Slots of which state was lost with an instance.
     pub(crate) bereft: Vec<Slot>,
-    /// Operations after the end of the share, each at its own instance.
+    /// What instances did when they did not share, or no more: each on what it had itself.
     alone: u64,
+    /// Those of them that were done while others shared, with their instances.
+    apart: Vec<(u8, u8, Slot)>,
     /// Who joined later, and what had returned by then.
     joined: Vec<(u8, u64)>,
 }
@@ -163,12 +167,23 @@ impl Seen {
     /// # Errors
     /// When it had been executed before the end.
     pub(crate) fn execute_alone(&mut self, packet: &Packet) -> Result<(), Violation> {
-        let id = packet.id;
-        if self.executed[usize::from(id)].is_some() || self.alone >> id & 1 == 1 {
+        let (id, slot) = (packet.id, packet.load.slot);
+        // Its home may have failed, and what it did with that.
+        let is_known = |at: &u8| !self.failed.contains(at) || !self.bereft.contains(&slot);
+        if self.executed[usize::from(id)].is_some_and(|at| is_known(&at))
+            || self.alone >> id & 1 == 1
+        {
             return Err(Violation::ExecutedTwice(id));
         }
         self.alone |= 1 << id;
         Ok(())
+    }
+
+    /// An instance that takes no part acts by itself.
+    pub(crate) fn visit_alone(&mut self, packet: &Packet) {
+        let Load { to, slot, .. } = packet.load;
+        self.alone |= 1 << packet.id;
+        self.apart.push((packet.id, to, slot));
     }
 
     /// An instance is gone, with the state of these slots.
@@ -199,6 +214,7 @@ impl Seen {
             if self.bereft.contains(&slot) {
                 return Ok(());
             }
+            self.check_apart(model, slot)?;
             self.check_state(model, slot)?;
             if self.is_linearizable(scope, slot) {
                 Ok(())
@@ -224,7 +240,8 @@ impl Seen {
             .filter_map(|id| {
                 let (_, before) = self.asked[*id]?;
                 let op = Ok(Visit(*id as u8));
-                Some(Record { op, answer: self.answers[*id], before: narrow(before) })
+                let answer = self.answers[*id].map(|answer| answer & !self.alone);
+                Some(Record { op, answer, before: narrow(before) })
             })
             .collect();
         for (instance, before) in &self.joined {
@@ -272,6 +289,18 @@ impl Seen {
             }
         }
         Ok(())
+    }
+
+    /// Somebody knows of all that was done apart, unless it has failed.
+    fn check_apart(&self, model: &Model, slot: Slot) -> Result<(), Violation> {
+        let of_it =
+            self.apart.iter().filter(|(_, at, of)| *of == slot && !self.failed.contains(at));
+        let known = model.ends.iter().filter(|end| !end.failed);
+        let known = known.fold(0, |all, end| all | end.store.slots[usize::from(slot.0)]);
+        match of_it.into_iter().find(|(id, ..)| known >> id & 1 == 0) {
+            Some((id, ..)) => Err(Violation::Forgotten(*id)),
+            None => Ok(()),
+        }
     }
 
     fn never_shared(&self, scope: &Scope, instance: u8) -> bool {

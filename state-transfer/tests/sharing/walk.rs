@@ -52,6 +52,8 @@ fn scope(rng: &mut fastrand::Rng) -> Scope {
     }
     if rng.bool() && !fails {
         acts.push(Act::End);
+        let count = rng.usize(..3);
+        acts.extend(rng.choose_multiple(0..INSTANCES, count).into_iter().map(Act::Fail));
     }
     let loads: Vec<Vec<Load>> = script;
     let loads: Vec<&[Load]> = loads.iter().map(Vec::as_slice).collect();
@@ -64,6 +66,7 @@ fn scope(rng: &mut fastrand::Rng) -> Scope {
         stepped: rng.bool(),
         timeouts: rng.u8(..4) == 0,
         repeated: rng.bool(),
+        late: rng.bool(),
         ..Scope::small(&loads)
     };
     let (waiting, window) =

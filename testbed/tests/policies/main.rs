@@ -3,7 +3,7 @@
 //!
 //! `WEIR_SCHEDULES` says how many (300 unless set), `WEIR_SEED` repeats one.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell")]
+#![expect(clippy::unwrap_used, reason = "a test may panic and tell")]
 
 mod by_hand;
 mod controller;

@@ -16,7 +16,7 @@ use crate::setup::{SEED, asks, end_all, node, phase, plan, start_share, start_sh
 const OPEN: u32 = 3;
 
 /// Sources that the firewall of an instance knows.
-fn sources(node: &mut MemoryNode, instance: InstanceId) -> u64 {
+pub(crate) fn sources(node: &mut MemoryNode, instance: InstanceId) -> u64 {
     let (to, pieces) = channel();
     node.node.report_nfs(instance, to);
     node.settle();

@@ -1,16 +1,18 @@
 //! What instances have counted of sources, as they tell it themselves.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use weir_dataplane::nf::firewall::{Origin, Source};
 use weir_dataplane::nf::schema::FIREWALL_SOURCE;
 use weir_state_transfer::chunk::{Chunk, Scope};
-use weir_state_transfer::merge::Join as _;
-use weir_state_transfer::{InstanceId, Nanos};
+use weir_state_transfer::merge::{Join as _, Replica};
+use weir_state_transfer::{InstanceId, Nanos, ServiceId};
 use weir_testbed::asked::Asked;
 use weir_testbed::memory_node::MemoryNode;
 
 use crate::relays::Relays;
+use crate::setup::IN;
 
 /// The last byte of a source's address.
 pub(crate) type Address = u8;
@@ -38,6 +40,28 @@ impl Counting {
             counts.0.extend(sources.map(|chunk| ((address(chunk), *id), source(chunk))));
         }
         counts
+    }
+
+    /// Tells an instance of connections that another, which is not of the node, has seen begin and
+    /// end.
+    pub(crate) fn tell(
+        &self,
+        node: &mut MemoryNode,
+        at: InstanceId,
+        sources: Range<Address>,
+        (begun, ended): (u64, u64),
+    ) {
+        let by = Replica { instance: 99, incarnation: 1 };
+        let mut source = Source::default();
+        source.open.up.add(by, begun);
+        source.open.down.add(by, ended);
+        let origin =
+            |address| Origin { service: ServiceId(0), address: [10, 0, IN.0, address].into() };
+        let chunk = |address| source.to_chunk(origin(address).flow_id(), Nanos(0));
+        let chunks: Vec<_> = sources.map(chunk).collect();
+        let (_, asked) = self.0.iter().find(|(id, _)| *id == at).unwrap();
+        let put = asked.put(|| turn(node, None), Scope::MultiFlow, &chunks).unwrap();
+        assert_eq!(put.taken, chunks.len() as u64);
     }
 
     /// Has an instance forget all sources.

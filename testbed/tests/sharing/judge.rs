@@ -60,6 +60,8 @@ pub(crate) struct Judge {
     /// What was counted when everything was last at rest, and by how much that was more than there
     /// was, by source.
     before: Counts,
+    /// Who took part then.
+    members_before: Vec<InstanceId>,
     astray: BTreeMap<Address, i128>,
     /// What homes that were lost knew at most, by source: it counts again when they have joined again.
     lost: BTreeMap<Address, i128>,
@@ -73,7 +75,7 @@ pub(crate) struct Judge {
 /// What has happened since everything was last at rest.
 #[derive(Debug, Default)]
 struct Since {
-    joined: usize,
+    joined: Vec<InstanceId>,
     left: Vec<InstanceId>,
     panics: u64,
     failed: u64,
@@ -105,6 +107,7 @@ impl Judge {
             members: members.to_vec(),
             instances: instances.to_vec(),
             before: Counts::default(),
+            members_before: members.to_vec(),
             astray: BTreeMap::new(),
             lost: BTreeMap::new(),
             since: Since::default(),
@@ -131,7 +134,7 @@ impl Judge {
     /// Others take part from here on, though there may be packets under way.
     pub(crate) fn members_change(&mut self, members: &[InstanceId]) {
         let Self { members: before, since, .. } = self;
-        since.joined += members.iter().filter(|member| !before.contains(member)).count();
+        since.joined.extend(members.iter().filter(|member| !before.contains(member)));
         since.left.extend(before.iter().filter(|member| !members.contains(member)));
         *before = members.to_vec();
     }
@@ -234,61 +237,88 @@ impl Judge {
         Ok(())
     }
 
+    /// A flow is let begin or not, for good; but of who has left others have judged it before.
     fn check_flow(&self, number: u16, flow: &Flow) -> Result<(), Failure> {
         if !flow.left.is_sorted_by(|one, other| one < other) {
             return Err(Kind::Reordered.at(format!("flow {number}: {flow:?}")));
         }
         let whole = flow.left.is_empty() || flow.left.len() == flow.sent as usize;
-        let Since { joined, left, panics, .. } = &self.since;
-        // Others have judged it then.
-        let may_be_parted = *panics > 0 || *joined > 0 || left.contains(&flow.place.1);
-        if !whole && !may_be_parted {
+        let (source, instance, _) = flow.place;
+        let has_left = self.since.left.contains(&instance);
+        if !whole && !has_left && !self.may_begin_later(source) {
             return Err(Kind::Denied.at(format!("flow {number}: {flow:?}")));
         }
         Ok(())
     }
 
-    /// Of those that came one behind the other the first began.
+    /// Of those that came one behind the other the first began: of those of one instance, and in a
+    /// strict share of those of all that have taken part all the time.
     fn check_order(&self, total: &mut Total) -> Result<(), Failure> {
+        let Since { joined, left, .. } = &self.since;
         let mut refused: Vec<(Address, Option<InstanceId>, u16)> = Vec::new();
         for flow in self.order.iter().map(|number| &self.flows[number]).filter(|f| f.sent > 0) {
             let (source, instance, queue) = flow.place;
-            let one_for_all = self.strict && self.members.contains(&instance);
-            let place = (source, Some(instance).filter(|_| !one_for_all), queue);
-            if !flow.left.is_empty() {
-                total.admitted += 1;
-                if refused.contains(&place) && self.since.panics == 0 && self.since.joined == 0 {
-                    let what = format!("let begin after an earlier one was refused: {flow:?}");
-                    return Err(Kind::Reordered.at(what));
-                }
+            // By whom it was judged is not known of who has left.
+            let own = Some((source, Some(instance), queue)).filter(|_| !left.contains(&instance));
+            let always = self.members.contains(&instance) && !joined.contains(&instance);
+            let all = own.and(Some((source, None, queue))).filter(|_| self.strict && always);
+            let mut places = own.into_iter().chain(all);
+            if flow.left.is_empty() {
+                total.refused += 1;
+                refused.extend(places);
                 continue;
             }
-            total.refused += 1;
-            // By whom it was refused is not known of who has left.
-            if !self.since.left.contains(&instance) {
-                refused.push(place);
+            total.admitted += 1;
+            if places.any(|place| refused.contains(&place)) && !self.may_begin_later(source) {
+                let what = format!("let begin after an earlier one was refused: {flow:?}");
+                return Err(Kind::Reordered.at(format!("{what}: {:?}", self.since)));
             }
         }
         Ok(())
     }
 
+    /// Whether what was refused to a source may have been let begin later: what a panic has taken
+    /// goes uncounted, and who joins may have heard of ends of connections that others have counted,
+    /// and that nobody else has heard of.
+    fn may_begin_later(&self, source: Address) -> bool {
+        let lowers = |at: &InstanceId| self.before.at(source, *at) < 0;
+        self.since.panics > 0 || self.since.joined.iter().any(lowers)
+    }
+
+    /// Connections of a source that those who judge together may have counted at most. Who joins
+    /// brings what it has let begin alone, and who leaves takes nothing along.
+    fn most(&self, source: Address, judge: &[InstanceId]) -> i128 {
+        let Since { joined, left, failed, .. } = &self.since;
+        let alone = |at: &InstanceId| self.most.max(self.before.at(source, *at));
+        if *failed > 0 {
+            // Who was left out goes on with a copy of what it had, and joins with that again.
+            let each = self.instances.iter().map(|at| self.before.at(source, *at)).max();
+            let changes = joined.len() + left.len();
+            return each.unwrap_or_default().max(self.most) * (1 + changes as i128);
+        }
+        match judge {
+            [at] if left.contains(at) => self.most,
+            [at] if !self.members.contains(at) => alone(at),
+            _ => {
+                let together = self.before.of(source, &self.members_before).max(self.most);
+                together + joined.iter().map(alone).sum::<i128>()
+            }
+        }
+    }
+
     /// Who lets connections of a source begin has let none begin too much, and has refused none that
-    /// may begin. Who joins brings what it has let begin alone; who leaves may let some begin before
-    /// all that it knows has gone to others.
+    /// may begin.
     fn check_limit(&self, source: Address, counts: &Counts) -> Result<(), Failure> {
         let judges = self.judges();
-        let most = self.instances.iter().map(|at| self.before.at(source, *at)).max();
-        let changed = self.since.joined + self.since.left.len();
-        let most = most.unwrap_or_default().max(self.most) * (1 + changed as i128);
         for judge in &judges {
-            let counted = counts.of(source, judge);
+            let (counted, most) = (counts.of(source, judge), self.most(source, judge));
             if counted > most {
                 let what = format!("source {source} has {counted} at {judge:?}, not {most}");
                 let (since, before) = (&self.since, &self.before);
                 return Err(Kind::Excess.at(format!("{what}: {since:?} {before:?} {counts:?}")));
             }
         }
-        if self.since.panics > 0 || self.since.joined > 0 {
+        if self.may_begin_later(source) {
             return Ok(());
         }
         let of_it = self.flows.values().filter(|flow| flow.place.0 == source && flow.sent > 0);
@@ -334,6 +364,7 @@ impl Judge {
             self.astray.insert(source, counted - open);
         }
         (self.before, self.given_up) = (counts, self.since.panics);
+        self.members_before.clone_from(&self.members);
         self.since = Since::default();
         Ok(())
     }

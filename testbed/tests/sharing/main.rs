@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell")]
 
+mod anew;
 mod by_hand;
 mod counts;
 mod full;
 mod judge;
+mod leaving;
 mod relays;
 mod scans;
 mod setup;
@@ -16,6 +18,9 @@ mod strict;
 mod subscriptions;
 mod translations;
 mod world;
+
+use std::fmt::Debug;
+use std::ops::AddAssign;
 
 use weir_testbed::schedule::{self, Failure, Kind, mute_panics, walk};
 
@@ -32,11 +37,14 @@ fn run(seed: u64, broken: Broken) -> Result<Total, Failure> {
 }
 
 /// Runs so many schedules, which must not fail.
-fn must_hold(broken: Broken, count: u64) -> Total {
+fn must_hold<S: Default + AddAssign + Debug + Send>(
+    count: u64,
+    run: impl Fn(u64) -> Result<S, Failure> + Sync,
+) -> S {
     mute_panics();
     let seeds = schedule::repeated().map_or_else(|| schedule::seeds(count), |seed| seed..seed + 1);
-    let total = schedule::all(seeds, |seed| run(seed, broken)).unwrap_or_else(|seed| {
-        let failure = run(seed, broken).expect_err("it has failed");
+    let total = schedule::all(seeds, &run).unwrap_or_else(|seed| {
+        let failure = run(seed).expect_err("it has failed");
         panic!("WEIR_SEED={seed}: {failure}")
     });
     println!("{total:?}");
@@ -45,7 +53,7 @@ fn must_hold(broken: Broken, count: u64) -> Total {
 
 #[test]
 fn instances_that_share_judge_as_one_and_lose_and_reorder_nothing() {
-    let total = must_hold(Broken::Nothing, 1_000);
+    let total = must_hold(1_000, |seed| run(seed, Broken::Nothing));
     assert_eq!(total.astray, 0);
     if schedule::repeated().is_some() {
         return;
@@ -58,12 +66,12 @@ fn instances_that_share_judge_as_one_and_lose_and_reorder_nothing() {
 
 #[test]
 fn splices_without_a_fault_change_nothing() {
-    must_hold(Broken::Spliced, 100);
+    must_hold(100, |seed| run(seed, Broken::Spliced));
 }
 
 #[test]
 fn workers_that_panic_let_no_source_begin_too_much() {
-    let total = must_hold(Broken::Panics, 300);
+    let total = must_hold(300, |seed| run(seed, Broken::Panics));
     for seed in FOUND {
         run(seed, Broken::Panics).unwrap_or_else(|failure| panic!("WEIR_SEED={seed}: {failure}"));
     }
@@ -85,6 +93,16 @@ fn notices_that_nothing_is_shared() {
 #[test]
 fn notices_that_a_share_is_not_strict() {
     is_noticed(Broken::OnlyStrong, &[Kind::Reordered]);
+}
+
+#[test]
+fn notices_that_a_share_is_not_strict_for_those_who_stay_while_others_join() {
+    is_noticed(Broken::StrongAsOthersJoin, &[Kind::Reordered]);
+}
+
+#[test]
+fn notices_what_is_refused_in_vain_while_others_join() {
+    is_noticed(Broken::TooMuchAsOthersJoin, &[Kind::Denied]);
 }
 
 #[test]

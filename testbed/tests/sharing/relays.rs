@@ -50,7 +50,8 @@ impl Relays {
                     }
                 }
                 Broken::Nothing | Broken::Spliced | Broken::Panics | Broken::NotShared => {}
-                Broken::OnlyStrong | Broken::Forgetful => {}
+                Broken::OnlyStrong | Broken::StrongAsOthersJoin => {}
+                Broken::TooMuchAsOthersJoin | Broken::Forgetful => {}
             }
             items.into_iter().for_each(|item| splice.pass(item));
             splice.flush();

@@ -110,14 +110,19 @@ pub(crate) fn port_at(node: &MemoryNode, at: InstanceId, address: u8, first: u16
     (first..).find(|sport| owner(*sport) == at).unwrap()
 }
 
-/// A packet of a source comes in.
-pub(crate) fn send(node: &mut MemoryNode, address: u8, sport: u16) {
+/// A packet of a source.
+pub(crate) fn packet(address: u8, sport: u16) -> Vec<u8> {
     let headers = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
         .ipv4([10, 0, IN.0, address], host(OUT.0).octets(), 64)
         .udp(sport, 53);
     let mut packet = Vec::new();
     headers.write(&mut packet, &[]).unwrap();
-    assert!(node.wires.get_mut(&(IN, 0)).unwrap().inject(&packet));
+    packet
+}
+
+/// A packet of a source comes in.
+pub(crate) fn send(node: &mut MemoryNode, address: u8, sport: u16) {
+    assert!(node.wires.get_mut(&(IN, 0)).unwrap().inject(&packet(address, sport)));
 }
 
 /// How many packets have left.

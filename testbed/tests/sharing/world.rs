@@ -31,12 +31,23 @@ pub(crate) enum Broken {
     NotShared,
     /// The share is strong, and is judged as if it were strict.
     OnlyStrong,
+    /// The same, while some join in each round of traffic.
+    StrongAsOthersJoin,
+    /// While some join, they tell of connections that sources do not have.
+    TooMuchAsOthersJoin,
     /// Messages between instances are lost.
     Lost,
     /// A message overtakes the one in front of it.
     Swapped,
     /// Instances forget what they know of sources.
     Forgetful,
+}
+
+impl Broken {
+    /// Whether some join in each round of traffic.
+    fn joins(self) -> bool {
+        matches!(self, Self::StrongAsOthersJoin | Self::TooMuchAsOthersJoin)
+    }
 }
 
 /// The patience of a share whose workers panic.
@@ -70,8 +81,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, broken: Broken) -> Result<Self, Failure> {
         let mut rng = Rng::with_seed(seed);
-        let (workers, instances) = (rng.usize(1..=3), rng.usize(2..=4));
-        let (most, strict) = (rng.u32(1..=4), broken == Broken::OnlyStrong || rng.bool());
+        let fewest = if broken.joins() { 3 } else { 2 };
+        let (workers, instances) = (rng.usize(1..=3), rng.usize(fewest..=4));
+        let only_strong = matches!(broken, Broken::OnlyStrong | Broken::StrongAsOthersJoin);
+        let (most, strict) = (rng.u32(1..=4), only_strong || rng.bool());
         let mut plan: Plan = plan(workers, most);
         if broken == Broken::Panics {
             plan.limits.share.patience = SHORT;
@@ -81,7 +94,7 @@ impl World {
         plan.limits.ring = [8, 16, 256][rng.usize(..3)];
         let (mut node, instances) = node(&plan, instances, seed);
         let counting = Counting::new(&mut node, &instances);
-        let mode = if strict && broken != Broken::OnlyStrong { Mode::Strict } else { Mode::Strong };
+        let mode = if strict && !only_strong { Mode::Strict } else { Mode::Strong };
         let owners = node.node.show_steering().owners;
         let mut world = Self {
             broken,
@@ -111,6 +124,9 @@ impl World {
     /// Runs the schedule.
     pub(crate) fn walk(mut self) -> Result<Total, Failure> {
         for _ in 0..EPOCHS {
+            if self.broken.joins() {
+                self.join_again();
+            }
             self.begin_connections()?;
             if self.rng.bool() {
                 self.change_members();
@@ -124,6 +140,17 @@ impl World {
             self.finish()?;
         }
         Ok(self.total)
+    }
+
+    /// All but two leave and join again.
+    fn join_again(&mut self) {
+        let all = self.instances.clone();
+        self.have_members(&all[..2]);
+        self.settle();
+        self.have_members(&all);
+        if self.broken == Broken::TooMuchAsOthersJoin {
+            self.counting.tell(&mut self.node, all[2], 10..10 + SOURCES, (5, 0));
+        }
     }
 
     /// All instances share.
@@ -309,6 +336,10 @@ impl World {
     /// have shared have failed, shares anew.
     fn come_to_rest(&mut self) -> Result<Counts, Failure> {
         self.settle();
+        if self.broken == Broken::TooMuchAsOthersJoin {
+            self.counting.tell(&mut self.node, self.instances[2], 10..10 + SOURCES, (5, 5));
+            self.settle();
+        }
         let panics = self.panics();
         if let Some(share) = self.share {
             let before = self.judge.members().len() as u64;

@@ -19,7 +19,7 @@ use crate::{
     state_manager::{
         end::{Called, End},
         operation::{Failure, FailureKind},
-        transfer::Transfer,
+        steps::Steps,
     },
 };
 
@@ -161,13 +161,9 @@ impl Sidecar {
 
     /// Sees that the destination of a move is the process that it was at first, behind something
     /// that it took in.
-    pub(super) async fn recognise_in(
-        &self,
-        transfer: &mut Transfer,
-        to: &End,
-    ) -> Result<(), Failure> {
+    pub(super) async fn recognise_in(&self, steps: &mut Steps, to: &End) -> Result<(), Failure> {
         let by = self.recognise(to).await?;
-        transfer.recognised(by).map_err(|failure| Failure { end: Some(to.clone()), ..failure })
+        steps.recognised(by).map_err(|failure| Failure { end: Some(to.clone()), ..failure })
     }
 
     /// By what the state of an end is recognised; of a network function, once it was asked something.

@@ -24,7 +24,7 @@ use crate::{
         end::End,
         lead::{self, LeadError, Stage},
         operation::{Asked, Failure, FailureKind, MoveAsked, Selection},
-        transfer::Transfer,
+        steps::Steps,
     },
     store::{LeadStep, LedMove},
 };
@@ -88,10 +88,10 @@ impl Lead {
     }
 
     /// What is to be done.
-    pub(super) fn transfer(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Transfer {
+    pub(super) fn steps(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Steps {
         match self.taken_up {
-            None => Transfer::led(filter, scopes),
-            Some(step) => Transfer::taken_up(filter, scopes, step),
+            None => Steps::led(filter, scopes),
+            Some(step) => Steps::taken_up(filter, scopes, step),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Operations on state as they run: a task each, around the logic of the state manager.
 
+mod arrival;
 mod arrivals;
-mod arriving;
 mod begin;
 mod carry;
 mod copy;
+mod departure;
 mod ends;
 mod instances;
 mod lead;
-mod leaving;
 mod notify;
 mod opening;
 mod processes;

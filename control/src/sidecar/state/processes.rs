@@ -7,10 +7,10 @@ use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 
 use super::{
     Reins,
-    arriving::Arrival,
+    arrival::Arrival,
     carry::{Carrier, Count, decode, put_back},
+    departure::Departure,
     lead::Lead,
-    leaving::Session,
 };
 use crate::{
     sidecar::Sidecar,
@@ -18,7 +18,7 @@ use crate::{
         end::End,
         lead::Stage,
         operation::{Failure, FailureKind, MoveAsked, State},
-        transfer::{Carry, Task, Transfer},
+        steps::{Carry, Steps, Task},
     },
 };
 
@@ -44,7 +44,7 @@ pub(super) enum Way {
     /// Both are of this node.
     Here,
     /// The destination is of another, once that was asked.
-    Leaving(Option<Box<Session>>),
+    Leaving(Option<Box<Departure>>),
     /// The source is of another.
     Arriving(Box<Arrival>),
     /// Both are of this node, and the data plane leads their packets.
@@ -56,34 +56,34 @@ impl Move {
     pub(super) async fn run(self) {
         let Self { sidecar, reins, asked, filter, limit, mut way, again } = self;
         let job = Job { sidecar: &sidecar, asked: &asked, reins: &reins, filter: &filter };
-        let mut transfer = way.transfer(filter.clone(), &asked.scopes);
+        let mut steps = way.steps(filter.clone(), &asked.scopes);
         if again {
-            transfer = transfer.again();
+            steps = steps.again();
         }
         let mut late = std::pin::pin!(tokio::time::sleep(limit));
         let acquainted = tokio::select! {
-            known = job.acquaint(&mut way, &mut transfer, limit) => known,
+            known = job.acquaint(&mut way, &mut steps, limit) => known,
             failure = reins.cancelled() => Err(failure),
             () = &mut late => Err(too_late(limit)),
         };
         if let Err(failure) = acquainted {
-            transfer.failed(failure);
+            steps.failed(failure);
         }
         let mut finish = None;
-        while let Some(task) = transfer.task() {
-            let outcome = if transfer.undoable() {
+        while let Some(task) = steps.task() {
+            let outcome = if steps.undoable() {
                 tokio::select! {
-                    outcome = job.step(&mut way, &mut transfer, task) => outcome,
+                    outcome = job.step(&mut way, &mut steps, task) => outcome,
                     failure = reins.cancelled() => Err(failure),
                     () = &mut late => Err(too_late(limit)),
                 }
             } else if matches!(task, Task::Hold | Task::Release | Task::Recall) {
                 // What the two nodes settle has limits of its own.
-                job.step(&mut way, &mut transfer, task).await
+                job.step(&mut way, &mut steps, task).await
             } else {
                 let finish =
                     finish.get_or_insert_with(|| Box::pin(tokio::time::sleep(FINISH_LIMIT)));
-                let step = job.step(&mut way, &mut transfer, task);
+                let step = job.step(&mut way, &mut steps, task);
                 tokio::select! {
                     biased;
                     () = finish => Err(too_late(FINISH_LIMIT)),
@@ -91,18 +91,17 @@ impl Move {
                 }
             };
             match outcome {
-                Ok(()) => transfer.done(),
+                Ok(()) => steps.done(),
                 Err(failure) => {
                     let ended = finish.as_ref().is_some_and(|finish| finish.is_elapsed());
-                    transfer.failed(failure);
+                    steps.failed(failure);
                     if ended {
                         // Nothing is tried again once its time is over.
-                        while transfer.task().is_some() {
-                            transfer.failed(too_late(FINISH_LIMIT));
+                        while steps.task().is_some() {
+                            steps.failed(too_late(FINISH_LIMIT));
                         }
                     }
-                    if let Some(failure) = transfer.undoing().filter(|_| transfer.task().is_some())
-                    {
+                    if let Some(failure) = steps.undoing().filter(|_| steps.task().is_some()) {
                         sidecar.undo_operation(reins.id, failure);
                     }
                 }
@@ -110,17 +109,17 @@ impl Move {
         }
         // Versions of what has come need not be above those that were copied while it came.
         sidecar.state().versions().moved(&asked.from, &asked.to);
-        way.end(&sidecar, reins.id, transfer.ended()).await;
+        way.end(&sidecar, reins.id, steps.ended()).await;
     }
 }
 
 impl Way {
-    fn transfer(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Transfer {
+    fn steps(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Steps {
         match self {
-            Self::Here => Transfer::new(filter, scopes),
-            Self::Leaving(_) => Transfer::leaving(filter, scopes),
-            Self::Arriving(_) => Transfer::arriving(filter, scopes),
-            Self::Led(lead) => lead.transfer(filter, scopes),
+            Self::Here => Steps::new(filter, scopes),
+            Self::Leaving(_) => Steps::leaving(filter, scopes),
+            Self::Arriving(_) => Steps::arriving(filter, scopes),
+            Self::Led(lead) => lead.steps(filter, scopes),
         }
     }
 
@@ -130,7 +129,7 @@ impl Way {
             Self::Here | Self::Leaving(None) => {}
             Self::Led(lead) => lead.end(sidecar).await,
             // One that could not delete has the receipt all the same. Its failure is told already.
-            Self::Leaving(Some(mut session)) => drop(session.release().await),
+            Self::Leaving(Some(mut departure)) => drop(departure.release().await),
             Self::Arriving(mut arrival) => {
                 sidecar.end_operation(id, end.clone()).await;
                 return arrival.end(end.0, end.1.as_ref());
@@ -157,27 +156,27 @@ impl Job<'_> {
     async fn acquaint(
         &self,
         way: &mut Way,
-        transfer: &mut Transfer,
+        steps: &mut Steps,
         limit: Duration,
     ) -> Result<(), Failure> {
         let MoveAsked { from, to, scopes, .. } = self.asked;
         match way {
             Way::Here => {
                 self.sidecar.acquaint((from, to), scopes.iter()).await?;
-                self.sidecar.recognise_in(transfer, to).await
+                self.sidecar.recognise_in(steps, to).await
             }
             Way::Led(lead) if lead.is_taken_up() => Ok(()),
             Way::Led(lead) => {
                 self.sidecar.acquaint((from, to), scopes.iter()).await?;
                 lead.acquaint(self.sidecar, to).await?;
-                self.sidecar.recognise_in(transfer, to).await
+                self.sidecar.recognise_in(steps, to).await
             }
-            Way::Leaving(session) => {
+            Way::Leaving(departure) => {
                 let source = self.sidecar.state().ends.client(from).describe().await;
                 let source = source.map_err(|error| Failure::of_call(&error, from))?;
                 let what = (self.reins.id, self.filter.to_string(), limit);
-                let opened = Session::open(self.sidecar, self.asked, what, &source).await?;
-                *session = Some(Box::new(opened));
+                let opened = Departure::open(self.sidecar, self.asked, what, &source).await?;
+                *departure = Some(Box::new(opened));
                 Ok(())
             }
             // That was done before it began.
@@ -186,12 +185,7 @@ impl Job<'_> {
     }
 
     /// Carries out a step.
-    async fn step(
-        &self,
-        way: &mut Way,
-        transfer: &mut Transfer,
-        task: Task,
-    ) -> Result<(), Failure> {
+    async fn step(&self, way: &mut Way, steps: &mut Steps, task: Task) -> Result<(), Failure> {
         let ends = &self.sidecar.state().ends;
         let (from, to) = (&self.asked.from, &self.asked.to);
         if let (Way::Led(_), Some(stage)) = (&*way, stage_before(task)) {
@@ -199,33 +193,33 @@ impl Job<'_> {
         }
         match (task, way) {
             (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, Way::Led(lead)) => {
-                self.lead(lead, task, transfer).await
+                self.lead(lead, task, steps).await
             }
-            (Task::List(scope), _) => self.list(scope, transfer).await,
-            (Task::Survey(scope), _) => self.survey(scope, transfer).await,
+            (Task::List(scope), _) => self.list(scope, steps).await,
+            (Task::Survey(scope), _) => self.survey(scope, steps).await,
             (Task::Carry(scope), way) => {
                 self.sidecar.state().versions().moved(from, to);
-                self.carry(way, scope, transfer).await
+                self.carry(way, scope, steps).await
             }
             (Task::Delete(scope), _) => {
-                delete(&ends.client(from), from, scope, &transfer.carried(scope)).await
+                delete(&ends.client(from), from, scope, &steps.carried(scope)).await
             }
             (Task::Remove(scope), _) => {
-                delete(&ends.client(to), to, scope, &transfer.to_remove(scope)).await
+                delete(&ends.client(to), to, scope, &steps.to_remove(scope)).await
             }
-            (Task::PutBack, _) => put_back(to, &ends.client(to), transfer.to_put_back()).await,
-            (Task::Confirm, Way::Leaving(Some(session))) => session.confirm().await,
-            (Task::Release, Way::Leaving(Some(session))) => session.release().await,
-            (Task::Recall, Way::Leaving(Some(session))) => session.recall().await,
+            (Task::PutBack, _) => put_back(to, &ends.client(to), steps.to_put_back()).await,
+            (Task::Confirm, Way::Leaving(Some(departure))) => departure.confirm().await,
+            (Task::Release, Way::Leaving(Some(departure))) => departure.release().await,
+            (Task::Recall, Way::Leaving(Some(departure))) => departure.recall().await,
             (Task::Receive, Way::Arriving(arrival)) => {
                 self.sidecar.state().versions().moved(from, to);
                 let mut count = Count::new(self.sidecar, self.reins.id);
                 let writer = ends.client(to).refusing_older();
-                let received = arrival.receive((to, &writer), transfer, &mut count).await;
+                let received = arrival.receive((to, &writer), steps, &mut count).await;
                 count.end(Some(arrival.taken()));
                 received
             }
-            (Task::Hold, Way::Arriving(arrival)) => arrival.hold(transfer, self.reins).await,
+            (Task::Hold, Way::Arriving(arrival)) => arrival.hold(steps, self.reins).await,
             // The other node was not asked, so it knows nothing; and no other way has these.
             (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _)
             | (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, _) => Ok(()),
@@ -233,21 +227,16 @@ impl Job<'_> {
     }
 
     /// A step of the packets.
-    async fn lead(
-        &self,
-        lead: &mut Lead,
-        task: Task,
-        transfer: &mut Transfer,
-    ) -> Result<(), Failure> {
+    async fn lead(&self, lead: &mut Lead, task: Task, steps: &mut Steps) -> Result<(), Failure> {
         let outcome = match task {
             Task::Stop => lead.hold(self.sidecar, &self.asked.from).await,
             Task::Assure => lead.assure(self.sidecar).await,
             Task::Lead => lead.lead(self.sidecar).await.map(|lost| {
-                lost.into_iter().for_each(|failure| transfer.broke_its_promise(failure));
+                lost.into_iter().for_each(|failure| steps.broke_its_promise(failure));
             }),
             _ => lead.go_back(self.sidecar).await,
         };
-        if outcome.is_err() && !transfer.undoable() {
+        if outcome.is_err() && !steps.undoable() {
             // It is tried again.
             tokio::time::sleep(TROUBLE_WAIT).await;
         }
@@ -255,20 +244,20 @@ impl Job<'_> {
     }
 
     /// What the source has, of a move that an earlier sidecar has begun.
-    async fn list(&self, scope: Scope, transfer: &mut Transfer) -> Result<(), Failure> {
+    async fn list(&self, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
         let (from, query) = (&self.asked.from, Query::new(self.filter.clone()));
         let failed = |error| Failure::of_call(&error, from);
         let reader = self.sidecar.state().ends.reader(from);
         let mut chunks = reader.get(scope, &query).await.map_err(failed)?;
         while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
             for bytes in encoded {
-                transfer.carry(scope, &decode(&bytes, from)?.id)?;
+                steps.carry(scope, &decode(&bytes, from)?.id)?;
             }
         }
         Ok(())
     }
 
-    async fn survey(&self, scope: Scope, transfer: &mut Transfer) -> Result<(), Failure> {
+    async fn survey(&self, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
         let (to, query) = (&self.asked.to, Query::new(self.filter.clone()));
         let failed = |error| Failure::of_call(&error, to);
         let reader = self.sidecar.state().ends.reader(to);
@@ -276,18 +265,13 @@ impl Job<'_> {
         while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
             for bytes in encoded {
                 let flow = decode(&bytes, to)?.id;
-                transfer.there(scope, &flow, bytes)?;
+                steps.there(scope, &flow, bytes)?;
             }
         }
         Ok(())
     }
 
-    async fn carry(
-        &self,
-        way: &mut Way,
-        scope: Scope,
-        transfer: &mut Transfer,
-    ) -> Result<(), Failure> {
+    async fn carry(&self, way: &mut Way, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
         let (from, to) = (&self.asked.from, &self.asked.to);
         let ends = &self.sidecar.state().ends;
         // What only overlaps is told apart from what moves by its id.
@@ -295,7 +279,7 @@ impl Job<'_> {
         let mut count = Count::new(self.sidecar, self.reins.id);
         let (mut kept, told) = (0, &mut count);
         let mut keep = |chunk: &Chunk, size: usize| {
-            let put = transfer.carry(scope, &chunk.id)? == Carry::Put;
+            let put = steps.carry(scope, &chunk.id)? == Carry::Put;
             if put {
                 told.add(size);
                 kept += 1;
@@ -303,8 +287,8 @@ impl Job<'_> {
             Ok(put)
         };
         let (taken, failure) = match way {
-            Way::Leaving(Some(session)) => {
-                let sent = session.carry((from, &reader), (scope, &query), &mut keep).await;
+            Way::Leaving(Some(departure)) => {
+                let sent = departure.carry((from, &reader), (scope, &query), &mut keep).await;
                 (Some(kept), sent.err())
             }
             _ => {
@@ -315,17 +299,17 @@ impl Job<'_> {
             }
         };
         if let Some(taken) = taken {
-            transfer.taken(taken);
+            steps.taken(taken);
         }
         count.end(taken);
-        let left_behind = transfer.left_behind().clone();
+        let left_behind = steps.left_behind().clone();
         let id = self.reins.id;
         self.sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
         if let Some(failure) = failure {
             return Err(failure);
         }
         match way {
-            Way::Here | Way::Led(_) => self.sidecar.recognise_in(transfer, to).await,
+            Way::Here | Way::Led(_) => self.sidecar.recognise_in(steps, to).await,
             Way::Leaving(_) | Way::Arriving(_) => Ok(()),
         }
     }

@@ -86,6 +86,6 @@ impl Assets {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        self.totals.put(chunk)
+        self.totals.put(chunk, self.replica)
     }
 }

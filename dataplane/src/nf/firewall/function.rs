@@ -9,7 +9,7 @@ use super::{Firewall, Origin, Reason, Verdict};
 use crate::icmp_error::Kind;
 use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Shareable};
 use crate::packet::DropReason;
 
 impl Function for Firewall {
@@ -122,16 +122,12 @@ impl Function for Firewall {
         Self::take_over(self, ended);
     }
 
-    fn shared(&self) -> Option<&Groups> {
-        Some(&self.sources.known.groups)
+    fn sources(&self) -> Option<&dyn Shareable> {
+        Some(&self.sources.known)
     }
 
-    fn shared_mut(&mut self) -> Option<&mut Groups> {
-        Some(&mut self.sources.known.groups)
-    }
-
-    fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        self.sources.known.index(share, sources)
+    fn sources_mut(&mut self) -> Option<&mut dyn Shareable> {
+        Some(&mut self.sources.known)
     }
 
     fn concern(
@@ -186,9 +182,5 @@ impl Function for Firewall {
 
     fn given(&mut self, giving: Giving) {
         self.sources.known.given(giving, self.totals.retired());
-    }
-
-    fn remove(&mut self, share: ShareId, slot: Slot) {
-        self.sources.known.remove_slot(share, slot);
     }
 }

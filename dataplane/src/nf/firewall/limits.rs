@@ -203,6 +203,10 @@ impl Countable for Source {
         self.open.retire(ended);
         self.bucket.retire(ended);
     }
+
+    fn retires(&self, replica: Replica) -> bool {
+        self.open.retires(replica) || self.bucket.parts().1.retires(replica)
+    }
 }
 
 impl Join for Source {

@@ -11,7 +11,7 @@ use super::Firewall;
 use super::limits::{Full, Source};
 use super::share::Operation;
 use super::totals::Totals;
-use crate::nf::figures::Figures as _;
+use crate::nf::figures::{Figures as _, retires_us};
 use crate::nf::origin::Origin;
 use crate::nf::schema::{CONNECTION, FIREWALL_SOURCE, FIREWALL_TOTALS};
 use crate::nf::share::{Countable as _, FunctionOperation};
@@ -51,7 +51,7 @@ impl Firewall {
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
     pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
-        let (origin, mut other) = source_of(chunk, now)?;
+        let (origin, mut other) = self.source_of(chunk, now)?;
         other.retire(self.totals.retired());
         if self.sources.known.groups.has(&origin) {
             return self.put_at_home(chunk, origin, Operation::Join(Box::new(other)));
@@ -69,7 +69,7 @@ impl Firewall {
         by: Replica,
         now: Nanos,
     ) -> Result<(), PutError> {
-        let (origin, mut given) = source_of(chunk, now)?;
+        let (origin, mut given) = self.source_of(chunk, now)?;
         let ended = self.totals.retired();
         if self.sources.known.groups.has(&origin) {
             given.retire(&ended.without(by));
@@ -120,17 +120,20 @@ impl Firewall {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        self.totals.put(chunk)
+        self.totals.put(chunk, self.replica)
     }
-}
 
-/// What a chunk says of a source.
-fn source_of(chunk: &Chunk, now: Nanos) -> Result<(Origin, Source), PutError> {
-    FIREWALL_SOURCE.check(chunk)?;
-    let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
-    let source = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
-        .map_err(|why| PutError::bad_body(chunk, &why))?;
-    Ok((origin, source))
+    /// What a chunk says of a source.
+    fn source_of(&self, chunk: &Chunk, now: Nanos) -> Result<(Origin, Source), PutError> {
+        FIREWALL_SOURCE.check(chunk)?;
+        let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
+        let source = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
+            .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if source.retires(self.sources.known.counted_as(&origin)) {
+            return Err(retires_us(chunk));
+        }
+        Ok((origin, source))
+    }
 }
 
 /// Makes chunks of totals. Of those that are too large for one the rules are divided: what a part

@@ -87,6 +87,12 @@ impl Figures for Totals {
         let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
         counters.into_iter().all(Counter::fits)
     }
+
+    fn retires(&self, replica: Replica) -> bool {
+        let Self { accepted, begun, ended, dropped, rules } = self;
+        let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
+        counters.into_iter().any(|counter| counter.retires(replica))
+    }
 }
 
 impl Join for Totals {

@@ -221,9 +221,10 @@ impl Connection {
         ConnId { uid: self.uid(), orig, resp }
     }
 
-    /// When its first packet came.
-    pub(super) fn start(&self) -> Timestamp {
-        self.start
+    /// When its first packet came; not later than the last, whatever it says of itself that was put
+    /// here.
+    pub(super) fn begun(&self) -> Timestamp {
+        self.start.min(self.active)
     }
 
     fn side(&self, packet: &Packet<'_>) -> Side {

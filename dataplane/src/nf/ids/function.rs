@@ -9,7 +9,7 @@ use super::{Connection, Ids};
 use crate::nf::Record;
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
 use crate::nf::origin::Origin;
-use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Groups};
+use crate::nf::share::{FunctionAnswer, FunctionOperation, FunctionPiece, Giving, Shareable};
 
 impl Function for Ids {
     fn kind(&self) -> &'static str {
@@ -36,6 +36,12 @@ impl Function for Ids {
         };
         Self::packet(self, connection, packet.meta, packet.frame, now.day);
         Ok(())
+    }
+
+    /// It is not open any more, and nothing is recorded of it.
+    fn withdraw(&mut self, state: &mut FlowState) {
+        let FlowState::Ids(connection) = state else { return state.is_of_another() };
+        Self::withdraw(self, connection);
     }
 
     fn is_over(&self, state: &FlowState, now: Moment) -> bool {
@@ -84,8 +90,8 @@ impl Function for Ids {
         Self::get_multi_flow(self, get, cursor, out)
     }
 
-    fn put_multi_flow(&mut self, chunk: &Chunk, _now: Moment) -> Result<(), PutError> {
-        Self::put_multi_flow(self, chunk)
+    fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError> {
+        Self::put_multi_flow(self, chunk, now.day)
     }
 
     fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
@@ -104,8 +110,8 @@ impl Function for Ids {
         Self::counted_as(self, id)
     }
 
-    fn inherit(&mut self, chunk: &Chunk, by: Replica, _now: Moment) -> Result<(), PutError> {
-        Self::inherit(self, chunk, by)
+    fn inherit(&mut self, chunk: &Chunk, by: Replica, now: Moment) -> Result<(), PutError> {
+        Self::inherit(self, chunk, by, now.day)
     }
 
     fn take_over(&mut self, ended: Life) {
@@ -122,16 +128,12 @@ impl Function for Ids {
         }
     }
 
-    fn shared(&self) -> Option<&Groups> {
-        Some(&self.sources.known.groups)
+    fn sources(&self) -> Option<&dyn Shareable> {
+        Some(&self.sources.known)
     }
 
-    fn shared_mut(&mut self) -> Option<&mut Groups> {
-        Some(&mut self.sources.known.groups)
-    }
-
-    fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        self.sources.known.index(share, sources)
+    fn sources_mut(&mut self) -> Option<&mut dyn Shareable> {
+        Some(&mut self.sources.known)
     }
 
     fn execute(
@@ -158,9 +160,5 @@ impl Function for Ids {
 
     fn given(&mut self, giving: Giving) {
         self.sources.known.given(giving, self.totals.retired());
-    }
-
-    fn remove(&mut self, share: ShareId, slot: Slot) {
-        self.sources.known.remove_slot(share, slot);
     }
 }

@@ -128,15 +128,23 @@ impl Ids {
     /// Ends a connection and writes its record: once, as there is none afterwards.
     pub fn end(&mut self, connection: &mut Option<Connection>) {
         let Some(connection) = connection.take() else { return };
-        let (key, start) = (*connection.key(), connection.start());
+        let (key, begun) = (*connection.key(), connection.begun());
         let record = connection.end(&mut self.done);
         self.log_transactions(record.id);
         self.totals.ended.add(self.replica, 1);
         let failed = matches!(record.state, "S0" | "REJ" | "RSTOS0");
         if key.protocol() == protocol::TCP && failed {
-            self.failed(&Attempt { source: Origin::of(&key), to: record.id.resp, at: start });
+            self.failed(&Attempt { source: Origin::of(&key), to: record.id.resp, at: begun });
         }
         self.log(Record::Conn(Box::new(record)));
+    }
+
+    /// Forgets a connection that did not come to be, as another function has refused its first
+    /// packet: without a record, and not as an attempt of its source.
+    pub fn withdraw(&mut self, connection: &mut Option<Connection>) {
+        if connection.take().is_some() {
+            self.totals.ended.add(self.replica, 1);
+        }
     }
 
     /// Gives up what is kept of the streams of a connection: it goes on without. What it had found

@@ -60,12 +60,22 @@ impl Countable for Source {
     fn retire(&mut self, ended: &Lives) {
         self.attempts.retire(ended);
     }
+
+    fn retires(&self, replica: Replica) -> bool {
+        self.attempts.retires(replica)
+    }
 }
 
 impl Source {
     /// Whether its window is one of this length: of those of another the numbers mean other times.
     pub(super) fn is_of(&self, config: &ScanConfig) -> bool {
         self.window == window(self.last, config)
+    }
+
+    /// Whether it has tried before or now, by clocks that are a window apart at most. What is later
+    /// would not be watched until then.
+    pub(super) fn is_past(&self, config: &ScanConfig, now: Timestamp) -> bool {
+        self.window <= window(now, config).saturating_add(1)
     }
 
     /// Makes what its holder has given away the heir's, who may know of the source itself; see

@@ -7,7 +7,7 @@ use weir_state_transfer::{Chunk, FlowId};
 
 use super::scan::Full;
 use super::{Connection, Ids, Operation, Record, Source, Timeouts, Timestamp};
-use crate::nf::figures::Figures as _;
+use crate::nf::figures::{Figures as _, retires_us};
 use crate::nf::origin::Origin;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
 use crate::nf::share::{Countable as _, FunctionOperation};
@@ -54,8 +54,8 @@ impl Ids {
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        let (id, mut other) = self.source_of(chunk)?;
+    pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Timestamp) -> Result<(), PutError> {
+        let (id, mut other) = self.source_of(chunk, now)?;
         other.retire(self.totals.retired());
         if self.sources.known.groups.has(&id) {
             return self.put_at_home(chunk, id, Operation::Join(Box::new(other)));
@@ -67,8 +67,13 @@ impl Ids {
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    pub(crate) fn inherit(&mut self, chunk: &Chunk, by: Replica) -> Result<(), PutError> {
-        let (id, mut given) = self.source_of(chunk)?;
+    pub(crate) fn inherit(
+        &mut self,
+        chunk: &Chunk,
+        by: Replica,
+        now: Timestamp,
+    ) -> Result<(), PutError> {
+        let (id, mut given) = self.source_of(chunk, now)?;
         if self.sources.known.groups.has(&id) {
             given.retire(&self.totals.retired().without(by));
             return self.put_at_home(chunk, id, Operation::Inherit(Box::new(given), by));
@@ -98,12 +103,16 @@ impl Ids {
     }
 
     /// What a chunk says of a source.
-    fn source_of(&self, chunk: &Chunk) -> Result<(Origin, Source), PutError> {
+    fn source_of(&self, chunk: &Chunk, now: Timestamp) -> Result<(Origin, Source), PutError> {
         IDS_SOURCE.check(chunk)?;
         let id = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let source = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        if !source.is_of(&self.config.scan) {
+        if source.retires(self.sources.known.counted_as(&id)) {
+            return Err(retires_us(chunk));
+        }
+        let scan = &self.config.scan;
+        if !source.is_of(scan) || !source.is_past(scan, now) {
             let why = WireError::BadField { what: "window" };
             return Err(PutError::bad_body(chunk, &why.into()));
         }
@@ -140,6 +149,6 @@ impl Ids {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        self.totals.put(chunk)
+        self.totals.put(chunk, self.replica)
     }
 }

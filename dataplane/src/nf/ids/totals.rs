@@ -17,7 +17,7 @@ totals! {
     icmp_errors,
     /// Connections that have begun.
     connections,
-    /// Connections that have ended.
+    /// Connections that have ended, or did not come to be behind a NAT: those have no record.
     ended,
     /// HTTP transactions.
     transactions,

@@ -9,7 +9,7 @@ use weir_state_transfer::{Chunk, FlowId, Nanos, ServiceId};
 
 use super::{Nat, Translation, Usage};
 use crate::nf::connection::TIMEOUT_MAX;
-use crate::nf::figures::Figures as _;
+use crate::nf::figures::{Figures as _, retires_us};
 use crate::nf::schema::{NAT_TOTALS, NAT_TRANSLATION, NAT_USAGE};
 
 impl Translation {
@@ -88,6 +88,9 @@ impl Nat {
         let address = address.ok_or_else(|| PutError::wrong_id(chunk))?;
         let usage = Usage::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
+        if self.usages.are_retired_by(&address, &usage) {
+            return Err(retires_us(chunk));
+        }
         Ok((address, usage))
     }
 
@@ -107,7 +110,7 @@ impl Nat {
     /// # Errors
     /// Why they are not taken in; nothing has changed then.
     pub fn put_all_flows(&mut self, chunk: &Chunk) -> Result<(), PutError> {
-        self.totals.put(chunk)
+        self.totals.put(chunk, self.replica)
     }
 }
 

@@ -63,6 +63,12 @@ impl Figures for Totals {
         let Self { passed, translated, begun, ended, dropped } = self;
         [passed, translated, begun, ended].into_iter().chain(dropped).all(Counter::fits)
     }
+
+    fn retires(&self, replica: Replica) -> bool {
+        let Self { passed, translated, begun, ended, dropped } = self;
+        let mut counters = [passed, translated, begun, ended].into_iter().chain(dropped);
+        counters.any(|counter| counter.retires(replica))
+    }
 }
 
 impl Default for Totals {

@@ -85,6 +85,11 @@ impl Usages {
         self.known.get(address).map(|known| known.replica)
     }
 
+    /// Whether a copy leaves out what is counted here, or would be.
+    pub(super) fn are_retired_by(&self, address: &IpAddr, copy: &Usage) -> bool {
+        copy.retires(self.counted_as(address).unwrap_or(self.replica))
+    }
+
     /// Forgets a usage, which is counted anew; whether it was known.
     pub(super) fn remove(&mut self, address: &IpAddr) -> bool {
         let removed = self.known.remove(address).is_some();
@@ -133,6 +138,11 @@ impl Usage {
     pub(super) fn retire(&mut self, lives: &Lives) {
         self.open.retire(lives);
         self.exhausted.retire(lives);
+    }
+
+    /// Whether it leaves out what a replica counts; see [`Counter::retires`].
+    pub(super) fn retires(&self, replica: Replica) -> bool {
+        self.open.retires(replica) || self.exhausted.retires(replica)
     }
 
     /// Joins what its holder has given away; see [`Counter::inherit`].

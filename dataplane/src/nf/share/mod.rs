@@ -27,7 +27,7 @@ use super::origin::Origin;
 use crate::worker::Packet;
 pub use groups::Group;
 pub(super) use groups::{Giving, Groups};
-pub(super) use sources::{Countable, Known, KnownSources};
+pub(super) use sources::{Countable, Known, KnownSources, Shareable};
 pub(crate) use store::Shared;
 
 /// Which sources a share is of, and how they are divided into slots.
@@ -142,13 +142,11 @@ impl Chain {
         self.sharing.push(sharing.clone());
     }
 
-    /// Has each function find the slots of so many of the sources that it knew; whether it is done.
+    /// Has the functions, one behind the other, find the slots of so many of the sources that they
+    /// knew; whether all have.
     pub(crate) fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        let mut done = true;
-        for function in &mut self.functions {
-            done &= function.index(share, sources);
-        }
-        done
+        let mut known = self.functions.iter_mut().filter_map(|function| function.sources_mut());
+        known.all(|known| known.index(share, sources))
     }
 
     /// Has the functions share no more: what they know is their own. What they needed for it is to

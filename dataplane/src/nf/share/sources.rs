@@ -32,6 +32,21 @@ pub(in crate::nf) struct Known<S> {
     pub(in crate::nf) replica: Replica,
 }
 
+/// The sources that a function knows, whatever it knows of each.
+pub(in crate::nf) trait Shareable {
+    /// Where those that are shared are.
+    fn groups(&self) -> &Groups;
+
+    /// The same, to be changed.
+    fn groups_mut(&mut self) -> &mut Groups;
+
+    /// Finds the slots of so many of them; whether it has found all.
+    fn index(&mut self, share: ShareId, sources: usize) -> bool;
+
+    /// Forgets those of a slot, which are known elsewhere.
+    fn remove_slot(&mut self, share: ShareId, slot: Slot);
+}
+
 /// What is known of a source, as replicas have counted it.
 pub(in crate::nf) trait Countable: Clone {
     /// Takes from a holder what was joined before; see
@@ -40,6 +55,10 @@ pub(in crate::nf) trait Countable: Clone {
 
     /// Leaves out what lives have counted that others have taken over.
     fn retire(&mut self, ended: &Lives);
+
+    /// Whether it leaves out what a replica counts; see
+    /// [`Counter::retires`](weir_state_transfer::merge::Counter::retires).
+    fn retires(&self, replica: Replica) -> bool;
 }
 
 impl<S: Countable> KnownSources<S> {
@@ -112,14 +131,6 @@ impl<S: Countable> KnownSources<S> {
         Some(removed)
     }
 
-    /// Forgets the sources of a slot, which are known elsewhere.
-    pub(in crate::nf) fn remove_slot(&mut self, share: ShareId, slot: Slot) {
-        for origin in self.groups.give(share, slot) {
-            self.forget(&origin);
-        }
-        self.count_anew();
-    }
-
     /// Forgets all that are not to be kept, of which there are no copies that count.
     pub(in crate::nf) fn retain(&mut self, keep: impl Fn(&S) -> bool) {
         if !self.groups.is_empty() {
@@ -127,11 +138,6 @@ impl<S: Countable> KnownSources<S> {
             gone.for_each(|(number, origin, _)| self.groups.remove(number, origin));
         }
         self.known.retain(|known| keep(&known.source));
-    }
-
-    /// Finds the slots of so many sources; whether it has found all.
-    pub(in crate::nf) fn index(&mut self, share: ShareId, sources: usize) -> bool {
-        self.groups.look(share, &self.known, sources)
     }
 
     /// The next sources of a slot; none when that was all.
@@ -159,5 +165,26 @@ impl<S: Countable> KnownSources<S> {
                 source.retire(ended);
             }
         }
+    }
+}
+
+impl<S: Countable> Shareable for KnownSources<S> {
+    fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    fn groups_mut(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
+    fn index(&mut self, share: ShareId, sources: usize) -> bool {
+        self.groups.look(share, &self.known, sources)
+    }
+
+    fn remove_slot(&mut self, share: ShareId, slot: Slot) {
+        for origin in self.groups.give(share, slot) {
+            self.forget(&origin);
+        }
+        self.count_anew();
     }
 }

@@ -69,8 +69,8 @@ impl Store for Shared<'_> {
 
     fn remove(&mut self, slot: Slot) {
         self.chain.changed_by_share = true;
-        for function in &mut self.chain.functions {
-            function.remove(self.share, slot);
+        for known in self.chain.functions.iter_mut().filter_map(|function| function.sources_mut()) {
+            known.remove_slot(self.share, slot);
         }
     }
 }

@@ -43,7 +43,7 @@ impl Node {
                     let settled = |at| (*id, Event::Settled(at, view.number));
                     view.participants().map(settled).collect()
                 }
-                Command::Stamp(id, view) => vec![(*id, Event::Stamped(view.number))],
+                Command::Stamp(id, view, _) => vec![(*id, Event::Stamped(*view))],
                 Command::Forget(..) | Command::Steady(_) | Command::End(..) => Vec::new(),
             };
             done.push(name(&command));
@@ -66,7 +66,7 @@ fn name(command: &Command) -> String {
                 list(&view.leaving)
             )
         }
-        Command::Stamp(_, view) => format!("stamp {}", list(&view.members)),
+        Command::Stamp(_, _, members) => format!("stamp {}", list(members)),
         Command::Steady(_) => "steady".to_owned(),
         Command::End(_, why) => format!("end: {why}"),
     }
@@ -129,9 +129,14 @@ fn what_contradicts_another_operation_is_refused_with_its_name() {
     assert_eq!(node.start(strong(&[2, 3])), Err(Refused::Share(id)));
     assert_eq!(node.change(id, &[1, 3]), Err(Refused::Changing(id)));
     node.run();
-    let other = request(&[2, 3], "proto=udp", Mode::Strong);
+    // What is known of a host has no protocol, and no port.
+    let udp = request(&[2, 3], "dst=10.0.0.0/9,proto=udp", Mode::Strong);
+    assert_eq!(node.start(udp), Err(Refused::Share(id)));
+    let elsewhere = request(&[2, 3], "src=10.0.0.0/8,dst=192.0.2.0/24", Mode::Strong);
+    assert_eq!(node.start(elsewhere), Err(Refused::Share(id)));
+    let other = request(&[2, 3], "src=fd00::/8", Mode::Strong);
     let other = node.start(other).expect("it is of other flows");
-    let third = request(&[8, 9], "proto=udp", Mode::Strong);
+    let third = request(&[8, 9], "src=fd00::/8", Mode::Strong);
     assert_eq!(node.start(third), Err(Refused::TooMany(2)));
     node.run();
 
@@ -141,9 +146,10 @@ fn what_contradicts_another_operation_is_refused_with_its_name() {
     };
     let of_it = moving(1, 5, "dst=10.1.0.0/16");
     assert_eq!(node.shares.in_the_way_of(&of_it), Some(id));
-    assert_eq!(node.shares.in_the_way_of(&moving(2, 5, "dst=10.1.0.0/16,proto=udp")), Some(other));
+    assert_eq!(node.shares.in_the_way_of(&moving(2, 5, "dst=10.1.0.0/16,proto=udp")), Some(id));
+    assert_eq!(node.shares.in_the_way_of(&moving(2, 5, "dst=fd00::1/128")), Some(other));
     assert_eq!(node.shares.in_the_way_of(&moving(6, 5, "dst=10.1.0.0/16")), None);
-    assert_eq!(node.shares.in_the_way_of(&moving(1, 5, "proto=udp")), None);
+    assert_eq!(node.shares.in_the_way_of(&moving(1, 5, "src=fd00::1/128")), None);
 
     let moved = node.moves.start(moving(4, 5, "any"), false, NOW).unwrap();
     assert_eq!(moved, MoveId(1));
@@ -192,15 +198,79 @@ fn the_others_go_on_without_an_instance_that_has_failed() {
     let id = node.start(strong(&[1, 2, 3])).unwrap();
     node.run();
     node.change(id, &[1, 2]).unwrap();
-    node.shares.fail(InstanceId(2));
+    node.shares.fail(id, InstanceId(2));
     let went_on = ["adopt 2: 1 2, without 3", "adopt 3: 1, without 3", "forget 3", "steady"];
     let mut done = node.run();
     // The answers to the second view came before those to the third.
     done.dedup();
     assert_eq!(done, went_on);
     node.shares.end(id).unwrap();
-    node.shares.fail(InstanceId(1));
+    node.shares.fail(id, InstanceId(1));
     assert_eq!(node.run().last().unwrap(), "end: all its instances have failed");
+}
+
+#[test]
+fn an_instance_that_has_lost_its_end_of_one_share_goes_on_with_others() {
+    let mut node = Node::new();
+    let id = node.start(request(&[1, 2, 3], "src=10.0.0.0/8", Mode::Strong)).unwrap();
+    let other = node.start(request(&[1, 2, 3], "src=fd00::/8", Mode::Strong)).unwrap();
+    node.run();
+    // A panic takes both: that of the second is told when it has begun another.
+    node.shares.fail(id, InstanceId(3));
+    node.run();
+    node.change(id, &[1, 2, 3]).unwrap();
+    node.run();
+    node.shares.fail(other, InstanceId(3));
+    node.run();
+    let members = |id| node.shares.get(id).map(|share| share.view.members.len());
+    assert_eq!((members(id), members(other)), (Some(3), Some(2)));
+}
+
+#[test]
+fn steerers_hear_of_a_failure_before_the_others_have_settled() {
+    let mut node = Node::new();
+    let id = node.start(request(&[1, 2, 3], "any", Mode::Strict)).unwrap();
+    node.run();
+    node.shares.fail(id, InstanceId(3));
+    let mut next = || node.shares.poll_command().map(|command| name(&command));
+    assert_eq!(next().as_deref(), Some("stamp 1 2"));
+    assert_eq!(next().as_deref(), Some("adopt 2: 1 2, without "));
+    // That these stamp does not mean that the others have changed.
+    node.shares.event(id, Event::Stamped(1));
+    assert_eq!(node.shares.poll_command(), None);
+    node.shares.fail(id, InstanceId(2));
+    let mut next = || node.shares.poll_command().map(|command| name(&command));
+    assert_eq!(next().as_deref(), Some("stamp 1"));
+    assert_eq!(node.run(), ["adopt 3: 1, without ", "stamp 1", "steady"]);
+}
+
+#[test]
+fn who_joins_is_stamped_for_when_all_have_settled_whoever_fails_before() {
+    let mut node = Node::new();
+    let id = node.start(request(&[1, 2], "any", Mode::Strict)).unwrap();
+    node.run();
+    node.change(id, &[1, 2, 3]).unwrap();
+    assert!(matches!(node.shares.poll_command(), Some(Command::Prepare(..))));
+    node.shares.event(id, Event::Prepared(InstanceId(3)));
+    node.shares.fail(id, InstanceId(2));
+    let mut done = node.run();
+    done.dedup();
+    let expected = ["adopt 2: 1 2 3, without ", "stamp 1", "adopt 3: 1 3, without ", "stamp 1 3"];
+    assert_eq!(done[..4], expected);
+}
+
+#[test]
+fn a_share_that_ends_stamps_no_more_though_an_instance_fails() {
+    let mut node = Node::new();
+    let id = node.start(request(&[1, 2, 3], "any", Mode::Strict)).unwrap();
+    node.run();
+    node.shares.end(id).unwrap();
+    assert!(matches!(node.shares.poll_command(), Some(Command::Stamp(..))));
+    // The first places are not given out again.
+    node.shares.fail(id, InstanceId(3));
+    let done = node.run();
+    assert!(done.iter().all(|command| !command.starts_with("stamp 1")), "{done:?}");
+    assert_eq!(done.last().unwrap(), "end: asked to");
 }
 
 #[test]
@@ -215,12 +285,12 @@ fn steerers_stop_to_stamp_when_no_member_is_left() {
             while !matches!(node.shares.poll_command().unwrap(), Command::Prepare(..)) {}
             node.shares.event(id, Event::Prepared(InstanceId(3)));
             assert!(matches!(node.shares.poll_command(), Some(Command::Adopt(..))));
-            node.shares.fail(InstanceId(3));
+            node.shares.fail(id, InstanceId(3));
         } else {
-            node.shares.fail(InstanceId(2));
+            node.shares.fail(id, InstanceId(2));
         }
         node.run();
-        node.shares.fail(InstanceId(1));
+        node.shares.fail(id, InstanceId(1));
         let mut stamps = node.run().into_iter().filter(|command| command.starts_with("stamp"));
         assert_eq!(stamps.next_back().unwrap(), "stamp ", "nobody: {leaves}");
     }

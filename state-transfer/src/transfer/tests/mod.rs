@@ -5,7 +5,7 @@ mod random;
 mod refusals;
 mod verdicts;
 
-use super::{Amount, Hasher, Message, Opened, Receiver, Receiving, Reply, Summary};
+use super::{Amount, Destination, DestinationCommand, Hasher, Message, Opened, Reply, Summary};
 use crate::{
     FlowId, FlowKey, Nanos, ServiceId,
     chunk::{Chunk, Schema, Scope, Stage},
@@ -48,11 +48,15 @@ fn opened(filter: &str) -> Opened {
 }
 
 /// A destination that is ready, and has said so.
-fn ready(filter: &str) -> Receiver {
-    let mut receiver = Receiver::new(opened(filter), &[FLOW, HOST]).expect("it has all kinds");
-    receiver.ready(Nanos(1));
-    assert!(matches!(receiver.poll(), Some(Receiving::Reply(Reply::Credit(_)))));
-    receiver
+fn ready(filter: &str) -> Destination {
+    let mut destination =
+        Destination::new(opened(filter), &[FLOW, HOST]).expect("it has all kinds");
+    destination.ready(Nanos(1));
+    assert!(matches!(
+        destination.poll_command(),
+        Some(DestinationCommand::Reply(Reply::Credit(_)))
+    ));
+    destination
 }
 
 fn chunks(first: u64, chunks: &[Vec<u8>]) -> Message {
@@ -69,16 +73,16 @@ fn summary(chunks: &[Vec<u8>]) -> Summary {
 }
 
 /// Puts what is to be put; what else the driver was told to do.
-fn put_all(receiver: &mut Receiver, now: Nanos) -> Vec<Receiving> {
+fn put_all(destination: &mut Destination, now: Nanos) -> Vec<DestinationCommand> {
     let mut others = Vec::new();
-    while let Some(next) = receiver.poll() {
-        let Receiving::Put(pieces) = next else {
+    while let Some(next) = destination.poll_command() {
+        let DestinationCommand::Put(pieces) = next else {
             others.push(next);
             continue;
         };
         let mut amount = Amount::default();
         pieces.iter().for_each(|piece| amount.add(&piece.bytes));
-        receiver.taken(amount, now);
+        destination.taken(amount, now);
     }
     others
 }

@@ -9,8 +9,8 @@ use crate::{
     FlowId, Nanos,
     chunk::Chunk,
     transfer::{
-        Amount, Ended, Message, Outcome, Piece, Receiver, Receiving, Reply, Sender, Sending,
-        Verdict, WINDOW,
+        Amount, Destination, DestinationCommand, Ended, Message, Outcome, Piece, Reply, Source,
+        SourceCommand, Verdict, WINDOW,
     },
 };
 
@@ -52,8 +52,8 @@ pub(super) struct World {
     /// What both were at first.
     pub(super) first: (State, State),
     left: VecDeque<Vec<u8>>,
-    pub(super) sender: Option<Sender>,
-    pub(super) receiver: Option<Receiver>,
+    pub(super) leaving: Option<Source>,
+    pub(super) arriving: Option<Destination>,
     /// Pieces that were put, in this order.
     put: Vec<FlowId>,
     taken: Amount,
@@ -86,16 +86,16 @@ impl World {
             .chain(0..shared)
             .map(|port| (id(port), chunk(FLOW, port, b"of the destination")))
             .collect();
-        let mut receiver = ready("any");
-        assert_eq!(receiver.poll(), None);
+        let mut arriving = ready("any");
+        assert_eq!(arriving.poll_command(), None);
         Self {
             now: Nanos(1),
             left: source.values().cloned().collect(),
             first: (source.clone(), destination.clone()),
             source,
             destination,
-            sender: Some(Sender::new()),
-            receiver: Some(receiver),
+            leaving: Some(Source::new()),
+            arriving: Some(arriving),
             put: Vec::new(),
             taken: Amount::default(),
             there: VecDeque::new(),
@@ -147,25 +147,25 @@ impl World {
             self.cut();
         }
         if self.chance(faults.give_up)
-            && let Some(sender) = &mut self.sender
+            && let Some(leaving) = &mut self.leaving
         {
-            sender.give_up(self.now);
-            if self.connected && sender.ended() == Some(Ended::Undone) {
+            leaving.give_up(self.now);
+            if self.connected && leaving.ended() == Some(Ended::Undone) {
                 self.cut();
             }
         }
         // What it forgets behind the receipt is lost, as without a move.
-        let is_open = |receiver: &Receiver| !receiver.holds() && receiver.ended().is_none();
-        if self.receiver.as_ref().is_some_and(is_open) && self.chance(faults.forget) {
+        let is_open = |arriving: &Destination| !arriving.holds() && arriving.ended().is_none();
+        if self.arriving.as_ref().is_some_and(is_open) && self.chance(faults.forget) {
             self.started.0 += 1;
             self.destination.clear();
         }
         if self.chance(faults.crash) && self.rng.bool() {
-            self.sender = None;
+            self.leaving = None;
             (self.deleting, self.settling) = (false, None);
             self.cut();
         } else if self.chance(faults.crash) {
-            self.receiver = None;
+            self.arriving = None;
             self.puts.clear();
             self.undoing = false;
             self.cut();
@@ -178,11 +178,11 @@ impl World {
         self.connected = false;
         self.there.clear();
         self.back.clear();
-        if let Some(sender) = &mut self.sender {
-            sender.broken_off(self.now);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.broken_off(self.now);
         }
-        if let Some(receiver) = &mut self.receiver {
-            receiver.broken_off();
+        if let Some(arriving) = &mut self.arriving {
+            arriving.broken_off();
         }
     }
 
@@ -208,10 +208,10 @@ impl World {
             }
         }
         let same = self.is_same();
-        if let Some(receiver) = &mut self.receiver {
+        if let Some(arriving) = &mut self.arriving {
             match message {
-                Message::End(_) if !same => receiver.failed(),
-                message => receiver.message(message, self.now),
+                Message::End(_) if !same => arriving.failed(),
+                message => arriving.message(message, self.now),
             }
         }
         true
@@ -235,20 +235,20 @@ impl World {
         if self.chance(self.faults.repeat) {
             self.back.push_front(reply);
         }
-        if let Some(sender) = &mut self.sender {
-            sender.reply(reply, self.now);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.reply(reply, self.now);
         }
         true
     }
 
     fn give(&mut self) -> bool {
-        let Some(sender) = self.sender.as_mut().filter(|sender| sender.wants()) else {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.wants()) else {
             return false;
         };
         let count = self.rng.usize(1..300).min(self.left.len());
-        sender.give(self.left.drain(..count));
+        leaving.give(self.left.drain(..count));
         if self.left.is_empty() {
-            sender.finish();
+            leaving.finish();
         }
         true
     }
@@ -264,23 +264,23 @@ impl World {
             self.destination.insert(piece.id, piece.bytes);
         }
         let same = self.is_same();
-        let Some(receiver) = &mut self.receiver else { return true };
+        let Some(arriving) = &mut self.arriving else { return true };
         if refused || !same {
-            receiver.failed();
+            arriving.failed();
         } else {
             self.taken = self.taken.plus(amount);
-            receiver.taken(amount, self.now);
+            arriving.taken(amount, self.now);
         }
         true
     }
 
     fn delete(&mut self) -> bool {
-        let Some(sender) = self.sender.as_mut().filter(|_| self.deleting) else { return false };
+        let Some(leaving) = self.leaving.as_mut().filter(|_| self.deleting) else { return false };
         let count = self.rng.usize(1..200);
         (0..count).for_each(|_| drop(self.source.pop_first()));
         if self.source.is_empty() {
             self.deleting = false;
-            sender.deleted(self.now);
+            leaving.deleted(self.now);
         }
         self.check_losses();
         true
@@ -299,8 +299,8 @@ impl World {
                 None => drop(self.destination.remove(&id)),
             }
         }
-        if let Some(receiver) = &mut self.receiver {
-            receiver.undone(!stuck);
+        if let Some(arriving) = &mut self.arriving {
+            arriving.undone(!stuck);
         }
         self.check_losses();
         true
@@ -311,26 +311,26 @@ impl World {
         let Some(verdict) = self.settling else { return false };
         if self.chance(self.faults.unreached) {
             self.settling = None;
-            if let Some(sender) = &mut self.sender {
-                sender.not_settled(self.now);
+            if let Some(leaving) = &mut self.leaving {
+                leaving.not_settled(self.now);
             }
             return true;
         }
         let lost = self.chance(self.faults.unreached);
-        let answer = match &mut self.receiver {
-            Some(receiver) => {
-                receiver.verdict(verdict);
-                let Some(outcome) = receiver.ended() else { return false };
+        let answer = match &mut self.arriving {
+            Some(arriving) => {
+                arriving.verdict(verdict);
+                let Some(outcome) = arriving.ended() else { return false };
                 Some(outcome)
             }
             None => None,
         };
         self.settling = None;
-        let Some(sender) = &mut self.sender else { return true };
+        let Some(leaving) = &mut self.leaving else { return true };
         if lost {
-            sender.not_settled(self.now);
+            leaving.not_settled(self.now);
         } else {
-            sender.settled(answer);
+            leaving.settled(answer);
         }
         true
     }
@@ -339,22 +339,22 @@ impl World {
     fn outputs(&mut self) {
         while self.connected
             && self.there.len() < HELD_BY_STREAM
-            && let Some(message) = self.sender.as_mut().and_then(Sender::say)
+            && let Some(message) = self.leaving.as_mut().and_then(Source::poll_message)
         {
             self.there.push_back(message);
         }
-        while let Some(next) = self.sender.as_mut().and_then(Sender::poll) {
+        while let Some(next) = self.leaving.as_mut().and_then(Source::poll_command) {
             match next {
-                Sending::Delete => self.deleting = true,
-                Sending::Settle(verdict) => self.settling = Some(verdict),
+                SourceCommand::Delete => self.deleting = true,
+                SourceCommand::Settle(verdict) => self.settling = Some(verdict),
             }
         }
-        while let Some(next) = self.receiver.as_mut().and_then(Receiver::poll) {
+        while let Some(next) = self.arriving.as_mut().and_then(Destination::poll_command) {
             match next {
-                Receiving::Reply(reply) if self.connected => self.back.push_back(reply),
-                Receiving::Reply(_) => {}
-                Receiving::Put(pieces) => self.puts.push_back(pieces),
-                Receiving::Undo => self.undoing = true,
+                DestinationCommand::Reply(reply) if self.connected => self.back.push_back(reply),
+                DestinationCommand::Reply(_) => {}
+                DestinationCommand::Put(pieces) => self.puts.push_back(pieces),
+                DestinationCommand::Undo => self.undoing = true,
             }
         }
     }
@@ -362,22 +362,22 @@ impl World {
     /// Nothing can happen before time has passed; whether something will.
     fn pass_time(&mut self) -> bool {
         let deadlines = [
-            self.sender.as_ref().and_then(Sender::deadline),
-            self.receiver.as_ref().and_then(Receiver::deadline),
+            self.leaving.as_ref().and_then(Source::poll_timeout),
+            self.arriving.as_ref().and_then(Destination::poll_timeout),
         ];
         match deadlines.into_iter().flatten().min() {
             Some(deadline) => self.now = self.now.max(deadline),
             // The time of the operation is over.
-            None => match &mut self.sender {
-                Some(sender) if sender.ended().is_none() => sender.give_up(self.now),
+            None => match &mut self.leaving {
+                Some(leaving) if leaving.ended().is_none() => leaving.give_up(self.now),
                 _ => return false,
             },
         }
-        if let Some(sender) = &mut self.sender {
-            sender.tick(self.now);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.handle_timeout(self.now);
         }
-        if let Some(receiver) = &mut self.receiver {
-            receiver.tick(self.now);
+        if let Some(arriving) = &mut self.arriving {
+            arriving.handle_timeout(self.now);
         }
         self.outputs();
         true
@@ -398,17 +398,17 @@ impl World {
     }
 
     fn check_credit(&self) {
-        if let Some(sender) = &self.sender {
-            let (sent, taken) = (sender.sent(), self.taken);
+        if let Some(leaving) = &self.leaving {
+            let (sent, taken) = (leaving.sent(), self.taken);
             assert!(sent.within(taken.plus(WINDOW)), "{sent:?} is sent of which {taken:?} is put");
         }
     }
 
     /// How both have ended; none of one that died.
     pub(super) fn ended(&self) -> (Option<Ended>, Option<Outcome>) {
-        let sender = self.sender.as_ref().map(|sender| sender.ended().expect("it has ended"));
-        let receiver = self.receiver.as_ref().map(|one| one.ended().expect("it has ended"));
-        (sender, receiver)
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.ended().expect("it has ended"));
+        let arriving = self.arriving.as_ref().map(|one| one.ended().expect("it has ended"));
+        (leaving, arriving)
     }
 
     /// What the destination has when all came.

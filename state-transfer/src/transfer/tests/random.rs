@@ -51,18 +51,18 @@ fn whatever_fails_a_transfer_is_done_or_undone_or_says_that_it_does_not_know() {
     runs(1_000, |seed| {
         let mut world = World::new(seed, some(&mut Rng::with_seed(!seed)));
         world.run();
-        let (sender, receiver) = world.ended();
-        match sender.expect("it lives") {
+        let (leaving, arriving) = world.ended();
+        match leaving.expect("it lives") {
             Ended::Moved => {
                 seen[0] += 1;
                 assert!(world.source.is_empty());
                 assert_eq!(world.destination, world.all(), "what was sent came");
-                assert_eq!(receiver, Some(Outcome::Kept));
+                assert_eq!(arriving, Some(Outcome::Kept));
             }
             Ended::Undone => {
                 seen[1] += 1;
                 assert_eq!((&world.source, &world.destination), (&world.first.0, &world.first.1));
-                assert_eq!(receiver, Some(Outcome::Undone));
+                assert_eq!(arriving, Some(Outcome::Undone));
             }
             Ended::Unknown => {
                 seen[2] += 1;
@@ -70,7 +70,7 @@ fn whatever_fails_a_transfer_is_done_or_undone_or_says_that_it_does_not_know() {
             }
             Ended::WordBroken => panic!("a receipt is not gone back upon"),
         }
-        if receiver == Some(Outcome::Undone) {
+        if arriving == Some(Outcome::Undone) {
             assert_eq!(world.destination, world.first.1);
             assert!(!world.stuck);
         }
@@ -87,10 +87,10 @@ fn nothing_is_lost_when_a_sidecar_dies() {
         let mut world = World::new(seed, Faults { crash: rng.u32(1..40), ..some(&mut rng) });
         world.run();
         world.check_losses();
-        let (sender, receiver) = world.ended();
-        died[0] += u32::from(sender.is_none());
-        died[1] += u32::from(receiver.is_none());
-        match (sender, receiver) {
+        let (leaving, arriving) = world.ended();
+        died[0] += u32::from(leaving.is_none());
+        died[1] += u32::from(arriving.is_none());
+        match (leaving, arriving) {
             (Some(Ended::Undone), None) => assert_eq!(world.source, world.first.0),
             (Some(Ended::Moved), _) => {
                 assert!(world.source.is_empty());
@@ -112,11 +112,11 @@ fn nothing_is_lost_when_the_end_that_it_is_put_into_is_started_again() {
         let mut world = World::new(seed, Faults { forget: rng.u32(1..40), ..some(&mut rng) });
         world.run();
         world.check_losses();
-        let (sender, receiver) = world.ended();
+        let (leaving, arriving) = world.ended();
         seen[0] += u32::from(world.forgot());
-        seen[1] += u32::from(sender == Some(Ended::Moved));
-        match sender {
-            Some(Ended::Moved) => assert!(!world.forgot() && receiver == Some(Outcome::Kept)),
+        seen[1] += u32::from(leaving == Some(Ended::Moved));
+        match leaving {
+            Some(Ended::Moved) => assert!(!world.forgot() && arriving == Some(Outcome::Kept)),
             _ => assert_eq!(world.source, world.first.0),
         }
     });

@@ -5,33 +5,39 @@ use crate::{
     Nanos,
     chunk::{BODY_MAX, CHUNK_MAX, ChunkError, Schema, Scope},
     transfer::{
-        MESSAGE_BYTES_MAX, Message, Outcome, PIECES_MAX, QUIET_LIMIT, Receiver, Receiving, Refusal,
-        Reply, Summary, Verdict, WINDOW,
+        CHUNKS_MAX, Destination, DestinationCommand, MESSAGE_BYTES_MAX, Message, Outcome,
+        QUIET_LIMIT, Refusal, Reply, Summary, Verdict, WINDOW,
     },
 };
 
 /// That a destination undoes for a reason, at once and whatever comes then.
-fn undoes(mut receiver: Receiver, refusal: &Refusal) {
-    assert_eq!(receiver.refusal(), Some(refusal));
-    let mut left = std::iter::from_fn(|| receiver.poll()).collect::<Vec<_>>();
-    assert_eq!(left.pop(), Some(Receiving::Undo), "{refusal}");
-    assert!(left.iter().all(|output| *output != Receiving::Undo), "{refusal}");
+fn undoes(mut destination: Destination, refusal: &Refusal) {
+    assert_eq!(destination.refusal(), Some(refusal));
+    let mut left = std::iter::from_fn(|| destination.poll_command()).collect::<Vec<_>>();
+    assert_eq!(left.pop(), Some(DestinationCommand::Undo), "{refusal}");
+    assert!(left.iter().all(|output| *output != DestinationCommand::Undo), "{refusal}");
     for message in [chunks(0, &[flow(1)]), Message::Verdict(Verdict::Keep)] {
-        receiver.message(message, Nanos(9));
+        destination.message(message, Nanos(9));
     }
-    assert_eq!(receiver.poll(), None, "{refusal}");
-    receiver.undone(true);
-    assert_eq!(receiver.poll(), Some(Receiving::Reply(Reply::Ended(Outcome::Undone))));
-    assert_eq!((receiver.ended(), receiver.refusal()), (Some(Outcome::Undone), Some(refusal)));
+    assert_eq!(destination.poll_command(), None, "{refusal}");
+    destination.undone(true);
+    assert_eq!(
+        destination.poll_command(),
+        Some(DestinationCommand::Reply(Reply::Ended(Outcome::Undone)))
+    );
+    assert_eq!(
+        (destination.ended(), destination.refusal()),
+        (Some(Outcome::Undone), Some(refusal))
+    );
 }
 
 /// That messages are refused, after two chunks that were put.
 fn refuses(messages: impl IntoIterator<Item = Message>, refusal: &Refusal) {
-    let mut receiver = ready("src=10.0.0.0/8");
-    receiver.message(chunks(0, &[flow(1), flow(2)]), Nanos(2));
-    put_all(&mut receiver, Nanos(3));
-    messages.into_iter().for_each(|message| receiver.message(message, Nanos(4)));
-    undoes(receiver, refusal);
+    let mut destination = ready("src=10.0.0.0/8");
+    destination.message(chunks(0, &[flow(1), flow(2)]), Nanos(2));
+    put_all(&mut destination, Nanos(3));
+    messages.into_iter().for_each(|message| destination.message(message, Nanos(4)));
+    undoes(destination, refusal);
 }
 
 #[test]
@@ -48,13 +54,13 @@ fn what_is_no_chunk_or_no_whole_one_is_refused() {
     none(Vec::new(), ChunkError::Truncated { length: 0 });
     let (what, most) = ("bytes", CHUNK_MAX);
     none(vec![0; CHUNK_MAX + 1], ChunkError::TooLarge { what, length: CHUNK_MAX + 1, most });
-    let mut receiver = ready("any");
+    let mut destination = ready("any");
     let mut other = whole;
     *other.last_mut().expect("bytes") ^= 1;
-    receiver.message(chunks(0, &[other]), Nanos(2));
-    let why = receiver.refusal().cloned().expect("it is refused");
+    destination.message(chunks(0, &[other]), Nanos(2));
+    let why = destination.refusal().cloned().expect("it is refused");
     assert!(matches!(why, Refusal::NotAChunk { why: ChunkError::Corrupted { .. }, .. }), "{why:?}");
-    undoes(receiver, &why);
+    undoes(destination, &why);
 }
 
 #[test]
@@ -66,9 +72,9 @@ fn what_comes_again_or_too_early_is_refused() {
 
 #[test]
 fn what_the_transfer_was_not_opened_for_is_refused() {
-    let mut receiver = ready("src=11.0.0.0/8");
-    receiver.message(chunks(0, &[flow(1)]), Nanos(2));
-    undoes(receiver, &Refusal::NotNamed { place: 0 });
+    let mut destination = ready("src=11.0.0.0/8");
+    destination.message(chunks(0, &[flow(1)]), Nanos(2));
+    undoes(destination, &Refusal::NotNamed { place: 0 });
     // Scopes come one after the other, and no others than those.
     let host = chunk(HOST, 1, b"");
     refuses([chunks(2, &[host, flow(4)])], &Refusal::NotNamed { place: 3 });
@@ -78,11 +84,11 @@ fn what_the_transfer_was_not_opened_for_is_refused() {
 
 #[test]
 fn a_kind_of_state_that_is_not_known_is_refused_before_anything_comes_and_when_it_comes() {
-    let lacking = Receiver::new(opened("any"), &[FLOW]).expect_err("it lacks a kind");
+    let lacking = Destination::new(opened("any"), &[FLOW]).expect_err("it lacks a kind");
     let (scope, schema) = HOST;
     assert_eq!(lacking, Refusal::UnknownSchema { scope, schema });
     let later = Schema { revision: 2, ..FLOW.1 };
-    assert!(Receiver::new(opened("any"), &[(Scope::PerFlow, later), HOST]).is_err());
+    assert!(Destination::new(opened("any"), &[(Scope::PerFlow, later), HOST]).is_err());
     let (scope, schema) = (Scope::PerFlow, later);
     let message = chunks(2, &[chunk((scope, schema), 3, b"")]);
     refuses([message], &Refusal::UnknownSchema { scope, schema });
@@ -107,15 +113,15 @@ fn too_much_is_refused() {
 
 #[test]
 fn more_chunks_than_one_transfer_may_have_are_refused() {
-    let mut receiver = ready("any");
+    let mut destination = ready("any");
     let full: Vec<_> = (0..256).map(|_| flow(3)).collect();
-    for turn in 0..PIECES_MAX / 256 {
-        receiver.message(chunks(turn * 256, &full), Nanos(2));
-        put_all(&mut receiver, Nanos(2));
-        assert_eq!(receiver.refusal(), None);
+    for turn in 0..CHUNKS_MAX / 256 {
+        destination.message(chunks(turn * 256, &full), Nanos(2));
+        put_all(&mut destination, Nanos(2));
+        assert_eq!(destination.refusal(), None);
     }
-    receiver.message(chunks(PIECES_MAX, &[flow(3)]), Nanos(2));
-    undoes(receiver, &Refusal::TooMuch);
+    destination.message(chunks(CHUNKS_MAX, &[flow(3)]), Nanos(2));
+    undoes(destination, &Refusal::TooMuch);
 }
 
 #[test]
@@ -141,7 +147,7 @@ fn what_is_said_out_of_turn_is_refused() {
     let twice = [last.clone(), end.clone(), end.clone()];
     refuses(twice, &Refusal::OutOfTurn("the end"));
     refuses([last, end, chunks(3, &[flow(4)])], &Refusal::OutOfTurn("a chunk"));
-    let mut early = Receiver::new(opened("any"), &[FLOW, HOST]).expect("it has all kinds");
+    let mut early = Destination::new(opened("any"), &[FLOW, HOST]).expect("it has all kinds");
     early.message(chunks(0, &[flow(1)]), Nanos(1));
     undoes(early, &Refusal::OutOfTurn("a chunk"));
 }
@@ -153,16 +159,16 @@ fn a_stream_that_breaks_and_a_source_that_is_silent_are_given_up() {
     broken.broken_off();
     undoes(broken, &Refusal::BrokenOff);
     let mut silent = ready("any");
-    let deadline = silent.deadline().expect("it waits for the source");
+    let deadline = silent.poll_timeout().expect("it waits for the source");
     assert_eq!(deadline, Nanos(1) + QUIET_LIMIT);
-    silent.tick(Nanos(deadline.0 - 1));
+    silent.handle_timeout(Nanos(deadline.0 - 1));
     assert_eq!(silent.refusal(), None);
-    silent.tick(deadline);
+    silent.handle_timeout(deadline);
     undoes(silent, &Refusal::Quiet);
     // The source has no credit, or waits for its receipt: it is not to blame.
     let mut slow = ready("any");
     slow.message(chunks(0, &[flow(1)]), Nanos(2));
-    assert_eq!(slow.deadline(), None);
+    assert_eq!(slow.poll_timeout(), None);
     slow.failed();
     undoes(slow, &Refusal::Destination);
 }

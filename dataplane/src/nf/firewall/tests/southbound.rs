@@ -2,7 +2,7 @@
 //! of two firewalls become the same.
 
 use weir_state_transfer::chunk::BODY_MAX;
-use weir_state_transfer::merge::{Counter, Lives, REPLICAS_MAX};
+use weir_state_transfer::merge::{Counter, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::PutError;
 
 use super::*;
@@ -163,4 +163,27 @@ fn totals_of_many_rules_come_in_several_chunks() {
         other.put_all_flows(chunk).expect("its own chunk");
     }
     assert_eq!(other.totals(), firewall.totals());
+}
+
+#[test]
+fn what_says_that_this_life_has_ended_is_refused_and_the_limit_holds() {
+    let mut instance = Instance::new(strict(), 2);
+    let mut ended = Lives::default();
+    ended.add(Life::up_to(replica(2)));
+    let counter = Counter::from_parts([], ended);
+    let id = FlowId::host(HOST_A.into(), Default::default());
+    for (up, down) in [(counter.clone(), Counter::default()), (Counter::default(), counter.clone())]
+    {
+        let mut source = Source::default();
+        (source.open.up, source.open.down) = (up, down);
+        let chunk = FIREWALL_SOURCE.chunk(id.clone(), source.encode());
+        let refused = instance.firewall.put_multi_flow(&chunk, NOW);
+        assert!(matches!(refused, Err(PutError::BadBody { .. })), "{refused:?}");
+    }
+    let totals = Totals { accepted: counter, ..Totals::new(&rules(&[])) };
+    let chunk = FIREWALL_TOTALS.chunk(FlowId::default(), totals.encode());
+    let refused = instance.firewall.put_all_flows(&chunk);
+    assert!(matches!(refused, Err(PutError::BadBody { .. })), "{refused:?}");
+    instance.judge(&udp(HOST_A, HOST_B, (1, 53)), NOW);
+    assert_eq!((instance.open(HOST_A), instance.firewall.totals().accepted.value()), (1, 1));
 }

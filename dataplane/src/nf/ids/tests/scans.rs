@@ -30,7 +30,7 @@ fn move_source(from: &mut Node, to: &mut Node) {
     let source = from.ids.source(&SOURCE).unwrap();
     let chunk = IDS_SOURCE.chunk(SOURCE.flow_id(), source.encode());
     assert_eq!(from.ids.del_multi_flow(std::slice::from_ref(&chunk.id)), 1);
-    (0..2).for_each(|_| to.ids.put_multi_flow(&chunk).unwrap());
+    (0..2).for_each(|_| to.ids.put_multi_flow(&chunk, Timestamp(u64::MAX)).unwrap());
 }
 
 fn scans(node: &Node) -> Vec<ScanRecord> {

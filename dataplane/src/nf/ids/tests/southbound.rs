@@ -1,7 +1,7 @@
 //! Connections, sources and totals as chunks: what is taken in, what is refused, and that copies
 //! of several instances become the same.
 
-use weir_state_transfer::merge::{Counter, Lives, REPLICAS_MAX};
+use weir_state_transfer::merge::{Counter, Life, Lives, REPLICAS_MAX};
 use weir_state_transfer::southbound::PutError;
 use weir_state_transfer::{Chunk, FlowId};
 
@@ -9,6 +9,9 @@ use super::scans::{SOURCE, try_ports};
 use super::*;
 use crate::nf::laws::{all_chunks, check_convergence, check_put, rng};
 use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
+
+/// A while after all attempts.
+const NOW: Timestamp = Timestamp(START + 100 * SECOND);
 
 /// An instance to which hosts of two networks have made attempts that failed.
 fn busy(instance: u32, rng: &mut fastrand::Rng) -> Ids {
@@ -46,7 +49,7 @@ fn wrong_ids() -> [FlowId; 2] {
 fn a_source_is_taken_in_whole_or_not_at_all() {
     let chunk = sources_of(&busy(1, &mut rng())).swap_remove(0);
     let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();
-    check_put(&chunk, &ids, fresh, Ids::put_multi_flow, seen);
+    check_put(&chunk, &ids, fresh, |ids, chunk| ids.put_multi_flow(chunk, NOW), seen);
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn instances_that_copy_to_each_other_end_with_the_same() {
     };
     let copy = |from: &Ids, to: &mut Ids, rng: &mut fastrand::Rng| {
         for chunk in sources_of(from).iter().filter(|_| rng.bool()) {
-            to.put_multi_flow(chunk).unwrap();
+            to.put_multi_flow(chunk, NOW).unwrap();
         }
         for chunk in from.get_all_flows().iter().filter(|_| rng.bool()) {
             to.put_all_flows(chunk).unwrap();
@@ -122,12 +125,12 @@ fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
     let mut ids = Node::with(Config { scan, ..Config::default() }, 1).ids;
     let chunks = sources_of(&busy(2, &mut rng()));
     for chunk in &chunks[..2] {
-        ids.put_multi_flow(chunk).unwrap();
+        ids.put_multi_flow(chunk, NOW).unwrap();
     }
     let before = seen(&ids);
     let full = PutError::full(&chunks[2], "sources", 2);
-    assert_eq!(ids.put_multi_flow(&chunks[2]), Err(full));
-    ids.put_multi_flow(&chunks[1]).unwrap();
+    assert_eq!(ids.put_multi_flow(&chunks[2], NOW), Err(full));
+    ids.put_multi_flow(&chunks[1], NOW).unwrap();
     assert_eq!(seen(&ids), before);
 
     let many = |from: usize| {
@@ -154,6 +157,52 @@ fn a_source_whose_windows_are_of_another_length_is_refused() {
     try_ports(&mut other, 1..5, 0);
     let source = other.ids.source(&SOURCE).unwrap();
     let chunk = IDS_SOURCE.chunk(SOURCE.flow_id(), source.encode());
-    assert!(matches!(fresh().put_multi_flow(&chunk), Err(PutError::BadBody { .. })));
-    other.ids.put_multi_flow(&chunk).unwrap();
+    assert!(matches!(fresh().put_multi_flow(&chunk, NOW), Err(PutError::BadBody { .. })));
+    other.ids.put_multi_flow(&chunk, NOW).unwrap();
+}
+
+#[test]
+fn totals_that_say_that_this_life_has_ended_are_refused() {
+    let mut ids = fresh();
+    let mut ended = Lives::default();
+    ended.add(Life::up_to(Replica { instance: 9, incarnation: 1 }));
+    let totals = Totals { packets: Counter::from_parts([], ended), ..Totals::default() };
+    let chunk = IDS_TOTALS.chunk(FlowId::default(), totals.encode());
+    assert!(matches!(ids.put_all_flows(&chunk), Err(PutError::BadBody { .. })));
+}
+
+/// A window of time to come would stay, and what is tried until then would not be watched.
+#[test]
+fn what_was_tried_in_time_to_come_is_refused() {
+    let mut other = Node::new(1);
+    try_ports(&mut other, 1..5, 0);
+    let source = other.ids.source(&SOURCE).unwrap();
+    let chunk = IDS_SOURCE.chunk(SOURCE.flow_id(), source.encode());
+    let window = ScanConfig::default().window.as_secs();
+    for (before, is_taken) in [(0, true), (window, true), (3 * window, false)] {
+        let now = Timestamp(START - before * SECOND);
+        assert_eq!(fresh().put_multi_flow(&chunk, now).is_ok(), is_taken, "{before}");
+    }
+}
+
+#[test]
+fn a_connection_that_says_it_begins_in_time_to_come_throws_out_no_source() {
+    let scan = ScanConfig { sources_max: 1, ..ScanConfig::default() };
+    let mut node = Node::with(Config { scan, ..Config::default() }, 1);
+    try_ports(&mut node, 1..5, 0);
+    let mut other = Node::new(2);
+    other.take(&Timed {
+        at: Timestamp(START),
+        frame: tcp(([10, 9, 9, 9], SERVER), (1, 80), (1, 0), SYN, b""),
+    });
+    let connection = other.connections.into_values().flatten().next().unwrap();
+    let now = Timestamp(START + SECOND);
+    let mut chunk = connection.to_chunk(&Timeouts::default(), now);
+    let start = START.to_be_bytes();
+    let at = chunk.body.windows(8).position(|bytes| bytes == start).unwrap();
+    chunk.body[at..at + 8].copy_from_slice(&u64::MAX.to_be_bytes());
+    let mut put = Some(Connection::from_chunk(&chunk, now).unwrap());
+    node.ids.end(&mut put);
+    assert!(node.ids.source(&SOURCE).is_some());
+    assert_eq!(node.ids.totals().unwatched.value(), 1);
 }

@@ -84,7 +84,7 @@ pub(super) fn moved(frames: &[Timed], at: usize) -> Vec<Record> {
         two.connections.insert(key, connection);
     }
     for chunk in all_chunks("any", 3, |get, cursor, out| one.ids.get_multi_flow(get, cursor, out)) {
-        two.ids.put_multi_flow(&chunk).unwrap();
+        two.ids.put_multi_flow(&chunk, now).unwrap();
         assert_eq!(one.ids.del_multi_flow(&[chunk.id]), 1);
     }
     two.take_all(&frames[at..]);

@@ -12,8 +12,8 @@ use weir_nf_api::{Description, client::Client};
 use weir_state_transfer::{
     chunk::{Schema, Scope},
     transfer::{
-        Amount, HELD_LIMIT, Message, Opened, Outcome, Piece, Receiver, Receiving, Refusal, Reply,
-        SETTLE_LIMIT,
+        Amount, Destination, DestinationCommand, HELD_LIMIT, Message, Opened, Outcome, Piece,
+        Refusal, Reply, SETTLE_LIMIT,
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
     state_manager::{
         end::End,
         operation::{Asked, Failure, FailureKind, MoveAsked, Selection, State},
-        transfer::Transfer,
+        steps::Steps,
     },
 };
 
@@ -62,7 +62,7 @@ const _: () = assert!(STOP_HELD_LIMIT.as_secs() < STOP_LIMIT.as_secs());
 pub(super) struct Arrival {
     sidecar: Arc<Sidecar>,
     from: End,
-    receiver: Receiver,
+    transfer: Destination,
     admitted: Admitted,
     /// Both ways of the stream, while it is there.
     stream: Option<(Streaming<TransferRequest>, Replies)>,
@@ -97,8 +97,8 @@ impl Sidecar {
             self.recognise(&to).await.map_err(|failure| unreachable(failure.reason))?;
         let wanted = scopes.iter().copied().collect();
         let opened = Opened { filter: filter.clone(), scopes: wanted, kinds };
-        let receiver = Receiver::new(opened, &kinds_of(&own));
-        let receiver = receiver.map_err(|refusal| say::fault(&refusal))?;
+        let transfer = Destination::new(opened, &kinds_of(&own));
+        let transfer = transfer.map_err(|refusal| say::fault(&refusal))?;
         let asked = MoveAsked {
             from: from.clone(),
             to,
@@ -115,7 +115,7 @@ impl Sidecar {
         let arrival = Arrival {
             sidecar: Arc::clone(self),
             from,
-            receiver,
+            transfer,
             admitted,
             stream: Some(stream),
             recognised,
@@ -133,25 +133,25 @@ impl Arrival {
     pub(super) async fn receive(
         &mut self,
         to: (&End, &Client),
-        transfer: &mut Transfer,
+        steps: &mut Steps,
         count: &mut Count<'_>,
     ) -> Result<(), Failure> {
-        transfer.recognised(self.recognised)?;
-        self.receiver.ready(self.sidecar.now());
+        steps.recognised(self.recognised)?;
+        self.transfer.ready(self.sidecar.now());
         loop {
-            match self.receiver.poll() {
-                Some(Receiving::Reply(reply)) => self.say(reply, None),
-                Some(Receiving::Put(pieces)) => self.put(to, pieces, transfer, count).await?,
-                Some(Receiving::Undo) => return Err(self.why()),
+            match self.transfer.poll_command() {
+                Some(DestinationCommand::Reply(reply)) => self.say(reply, None),
+                Some(DestinationCommand::Put(pieces)) => self.put(to, pieces, steps, count).await?,
+                Some(DestinationCommand::Undo) => return Err(self.why()),
                 // Nothing is waited for behind the receipt: whoever ends the wait would undo.
-                None if self.receiver.holds() => return Ok(()),
+                None if self.transfer.holds() => return Ok(()),
                 None => {
                     let heard = self.listen().await;
                     if let Heard::Message(Message::End(_)) = heard {
                         // It may have been long since it was last asked something.
                         let asked = to.1.describe().await;
                         asked.map_err(|error| Failure::of_call(&error, to.0))?;
-                        self.sidecar.recognise_in(transfer, to.0).await?;
+                        self.sidecar.recognise_in(steps, to.0).await?;
                     }
                     self.take(heard);
                 }
@@ -160,11 +160,7 @@ impl Arrival {
     }
 
     /// Waits for the verdict, or until the operation is told to end: all that came is kept then.
-    pub(super) async fn hold(
-        &mut self,
-        transfer: &mut Transfer,
-        reins: &Reins,
-    ) -> Result<(), Failure> {
+    pub(super) async fn hold(&mut self, steps: &mut Steps, reins: &Reins) -> Result<(), Failure> {
         let told_to_end = async {
             let failure = reins.cancelled().await;
             if failure.kind == FailureKind::Stopping {
@@ -176,16 +172,16 @@ impl Arrival {
         let mut told_to_end = std::pin::pin!(told_to_end);
         let mut unasked = None;
         loop {
-            while let Some(next) = self.receiver.poll() {
+            while let Some(next) = self.transfer.poll_command() {
                 match next {
-                    Receiving::Undo => return Err(self.why()),
+                    DestinationCommand::Undo => return Err(self.why()),
                     // What is put is put, and the last reply is said when all is told here.
-                    Receiving::Reply(_) | Receiving::Put(_) => {}
+                    DestinationCommand::Reply(_) | DestinationCommand::Put(_) => {}
                 }
             }
-            if self.receiver.ended().is_some() {
-                if self.receiver.kept_unasked() {
-                    transfer.unsettled(self.kept(unasked));
+            if self.transfer.ended().is_some() {
+                if self.transfer.kept_unasked() {
+                    steps.unsettled(self.kept(unasked));
                 }
                 return Ok(());
             }
@@ -193,7 +189,7 @@ impl Arrival {
                 heard = self.listen() => self.take(heard),
                 failure = &mut told_to_end => {
                     unasked = Some(failure);
-                    self.receiver.keep_unasked();
+                    self.transfer.keep_unasked();
                 }
             }
         }
@@ -219,10 +215,10 @@ impl Arrival {
     /// follows: one that is not refused yet is by the failure of the operation, one that holds or has
     /// ended stays as it is, and one that is to undo has done what the operation says.
     pub(super) fn end(&mut self, state: State, failure: Option<&Failure>) {
-        self.receiver.failed();
-        self.receiver.undone(state == State::Undone);
-        let outcome = self.receiver.ended().unwrap_or(Outcome::Stuck);
-        let why = match (self.receiver.refusal(), failure) {
+        self.transfer.failed();
+        self.transfer.undone(state == State::Undone);
+        let outcome = self.transfer.ended().unwrap_or(Outcome::Stuck);
+        let why = match (self.transfer.refusal(), failure) {
             (Some(Refusal::Destination), Some(failure)) => Some(Why::failed(failure)),
             (Some(refusal), _) => Some(Why::refused(refusal)),
             (None, _) => None,
@@ -242,14 +238,14 @@ impl Arrival {
         &mut self,
         (to, writer): (&End, &Client),
         pieces: Vec<Piece>,
-        transfer: &mut Transfer,
+        steps: &mut Steps,
         count: &mut Count<'_>,
     ) -> Result<(), Failure> {
         let Some(Piece { scope, .. }) = pieces.first() else { return Ok(()) };
         let (scope, mut amount) = (*scope, Amount::default());
         let (mut ids, mut chunks) = (Vec::new(), Vec::new());
         for Piece { id, bytes, .. } in pieces {
-            transfer.take(scope, &id)?;
+            steps.take(scope, &id)?;
             amount.chunks += 1;
             amount.bytes += bytes.len() as u64;
             count.add(bytes.len());
@@ -265,15 +261,15 @@ impl Arrival {
         };
         let put = put.map_err(|error| Failure::of_call(&error, to))?;
         self.taken += put.taken.min(amount.chunks);
-        transfer.taken(self.taken);
+        steps.taken(self.taken);
         let place = usize::try_from(put.taken).unwrap_or(usize::MAX);
         let id = || ids.get(place).cloned().unwrap_or_default();
         if let Some(failure) = not_taken(to, scope, (&put, amount.chunks), id) {
             return Err(failure);
         }
         // What an end took in that was started again since is nowhere.
-        self.sidecar.recognise_in(transfer, to).await?;
-        self.receiver.taken(amount, self.sidecar.now());
+        self.sidecar.recognise_in(steps, to).await?;
+        self.transfer.taken(amount, self.sidecar.now());
         Ok(())
     }
 
@@ -281,7 +277,7 @@ impl Arrival {
     /// should have.
     async fn listen(&mut self) -> Heard {
         let now = self.sidecar.now();
-        let deadline = self.receiver.deadline().map(|deadline| deadline.since(now));
+        let deadline = self.transfer.poll_timeout().map(|deadline| deadline.since(now));
         let late = tokio::time::sleep(deadline.unwrap_or_default());
         // It is heard once.
         let is_news = self.told.is_none();
@@ -299,20 +295,20 @@ impl Arrival {
     fn take(&mut self, heard: Heard) {
         let now = self.sidecar.now();
         match heard {
-            Heard::Message(message) => self.receiver.message(message, now),
-            Heard::Malformed => self.receiver.malformed(),
+            Heard::Message(message) => self.transfer.message(message, now),
+            Heard::Malformed => self.transfer.malformed(),
             Heard::Told(told) => {
                 self.told = Some(told);
                 match told {
-                    Told::Verdict(verdict) => self.receiver.verdict(verdict),
+                    Told::Verdict(verdict) => self.transfer.verdict(verdict),
                     Told::Abandoned => {
                         self.break_off();
-                        self.receiver.keep_unasked();
+                        self.transfer.keep_unasked();
                     }
                 }
             }
             Heard::End => self.break_off(),
-            Heard::Nothing => self.receiver.tick(now),
+            Heard::Nothing => self.transfer.handle_timeout(now),
         }
     }
 
@@ -329,12 +325,12 @@ impl Arrival {
 
     fn break_off(&mut self) {
         self.stream = None;
-        self.receiver.broken_off();
+        self.transfer.broken_off();
     }
 
     /// Why it is undone.
     fn why(&self) -> Failure {
-        let (kind, reason) = match self.receiver.refusal() {
+        let (kind, reason) = match self.transfer.refusal() {
             None => (FailureKind::Cancelled, "the source wants it undone".to_owned()),
             Some(refusal) => {
                 let kind = match refusal {

@@ -32,25 +32,25 @@ const TRIES: u32 = 3;
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// See what the destination has: each piece to [`Transfer::there`].
+    /// See what the destination has: each piece to [`Steps::there`].
     Survey(Scope),
-    /// Get at the source, and put what [`Transfer::carry`] says; or send it to the other node.
+    /// Get at the source, and put what [`Steps::carry`] says; or send it to the other node.
     Carry(Scope),
     /// Wait for the receipt of the other node.
     Confirm,
-    /// Delete [`Transfer::carried`] at the source.
+    /// Delete [`Steps::carried`] at the source.
     Delete(Scope),
     /// Tell the other node that it was deleted.
     Release,
     /// Tell the other node that it is to undo.
     Recall,
-    /// Put what comes from the other node, as [`Transfer::carry`] says.
+    /// Put what comes from the other node, as [`Steps::carry`] says.
     Receive,
     /// Wait for what the other node says: it fails when that wants it undone.
     Hold,
-    /// Delete [`Transfer::to_remove`] at the destination.
+    /// Delete [`Steps::to_remove`] at the destination.
     Remove(Scope),
-    /// Put [`Transfer::to_put_back`] at the destination.
+    /// Put [`Steps::to_put_back`] at the destination.
     PutBack,
     /// Have the packets of the source held, and wait until it has taken what it was sent.
     Stop,
@@ -75,7 +75,7 @@ pub enum Carry {
 
 /// A move in progress.
 #[derive(Debug)]
-pub struct Transfer {
+pub struct Steps {
     filter: StateFilter,
     todo: VecDeque<Task>,
     /// The destination is of another node, which sees to it.
@@ -100,7 +100,7 @@ pub struct Transfer {
     leads: bool,
 }
 
-impl Transfer {
+impl Steps {
     /// A move of what a filter names, scope by scope.
     pub fn new(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
         Self::of_tasks(

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, mem};
 
 use super::{
-    Amount, HELD_LIMIT, Hasher, MESSAGE_BYTES_MAX, MESSAGE_CHUNKS_MAX, Message, Outcome,
-    PIECES_MAX, QUIET_LIMIT, Refusal, Reply, Summary, Verdict, WINDOW,
+    Amount, CHUNKS_MAX, HELD_LIMIT, Hasher, MESSAGE_BYTES_MAX, MESSAGE_CHUNKS_MAX, Message,
+    Outcome, QUIET_LIMIT, Refusal, Reply, Summary, Verdict, WINDOW,
 };
 use crate::{
     Nanos, StateFilter,
@@ -14,7 +14,7 @@ use crate::{
 
 /// A transfer as its destination sees it.
 #[derive(Debug)]
-pub struct Receiver {
+pub struct Destination {
     opened: Opened,
     /// The kinds of state that may come.
     kinds: Vec<(Scope, Schema)>,
@@ -28,7 +28,7 @@ pub struct Receiver {
     heard: Nanos,
     refusal: Option<Refusal>,
     unasked: bool,
-    out: VecDeque<Receiving>,
+    out: VecDeque<DestinationCommand>,
 }
 
 /// What a source opens a transfer for.
@@ -53,14 +53,14 @@ pub struct Piece {
     pub bytes: Vec<u8>,
 }
 
-/// What the driver of a [`Receiver`] is to do.
+/// What the driver of a [`Destination`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Receiving {
+pub enum DestinationCommand {
     /// Say it on the stream, if that is there.
     Reply(Reply),
-    /// Put these, all of one scope, then call [`Receiver::taken`] or [`Receiver::failed`].
+    /// Put these, all of one scope, then call [`Destination::taken`] or [`Destination::failed`].
     Put(Vec<Piece>),
-    /// Make the end as it was before, then call [`Receiver::undone`].
+    /// Make the end as it was before, then call [`Destination::undone`].
     Undo,
 }
 
@@ -77,7 +77,7 @@ enum Phase {
     Ended(Outcome),
 }
 
-impl Receiver {
+impl Destination {
     /// A transfer that a source opens, to an end that has some kinds of state.
     ///
     /// # Errors
@@ -183,8 +183,8 @@ impl Receiver {
         }
     }
 
-    /// When [`Self::tick`] is to be called.
-    pub fn deadline(&self) -> Option<Nanos> {
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
         match self.phase {
             Phase::Taking if self.came == self.taken => Some(self.heard + QUIET_LIMIT),
             Phase::Held(since) => Some(since + HELD_LIMIT),
@@ -193,8 +193,8 @@ impl Receiver {
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Nanos) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+    pub fn handle_timeout(&mut self, now: Nanos) {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return;
         }
         if self.holds() {
@@ -214,7 +214,7 @@ impl Receiver {
     }
 
     /// What is to be done next.
-    pub fn poll(&mut self) -> Option<Receiving> {
+    pub fn poll_command(&mut self) -> Option<DestinationCommand> {
         self.out.pop_front()
     }
 
@@ -263,14 +263,14 @@ impl Receiver {
         if !self.came.within(self.granted()) {
             return Err(Refusal::BeyondCredit);
         }
-        if self.came.chunks > PIECES_MAX {
+        if self.came.chunks > CHUNKS_MAX {
             return Err(Refusal::TooMuch);
         }
         while let Some(Piece { scope, .. }) = pieces.first() {
             let scope = *scope;
             let same = pieces.iter().take_while(|piece| piece.scope == scope).count();
             let rest = pieces.split_off(same);
-            self.out.push_back(Receiving::Put(mem::replace(&mut pieces, rest)));
+            self.out.push_back(DestinationCommand::Put(mem::replace(&mut pieces, rest)));
         }
         Ok(())
     }
@@ -312,7 +312,7 @@ impl Receiver {
     fn close(&mut self, summary: Summary, now: Nanos) {
         if self.taken == self.came {
             self.phase = Phase::Held(now);
-            self.out.push_back(Receiving::Reply(Reply::Receipt(summary)));
+            self.out.push_back(DestinationCommand::Reply(Reply::Receipt(summary)));
         }
     }
 
@@ -321,7 +321,7 @@ impl Receiver {
     }
 
     fn credit(&mut self) {
-        self.out.push_back(Receiving::Reply(Reply::Credit(self.granted())));
+        self.out.push_back(DestinationCommand::Reply(Reply::Credit(self.granted())));
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -335,11 +335,11 @@ impl Receiver {
         self.phase = Phase::Undoing;
         // What is not put, or not said, needs not be any more.
         self.out.clear();
-        self.out.push_back(Receiving::Undo);
+        self.out.push_back(DestinationCommand::Undo);
     }
 
     fn finish(&mut self, outcome: Outcome) {
         self.phase = Phase::Ended(outcome);
-        self.out.push_back(Receiving::Reply(Reply::Ended(outcome)));
+        self.out.push_back(DestinationCommand::Reply(Reply::Ended(outcome)));
     }
 }

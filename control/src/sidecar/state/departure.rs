@@ -20,7 +20,7 @@ use weir_nf_api::{
 use weir_state_transfer::{
     Chunk,
     chunk::Scope,
-    transfer::{Ended, Sender, Sending, Verdict},
+    transfer::{Ended, Source, SourceCommand, Verdict},
 };
 
 use super::{CALL_LIMIT, carry::decode, transfer_message as say};
@@ -47,12 +47,12 @@ const REASON_MAX: usize = 64;
 const TEXT_MAX: usize = 1 << 10;
 
 /// A transfer to another node.
-pub(super) struct Session {
+pub(super) struct Departure {
     sidecar: Arc<Sidecar>,
     to: End,
     client: PeerClient,
     id: u64,
-    sender: Sender,
+    transfer: Source,
     /// Both ways of the stream, while it is there.
     stream: Option<(mpsc::Sender<TransferRequest>, Streaming<TransferResponse>)>,
     /// The receipt is there.
@@ -63,7 +63,7 @@ pub(super) struct Session {
     refusal: Option<Failure>,
 }
 
-impl Session {
+impl Departure {
     /// Asks the other node to take what a source has.
     pub(super) async fn open(
         sidecar: &Arc<Sidecar>,
@@ -101,7 +101,7 @@ impl Session {
             to: asked.to.clone(),
             client,
             id,
-            sender: Sender::new(),
+            transfer: Source::new(),
             stream: Some((requests, replies)),
             confirmed: false,
             settle: None,
@@ -119,17 +119,17 @@ impl Session {
         let to = self.to.clone();
         let failed = |error| blame(&error, source, &to);
         // A source waits for its reader for a while only.
-        self.until(|sender| sender.wants() || !sender.is_open()).await;
+        self.until(|transfer| transfer.wants() || !transfer.is_open()).await;
         let mut chunks = reader.get(scope, query).await.map_err(failed)?;
         loop {
-            self.until(|sender| sender.wants() || !sender.is_open()).await;
-            if !self.sender.is_open() {
+            self.until(|transfer| transfer.wants() || !transfer.is_open()).await;
+            if !self.transfer.is_open() {
                 return Err(self.why());
             }
             // The other node may say meanwhile that it takes no more.
             let encoded = tokio::select! {
                 encoded = chunks.next_encoded() => encoded.map_err(failed)?,
-                () = self.until(|sender| !sender.is_open()) => return Err(self.why()),
+                () = self.until(|transfer| !transfer.is_open()) => return Err(self.why()),
             };
             let Some(encoded) = encoded else { return Ok(()) };
             let mut kept = Vec::new();
@@ -138,14 +138,14 @@ impl Session {
                     kept.push(bytes);
                 }
             }
-            self.sender.give(kept);
+            self.transfer.give(kept);
         }
     }
 
     /// Says the end, and waits for the receipt.
     pub(super) async fn confirm(&mut self) -> Result<(), Failure> {
-        self.sender.finish();
-        self.until(|sender| !sender.is_undecided()).await;
+        self.transfer.finish();
+        self.until(|transfer| !transfer.is_undecided()).await;
         if self.confirmed { Ok(()) } else { Err(self.why()) }
     }
 
@@ -154,7 +154,7 @@ impl Session {
         if !self.confirmed {
             return Ok(());
         }
-        self.sender.deleted(self.sidecar.now());
+        self.transfer.deleted(self.sidecar.now());
         match self.conclude().await {
             Some(Ended::WordBroken) => {
                 let reason = format!("{} says that it has undone what it had confirmed", self.to);
@@ -166,7 +166,7 @@ impl Session {
 
     /// Tells the other node to undo.
     pub(super) async fn recall(&mut self) -> Result<(), Failure> {
-        self.sender.give_up(self.sidecar.now());
+        self.transfer.give_up(self.sidecar.now());
         if self.conclude().await == Some(Ended::Undone) {
             return Ok(());
         }
@@ -177,39 +177,39 @@ impl Session {
     /// Waits until the verdict is settled, or its time is over.
     async fn conclude(&mut self) -> Option<Ended> {
         loop {
-            self.until(|sender| sender.ended().is_some()).await;
-            let Some(verdict) = self.settle.take() else { return self.sender.ended() };
+            self.until(|transfer| transfer.ended().is_some()).await;
+            let Some(verdict) = self.settle.take() else { return self.transfer.ended() };
             let ask =
                 SettleTransferRequest { id: self.id, verdict: say::verdict_to(verdict).into() };
             let asked = tokio::time::timeout(CALL_LIMIT, self.client.settle_transfer(ask)).await;
             let now = self.sidecar.now();
             match asked {
                 Ok(Ok(answer)) => match say::outcome_of(answer.into_inner().outcome()) {
-                    Some(outcome) => self.sender.settled(Some(outcome)),
-                    None => self.sender.not_settled(now),
+                    Some(outcome) => self.transfer.settled(Some(outcome)),
+                    None => self.transfer.not_settled(now),
                 },
-                Ok(Err(status)) if status.code() == Code::NotFound => self.sender.settled(None),
-                Ok(Err(_)) | Err(_) => self.sender.not_settled(now),
+                Ok(Err(status)) if status.code() == Code::NotFound => self.transfer.settled(None),
+                Ok(Err(_)) | Err(_) => self.transfer.not_settled(now),
             }
         }
     }
 
     /// Does what the logic says until it is as wanted, or a verdict is to be told elsewhere.
-    async fn until(&mut self, wanted: impl Fn(&Sender) -> bool) {
+    async fn until(&mut self, wanted: impl Fn(&Source) -> bool) {
         loop {
             let waits = self.send();
-            if wanted(&self.sender) || self.settle.is_some() {
+            if wanted(&self.transfer) || self.settle.is_some() {
                 return;
             }
             let now = self.sidecar.now();
-            let deadline = self.sender.deadline();
+            let deadline = self.transfer.poll_timeout();
             let wait = deadline.map(|deadline| tokio::time::sleep(deadline.since(now)));
             let room = self.stream.as_ref().map(|(requests, _)| requests.clone());
             tokio::select! {
                 reply = next(&mut self.stream) => self.hear(reply),
                 () = has_room(room), if waits => {}
                 () = async { wait.expect("it is polled when it is there").await },
-                    if deadline.is_some() => self.sender.tick(self.sidecar.now()),
+                    if deadline.is_some() => self.transfer.handle_timeout(self.sidecar.now()),
             }
         }
     }
@@ -219,7 +219,7 @@ impl Session {
         let (mut waits, mut broken) = (false, false);
         while let Some((requests, _)) = self.stream.as_ref().filter(|_| !broken && !waits) {
             match requests.try_reserve() {
-                Ok(room) => match self.sender.say() {
+                Ok(room) => match self.transfer.poll_message() {
                     Some(message) => room.send(say::request(message)),
                     None => break,
                 },
@@ -230,10 +230,10 @@ impl Session {
         if broken {
             self.break_off();
         }
-        while let Some(next) = self.sender.poll() {
+        while let Some(next) = self.transfer.poll_command() {
             match next {
-                Sending::Delete => self.confirmed = true,
-                Sending::Settle(verdict) => self.settle = Some(verdict),
+                SourceCommand::Delete => self.confirmed = true,
+                SourceCommand::Settle(verdict) => self.settle = Some(verdict),
             }
         }
         waits
@@ -246,7 +246,7 @@ impl Session {
                 if let Some(ended) = ended.filter(|ended| !ended.reason.is_empty()) {
                     self.refusal = Some(self.refused(&ended));
                 }
-                self.sender.reply(reply, now);
+                self.transfer.reply(reply, now);
             }
             Ok(Some(None)) => {
                 let reason = format!("{} says what is no message", self.to);
@@ -263,7 +263,7 @@ impl Session {
 
     fn break_off(&mut self) {
         self.stream = None;
-        self.sender.broken_off(self.sidecar.now());
+        self.transfer.broken_off(self.sidecar.now());
     }
 
     /// Why it was not taken.

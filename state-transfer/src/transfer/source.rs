@@ -10,7 +10,7 @@ use crate::Nanos;
 
 /// A transfer as its source sees it. It begins when the destination was asked for it.
 #[derive(Debug)]
-pub struct Sender {
+pub struct Source {
     phase: Phase,
     /// Whether the stream is there.
     connected: bool,
@@ -24,16 +24,16 @@ pub struct Sender {
     finished: bool,
     /// The verdict that the stream is to carry.
     verdict: Option<Verdict>,
-    out: VecDeque<Sending>,
+    out: VecDeque<SourceCommand>,
 }
 
-/// What the driver of a [`Sender`] is to do, besides saying what [`Sender::say`] gives.
+/// What the driver of a [`Source`] is to do, besides saying what [`Source::poll_message`] gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sending {
-    /// Delete at the source what was sent, then call [`Sender::deleted`].
+pub enum SourceCommand {
+    /// Delete at the source what was sent, then call [`Source::deleted`].
     Delete,
-    /// Tell the destination by a connection of its own, then call [`Sender::settled`] or
-    /// [`Sender::not_settled`].
+    /// Tell the destination by a connection of its own, then call [`Source::settled`] or
+    /// [`Source::not_settled`].
     Settle(Verdict),
 }
 
@@ -72,13 +72,13 @@ struct Settling {
     pause: Duration,
 }
 
-impl Default for Sender {
+impl Default for Source {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Sender {
+impl Source {
     /// A transfer that was opened.
     pub fn new() -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Sender {
 
     /// What is to be said next. It is asked for when the stream takes more, so that what waits here
     /// is one piece of a get at most, whatever the other end grants.
-    pub fn say(&mut self) -> Option<Message> {
+    pub fn poll_message(&mut self) -> Option<Message> {
         if let Some(verdict) = self.verdict.take() {
             return Some(Message::Verdict(verdict));
         }
@@ -154,7 +154,7 @@ impl Sender {
             }
             (Reply::Receipt(receipt), Phase::Closing(sent)) if receipt == sent => {
                 self.phase = Phase::Deleting;
-                self.out.push_back(Sending::Delete);
+                self.out.push_back(SourceCommand::Delete);
             }
             // One that is of something else, or of nothing: nothing is deleted upon it.
             (Reply::Receipt(_), Phase::Sending | Phase::Closing(_)) => self.give_up(now),
@@ -221,14 +221,14 @@ impl Sender {
         self.phase = Phase::Settling(Settling { again, pause, ..settling });
     }
 
-    /// When [`Self::tick`] is to be called.
-    pub fn deadline(&self) -> Option<Nanos> {
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
         let Phase::Settling(settling) = self.phase else { return None };
         Some(settling.again.unwrap_or(settling.until).min(settling.until))
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Nanos) {
+    pub fn handle_timeout(&mut self, now: Nanos) {
         let Phase::Settling(settling) = self.phase else { return };
         if now >= settling.until {
             // What it was not told to keep, it keeps when its own time is over.
@@ -242,7 +242,7 @@ impl Sender {
     }
 
     /// What is to be done next.
-    pub fn poll(&mut self) -> Option<Sending> {
+    pub fn poll_command(&mut self) -> Option<SourceCommand> {
         self.out.pop_front()
     }
 
@@ -267,7 +267,7 @@ impl Sender {
         self.phase = Phase::Settling(Settling { again: None, ..settling });
         self.verdict = Some(settling.verdict).filter(|_| self.connected);
         if !self.connected {
-            self.out.push_back(Sending::Settle(settling.verdict));
+            self.out.push_back(SourceCommand::Settle(settling.verdict));
         }
     }
 

@@ -63,15 +63,15 @@ fn run(
     destination: &mut Place,
     filter: &str,
     mut fails: impl FnMut(Task) -> Option<usize>,
-) -> (State, Transfer) {
+) -> (State, Steps) {
     let scopes = [Scope::PerFlow, Scope::MultiFlow].into();
-    let mut transfer = Transfer::new(filter.parse().unwrap(), &scopes);
+    let mut steps = Steps::new(filter.parse().unwrap(), &scopes);
     let filter: StateFilter = filter.parse().unwrap();
     let picked = |place: &Place, scope| {
         let ids = place.ids(scope).into_iter();
         ids.filter(|id| filter.picks(id, Extent::Overlaps)).collect::<Vec<_>>()
     };
-    while let Some(task) = transfer.task() {
+    while let Some(task) = steps.task() {
         let room = fails(task);
         let mut left = room.unwrap_or(usize::MAX);
         let mut step = |job: &mut dyn FnMut()| {
@@ -85,39 +85,39 @@ fn run(
             Task::Survey(scope) => {
                 for id in picked(destination, scope) {
                     let value = destination.flows.get(&id).copied().unwrap_or(0);
-                    transfer.there(scope, &id, vec![id_number(&id), value]).unwrap();
+                    steps.there(scope, &id, vec![id_number(&id), value]).unwrap();
                 }
             }
             Task::Carry(scope) => {
                 for id in picked(source, scope) {
-                    if transfer.carry(scope, &id).unwrap() == Carry::Put {
+                    if steps.carry(scope, &id).unwrap() == Carry::Put {
                         step(&mut || destination.put(scope, &id, source));
                     }
                 }
             }
             Task::Delete(scope) => {
-                let ids = transfer.carried(scope);
+                let ids = steps.carried(scope);
                 ids.iter().for_each(|id| step(&mut || source.delete(scope, id)));
             }
             Task::Remove(scope) => {
-                let ids = transfer.to_remove(scope);
+                let ids = steps.to_remove(scope);
                 ids.iter().for_each(|id| step(&mut || destination.delete(scope, id)));
             }
             Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold => {
                 panic!("{task:?} is of a move to another node")
             }
             Task::PutBack => {
-                for chunk in transfer.to_put_back() {
+                for chunk in steps.to_put_back() {
                     step(&mut || destination.flows.extend([(flow(chunk[0]), chunk[1])]));
                 }
             }
         }
         match room {
-            None => transfer.done(),
-            Some(_) => transfer.failed(failure("it broke")),
+            None => steps.done(),
+            Some(_) => steps.failed(failure("it broke")),
         }
     }
-    (transfer.ended().0, transfer)
+    (steps.ended().0, steps)
 }
 
 /// The last byte of the address of a flow.
@@ -197,42 +197,41 @@ fn what_is_about_more_than_the_filter_names_stays_and_is_told() {
     source.hosts.extend(ids.iter().map(|id| (id.clone(), [(0, 5)].into())));
     source.flows.extend([(flow(1), 1), (flow(2), 2)]);
     let mut to = Place::default();
-    let (state, transfer) = run(&mut source, &mut to, "src=10.0.0.0/16", |_| None);
+    let (state, steps) = run(&mut source, &mut to, "src=10.0.0.0/16", |_| None);
     assert_eq!(state, State::Done);
-    assert_eq!(transfer.left_behind(), &LeftBehind { count: 1, listed: vec![ids[0].clone()] });
+    assert_eq!(steps.left_behind(), &LeftBehind { count: 1, listed: vec![ids[0].clone()] });
     assert_eq!(to.hosts.keys().collect::<Vec<_>>(), [&ids[1]]);
     assert_eq!((to.flows.len(), source.hosts.len(), source.flows.len()), (2, 2, 0));
 }
 
 #[test]
 fn a_refused_chunk_undoes_what_was_taken_and_nothing_else() {
-    let mut transfer =
-        Transfer::new("any".parse().unwrap(), &[Scope::PerFlow, Scope::MultiFlow].into());
-    transfer.done();
+    let mut steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow, Scope::MultiFlow].into());
+    steps.done();
     let host = FlowId::host([10, 0, 0, 1].into(), ServiceId(0));
-    transfer.there(Scope::MultiFlow, &host, vec![1]).unwrap();
-    transfer.done();
+    steps.there(Scope::MultiFlow, &host, vec![1]).unwrap();
+    steps.done();
     for number in 1..4 {
-        assert_eq!(transfer.carry(Scope::PerFlow, &flow(number)), Ok(Carry::Put));
+        assert_eq!(steps.carry(Scope::PerFlow, &flow(number)), Ok(Carry::Put));
     }
-    transfer.taken(3);
-    transfer.done();
-    assert_eq!(transfer.task(), Some(Task::Carry(Scope::MultiFlow)));
+    steps.taken(3);
+    steps.done();
+    assert_eq!(steps.task(), Some(Task::Carry(Scope::MultiFlow)));
     let hosts = [1, 2, 3].map(|last| FlowId::host([10, 0, 0, last].into(), ServiceId(0)));
     for id in &hosts {
-        assert_eq!(transfer.carry(Scope::MultiFlow, id), Ok(Carry::Put));
+        assert_eq!(steps.carry(Scope::MultiFlow, id), Ok(Carry::Put));
     }
-    transfer.taken(2);
-    transfer.failed(failure("full"));
-    assert_eq!(transfer.task(), Some(Task::Remove(Scope::PerFlow)));
-    assert_eq!(transfer.to_remove(Scope::PerFlow), [1, 2, 3].map(flow));
-    transfer.done();
+    steps.taken(2);
+    steps.failed(failure("full"));
+    assert_eq!(steps.task(), Some(Task::Remove(Scope::PerFlow)));
+    assert_eq!(steps.to_remove(Scope::PerFlow), [1, 2, 3].map(flow));
+    steps.done();
     // One host was there before, and one was not taken in.
-    assert_eq!(transfer.to_remove(Scope::MultiFlow), [hosts[1].clone()]);
-    transfer.done();
-    assert_eq!(transfer.task(), Some(Task::PutBack));
-    transfer.done();
-    assert_eq!(transfer.ended(), (State::Undone, Some(failure("full"))));
+    assert_eq!(steps.to_remove(Scope::MultiFlow), [hosts[1].clone()]);
+    steps.done();
+    assert_eq!(steps.task(), Some(Task::PutBack));
+    steps.done();
+    assert_eq!(steps.ended(), (State::Undone, Some(failure("full"))));
 }
 
 /// What an earlier attempt has brought looks like the destination's own.
@@ -241,18 +240,18 @@ fn a_move_that_was_cut_off_and_fails_then_does_not_say_that_it_is_undone() {
     for (is_again, has_some, ended) in
         [(false, true, State::Undone), (true, false, State::Failed), (true, true, State::Failed)]
     {
-        let transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
-        let mut transfer = if is_again { transfer.again() } else { transfer };
+        let steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+        let mut steps = if is_again { steps.again() } else { steps };
         if has_some {
-            transfer.there(Scope::PerFlow, &flow(1), vec![1]).unwrap();
+            steps.there(Scope::PerFlow, &flow(1), vec![1]).unwrap();
         }
-        transfer.done();
-        assert_eq!(transfer.carry(Scope::PerFlow, &flow(1)).unwrap(), Carry::Put);
-        transfer.failed(failure("gone"));
-        while transfer.task().is_some() {
-            transfer.done();
+        steps.done();
+        assert_eq!(steps.carry(Scope::PerFlow, &flow(1)).unwrap(), Carry::Put);
+        steps.failed(failure("gone"));
+        while steps.task().is_some() {
+            steps.done();
         }
-        let (state, failure) = transfer.ended();
+        let (state, failure) = steps.ended();
         assert_eq!(state, ended, "{is_again} {has_some}");
         let tells = failure.unwrap().reason.contains("may have moved some of it");
         assert_eq!(tells, ended == State::Failed);
@@ -261,48 +260,48 @@ fn a_move_that_was_cut_off_and_fails_then_does_not_say_that_it_is_undone() {
 
 #[test]
 fn a_flow_is_the_same_in_both_directions() {
-    let mut transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+    let mut steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow].into());
     let back = FlowId::flow(&flow(1).key().unwrap().reversed());
-    transfer.there(Scope::PerFlow, &back, vec![7]).unwrap();
-    transfer.done();
-    transfer.carry(Scope::PerFlow, &flow(1)).unwrap();
-    assert_eq!(transfer.to_put_back(), [vec![7]]);
+    steps.there(Scope::PerFlow, &back, vec![7]).unwrap();
+    steps.done();
+    steps.carry(Scope::PerFlow, &flow(1)).unwrap();
+    assert_eq!(steps.to_put_back(), [vec![7]]);
 }
 
 #[test]
 fn more_than_it_carries_is_refused() {
-    let mut transfer = Transfer::new("any".parse().unwrap(), &[Scope::PerFlow].into());
-    let kept = transfer.there(Scope::PerFlow, &flow(1), vec![0; KEPT_MAX + 1]).unwrap_err();
+    let mut steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+    let kept = steps.there(Scope::PerFlow, &flow(1), vec![0; KEPT_MAX + 1]).unwrap_err();
     assert_eq!(kept.kind, FailureKind::TooMuch);
-    transfer.done();
+    steps.done();
     for number in 0..PIECES_MAX {
-        transfer.carry(Scope::PerFlow, &flow(number as u8)).unwrap();
+        steps.carry(Scope::PerFlow, &flow(number as u8)).unwrap();
     }
-    let most = transfer.carry(Scope::PerFlow, &flow(1)).unwrap_err();
+    let most = steps.carry(Scope::PerFlow, &flow(1)).unwrap_err();
     assert!(most.reason.contains("name less in the filter"), "{most:?}");
 }
 
 /// The tasks of a half of a move between nodes, the one that fails among them.
-fn tasks(mut transfer: Transfer, mut fails: impl FnMut(Task) -> bool) -> (Vec<Task>, State) {
+fn tasks(mut steps: Steps, mut fails: impl FnMut(Task) -> bool) -> (Vec<Task>, State) {
     let mut seen = Vec::new();
-    while let Some(task) = transfer.task() {
+    while let Some(task) = steps.task() {
         seen.push(task);
         if matches!(task, Task::Carry(_) | Task::Receive) {
-            transfer.carry(Scope::PerFlow, &flow(1)).unwrap();
+            steps.carry(Scope::PerFlow, &flow(1)).unwrap();
         }
         match fails(task) {
-            true => transfer.failed(failure("it broke")),
-            false => transfer.done(),
+            true => steps.failed(failure("it broke")),
+            false => steps.done(),
         }
     }
-    (seen, transfer.ended().0)
+    (seen, steps.ended().0)
 }
 
 #[test]
 fn the_source_of_another_nodes_state_deletes_only_upon_the_receipt() {
     use Task::{Carry, Confirm, Delete, Recall, Release};
     let scope = Scope::PerFlow;
-    let half = || Transfer::leaving("any".parse().unwrap(), &[scope].into());
+    let half = || Steps::leaving("any".parse().unwrap(), &[scope].into());
     let whole = vec![Carry(scope), Confirm, Delete(scope), Release];
     assert_eq!(tasks(half(), |_| false), (whole, State::Done));
     for (place, task) in [Carry(scope), Confirm].into_iter().enumerate() {
@@ -321,7 +320,7 @@ fn the_source_of_another_nodes_state_deletes_only_upon_the_receipt() {
 fn the_destination_of_another_nodes_state_undoes_what_came_and_holds_what_it_has_confirmed() {
     use Task::{Hold, PutBack, Receive, Remove, Survey};
     let scope = Scope::PerFlow;
-    let half = || Transfer::arriving("any".parse().unwrap(), &[scope].into());
+    let half = || Steps::arriving("any".parse().unwrap(), &[scope].into());
     let whole = vec![Survey(scope), Receive, Hold];
     assert_eq!(tasks(half(), |_| false), (whole.clone(), State::Done));
     let back = [Remove(scope), PutBack];

@@ -60,7 +60,7 @@ pub enum Task {
     Lead,
     /// Lead packets to the source again, those first that were held.
     GoBack,
-    /// See what the source has: each piece to [`Transfer::carry`].
+    /// See what the source has: each piece to [`Steps::carry`].
     List(Scope),
 }
 

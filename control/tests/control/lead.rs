@@ -138,7 +138,7 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
     };
     let mut database = Database::open(&path).unwrap();
     database.begin_lead(&row).unwrap();
-    assert_eq!(database.led_moves().unwrap(), [row.clone()]);
+    assert_eq!(database.led_moves().unwrap(), std::slice::from_ref(&row));
     database.step_lead(&row, LeadStep::Carry).unwrap();
     assert!(database.policy_routes().unwrap().is_empty());
     database.step_lead(&row, LeadStep::Lead).unwrap();

@@ -71,8 +71,15 @@ fn scope(rng: &mut fastrand::Rng) -> Scope {
     };
     let (waiting, window) =
         if rng.u8(..4) == 0 { (rng.usize(1..6), rng.usize(1..6)) } else { (40, 40) };
-    let scope = Scope { limits: bounded(scope.limits, waiting, window), ..scope };
-    if rng.bool() { scope.strict() } else { scope }
+    let mut scope = Scope { limits: bounded(scope.limits, waiting, window), ..scope };
+    if !rng.bool() {
+        return scope;
+    }
+    // Packets get no places any more when a strict share ends, so nothing says in which order
+    // those are judged that have to be asked for again then.
+    let end = scope.acts.iter().position(|act| *act == Act::End);
+    scope.acts.truncate(end.map_or(usize::MAX, |end| end + 1));
+    scope.strict()
 }
 
 /// Takes random steps until nothing more can happen. Some instances are slower than others.

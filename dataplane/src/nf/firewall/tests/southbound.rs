@@ -166,7 +166,7 @@ fn totals_of_many_rules_come_in_several_chunks() {
 }
 
 #[test]
-fn what_says_that_this_life_has_ended_is_refused_and_the_limit_holds() {
+fn what_says_that_this_life_has_ended_is_refused() {
     let mut instance = Instance::new(strict(), 2);
     let mut ended = Lives::default();
     ended.add(Life::up_to(replica(2)));
@@ -184,6 +184,5 @@ fn what_says_that_this_life_has_ended_is_refused_and_the_limit_holds() {
     let chunk = FIREWALL_TOTALS.chunk(FlowId::default(), totals.encode());
     let refused = instance.firewall.put_all_flows(&chunk);
     assert!(matches!(refused, Err(PutError::BadBody { .. })), "{refused:?}");
-    instance.judge(&udp(HOST_A, HOST_B, (1, 53)), NOW);
-    assert_eq!((instance.open(HOST_A), instance.firewall.totals().accepted.value()), (1, 1));
+    assert!(instance.firewall.source(&Origin::of_id(&id).expect("a host")).is_none());
 }

@@ -348,7 +348,7 @@ impl Judge {
                 *self.lost.entry(source).or_default() += knew;
                 may_stray += knew;
             }
-            if self.since.joined > 0 {
+            if !self.since.joined.is_empty() {
                 may_stray += self.lost.get(&source).copied().unwrap_or_default();
             }
             if (counted - open - before).abs() > may_stray {

@@ -24,7 +24,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Writes what people read to standard output: see [`write`].
+/// Writes what people read to standard output: see [`write()`].
 pub(crate) fn write_lines(text: &str) -> Result<(), Failure> {
     write(&escape::lines(text))
 }

@@ -106,6 +106,9 @@ fn run(
             Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold => {
                 panic!("{task:?} is of a move to another node")
             }
+            Task::Stop | Task::Assure | Task::Lead | Task::GoBack | Task::List(_) => {
+                panic!("{task:?} is of a move that leads packets")
+            }
             Task::PutBack => {
                 for chunk in steps.to_put_back() {
                     step(&mut || destination.flows.extend([(flow(chunk[0]), chunk[1])]));

@@ -93,6 +93,12 @@ fn one_that_holds_is_neither_removed_nor_given_another_match_before_all_has_left
     assert!(node.node.list_policies().adopted);
     remove(&mut node).unwrap();
     assert_eq!(left(&mut node, 2), [1]);
+    // Nothing waits, and a worker that has not heard may yet hold.
+    put(&mut node, &[holding("p", "any", 2)]);
+    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)]).unwrap();
+    assert!(remove(&mut node).unwrap_err().to_string().contains(words));
+    node.settle();
+    remove(&mut node).unwrap();
 }
 
 #[test]

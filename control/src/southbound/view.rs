@@ -11,7 +11,7 @@ use crate::scaling::machine::Observed;
 
 /// Messages that one look takes at most: of a data plane that always has another the last of these
 /// is as good.
-const TAKEN_MAX: usize = 64;
+const TAKEN_MAX: usize = 16;
 
 /// Follows the instances and the moves of one operation.
 #[derive(Debug)]

@@ -279,10 +279,15 @@ impl Judge {
 
     /// Whether what was refused to a source may have been let begin later: what a panic has taken
     /// goes uncounted, and who joins may have heard of ends of connections that others have counted,
-    /// and that nobody else has heard of.
+    /// and that nobody else has heard of; or may know what was lost with a home.
     fn may_begin_later(&self, source: Address) -> bool {
-        let lowers = |at: &InstanceId| self.before.at(source, *at) < 0;
+        let lowers = |at: &InstanceId| self.before.at(source, *at) < 0 || self.lost(source) > 0;
         self.since.panics > 0 || self.since.joined.iter().any(lowers)
+    }
+
+    /// What homes that were lost knew of a source at most.
+    fn lost(&self, source: Address) -> i128 {
+        self.lost.get(&source).copied().unwrap_or_default()
     }
 
     /// Connections of a source that those who judge together may have counted at most. Who joins
@@ -349,7 +354,7 @@ impl Judge {
                 may_stray += knew;
             }
             if !self.since.joined.is_empty() {
-                may_stray += self.lost.get(&source).copied().unwrap_or_default();
+                may_stray += self.lost(source);
             }
             if (counted - open - before).abs() > may_stray {
                 let what =

@@ -127,11 +127,25 @@ pub fn plan(
     operation: u64,
 ) -> Result<Plan, LeadError> {
     let flows = expressible(filter, [source, destination])?;
+    let mut plan = Plan::default();
+    for legs in legs(source, destination)? {
+        plan.add(list, legs, &flows, operation)?;
+    }
+    Ok(plan)
+}
+
+/// The legs of the source, each with that of the destination that packets go to instead.
+///
+/// # Errors
+/// When the configuration does not have them.
+pub fn legs<'a>(
+    source: &'a NfProcess,
+    destination: &'a NfProcess,
+) -> Result<Vec<(&'a Leg, &'a Leg)>, LeadError> {
     if source.leg.is_empty() {
         return Err(LeadError::NoLegs(source.name.clone()));
     }
-    let mut plan = Plan::default();
-    for leg in &source.leg {
+    let both = |leg: &'a Leg| {
         let same = |other: &&Leg| {
             (&other.name, &other.from, other.via.is_ipv4())
                 == (&leg.name, &leg.from, leg.via.is_ipv4())
@@ -141,9 +155,9 @@ pub fn plan(
             leg: leg.name.clone(),
             from: leg.from.clone(),
         })?;
-        plan.add(list, (leg, to), &flows, operation)?;
-    }
-    Ok(plan)
+        Ok((leg, to))
+    };
+    source.leg.iter().map(both).collect()
 }
 
 /// The next hops of a function's legs.

@@ -60,6 +60,8 @@ impl Lead {
     ) -> Result<Self, Fault> {
         let ends = [&asked.from, &asked.to].map(|end| sidecar.process(end));
         let [Some(from), Some(to)] = ends else { return Err(not_processes(asked)) };
+        // What the configuration alone says is said without the data plane.
+        lead::legs(from, to).map_err(|error| not_led(&error, asked))?;
         let listed = list(sidecar).await.map_err(|status| Fault::from_dataplane(&status))?;
         let routes: Vec<_> = listed.routes.iter().filter_map(|seen| seen.route.clone()).collect();
         let plan = lead::plan(&routes, (from, to), filter, id);

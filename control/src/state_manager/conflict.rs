@@ -4,6 +4,7 @@
 //! multi-flow state any two filters may pick the same piece: what says nothing of addresses, say, is
 //! picked by all. So there the filters do not count.
 
+use weir_api::dataplane::v1::Guarantee;
 use weir_state_transfer::{chunk::Scope, filter};
 
 use super::operation::{Asked, CopyAsked, MoveAsked, Operation, ShareAsked};
@@ -48,11 +49,20 @@ fn shares(one: &ShareAsked, other: &ShareAsked) -> bool {
 }
 
 /// Moves over the same state: it would have two destinations, or go on before it has come, or the
-/// undoing of one would delete what the other has brought.
+/// undoing of one would delete what the other has brought. Two that lead the same packets would each
+/// release what the other counts on to be held, whatever state they are about.
 fn moves(one: &MoveAsked, other: &MoveAsked) -> bool {
     let share = [&other.from, &other.to].iter().any(|end| [&one.from, &one.to].contains(end));
     let (mine, theirs) = (one.selection.flows(), other.selection.flows());
-    share && common(one.scopes.intersection(&other.scopes), &mine, &theirs)
+    let both_lead = leads_packets(one) && leads_packets(other);
+    share
+        && (common(one.scopes.intersection(&other.scopes), &mine, &theirs)
+            || (both_lead && mine.overlaps(&theirs)))
+}
+
+/// Whether packets to processes are held meanwhile, and led to where their state is.
+fn leads_packets(asked: &MoveAsked) -> bool {
+    asked.guarantee != Guarantee::None && !asked.from.is_instance() && !asked.to.is_instance()
 }
 
 /// A copy into an end of a move: into its source, after the state has left, or into its destination,
@@ -87,7 +97,7 @@ fn common<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_api::dataplane::v1::{Guarantee, ShareMode};
+    use weir_api::dataplane::v1::ShareMode;
 
     use crate::state_manager::{end::End, operation::Selection};
 
@@ -106,6 +116,11 @@ mod tests {
             scopes: scopes(words),
             guarantee: Guarantee::None,
         })
+    }
+
+    fn led(from: &str, to: &str, filter: &str, words: &str) -> Asked {
+        let Asked::Move(asked) = moved(from, to, filter, words) else { unreachable!() };
+        Asked::Move(MoveAsked { guarantee: Guarantee::Ordered, ..asked })
     }
 
     fn copied(from: &str, to: &str, filter: &str, words: &str) -> Asked {
@@ -186,6 +201,22 @@ mod tests {
         ] {
             assert!(!contradict(&one, &other), "{one:?}\n{other:?}");
             assert!(!contradict(&other, &one), "{other:?}\n{one:?}");
+        }
+    }
+
+    #[test]
+    fn moves_that_lead_the_same_packets_contradict_each_other_whatever_their_scopes() {
+        let first = led("a", "b", "proto=tcp", "per-flow");
+        for (other, contradicts) in [
+            (led("a", "c", TEN, "multi-flow"), true),
+            (led("c", "b", "proto=tcp", "multi-flow"), true),
+            (led("a", "c", "proto=udp", "multi-flow"), false),
+            (led("c", "d", "proto=tcp", "multi-flow"), false),
+            // Nothing is held for it.
+            (moved("a", "c", TEN, "multi-flow"), false),
+        ] {
+            assert_eq!(contradict(&first, &other), contradicts, "{other:?}");
+            assert_eq!(contradict(&other, &first), contradicts, "{other:?}");
         }
     }
 }

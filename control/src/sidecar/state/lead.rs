@@ -173,7 +173,7 @@ impl Lead {
         }
         sidecar.pause_at(Stage::End).await;
         let operation = self.row.operation;
-        if let Err(error) = sidecar.store.run(move |database| database.end_lead(operation)).await {
+        if let Err(error) = sidecar.store.keep(move |database| database.end_lead(operation)).await {
             tracing::warn!(%error, "a move that has ended stays in the journal");
         }
         // The data plane may have been started again meanwhile.

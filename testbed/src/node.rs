@@ -37,6 +37,9 @@ pub struct Shape {
     pub addresses: fn(usize) -> [String; 2],
     /// Further tables of the configuration file.
     pub tables: String,
+    /// How the scheduler prefers the data plane to the hosts, whose threads have the same cores here
+    /// and others in a network: -20, most, to 19 (sched(7), the nice value).
+    pub nice: i8,
 }
 
 impl Default for Shape {
@@ -50,6 +53,7 @@ impl Default for Shape {
             store: None,
             addresses: |sap| addresses(sap, ROUTER),
             tables: String::new(),
+            nice: 0,
         }
     }
 }
@@ -64,7 +68,7 @@ pub struct Node {
     folder: Folder,
     logs: PathBuf,
     router: String,
-    faults: bool,
+    shape: Shape,
 }
 
 impl Node {
@@ -80,8 +84,8 @@ impl Node {
         let config = folder.path().join("weir.toml");
         fs::write(&config, shape.configuration(folder.path()))?;
         let router = topology.router.name().to_owned();
-        let dataplane = start_dataplane(&router, &config, shape.faults, &logs)?;
-        Ok(Self { dataplane, sidecar: None, folder, logs, router, faults: shape.faults })
+        let dataplane = start_dataplane(&router, &config, shape, &logs)?;
+        Ok(Self { dataplane, sidecar: None, folder, logs, router, shape: shape.clone() })
     }
 
     /// Kills the data plane (SIGKILL), and starts it again.
@@ -92,7 +96,7 @@ impl Node {
         self.dataplane.kill()?;
         let log = self.logs.join("weir-dataplane.log");
         fs::rename(&log, self.logs.join("weir-dataplane.before.log"))?;
-        self.dataplane = start_dataplane(&self.router, &self.config(), self.faults, &self.logs)?;
+        self.dataplane = start_dataplane(&self.router, &self.config(), &self.shape, &self.logs)?;
         self.connect()
     }
 
@@ -103,7 +107,7 @@ impl Node {
     /// When it does not come up; with its last words.
     pub fn start_sidecar(&mut self, pause_at: Option<&str>) -> Result<Sidecar> {
         let socket = self.folder.path().join("control.sock");
-        let mut command = within(&self.router, "weir-control")?;
+        let mut command = within(&self.router, 0, "weir-control")?;
         command.arg("--config").arg(self.config());
         if let Some(step) = pause_at {
             command.args(["--pause-at", step]);
@@ -212,10 +216,10 @@ impl Shape {
     }
 }
 
-fn start_dataplane(router: &str, config: &Path, faults: bool, logs: &Path) -> Result<Process> {
-    let mut command = within(router, "weir-dataplane")?;
+fn start_dataplane(router: &str, config: &Path, shape: &Shape, logs: &Path) -> Result<Process> {
+    let mut command = within(router, shape.nice, "weir-dataplane")?;
     command.arg("--config").arg(config);
-    if faults {
+    if shape.faults {
         command.arg("--faults");
     }
     let mut process = Process::spawn("weir-dataplane", &command, &logs.join("weir-dataplane.log"))?;
@@ -224,10 +228,11 @@ fn start_dataplane(router: &str, config: &Path, faults: bool, logs: &Path) -> Re
     Ok(process)
 }
 
-/// A program of ours in a network namespace.
-fn within(namespace: &str, program: &str) -> Result<Command> {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).arg(sibling(program)?);
+/// A program of ours in a network namespace, with a nice value.
+fn within(namespace: &str, nice: i8, program: &str) -> Result<Command> {
+    let mut command = Command::new("nice");
+    command.args(["-n", &nice.to_string(), "ip", "netns", "exec", namespace]);
+    command.arg(sibling(program)?);
     Ok(command)
 }
 

@@ -63,7 +63,8 @@ impl FlowTable {
     ) -> Result<(), FlowStates> {
         let key = key.both_ways();
         let part = self.part_of_states(&key, bucket);
-        let second = states.second_key();
+        let here = self.part(part).and_then(Part::states);
+        let second = here.and_then(|here| here.second_key(&states));
         self.see_written(states.written());
         states.set_changed(self.change());
         std::iter::once(&key).chain(&second).for_each(|name| self.forget_copy(name, bucket));

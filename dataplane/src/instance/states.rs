@@ -17,6 +17,8 @@ pub(super) struct States {
     flows: IndexMap<FlowKey, FlowStates, FixedState>,
     /// The first name of each second one.
     names: IndexMap<FlowKey, FlowKey, FixedState>,
+    /// Whether any may have a second name.
+    are_translated: bool,
     most: usize,
     /// Bytes that functions keep of the streams of all flows.
     kept: usize,
@@ -163,12 +165,13 @@ impl States {
     pub(super) fn new(most: usize, hasher: FixedState, are_translated: bool) -> Self {
         let second = if are_translated { most } else { 0 };
         let names = IndexMap::with_capacity_and_hasher(second, hasher.clone());
-        Self { flows: IndexMap::with_capacity_and_hasher(most, hasher), names, most, kept: 0 }
+        let flows = IndexMap::with_capacity_and_hasher(most, hasher);
+        Self { flows, names, are_translated, most, kept: 0 }
     }
 
     /// States that take memory as they come: of copies, which no packet waits for.
     pub(super) fn growing(hasher: FixedState) -> Self {
-        Self { most: usize::MAX, ..Self::new(0, hasher, false) }
+        Self { most: usize::MAX, are_translated: true, ..Self::new(0, hasher, false) }
     }
 
     /// Bytes that the table of so many flows takes: their places, those of their second names, and
@@ -196,6 +199,12 @@ impl States {
     /// What is known of a flow, by either of its names.
     pub(super) fn get(&self, key: &FlowKey) -> Option<&FlowStates> {
         self.flows.get(&self.first_name(key))
+    }
+
+    /// The second name of what is known of a flow. Where none has one, it is not looked at: after a
+    /// move it is in the cache of another core.
+    pub(super) fn second_key(&self, states: &FlowStates) -> Option<FlowKey> {
+        self.are_translated.then(|| states.second_key()).flatten()
     }
 
     /// The first name of a flow that has this name; the same, if none has it.
@@ -240,7 +249,7 @@ impl States {
     /// Keeps what is known of a flow, by its first name. What there is no room for, or that has a
     /// name of another flow, comes back.
     pub(super) fn put(&mut self, key: FlowKey, states: FlowStates) -> Result<(), FlowStates> {
-        let second = states.second_key();
+        let second = self.second_key(&states);
         if self.flows.contains_key(&key) {
             debug_assert!(false, "what is known of a flow is in one place");
             self.remove(&key);
@@ -307,9 +316,7 @@ impl States {
     pub(super) fn remove(&mut self, key: &FlowKey) -> Option<Removed> {
         let first = self.first_name(key);
         let states = self.flows.swap_remove(&first)?;
-        // Where no flow has a second name, what is known of this one need not be looked at.
-        let has_names = !self.names.is_empty();
-        let second = has_names.then(|| states.second_key()).flatten();
+        let second = self.second_key(&states);
         second.iter().for_each(|second| self.unname(&first, second));
         self.kept -= states.kept;
         Some(Removed { first, second, states })

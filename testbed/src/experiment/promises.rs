@@ -11,6 +11,7 @@ use weir_api::dataplane::v1::{Guarantee, Move, MovePhase};
 use weir_dataplane::instance::digest::digest;
 
 use super::report::median;
+use super::run::NICE;
 use crate::dataplane::{Dataplane, Selection};
 use crate::demo::Cancel;
 use crate::flow::DESTINATION_PORTS;
@@ -157,7 +158,7 @@ fn one(
     fs::create_dir_all(log)?;
     let logs = fs::canonicalize(log)?.join("nf");
     let tables = format!("[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\n\n", logs.display());
-    let shape = Shape { tables, ..Shape::default() };
+    let shape = Shape { tables, nice: NICE, ..Shape::default() };
     let topology = Topology::new(shape.queues)?;
     let node = Node::start(&topology, &shape, Some(log))?;
     let dataplane = node.connect()?;

@@ -25,6 +25,10 @@ use crate::topology::{HOST_DEVICE, Topology, device};
 /// Which flows are moved: all that there are of HTTP.
 pub(super) const MOVED: &str = "proto=tcp";
 
+/// How the data plane is preferred to the hosts (see [`Shape::nice`]): ten times as much of a core
+/// that they share.
+pub(super) const NICE: i8 = -10;
+
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
@@ -59,6 +63,12 @@ pub struct Moved {
     pub done: bool,
     /// From start to end, in microseconds.
     pub took_us: f64,
+    /// Of it, until steering led to the destination: both ends prepared, and rules were made.
+    pub steer_us: f64,
+    /// From there until the source had no packet of the flows any more.
+    pub drain_us: f64,
+    /// From there to the end: the state was handed over.
+    pub hand_over_us: f64,
     /// Directed flows, two of each connection.
     pub flows: u64,
     /// Packets that the node received from start to end.
@@ -100,7 +110,7 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<Outcome> {
     let logs = empty_folder(log)?;
-    let shape = Shape { addresses, tables: tables(&logs), ..Shape::default() };
+    let shape = Shape { addresses, tables: tables(&logs), nice: NICE, ..Shape::default() };
     let topology = Topology::new(shape.queues)?;
     readdress(&topology)?;
     let node = Node::start(&topology, &shape, Some(log))?;
@@ -150,6 +160,9 @@ fn moved(ended: &Move) -> Moved {
     Moved {
         done: ended.phase() == MovePhase::Done,
         took_us: micros(ended.ended_ns - ended.started_ns),
+        steer_us: micros(ended.flipped_ns.saturating_sub(ended.started_ns)),
+        drain_us: micros(ended.drained_ns.saturating_sub(ended.flipped_ns)),
+        hand_over_us: micros(ended.ended_ns.saturating_sub(ended.drained_ns)),
         flows: ended.flows,
         packets_during: ended.packets_during,
         held: ended.held,

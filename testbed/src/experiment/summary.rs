@@ -10,7 +10,7 @@ use super::logs::{Difference, OF_TIME};
 use super::plot::{self, Axis, Scale, Shape};
 use super::promises_table;
 use super::report::{Report, median};
-use super::run::{MOVED, Run};
+use super::run::{MOVED, NICE, Run};
 use super::tshark::Said;
 
 /// Time of a move of 489 HTTP flows in OpenNF, in milliseconds.
@@ -118,14 +118,18 @@ fn moves(report: &Report) -> String {
     let mut text = format!(
         "## Moves\n\nOf all flows that match `{MOVED}`, to the second instance and back in turn, \
          loss-free and order-preserving, while all are open. The CPU time is that of the whole \
-         data plane from before a move is asked for until it is told to be over, polling included.\n\n\
-         | move | ms | flows | packets during | held | at once | hold p50 µs | hold max µs | \
-         CPU µs | run-queue delay µs |\n|---|---|---|---|---|---|---|---|---|---|\n"
+         data plane from before a move is asked for until it is told to be over, polling included. \
+         The hosts' threads have the same cores, and the data plane has nice {NICE}.\n\n\
+         | move | ms | steer, drain, hand over µs | flows | packets during | held | at once | hold p50 µs | hold max µs | \
+         CPU µs | run-queue delay µs |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for (number, m) in (1..).zip(&report.moves) {
         text += &format!(
-            "| {number} | {:.2} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            "| {number} | {:.2} | {:.0}, {:.0}, {:.0} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
             m.took_us / 1e3,
+            m.steer_us,
+            m.drain_us,
+            m.hand_over_us,
             m.flows,
             m.packets_during,
             m.held,

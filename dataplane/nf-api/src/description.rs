@@ -1,6 +1,7 @@
 //! What a network function says of itself.
 
 use weir_api::nf::v1 as api;
+use weir_state_transfer::StateFilter;
 use weir_state_transfer::chunk::{Schema, Scope};
 use weir_state_transfer::flow_id::Extra;
 use weir_state_transfer::southbound::{Action, StateKind};
@@ -70,6 +71,13 @@ impl Description {
     /// Whether there is state of that kind.
     pub fn has(&self, scope: Scope, schema: Schema) -> bool {
         self.kinds.iter().any(|kind| (kind.scope, kind.schema) == (scope, schema))
+    }
+
+    /// The first field of a filter that only some network functions know and this one does not: no
+    /// state of it is compared with that.
+    pub fn unknown_field<'a>(&self, filter: &'a StateFilter) -> Option<&'a str> {
+        let mut named = filter.extras().iter().map(Extra::name);
+        named.find(|name| !self.fields.iter().any(|field| field == name))
     }
 
     /// The same as the API says it.
@@ -178,6 +186,16 @@ mod tests {
     #[test]
     fn what_is_told_is_understood() {
         assert_eq!(Description::of_message(sample().to_message()), Ok(sample()));
+    }
+
+    #[test]
+    fn a_field_that_it_does_not_know_is_found_in_a_filter() {
+        let unknown = |filter: &str| {
+            let filter: StateFilter = filter.parse().expect("a filter");
+            sample().unknown_field(&filter).map(str::to_owned)
+        };
+        assert_eq!(unknown("src=10.0.0.1,http.host=a"), None);
+        assert_eq!(unknown("http.host=a,http.url=b").as_deref(), Some("http.url"));
     }
 
     #[test]

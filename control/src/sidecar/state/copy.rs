@@ -65,7 +65,8 @@ impl Copy {
 
     async fn round(&self) -> Result<(), Failure> {
         let ends = (&self.asked.from, &self.asked.to);
-        let source = self.sidecar.acquaint(ends, self.asked.scopes.iter()).await?;
+        let source =
+            self.sidecar.acquaint(ends, &self.asked.filter, self.asked.scopes.iter()).await?;
         let epochs = self.epochs().await?;
         let mut seen = Vec::new();
         for scope in &self.asked.scopes {

@@ -8,7 +8,7 @@ use weir_nf_api::{
     Description,
     client::{CallError, Client, connect},
 };
-use weir_state_transfer::chunk::Scope;
+use weir_state_transfer::{StateFilter, chunk::Scope};
 
 use super::{CALL_LIMIT, GET_LIMIT};
 use crate::{
@@ -187,17 +187,19 @@ impl Sidecar {
         })
     }
 
-    /// What the source of an operation is, when both ends answer and the destination has all kinds
-    /// of state that the source has.
+    /// What the source of an operation is, when both ends answer, the destination has all kinds
+    /// of state that the source has, and the filter names nothing that the source has not.
     pub(super) async fn acquaint(
         &self,
         (from, to): (&End, &End),
+        filter: &StateFilter,
         scopes: impl Iterator<Item = &Scope> + Clone,
     ) -> Result<Description, Failure> {
         let (source, destination) = (self.state.ends.client(from), self.state.ends.client(to));
         let (source, destination) = tokio::join!(source.describe(), destination.describe());
         let source = source.map_err(|error| Failure::of_call(&error, from))?;
         let destination = destination.map_err(|error| Failure::of_call(&error, to))?;
+        knows_fields(from, &source, filter)?;
         let mut wanted =
             source.kinds.iter().filter(|kind| scopes.clone().any(|scope| *scope == kind.scope));
         if let Some(kind) = wanted.find(|kind| !destination.has(kind.scope, kind.schema)) {
@@ -210,4 +212,23 @@ impl Sidecar {
         }
         Ok(source)
     }
+}
+
+/// Refuses a filter with a field that a source does not know: as what an id has not is not compared,
+/// it would pick all that the rest of the filter picks.
+pub(super) fn knows_fields(
+    from: &End,
+    source: &Description,
+    filter: &StateFilter,
+) -> Result<(), Failure> {
+    let Some(field) = source.unknown_field(filter) else { return Ok(()) };
+    let known = match &source.fields[..] {
+        [] => "none of its own".to_owned(),
+        fields => fields.join(", "),
+    };
+    let reason = format!(
+        "{from} knows no field {field}, so that the filter would pick more than it names; it knows {known}"
+    );
+    let failure = Failure::new(FailureKind::Refused, reason);
+    Err(Failure { end: Some(from.clone()), ..failure })
 }

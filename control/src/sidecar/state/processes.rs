@@ -10,6 +10,7 @@ use super::{
     arrival::Arrival,
     carry::{Carrier, Count, decode, put_back},
     departure::Departure,
+    ends::knows_fields,
     lead::Lead,
 };
 use crate::{
@@ -162,18 +163,19 @@ impl Job<'_> {
         let MoveAsked { from, to, scopes, .. } = self.asked;
         match way {
             Way::Here => {
-                self.sidecar.acquaint((from, to), scopes.iter()).await?;
+                self.sidecar.acquaint((from, to), self.filter, scopes.iter()).await?;
                 self.sidecar.recognise_in(steps, to).await
             }
             Way::Led(lead) if lead.is_taken_up() => Ok(()),
             Way::Led(lead) => {
-                self.sidecar.acquaint((from, to), scopes.iter()).await?;
+                self.sidecar.acquaint((from, to), self.filter, scopes.iter()).await?;
                 lead.acquaint(self.sidecar, to).await?;
                 self.sidecar.recognise_in(steps, to).await
             }
             Way::Leaving(departure) => {
                 let source = self.sidecar.state().ends.client(from).describe().await;
                 let source = source.map_err(|error| Failure::of_call(&error, from))?;
+                knows_fields(from, &source, self.filter)?;
                 let what = (self.reins.id, self.filter.to_string(), limit);
                 let opened = Departure::open(self.sidecar, self.asked, what, &source).await?;
                 *departure = Some(Box::new(opened));

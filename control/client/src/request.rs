@@ -26,7 +26,8 @@ pub struct Move {
     pub filter: String,
     /// Of which scopes: per-flow, multi-flow or both.
     pub scopes: Vec<Scope>,
-    /// What is promised of packets; between processes and nodes only [`Guarantee::None`].
+    /// What is promised of packets; between processes [`Guarantee::None`] unless
+    /// Weir leads their packets (legs), and between nodes always.
     pub guarantee: Guarantee,
     /// How long it may take, an hour at most; undoing it may take 30 s more.
     pub limit: Duration,

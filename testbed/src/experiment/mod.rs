@@ -39,7 +39,7 @@ pub use promises::{Promise, Times};
 pub use replay::Tally;
 pub use report::{FullClone, Report, Waited};
 pub use run::{Moved, Run};
-pub use tshark::{Found, Said};
+pub use tshark::{Found, Otherwise, Said};
 
 use crate::demo::Cancel;
 use crate::folder::Folder;

@@ -18,6 +18,9 @@ const OPENNF_MOVE_MS: f64 = 260.0;
 /// Wrong entries of conn.log after a full clone, in OpenNF's evaluation.
 const OPENNF_CLONE: &str = "3,889";
 
+/// Characters of a request that are shown.
+const MESSAGE_MAX: usize = 80;
+
 /// Writes `report.json`, `report.md` and the plots to a folder.
 ///
 /// # Errors
@@ -183,20 +186,14 @@ fn logs(report: &Report) -> String {
     let tshark = report.tshark.as_ref().map_or_else(
         || "tshark is not installed: the requests were not compared.".to_owned(),
         |found| {
-            let told = |said: &Said| match said.otherwise.as_slice() {
-                [] => format!("{}, none otherwise", said.same),
-                all => {
-                    format!(
-                        "{}, otherwise in {} connections ({})",
-                        said.same,
-                        all.len(),
-                        all.join(", ")
-                    )
-                }
+            let told = |said: &Said| match said.otherwise.len() {
+                0 => format!("{}, none otherwise", said.same),
+                count => format!("{}, otherwise in the {count} connections below", said.same),
             };
             format!(
                 "tshark finds the same requests, by method, host and target: {}; and the same \
-                 status codes of answers: {}. It knows other protocols by their port or form, \
+                 status codes of answers: {}. It knows other protocols by their port or form (SOCKS, SSH), \
+                 takes requests without a version, goes on behind bytes that the capture lacks, \
                  gives no status of most answers whose body is not whole, and reads broken heads \
                  otherwise.",
                 told(&found.requests),
@@ -213,7 +210,7 @@ fn logs(report: &Report) -> String {
          - transactions that name no connection of conn.log: {}\n\
          - the single one and the list of connections: {} of {} have all packets and bytes, {} are \
          in no row; {} requests.{requests}\n\
-         - {tshark}\n",
+         - {tshark}\n{}",
         OF_TIME.join(", "),
         told(&report.logs),
         told(&report.in_process),
@@ -222,7 +219,31 @@ fn logs(report: &Report) -> String {
         listed.flows,
         listed.unlisted,
         listed.requests,
+        otherwise(report),
     )
+}
+
+/// What tshark reads otherwise, message by message.
+fn otherwise(report: &Report) -> String {
+    let Some(found) = &report.tshark else { return String::new() };
+    let kinds = [("request", &found.requests), ("status", &found.statuses)];
+    let all =
+        || kinds.iter().flat_map(|(kind, said)| said.otherwise.iter().map(move |o| (kind, o)));
+    if all().next().is_none() {
+        return String::new();
+    }
+    let cell = |said: &[String]| {
+        let shown = said.iter().map(|message| {
+            let short: String = message.chars().take(MESSAGE_MAX).collect();
+            format!("`{}`", short.escape_default().to_string().replace(['|', '`'], "?"))
+        });
+        shown.collect::<Vec<_>>().join("<br>")
+    };
+    let rows = all().map(|(kind, o)| {
+        format!("| {} | {kind} | {} | {} |\n", o.client, cell(&o.logged), cell(&o.tshark))
+    });
+    let head = "\n| client | | only in the log | only tshark |\n|---|---|---|---|\n";
+    head.to_owned() + &rows.collect::<String>()
 }
 
 fn baselines(report: &Report) -> String {
@@ -233,7 +254,8 @@ fn baselines(report: &Report) -> String {
          the original all others. Each logs those of the other as they were: {}.\n\n\
          **Forwarding only.** New flows go elsewhere, and the instance stays until the last of its \
          {} flows has ended. Their lengths are drawn so that {:.0} % last longer than \
-         {LONG_SECONDS:.0} s, as OpenNF says of HTTP; {:.1} % of those drawn did. The last one \
+         {LONG_SECONDS:.0} s, as OpenNF says of HTTP; {:.1} % of those drawn did. What is open \
+         at a moment lasts longer than what begins, so more are left. The last one \
          ended after {:.0} s (median), which says little: that none lasts longer than a day is an assumption.\n\n\
          ![forwarding only](forwarding-only.svg)\n",
         told(&report.clone.logs),

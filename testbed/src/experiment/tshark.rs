@@ -35,8 +35,19 @@ pub struct Found {
 pub struct Said {
     /// Messages of conversations in which all are the same.
     pub same: usize,
-    /// Conversations in which they are not, by client.
-    pub otherwise: Vec<String>,
+    /// Conversations in which they are not.
+    pub otherwise: Vec<Otherwise>,
+}
+
+/// A conversation that is read otherwise: in either list what the other has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Otherwise {
+    /// Its client.
+    pub client: String,
+    /// What only the log has.
+    pub logged: Vec<String>,
+    /// What only tshark has.
+    pub tshark: Vec<String>,
 }
 
 /// Messages by client.
@@ -72,10 +83,28 @@ fn agreement(ours: &Messages, theirs: &Messages) -> Said {
     for client in clients {
         match (ours.get(client), theirs.get(client)) {
             (Some(ours), Some(theirs)) if ours == theirs => said.same += ours.len(),
-            _ => said.otherwise.push(client.clone()),
+            (ours, theirs) => {
+                let of = |said: Option<&Vec<String>>| said.cloned().unwrap_or_default();
+                let (ours, theirs) = (of(ours), of(theirs));
+                let (client, logged) = (client.clone(), without(&ours, &theirs));
+                said.otherwise.push(Otherwise { client, logged, tshark: without(&theirs, &ours) });
+            }
         }
     }
     said
+}
+
+/// What `some` has and `others` has not, however often.
+fn without(some: &[String], others: &[String]) -> Vec<String> {
+    let mut others = others.to_vec();
+    let is_other = |said: &&String| match others.iter().position(|other| other == *said) {
+        Some(place) => {
+            others.swap_remove(place);
+            false
+        }
+        None => true,
+    };
+    some.iter().filter(is_other).cloned().collect()
 }
 
 /// The packets as a capture; when each came does not matter.
@@ -195,7 +224,7 @@ mod tests {
         let logs = Logs::of(&full_clone::single(&all.packets)).unwrap();
         let Both { requests, statuses } = logged(&logs);
         for ours in [requests, statuses] {
-            assert_eq!(agreement(&ours, &ours).otherwise, Vec::<String>::new());
+            assert_eq!(agreement(&ours, &ours).otherwise, []);
             let client = ours.keys().next().unwrap();
             let spoil: [fn(&mut Vec<String>); 3] = [
                 |said| drop(said.pop()),
@@ -205,7 +234,10 @@ mod tests {
             for spoil in spoil {
                 let mut theirs = ours.clone();
                 spoil(theirs.get_mut(client).unwrap());
-                assert_eq!(agreement(&ours, &theirs).otherwise, std::slice::from_ref(client));
+                let otherwise = agreement(&ours, &theirs).otherwise;
+                assert_eq!(otherwise.len(), 1);
+                assert_eq!(&otherwise[0].client, client);
+                assert!(otherwise[0].logged.len() + otherwise[0].tshark.len() > 0);
             }
         }
     }

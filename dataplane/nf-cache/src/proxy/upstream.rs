@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -106,11 +107,22 @@ async fn send(
     loop {
         let last = progress.as_ref().map_or(begun, |progress| progress.get());
         match tokio::time::timeout_at((last + limit).into(), &mut answer).await {
-            Ok(answer) => return answer.map_err(|error| refusal(&error)),
+            Ok(answer) => return answer.map_err(|error| refusal(&error)).and_then(plain),
             Err(_) if progress.as_ref().is_some_and(|progress| progress.get() > last) => {}
             Err(_) => return Err(Refusal::UpstreamTimeout),
         }
     }
+}
+
+/// An answer that nobody takes for another: with a length and an encoding, which hyper goes by, it
+/// may be one that is split, and is an error (RFC 9112, section 6.3).
+fn plain(answer: Response<Incoming>) -> Result<Response<Incoming>, Refusal> {
+    let headers = answer.headers();
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        debug!("an origin: a length beside an encoding");
+        return Err(Refusal::UpstreamProtocol);
+    }
+    Ok(answer)
 }
 
 fn refusal(error: &hyper::Error) -> Refusal {

@@ -66,6 +66,20 @@ fn shapes_that_smuggle_are_refused() {
 }
 
 #[test]
+fn an_answer_with_a_length_beside_an_encoding_is_not_passed_on() {
+    let origin = Origin::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        Reply::Bytes(format!("{head}8\r\nabcdefgh\r\n0\r\n\r\n").into_bytes())
+    });
+    let proxy = Running::plain(1);
+    let ask = format!("GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n", origin.address);
+    for _ in 0..2 {
+        let (status, why) = sent(&proxy, ask.as_bytes()).expect("an answer");
+        assert_eq!((status, why.as_str()), (502, "upstream-protocol"));
+    }
+}
+
+#[test]
 fn a_length_beside_an_encoding_makes_no_second_request() {
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     for lines in [

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::done::{Done, Seen};
 use super::limits::Limits;
 use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed, Stamp};
-use super::order::{GivenUp, Out, Windows};
+use super::order::{GivenUp, Out, Place, Windows};
 use super::sent::Sent;
 use super::slot::Slot;
 use super::store::Store;
@@ -148,9 +148,9 @@ impl<O: Clone, A: Clone> Home<O, A> {
             return;
         }
         self.counters.skipped += passed.count(Cause::Skipped);
-        row.windows.of(passed.steerer).pass(&passed, self.limits.window);
+        row.windows.of(passed.steerer).pass(&passed, self.limits.window, work.now);
         if row.phase == Phase::Open {
-            self.drain(passed.slot, passed.steerer, work);
+            self.drain((passed.slot, passed.steerer), None, work);
         }
     }
 
@@ -179,7 +179,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
             self.take(operation, work);
         }
         for steerer in self.rows[slot.index()].windows.steerers() {
-            self.drain(slot, steerer, work);
+            self.drain((slot, steerer), None, work);
         }
     }
 
@@ -189,14 +189,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
         S: Store<Op = O, Answer = A>,
     {
         for steerer in self.rows[slot.index()].windows.steerers() {
-            loop {
-                self.drain(slot, steerer, work);
-                let window = self.rows[slot.index()].windows.of(steerer);
-                if window.since().is_none() {
-                    break;
-                }
-                window.skip(&mut GivenUp(0));
-            }
+            self.release((slot, steerer), Some(Place::END), work);
         }
     }
 
@@ -209,19 +202,16 @@ impl<O: Clone, A: Clone> Home<O, A> {
             return;
         }
         self.due = None;
+        let then = work.now - self.limits.gap();
         for (slot, steerer) in std::mem::take(&mut self.blocked) {
             let row = &mut self.rows[slot.index()];
-            let window = row.windows.of(steerer);
+            let Some(window) = row.windows.find(steerer) else { continue };
             let Some(since) = window.since() else { continue };
-            let patience = self.limits.gap();
-            if since + patience <= work.now && row.phase == Phase::Open {
-                let mut given_up = GivenUp::default();
-                window.skip(&mut given_up);
-                self.counters.given_up += given_up.0;
-                self.drain(slot, steerer, work);
-            }
-            if let Some(since) = self.rows[slot.index()].windows.of(steerer).since() {
-                self.watch((slot, steerer), since.max(work.now - patience));
+            if since <= then && row.phase == Phase::Open {
+                let overdue = window.overdue(then);
+                self.drain((slot, steerer), overdue, work);
+            } else {
+                self.watch((slot, steerer), since.max(then));
             }
         }
     }
@@ -251,12 +241,15 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 answer(&operation, outcome, work);
             }
             (Seen::New, None) => {
-                let waits = match operation.lane.steerer {
-                    Some(steerer) if operation.follows => row.windows.of(steerer).follow(operation),
-                    Some(_) | None => Err(operation),
-                };
-                if let Err(operation) = waits {
-                    self.execute(&operation, work);
+                let steerer = operation.lane.steerer;
+                let in_front = steerer.zip(operation.follows);
+                match in_front.filter(|(steerer, place)| row.windows.of(*steerer).waits(*place)) {
+                    Some((steerer, place)) => {
+                        let slot = operation.slot;
+                        row.windows.of(steerer).follow(place, operation, work.now);
+                        self.drain((slot, steerer), None, work);
+                    }
+                    None => self.execute(&operation, work),
                 }
             }
             (Seen::New, Some(stamp)) => {
@@ -266,24 +259,43 @@ impl<O: Clone, A: Clone> Home<O, A> {
                     return;
                 }
                 let slot = operation.slot;
-                window.insert(stamp.sequence, operation);
-                self.drain(slot, stamp.steerer, work);
+                window.insert(stamp.sequence, operation, work.now);
+                self.drain((slot, stamp.steerer), None, work);
             }
         }
     }
 
-    /// Executes what is next in a window, as far as there is no gap.
-    fn drain<S>(&mut self, slot: Slot, steerer: WorkerId, work: &mut Work<'_, S>)
+    /// Executes what is next in a window, and has what waits watched.
+    fn drain<S>(
+        &mut self,
+        (slot, steerer): (Slot, WorkerId),
+        overdue: Option<Place>,
+        work: &mut Work<'_, S>,
+    ) where
+        S: Store<Op = O, Answer = A>,
+    {
+        let GivenUp(places) = self.release((slot, steerer), overdue, work);
+        self.counters.given_up += places;
+        if let Some(since) = self.rows[slot.index()].windows.of(steerer).watch() {
+            self.watch((slot, steerer), since.max(work.now - self.limits.gap()));
+        }
+    }
+
+    /// Executes what is next in a window, as far as there is no gap behind what is overdue.
+    fn release<S>(
+        &mut self,
+        (slot, steerer): (Slot, WorkerId),
+        overdue: Option<Place>,
+        work: &mut Work<'_, S>,
+    ) -> GivenUp
     where
         S: Store<Op = O, Answer = A>,
     {
-        let mut progress = false;
         let mut given_up = GivenUp::default();
         loop {
             let row = &mut self.rows[slot.index()];
             let window = row.windows.of(steerer);
-            let Some(out) = window.pop(self.limits.window as u64, &mut given_up) else { break };
-            progress = true;
+            let Some(out) = window.pop(self.limits.window, overdue, &mut given_up) else { break };
             let (Out::Execute(operation) | Out::Late(operation)) = &out;
             match (row.done.seen(operation), &out) {
                 (Seen::Over, _) => self.counters.repeated += 1,
@@ -299,10 +311,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 }
             }
         }
-        self.counters.given_up += given_up.0;
-        if self.rows[slot.index()].windows.of(steerer).wait(progress, work.now) {
-            self.watch((slot, steerer), work.now);
-        }
+        given_up
     }
 
     fn execute<S>(&mut self, operation: &Operation<O>, work: &mut Work<'_, S>)

@@ -31,8 +31,9 @@ pub(super) struct Home<O, A> {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Row<O, A> {
     pub(super) phase: Phase,
-    /// The share ends: what is asked for from here on waits until the others have their replicas.
-    pub(super) ends: bool,
+    /// The share ends: what is asked for by this view or later ones waits until the others have their
+    /// replicas.
+    pub(super) ends: Option<u64>,
     /// Who will yet hand over what it has of the slot.
     pub(super) owed_by: Vec<InstanceId>,
     pub(super) done: Done<A>,
@@ -86,7 +87,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
     pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
         let row = || Row {
             phase: Phase::Open,
-            ends: false,
+            ends: None,
             owed_by: Vec::new(),
             done: Done::default(),
             windows: Windows::default(),
@@ -111,7 +112,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
         match row.phase {
             _ if operation.view > self.view.number => row.held.push(operation),
-            Phase::Open if row.ends && operation.view == self.view.number => {
+            Phase::Open if row.ends.is_some_and(|first| operation.view >= first) => {
                 row.held.push(operation);
             }
             Phase::Closed => row.held.push(operation),
@@ -172,7 +173,9 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let view = self.view.number;
         let row = &mut self.rows[slot.index()];
         row.phase = Phase::Open;
-        let of_it = |held: &mut Operation<O>| held.view < view || (held.view == view && !row.ends);
+        let of_it = |held: &mut Operation<O>| {
+            held.view <= view && row.ends.is_none_or(|first| held.view < first)
+        };
         let mut held: Vec<_> = row.held.extract_if(.., of_it).collect();
         held.sort_by_key(|operation| operation.id.number);
         for operation in held {

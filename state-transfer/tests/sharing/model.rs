@@ -404,9 +404,10 @@ impl Model {
             if gone.fold(executed.giving, |giving, (at, _)| giving & !(1 << at)) != 0 {
                 return Err(Violation::NotGiven(executed.visitor));
             }
-            let known = executed.before | self.known(at, executed.slot);
             // When the share has ended, what an instance does in a slot is its own business.
             let ended = self.ends[at].ended.as_ref();
+            let others = if ended.is_some() { 0 } else { self.known(at, executed.slot) };
+            let known = executed.before | others;
             let replaced = |homes: &Vec<Slot>| executed.copied || !homes.contains(&executed.slot);
             if usize::from(load.to) == at && ended.is_some_and(replaced) {
                 self.seen.execute_alone(&packet, known)?;

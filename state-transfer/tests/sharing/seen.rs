@@ -193,7 +193,7 @@ impl Seen {
 
     /// Whether an operation was executed, and what it did is not lost: with its home, or with an
     /// instance to which that had given its slot, and that has failed. `known` are the visitors of
-    /// whom anybody knows.
+    /// whom anybody knows; when the share has ended, of whom the instance itself does.
     fn is_known(&self, id: u8, slot: Slot, known: Visitors) -> bool {
         let is_lost = |at: u8| {
             self.bereft.contains(&slot) && (self.failed.contains(&at) || known >> id & 1 == 0)

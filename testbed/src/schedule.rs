@@ -58,15 +58,6 @@ pub fn seeds(count: u64) -> Range<u64> {
     first..first + count
 }
 
-/// The seeds of `count` schedules, the same in each run unless `WEIR_SCHEDULES` asks for others: of
-/// tests that are to show no more than they did, while it is not known of all what they would show.
-///
-/// # Panics
-/// When the variable is not a number.
-pub fn same_seeds(count: u64) -> Range<u64> {
-    if number("WEIR_SCHEDULES").is_some() { seeds(count) } else { 0..count }
-}
-
 /// The seed of the one schedule that is to be repeated, as `WEIR_SEED` says.
 ///
 /// # Panics

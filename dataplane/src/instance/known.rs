@@ -221,6 +221,12 @@ impl FlowTable {
         self.given_up.extend(known);
     }
 
+    /// Whether a flow was given up in a panic.
+    pub(super) fn is_poisoned(&self, key: &FlowKey, bucket: Bucket) -> bool {
+        let place = self.find(key, bucket);
+        place.is_some_and(|place| self.entry(place).is_poisoned())
+    }
+
     /// Shows what network functions know of flows, at most so many `places` further on. What `over`
     /// says is forgotten. `cursor` begins at its default, and is done behind the last.
     pub(crate) fn walk_states(

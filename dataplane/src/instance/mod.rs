@@ -220,9 +220,13 @@ impl Instance {
         translated.unwrap_or(Err(Refused { reason: DropReason::Nat, answer: None }))
     }
 
-    /// What a packet is about, of what its network functions share.
+    /// What a packet is about, of what its network functions share. A flow that was given up in a
+    /// panic asks for nothing: its packets are dropped.
     pub(crate) fn concern(&self, packet: &Packet, now: Nanos) -> Option<Concern> {
         let (key, bucket) = (&packet.meta.key, Bucket::of(packet.meta.hash));
+        if self.flows.is_poisoned(key, bucket) {
+            return None;
+        }
         let known = self.flows.known_states(key, bucket).filter(|known| {
             // When its translation is over, its second name is nobody's.
             let is_first = || self.flows.first_name(key, bucket) == Some(key.both_ways());

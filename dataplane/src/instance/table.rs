@@ -131,6 +131,11 @@ impl FlowTable {
     }
 
     /// The entry at a place that [`FlowTable::find`] or [`FlowTable::insert`] gave.
+    pub(super) fn entry(&self, place: Place) -> &Entry {
+        self.part(place.part).expect("a place is in a part that is here").entry(place.slot)
+    }
+
+    /// The same, to be changed.
     #[inline]
     pub fn entry_mut(&mut self, place: Place) -> &mut Entry {
         self.part_mut(place.part).expect("a place is in a part that is here").entry_mut(place.slot)

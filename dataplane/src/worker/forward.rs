@@ -151,7 +151,7 @@ impl Forwarder {
             icmp_errors: TokenBucket::new(shared.icmp_errors),
             in_hand: InHand::default(),
             steerer: worker,
-            stamps: Stamps::new(),
+            stamps: Stamps::default(),
             exchanged: false,
             left_updates: false,
             fault: None,

@@ -45,7 +45,7 @@ pub enum Item {
     /// A packet steered to an instance.
     Packet(InstanceId, Packet),
     /// A packet steered to an instance, with its places in the order of strict shares.
-    Stamped(InstanceId, Packet, Box<Stamps>),
+    Stamped(InstanceId, Packet, Stamps),
     /// A packet for the router itself, to the worker that owns the port it came in by.
     Local(Packet),
     /// A frame to transmit, to the worker that owns the port's transmit queue.
@@ -130,5 +130,15 @@ impl Item {
             | Self::ShareMarker(..)
             | Self::Move(..) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_takes_two_cache_lines() {
+        assert!(size_of::<Item>() <= 128, "{} bytes", size_of::<Item>());
     }
 }

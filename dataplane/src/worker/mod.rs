@@ -45,8 +45,8 @@ pub use probe::{PROBES_MAX, Probing};
 pub use recover::{Fault, FaultStage};
 pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
-pub(crate) use stamp::Stamps;
-pub use stamp::{StampCommand, Stamped};
+pub(crate) use stamp::Stamped;
+pub use stamp::{StampCommand, Stamps};
 
 use crate::counters::WorkerCounters;
 use crate::instance::Instance;
@@ -323,7 +323,7 @@ impl Worker {
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
             Item::Stamped(instance, packet, stamps) => {
-                self.deliver_stamped(sender, instance, packet, *stamps);
+                self.deliver_stamped(sender, instance, packet, stamps);
             }
             Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),
             Item::Local(packet) => self.forwarder.answer_locally(packet),

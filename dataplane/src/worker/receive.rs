@@ -75,9 +75,7 @@ impl Worker {
             (true, true) => self.deliver(worker, instance, packet),
             (false, true) => self.hand_over(worker, Item::Packet(instance, packet)),
             (true, false) => self.deliver_stamped(worker, instance, packet, stamps),
-            (false, false) => {
-                self.hand_over(worker, Item::Stamped(instance, packet, Box::new(stamps)));
-            }
+            (false, false) => self.hand_over(worker, Item::Stamped(instance, packet, stamps)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use weir_state_transfer::{Bucket, FlowKey, InstanceId};
 
-use super::{Forwarder, Item, Worker};
+use super::{Forwarder, Item, Stamps, Worker};
 use crate::instance::Instance;
 use crate::nf::During;
 use crate::packet::{DropReason, Meta};
@@ -99,7 +99,7 @@ impl Worker {
     /// lets go what waited with it. Says which network function it was, and of which instance, if it
     /// was one.
     pub fn recover(&mut self) -> Option<(InstanceId, &'static str)> {
-        self.forwarder.stamps.clear();
+        self.forwarder.stamps = Stamps::default();
         self.recover_shares();
         let InHand { packet, flow } = std::mem::take(&mut self.forwarder.in_hand);
         if packet {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weir_state_transfer::share::{Arrival, Cause, Need, Next, Slot, Turn, View};
+use weir_state_transfer::share::{Arrival, Cause, Need, Next, Slot, Stamp, Turn, View};
 use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
 use super::{Event, Forwarder, ITEMS, Item, Packet, Stamped, Stamps, Worker};
@@ -147,7 +147,7 @@ impl Forwarder {
         let at = waits.or(concerned);
         let at = at.and_then(|(share, slot)| Some((instance.shares.place(share)?, slot)));
         let Some((place, slot)) = at else {
-            instance.pass(&stamps, Cause::Noop, None);
+            instance.pass(steerer, &stamps, (Cause::Noop, None));
             self.process(instance, packet);
             return;
         };
@@ -155,14 +155,14 @@ impl Forwarder {
         // Others make no more changes than there are connections that end.
         let asks = concern.as_ref().is_some_and(|concern| concern.ask.is_some());
         if asks && instance.shares.ends[place].is_behind(instance.chain.updates(own.0)) {
-            instance.pass(&stamps, Cause::Skipped, None);
+            instance.pass(steerer, &stamps, (Cause::Skipped, None));
             self.drop_packet(packet, DropReason::ShareFull);
             return;
         }
         // Where it needs nothing its place is free at once.
-        instance.pass(&stamps, Cause::Noop, Some(own));
-        let stamp = stamps.iter().find(|stamped| (stamped.share, stamped.slot) == own);
-        let sequence = stamp.map(|stamped| stamped.stamp.sequence);
+        instance.pass(steerer, &stamps, (Cause::Noop, Some(own)));
+        let stamped = stamps.iter().find(|stamped| (stamped.share, stamped.slot) == own);
+        let sequence = stamped.map(|stamped| stamped.sequence);
         // What packets of the same flow come to in front of it changes what it needs.
         let ask = concern.and_then(|concern| concern.ask).filter(|_| waits.is_none());
         let need = ask.map_or(Need::Unknown, Need::Answer);
@@ -410,11 +410,17 @@ impl Instance {
         }
     }
 
-    /// A packet asks for nothing in the slots of these places, but for one.
-    pub(super) fn pass(&mut self, stamps: &Stamps, cause: Cause, but: Option<(ShareId, Slot)>) {
+    /// A packet of a steerer asks for nothing in the slots of these places, but for one.
+    pub(super) fn pass(
+        &mut self,
+        steerer: WorkerId,
+        stamps: &Stamps,
+        (cause, but): (Cause, Option<(ShareId, Slot)>),
+    ) {
         let others = stamps.iter().filter(|at| Some((at.share, at.slot)) != but);
-        for Stamped { share, slot, stamp } in others.copied() {
+        for Stamped { share, slot, sequence } in others {
             if let Some(place) = self.shares.place(share) {
+                let stamp = Stamp { steerer, sequence };
                 self.shares.ends[place].member().pass(slot, stamp, cause);
             }
         }

@@ -2,23 +2,33 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-use weir_state_transfer::share::{Cause, Slot, Stamp, Stamper};
+use weir_state_transfer::share::{Cause, Slot, Stamper};
 use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
 use super::{Item, Packet, Worker};
 use crate::nf::Sharing;
 
-/// The places of a packet: in the slot of its source, and in that of its destination, as either may
-/// be the source of its connection.
-pub(crate) type Stamps = ArrayVec<Stamped, 2>;
+/// Places of a packet at most.
+const PLACES: usize = 2;
+
+/// The places of a packet in the order of who has steered it: in the slot of its source, and in that
+/// of its destination, as either may be the source of its connection.
+///
+/// They go through a ring in the packet's own slot. By columns, so that this is no longer for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamps {
+    shares: [ShareId; PLACES],
+    sequences: [u64; PLACES],
+    slots: [Slot; PLACES],
+    len: u8,
+}
 
 /// One place of a packet.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamped {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamped {
     pub(crate) share: ShareId,
     pub(crate) slot: Slot,
-    pub(crate) stamp: Stamp,
+    pub(crate) sequence: u64,
 }
 
 /// Whose packets a worker is to stamp from here on. Answered with [`super::Event::Stamped`] of every
@@ -45,11 +55,48 @@ struct Stamping {
     stamper: Box<Stamper>,
 }
 
+impl Default for Stamps {
+    fn default() -> Self {
+        Self {
+            shares: [ShareId(0); PLACES],
+            sequences: [0; PLACES],
+            slots: [Slot(0); PLACES],
+            len: 0,
+        }
+    }
+}
+
+impl Stamps {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn is_full(&self) -> bool {
+        usize::from(self.len) == PLACES
+    }
+
+    /// Adds a place, of which there must not be too many.
+    fn push(&mut self, Stamped { share, slot, sequence }: Stamped) {
+        let at = usize::from(self.len);
+        (self.shares[at], self.slots[at], self.sequences[at]) = (share, slot, sequence);
+        self.len += 1;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Stamped> + '_ {
+        (0..usize::from(self.len)).map(|at| Stamped {
+            share: self.shares[at],
+            slot: self.slots[at],
+            sequence: self.sequences[at],
+        })
+    }
+}
+
 impl Stampers {
     /// The places of a packet to an instance: none where no share is strict.
     #[inline]
     pub(super) fn stamp(&mut self, instance: InstanceId, key: &FlowKey) -> Stamps {
-        let mut stamps = Stamps::new();
+        let mut stamps = Stamps::default();
         for Stamping { sharing, members, stamper } in &mut self.0 {
             if !members.contains(&instance) {
                 continue;
@@ -60,7 +107,8 @@ impl Stampers {
                 // No end is in two shares of an instance, so there is room; who finds none takes
                 // no place, and leaves no gap.
                 if !has_one && !stamps.is_full() {
-                    stamps.push(Stamped { share, slot, stamp: stamper.stamp(slot) });
+                    let sequence = stamper.stamp(slot).sequence;
+                    stamps.push(Stamped { share, slot, sequence });
                 }
             }
         }
@@ -97,7 +145,7 @@ impl Worker {
         if !stamps.is_empty()
             && let Some(instance) = self.instances.find(instance)
         {
-            instance.pass(&stamps, Cause::Skipped, None);
+            instance.pass(steerer, &stamps, (Cause::Skipped, None));
         }
     }
 

@@ -8,6 +8,7 @@ use super::limits::Limits;
 use super::message::{
     Answer, Cause, Lane, Message, Operation, OperationId, Outcome, Passed, Stamp,
 };
+use super::places::Places;
 use super::request::Mode;
 use super::sent::Sent;
 use super::slot::Slot;
@@ -15,7 +16,6 @@ use super::turn::{Arrival, Need, Next, Turn};
 use super::view::View;
 
 use crate::id::{InstanceId, WorkerId};
-use crate::mark::Steerers;
 use crate::time::Nanos;
 
 /// Ranges of packets without an operation that wait to be sent, at most.
@@ -34,8 +34,8 @@ pub(super) struct Asking<O, A, P> {
     /// Lanes whose first packet may be able to go on.
     ready: VecDeque<Lane>,
     passed: Vec<Passed>,
-    /// Steerers that have stamped packets to this instance.
-    stamped: Steerers,
+    /// What steerers have stamped to this instance.
+    places: Places,
     /// Nothing has to be given up before.
     due: Option<Nanos>,
     /// Operations that were sent, and whose packets have gone on without an answer: as many at most
@@ -85,7 +85,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             next_number: 0,
             ready: VecDeque::new(),
             passed: Vec::new(),
-            stamped: Steerers::default(),
+            places: Places::new(limits.slots),
             due: None,
             given_up: BTreeSet::new(),
             stray: VecDeque::new(),
@@ -132,10 +132,10 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         (view, now, sent): (&View, Nanos, &mut Sent<O, A, C>),
         counters: &mut Counters,
     ) -> Turn<P> {
-        if arrival.sequence.is_some() {
-            self.stamped.insert(arrival.steerer);
+        if let Some(place) = arrival.sequence {
+            self.places.see(arrival.slot, arrival.steerer, place);
         } else if !first {
-            arrival.follows = self.stamped.contains(arrival.steerer);
+            arrival.follows = self.places.last(arrival.slot, arrival.steerer);
         }
         let lane = self.lane(arrival.slot, arrival.steerer);
         let waits = !first && self.waits_in(lane);
@@ -176,7 +176,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
     pub(super) fn pass<Q>(&mut self, arrival: &Arrival<Q>, cause: Cause) {
         let (slot, steerer) = (arrival.slot, arrival.steerer);
         let Some(place) = arrival.sequence else { return };
-        self.stamped.insert(steerer);
+        self.places.see(slot, steerer, place);
         let passed = Passed { slot, steerer, first: place, last: place, cause };
         if !self.passed.iter_mut().any(|before| before.extend(&passed)) {
             self.passed.push(passed);
@@ -283,8 +283,8 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         }
     }
 
-    /// Gives up what has waited for too long. An update that has not been sent keeps nobody, and
-    /// waits for what is in front of it.
+    /// Gives up what has waited for too long. An update keeps nobody: it waits for what is in front
+    /// of it, and for its home, which executes it in the end or is another then.
     pub(super) fn handle_timeout(&mut self, now: Nanos, counters: &mut Counters) {
         if self.due.is_none_or(|due| now < due) {
             return;
@@ -295,11 +295,11 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             let (mut given_up, mut due) = (0, None);
             self.lanes.with(lane, |queue| {
                 for entry in queue {
-                    let Entry::Asked(Asked { since, fate, packet, to, .. }) = entry else {
+                    let Entry::Asked(Asked { since, fate, packet, .. }) = entry else {
                         continue;
                     };
                     match fate {
-                        Fate::Open if packet.is_none() && to.is_none() => {}
+                        Fate::Open if packet.is_none() => {}
                         Fate::Open if *since + patience <= now => {
                             *fate = Fate::GivenUp;
                             given_up += 1;
@@ -405,7 +405,9 @@ impl<O: Clone, A, P> Asking<O, A, P> {
                     let id = OperationId { instance, number };
                     let Arrival { slot, steerer, sequence, follows, .. } = asked.arrival;
                     // At the end of the share there is no order among steerers any more.
-                    let sequence = sequence.filter(|_| !view.is_alone());
+                    let ordered = !view.is_alone();
+                    let (sequence, follows) =
+                        (sequence.filter(|_| ordered), follows.filter(|_| ordered));
                     let stamp = sequence.map(|sequence| Stamp { steerer, sequence });
                     let (view, op) = (view.number, asked.op.clone());
                     let operation = Operation { id, floor, view, lane, slot, stamp, follows, op };

@@ -107,7 +107,7 @@ mod tests {
     fn operation(number: u64, floor: u64) -> Operation<()> {
         let id = OperationId { instance: InstanceId(1), number };
         let lane = Lane { slot: Slot(0), steerer: None };
-        Operation { id, floor, view: 1, lane, slot: Slot(0), stamp: None, follows: false, op: () }
+        Operation { id, floor, view: 1, lane, slot: Slot(0), stamp: None, follows: None, op: () }
     }
 
     #[test]

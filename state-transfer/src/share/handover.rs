@@ -81,7 +81,8 @@ impl Handover {
                 (row.phase, true)
             };
             row.phase = phase;
-            row.ends = view.is_alone() && owes;
+            let first = row.ends.unwrap_or(view.number);
+            row.ends = (view.is_alone() && owes).then_some(first);
             if owes {
                 self.debts.insert(slot);
             }
@@ -181,7 +182,7 @@ impl Handover {
             let is_over = message.is_none();
             send(slot, &message.unwrap_or(Message::Handed(slot)), home, work);
             if is_over && home.view.is_alone() {
-                home.rows[slot.index()].ends = false;
+                home.rows[slot.index()].ends = None;
                 home.open(slot, work);
             } else if is_over {
                 work.store.remove(slot);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::done::{Done, Seen};
 use super::limits::Limits;
 use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed, Stamp};
-use super::order::{GivenUp, Out, Windows};
+use super::order::{GivenUp, Out, Place, Windows};
 use super::sent::Sent;
 use super::slot::Slot;
 use super::store::Store;
@@ -31,8 +31,9 @@ pub(super) struct Home<O, A> {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Row<O, A> {
     pub(super) phase: Phase,
-    /// The share ends: what is asked for from here on waits until the others have their replicas.
-    pub(super) ends: bool,
+    /// The share ends: what is asked for by this view or later ones waits until the others have their
+    /// replicas.
+    pub(super) ends: Option<u64>,
     /// Who will yet hand over what it has of the slot.
     pub(super) owed_by: Vec<InstanceId>,
     pub(super) done: Done<A>,
@@ -86,7 +87,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
     pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
         let row = || Row {
             phase: Phase::Open,
-            ends: false,
+            ends: None,
             owed_by: Vec::new(),
             done: Done::default(),
             windows: Windows::default(),
@@ -111,7 +112,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
         match row.phase {
             _ if operation.view > self.view.number => row.held.push(operation),
-            Phase::Open if row.ends && operation.view == self.view.number => {
+            Phase::Open if row.ends.is_some_and(|first| operation.view >= first) => {
                 row.held.push(operation);
             }
             Phase::Closed => row.held.push(operation),
@@ -148,9 +149,9 @@ impl<O: Clone, A: Clone> Home<O, A> {
             return;
         }
         self.counters.skipped += passed.count(Cause::Skipped);
-        row.windows.of(passed.steerer).pass(&passed, self.limits.window);
+        row.windows.of(passed.steerer).pass(&passed, self.limits.window, work.now);
         if row.phase == Phase::Open {
-            self.drain(passed.slot, passed.steerer, work);
+            self.drain((passed.slot, passed.steerer), None, work);
         }
     }
 
@@ -172,14 +173,16 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let view = self.view.number;
         let row = &mut self.rows[slot.index()];
         row.phase = Phase::Open;
-        let of_it = |held: &mut Operation<O>| held.view < view || (held.view == view && !row.ends);
+        let of_it = |held: &mut Operation<O>| {
+            held.view <= view && row.ends.is_none_or(|first| held.view < first)
+        };
         let mut held: Vec<_> = row.held.extract_if(.., of_it).collect();
         held.sort_by_key(|operation| operation.id.number);
         for operation in held {
             self.take(operation, work);
         }
         for steerer in self.rows[slot.index()].windows.steerers() {
-            self.drain(slot, steerer, work);
+            self.drain((slot, steerer), None, work);
         }
     }
 
@@ -189,14 +192,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
         S: Store<Op = O, Answer = A>,
     {
         for steerer in self.rows[slot.index()].windows.steerers() {
-            loop {
-                self.drain(slot, steerer, work);
-                let window = self.rows[slot.index()].windows.of(steerer);
-                if window.since().is_none() {
-                    break;
-                }
-                window.skip(&mut GivenUp(0));
-            }
+            self.release((slot, steerer), Some(Place::END), work);
         }
     }
 
@@ -209,19 +205,16 @@ impl<O: Clone, A: Clone> Home<O, A> {
             return;
         }
         self.due = None;
+        let then = work.now - self.limits.gap();
         for (slot, steerer) in std::mem::take(&mut self.blocked) {
             let row = &mut self.rows[slot.index()];
-            let window = row.windows.of(steerer);
+            let Some(window) = row.windows.find(steerer) else { continue };
             let Some(since) = window.since() else { continue };
-            let patience = self.limits.gap();
-            if since + patience <= work.now && row.phase == Phase::Open {
-                let mut given_up = GivenUp::default();
-                window.skip(&mut given_up);
-                self.counters.given_up += given_up.0;
-                self.drain(slot, steerer, work);
-            }
-            if let Some(since) = self.rows[slot.index()].windows.of(steerer).since() {
-                self.watch((slot, steerer), since.max(work.now - patience));
+            if since <= then && row.phase == Phase::Open {
+                let overdue = window.overdue(then);
+                self.drain((slot, steerer), overdue, work);
+            } else {
+                self.watch((slot, steerer), since.max(then));
             }
         }
     }
@@ -251,12 +244,15 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 answer(&operation, outcome, work);
             }
             (Seen::New, None) => {
-                let waits = match operation.lane.steerer {
-                    Some(steerer) if operation.follows => row.windows.of(steerer).follow(operation),
-                    Some(_) | None => Err(operation),
-                };
-                if let Err(operation) = waits {
-                    self.execute(&operation, work);
+                let steerer = operation.lane.steerer;
+                let in_front = steerer.zip(operation.follows);
+                match in_front.filter(|(steerer, place)| row.windows.of(*steerer).waits(*place)) {
+                    Some((steerer, place)) => {
+                        let slot = operation.slot;
+                        row.windows.of(steerer).follow(place, operation, work.now);
+                        self.drain((slot, steerer), None, work);
+                    }
+                    None => self.execute(&operation, work),
                 }
             }
             (Seen::New, Some(stamp)) => {
@@ -266,24 +262,43 @@ impl<O: Clone, A: Clone> Home<O, A> {
                     return;
                 }
                 let slot = operation.slot;
-                window.insert(stamp.sequence, operation);
-                self.drain(slot, stamp.steerer, work);
+                window.insert(stamp.sequence, operation, work.now);
+                self.drain((slot, stamp.steerer), None, work);
             }
         }
     }
 
-    /// Executes what is next in a window, as far as there is no gap.
-    fn drain<S>(&mut self, slot: Slot, steerer: WorkerId, work: &mut Work<'_, S>)
+    /// Executes what is next in a window, and has what waits watched.
+    fn drain<S>(
+        &mut self,
+        (slot, steerer): (Slot, WorkerId),
+        overdue: Option<Place>,
+        work: &mut Work<'_, S>,
+    ) where
+        S: Store<Op = O, Answer = A>,
+    {
+        let GivenUp(places) = self.release((slot, steerer), overdue, work);
+        self.counters.given_up += places;
+        if let Some(since) = self.rows[slot.index()].windows.of(steerer).watch() {
+            self.watch((slot, steerer), since.max(work.now - self.limits.gap()));
+        }
+    }
+
+    /// Executes what is next in a window, as far as there is no gap behind what is overdue.
+    fn release<S>(
+        &mut self,
+        (slot, steerer): (Slot, WorkerId),
+        overdue: Option<Place>,
+        work: &mut Work<'_, S>,
+    ) -> GivenUp
     where
         S: Store<Op = O, Answer = A>,
     {
-        let mut progress = false;
         let mut given_up = GivenUp::default();
         loop {
             let row = &mut self.rows[slot.index()];
             let window = row.windows.of(steerer);
-            let Some(out) = window.pop(self.limits.window as u64, &mut given_up) else { break };
-            progress = true;
+            let Some(out) = window.pop(self.limits.window, overdue, &mut given_up) else { break };
             let (Out::Execute(operation) | Out::Late(operation)) = &out;
             match (row.done.seen(operation), &out) {
                 (Seen::Over, _) => self.counters.repeated += 1,
@@ -299,10 +314,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
                 }
             }
         }
-        self.counters.given_up += given_up.0;
-        if self.rows[slot.index()].windows.of(steerer).wait(progress, work.now) {
-            self.watch((slot, steerer), work.now);
-        }
+        given_up
     }
 
     fn execute<S>(&mut self, operation: &Operation<O>, work: &mut Work<'_, S>)

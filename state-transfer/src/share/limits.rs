@@ -12,7 +12,8 @@ pub struct Limits {
     /// Packets and operations that wait at an instance: one more is refused. Default 1,024.
     pub waiting: usize,
     /// Places of a steerer's order, from the one that is waited for on, in which operations wait
-    /// at the home: when one comes behind them the gap is given up. Default 1,024.
+    /// at the home, and how many do there or between: when one comes behind them, or one more, the
+    /// gap is given up. Default 1,024.
     pub window: usize,
     /// How long a packet waits for its answer. An operation waits half as long for those in front
     /// of it, so that when one of them was lost its own packet still has its answer. Default 10 ms.

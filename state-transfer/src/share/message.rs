@@ -46,8 +46,8 @@ pub struct Operation<O> {
     pub slot: Slot,
     /// Its place in the order of its steerer, if the share is strict.
     pub stamp: Option<Stamp>,
-    /// It has no place, and comes after others of the steerer that have one.
-    pub(super) follows: bool,
+    /// The place of its steerer's order that it comes behind, when it has none itself.
+    pub(super) follows: Option<u64>,
     /// What is to be done.
     pub op: O,
 }

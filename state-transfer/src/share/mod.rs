@@ -55,6 +55,7 @@ mod limits;
 mod member;
 mod message;
 mod order;
+mod places;
 mod request;
 mod sent;
 mod slot;

@@ -12,8 +12,8 @@ pub struct Arrival<P> {
     pub steerer: WorkerId,
     /// Its place in the order of its steerer, if that has stamped it.
     pub sequence: Option<u64>,
-    /// It has no place, and came after others of the steerer that had one.
-    pub(super) follows: bool,
+    /// The last place of the steerer's order that came before, when it has none itself.
+    pub(super) follows: Option<u64>,
     /// The packet.
     pub packet: P,
 }
@@ -22,7 +22,7 @@ impl<P> Arrival<P> {
     /// A packet of a slot that a worker received, and its place in that worker's order if it has
     /// been stamped.
     pub fn new(slot: Slot, steerer: WorkerId, sequence: Option<u64>, packet: P) -> Self {
-        Self { slot, steerer, sequence, follows: false, packet }
+        Self { slot, steerer, sequence, follows: None, packet }
     }
 
     /// The same without the packet, and the packet.

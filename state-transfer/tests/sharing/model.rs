@@ -406,11 +406,13 @@ impl Model {
             }
             // When the share has ended, what an instance does in a slot is its own business.
             let ended = self.ends[at].ended.as_ref();
+            let others = if ended.is_some() { 0 } else { self.known(at, executed.slot) };
+            let known = executed.before | others;
             let replaced = |homes: &Vec<Slot>| executed.copied || !homes.contains(&executed.slot);
             if usize::from(load.to) == at && ended.is_some_and(replaced) {
-                self.seen.execute_alone(&packet)?;
+                self.seen.execute_alone(&packet, known)?;
             } else {
-                self.seen.execute(&self.scope, at as u8, executed, &packet)?;
+                self.seen.execute(&self.scope, at as u8, (executed, known), &packet)?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use weir_state_transfer::{InstanceId, mark};
 use crate::model::{ID, Model, Packet, Told};
 use crate::scope::{Act, Kind, instances};
 use crate::seen::Violation;
-use crate::store::{Visit, visit};
+use crate::store::{Visit, Visitors, visit};
 
 impl Model {
     /// Carries out what the coordinator wants; only that instances adopt views takes time.
@@ -150,5 +150,19 @@ impl Model {
         }
         self.mark();
         self.coordinator.fail(ID, InstanceId(instance));
+    }
+
+    /// The visitors of a slot of whom others know than this instance, or will hear.
+    pub(crate) fn known(&self, but: usize, slot: Slot) -> Visitors {
+        let mut known = 0;
+        for (at, end) in self.ends.iter().enumerate().filter(|(_, end)| !end.failed) {
+            known |= if at == but { 0 } else { end.store.slots[usize::from(slot.0)] };
+            for message in self.rings[at].iter().flatten() {
+                if let Message::Piece(of, piece) = message {
+                    known |= if *of == slot { *piece } else { 0 };
+                }
+            }
+        }
+        known
     }
 }

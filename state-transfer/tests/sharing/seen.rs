@@ -129,16 +129,14 @@ impl Seen {
         &mut self,
         scope: &Scope,
         at: u8,
-        executed: Executed,
+        (executed, known): (Executed, Visitors),
         packet: &Packet,
     ) -> Result<(), Violation> {
         let Executed { slot, visitor: id, before, .. } = executed;
-        let executed = &mut self.executed[usize::from(id)];
-        let is_gone = |other: u8| self.failed.contains(&other) && self.bereft.contains(&slot);
-        if executed.is_some_and(|other| !is_gone(other)) {
+        if self.is_known(id, slot, known) {
             return Err(Violation::ExecutedTwice(id));
         }
-        *executed = Some(at);
+        self.executed[usize::from(id)] = Some(at);
         if packet.load.kind == Kind::Blind {
             self.answer(id, before);
         }
@@ -166,13 +164,13 @@ impl Seen {
     ///
     /// # Errors
     /// When it had been executed before the end.
-    pub(crate) fn execute_alone(&mut self, packet: &Packet) -> Result<(), Violation> {
+    pub(crate) fn execute_alone(
+        &mut self,
+        packet: &Packet,
+        known: Visitors,
+    ) -> Result<(), Violation> {
         let (id, slot) = (packet.id, packet.load.slot);
-        // Its home may have failed, and what it did with that.
-        let is_known = |at: &u8| !self.failed.contains(at) || !self.bereft.contains(&slot);
-        if self.executed[usize::from(id)].is_some_and(|at| is_known(&at))
-            || self.alone >> id & 1 == 1
-        {
+        if self.is_known(id, slot, known) || self.alone >> id & 1 == 1 {
             return Err(Violation::ExecutedTwice(id));
         }
         self.alone |= 1 << id;
@@ -191,6 +189,16 @@ impl Seen {
         self.failed.push(instance);
         self.order.retain(|(slot, ..)| !slots.contains(slot));
         self.bereft.extend(slots);
+    }
+
+    /// Whether an operation was executed, and what it did is not lost: with its home, or with an
+    /// instance to which that had given its slot, and that has failed. `known` are the visitors of
+    /// whom anybody knows; when the share has ended, of whom the instance itself does.
+    fn is_known(&self, id: u8, slot: Slot, known: Visitors) -> bool {
+        let is_lost = |at: u8| {
+            self.bereft.contains(&slot) && (self.failed.contains(&at) || known >> id & 1 == 0)
+        };
+        self.executed[usize::from(id)].is_some_and(|at| !is_lost(at))
     }
 
     /// What is checked when nothing more can happen.

@@ -13,7 +13,9 @@ use weir_testbed::memory_node::MemoryNode;
 use weir_testbed::schedule::{self, Failure, Kind, walk};
 
 use crate::must_hold;
-use crate::setup::{IN, OUT, SEED, asks, node, packet, phase, plan, port_at, send, start_share_of};
+use crate::setup::{
+    IN, OUT, SEED, asks, node, packet, phase, plan, port_at, send, start_share_by, start_share_of,
+};
 
 /// How long a packet waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -111,7 +113,8 @@ impl World {
             share.phase() == api::SharePhase::Changing
                 && free.iter().any(|id| share.failed.contains(&number(id)))
         });
-        match start_share_of(&mut self.node, &free, "any", Mode::Strict) {
+        let key = self.rng.u64(..);
+        match start_share_by(&mut self.node, &free, ("any", Mode::Strict), key) {
             Ok(_) => self.total.anew += u64::from(left_behind),
             // One that leaves has not left.
             Err(error) if error.to_string().contains("is of the same flows") => {}

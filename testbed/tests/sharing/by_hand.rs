@@ -10,7 +10,9 @@ use weir_state_transfer::share::Mode;
 use weir_state_transfer::{BucketSet, InstanceId, Nanos, Selection, ShareId, WorkerId};
 use weir_testbed::memory_node::MemoryNode;
 
-use crate::setup::{SEED, asks, end_all, node, phase, plan, start_share, start_share_of};
+use crate::setup::{
+    SEED, asks, dropped, end_all, node, phase, plan, port_at, send, start_share, start_share_of,
+};
 
 /// Connections that a source may have open.
 const OPEN: u32 = 3;
@@ -184,6 +186,27 @@ fn lose_second(node: &mut MemoryNode, share: ShareId, at: InstanceId) {
         asks(node, at, address, 1000);
         address += 1;
         assert!(address < 250, "some sources have their homes there");
+    }
+}
+
+#[test]
+fn a_flow_that_was_given_up_in_a_panic_asks_no_home() {
+    crate::mute_panics();
+    let (mut node, ids) = node(&plan(2, OPEN), 2, SEED);
+    start_share(&mut node, &ids).unwrap();
+    node.settle();
+    for (n, source) in (1..).zip(10..30) {
+        let fault = Fault { stage: FaultStage::Forwarding, packets: 1 };
+        node.node.panic_worker(WorkerId(1), fault).unwrap();
+        node.settle();
+        let port = port_at(&node, ids[1], source, 1000);
+        send(&mut node, source, port);
+        node.settle();
+        assert_eq!(dropped(&node, "worker_panic"), n);
+        send(&mut node, source, port);
+        node.step_worker(WorkerId(0));
+        node.step_worker(WorkerId(1));
+        assert_eq!(dropped(&node, "poisoned"), n, "it waits for no answer");
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// That of nodes whose sources [ask](asks).
 pub(crate) const SEED: u64 = 7;
 
+/// The secret of shares whose sources are told apart by hand.
+pub(crate) const KEY: u64 = 0x5EED;
+
 /// How long a packet waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,13 +87,23 @@ pub(crate) fn start_share_of(
     filter: &str,
     mode: Mode,
 ) -> Result<ShareId, NodeError> {
+    start_share_by(node, instances, (filter, mode), KEY)
+}
+
+/// Asks for a share with a secret, by which sources are divided into slots and these among homes.
+pub(crate) fn start_share_by(
+    node: &mut MemoryNode,
+    instances: &[InstanceId],
+    (filter, mode): (&str, Mode),
+    key: u64,
+) -> Result<ShareId, NodeError> {
     let asked = ShareRequest {
         instances: instances.to_vec(),
         filter: filter.parse().unwrap(),
         scopes: vec![Scope::MultiFlow],
         mode,
     };
-    let started = node.node.start_share(&api::Change::default(), asked, 0x5EED, node.now)?;
+    let started = node.node.start_share(&api::Change::default(), asked, key, node.now)?;
     Ok(ShareId(started.id))
 }
 

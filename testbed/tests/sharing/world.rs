@@ -17,7 +17,7 @@ use weir_testbed::schedule::{Failure, Kind};
 use crate::counts::{Counting, Counts};
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
-use crate::setup::{IN, OUT, TIMEOUT, node, phase, plan, start_share_of};
+use crate::setup::{IN, OUT, TIMEOUT, node, phase, plan, start_share_by};
 
 /// What is different from a node as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(crate) struct World {
     broken: Broken,
     rng: Rng,
     mode: Mode,
+    /// The secret of the share.
+    key: u64,
     steps: usize,
     instances: Vec<InstanceId>,
     share: Option<ShareId>,
@@ -79,7 +81,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, broken: Broken) -> Result<Self, Failure> {
+    pub(crate) fn new(seed: u64, key: u64, broken: Broken) -> Result<Self, Failure> {
         let mut rng = Rng::with_seed(seed);
         let fewest = if broken.joins() { 3 } else { 2 };
         let (workers, instances) = (rng.usize(1..=3), rng.usize(fewest..=4));
@@ -100,6 +102,7 @@ impl World {
             broken,
             steps: rng.usize(100..600),
             mode,
+            key,
             judge: Judge::new(most, strict, &instances, &instances),
             instances,
             share: None,
@@ -155,7 +158,8 @@ impl World {
 
     /// All instances share.
     fn start(&mut self) -> Result<(), Failure> {
-        let started = start_share_of(&mut self.node, &self.instances, "any", self.mode);
+        let what = ("any", self.mode);
+        let started = start_share_by(&mut self.node, &self.instances, what, self.key);
         let share = started.map_err(|error| Kind::Refused.at(error))?;
         self.share = Some(share);
         self.settle();
@@ -336,6 +340,9 @@ impl World {
     /// have shared have failed, shares anew.
     fn come_to_rest(&mut self) -> Result<Counts, Failure> {
         self.settle();
+        if self.broken == Broken::Panics {
+            self.wait_for_places();
+        }
         if self.broken == Broken::TooMuchAsOthersJoin {
             self.counting.tell(&mut self.node, self.instances[2], 10..10 + SOURCES, (5, 5));
             self.settle();
@@ -365,6 +372,15 @@ impl World {
         self.total.panics += panics - self.judged.0;
         self.judged.0 = panics;
         Ok(self.counting.ask(&mut self.node, self.relays.as_mut()))
+    }
+
+    /// What comes behind a place that was lost in a panic waits at its home, though no packet does, and
+    /// then may bring forth more of that kind.
+    fn wait_for_places(&mut self) {
+        for _ in 0..4 {
+            self.pass_time(SHORT / 2);
+            self.settle();
+        }
     }
 
     /// How often workers have panicked.

@@ -44,7 +44,7 @@ pub(super) struct Shares {
     /// The packet in hand is judged by what is shared.
     judges: bool,
     answer: Option<Admission>,
-    /// Copies of sources that there was no room for.
+    /// Copies of sources that there was no room for, or that said of this life that it has ended.
     lost: u64,
 }
 
@@ -142,15 +142,16 @@ impl Firewall {
             Operation::Join(copy) => self.join_copy(origin, (**copy).clone()),
             Operation::Inherit(given, by) => {
                 let (given, ended) = ((**given).clone(), self.totals.retired());
-                let taken = self.sources.inherit(origin, given, *by, ended);
-                self.shares.lost += u64::from(taken.is_err());
+                let taken = self.sources.known.may_inherit(&origin, &given, *by)
+                    && self.sources.inherit(origin, given, *by, ended).is_ok();
+                self.shares.lost += u64::from(!taken);
             }
         }
         None
     }
 
-    /// Joins what another instance knows of sources. What there is no room for is counted, and is
-    /// as if it had been forgotten.
+    /// Joins what another instance knows of sources. What is not taken in is counted, and is as if it
+    /// had been forgotten.
     pub(super) fn join_shared(&mut self, sources: Vec<Counted<Source>>, giving: Option<Giving>) {
         for Counted { origin, source, by } in sources {
             let Some(giving) = giving else {
@@ -158,9 +159,8 @@ impl Firewall {
                 continue;
             };
             // Among it is what nobody else knows: what are copies shows when all has come.
-            match self.sources.join(origin, &source) {
-                Ok(()) => self.sources.known.groups.gives(giving, origin, by),
-                Err(_) => self.shares.lost += 1,
+            if self.join_source(origin, &source) {
+                self.sources.known.groups.gives(giving, origin, by);
             }
         }
     }
@@ -168,7 +168,16 @@ impl Firewall {
     /// Joins a copy, but for what lives have counted that others have taken over.
     fn join_copy(&mut self, origin: Origin, mut copy: Source) {
         copy.retire(self.totals.retired());
-        self.shares.lost += u64::from(self.sources.join(origin, &copy).is_err());
+        self.join_source(origin, &copy);
+    }
+
+    /// Joins what another instance knows of a source; whether it was taken in. Who was asked to, has
+    /// looked whether it may be joined there, and not at the source's home.
+    fn join_source(&mut self, origin: Origin, source: &Source) -> bool {
+        let taken = self.sources.known.may_join(&origin, source)
+            && self.sources.join(origin, source).is_ok();
+        self.shares.lost += u64::from(!taken);
+        taken
     }
 }
 

@@ -70,6 +70,9 @@ impl Firewall {
         now: Nanos,
     ) -> Result<(), PutError> {
         let (origin, mut given) = self.source_of(chunk, now)?;
+        if !self.sources.known.may_inherit(&origin, &given, by) {
+            return Err(retires_us(chunk));
+        }
         let ended = self.totals.retired();
         if self.sources.known.groups.has(&origin) {
             given.retire(&ended.without(by));
@@ -129,7 +132,7 @@ impl Firewall {
         let origin = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let source = Source::decode(chunk.schema, &chunk.body, now - chunk.age)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        if source.retires(self.sources.known.counted_as(&origin)) {
+        if !self.sources.known.may_join(&origin, &source) {
             return Err(retires_us(chunk));
         }
         Ok((origin, source))

@@ -4,7 +4,7 @@
 use weir_state_transfer::merge::Replica;
 
 use super::Ids;
-use super::scan::{Attempt, Full, Source};
+use super::scan::{Attempt, Source};
 use crate::nf::origin::Origin;
 use crate::nf::share::{Countable as _, Counted, Giving};
 
@@ -26,14 +26,15 @@ impl Ids {
             Operation::Attempt(attempt) => self.watch(attempt),
             Operation::Join(copy) => self.join_copy(origin, (**copy).clone()),
             Operation::Inherit(given, by) => {
-                let taken = self.take_in(origin, (**given).clone(), *by);
-                self.note_room(taken);
+                let taken = self.sources.known.may_inherit(&origin, given, *by)
+                    && self.take_in(origin, (**given).clone(), *by).is_ok();
+                self.note(taken);
             }
         }
     }
 
     /// Joins what another instance knows of sources. It may be that only both together are a scan.
-    /// What there is no room for is not watched.
+    /// What is not taken in is not watched.
     pub(super) fn join_shared(&mut self, sources: Vec<Counted<Source>>, giving: Option<Giving>) {
         for Counted { origin, source, by } in sources {
             let Some(giving) = giving else {
@@ -41,22 +42,28 @@ impl Ids {
                 continue;
             };
             // Among it is what nobody else knows: what are copies shows when all has come.
-            let taken = self.join_source(origin, &source);
-            if taken.is_ok() {
+            if self.join_known(origin, &source) {
                 self.sources.known.groups.gives(giving, origin, by);
             }
-            self.note_room(taken);
         }
     }
 
     /// Joins a copy, but for what lives have counted that others have taken over.
     fn join_copy(&mut self, origin: Origin, mut copy: Source) {
         copy.retire(self.totals.retired());
-        let taken = self.join_source(origin, &copy);
-        self.note_room(taken);
+        self.join_known(origin, &copy);
     }
 
-    fn note_room(&mut self, taken: Result<(), Full>) {
-        self.totals.unwatched.add(self.replica, u64::from(taken.is_err()));
+    /// Joins what another instance knows of a source; whether it was taken in. Who was asked to, has
+    /// looked whether it may be joined there, and not at the source's home.
+    fn join_known(&mut self, origin: Origin, source: &Source) -> bool {
+        let taken = self.sources.known.may_join(&origin, source)
+            && self.join_source(origin, source).is_ok();
+        self.note(taken);
+        taken
+    }
+
+    fn note(&mut self, taken: bool) {
+        self.totals.unwatched.add(self.replica, u64::from(!taken));
     }
 }

@@ -74,6 +74,9 @@ impl Ids {
         now: Timestamp,
     ) -> Result<(), PutError> {
         let (id, mut given) = self.source_of(chunk, now)?;
+        if !self.sources.known.may_inherit(&id, &given, by) {
+            return Err(retires_us(chunk));
+        }
         if self.sources.known.groups.has(&id) {
             given.retire(&self.totals.retired().without(by));
             return self.put_at_home(chunk, id, Operation::Inherit(Box::new(given), by));
@@ -108,7 +111,7 @@ impl Ids {
         let id = Origin::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let source = Source::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        if source.retires(self.sources.known.counted_as(&id)) {
+        if !self.sources.known.may_join(&id, &source) {
             return Err(retires_us(chunk));
         }
         let scan = &self.config.scan;

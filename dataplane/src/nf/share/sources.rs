@@ -2,7 +2,7 @@
 //! shared are.
 
 use weir_state_transfer::ShareId;
-use weir_state_transfer::merge::{Lives, Replica};
+use weir_state_transfer::merge::{Life, Lives, Replica};
 use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::Cursor;
 
@@ -83,6 +83,18 @@ impl<S: Countable> KnownSources<S> {
     /// As which replica a source is counted here, or would be.
     pub(in crate::nf) fn counted_as(&self, origin: &Origin) -> Replica {
         self.known.get(origin).map_or(self.replica, |known| known.replica)
+    }
+
+    /// Whether a copy may be joined here: it must not say that the life has ended as which the source
+    /// is counted, as it would be counted in vain from then on.
+    pub(in crate::nf) fn may_join(&self, origin: &Origin, copy: &S) -> bool {
+        !copy.retires(self.counted_as(origin))
+    }
+
+    /// The same of what another, counting as a replica, has given away: that is no later life of who
+    /// counts here.
+    pub(in crate::nf) fn may_inherit(&self, origin: &Origin, given: &S, by: Replica) -> bool {
+        self.may_join(origin, given) && !Life::up_to(by).has(self.counted_as(origin))
     }
 
     /// All of them, by their numbers.

@@ -116,3 +116,82 @@ fn a_window_that_is_blocked_time_and_again_is_watched_once() {
     }
     assert_eq!(one.home.watched(), 1);
 }
+
+/// Two strict members that share, and a slot whose home the first is.
+fn strict() -> (End, End, Slot) {
+    let (mut one, mut two) = (end(ONE, Mode::Strict), end(TWO, Mode::Strict));
+    for end in [&mut one, &mut two] {
+        end.adopt(view(1, &[ONE, TWO]), &mut Empty, Nanos(1));
+    }
+    exchange(&mut one, &mut two, Nanos(1));
+    let home = (0..4).map(Slot).find(|slot| one.home(*slot) == ONE).unwrap();
+    (one, two, home)
+}
+
+fn asks(end: &mut End, slot: Slot, place: u64, now: Nanos) {
+    let arrival = Arrival::new(slot, WorkerId(0), Some(place), place);
+    assert_eq!(end.packet(Need::Answer(()), arrival, &mut Empty, now), Turn::Kept);
+}
+
+fn updates(end: &mut End, slot: Slot, now: Nanos) {
+    let arrival = Arrival::new(slot, WorkerId(0), None, 99);
+    let turn = end.packet(Need::Update(()), arrival, &mut Empty, now);
+    assert!(matches!(turn, Turn::Process(99) | Turn::Kept), "{turn:?}");
+}
+
+#[test]
+fn what_has_no_place_takes_its_turn_though_others_always_wait() {
+    let (mut one, mut two, slot) = strict();
+    let now = Nanos(2);
+    let mut on_their_way = Vec::new();
+    for round in 0..100 {
+        asks(&mut two, slot, 2 * round, now);
+        if round == 50 {
+            updates(&mut two, slot, now);
+        }
+        let later: Vec<_> = std::iter::from_fn(|| two.poll_output()).collect();
+        // It waits until what is in front of it comes, in the next round.
+        asks(&mut one, slot, 2 * round + 1, now);
+        for (_, message) in std::mem::replace(&mut on_their_way, later) {
+            one.message(TWO, message, &mut Empty, now);
+        }
+        assert_eq!(one.counters().executed, 2 * round + u64::from(round > 50), "round {round}");
+        while one.next(&mut Empty, now).is_some() {}
+    }
+}
+
+#[test]
+fn an_update_is_executed_however_long_its_home_takes() {
+    let (mut one, mut two, slot) = strict();
+    updates(&mut two, slot, Nanos(2));
+    let late: Vec<_> = std::iter::from_fn(|| two.poll_output()).collect();
+    let later = Nanos(3) + Limits::default().patience;
+    two.handle_timeout(&mut Empty, later);
+    assert!(two.next(&mut Empty, later).is_none());
+    assert_eq!((two.waiting(), two.counters().unanswered), (1, 0));
+    // Of what is older than it says its asker waits for nothing, and nothing else is executed.
+    asks(&mut two, slot, 0, later);
+    let ahead: Vec<_> = std::iter::from_fn(|| two.poll_output()).collect();
+    for (_, message) in ahead.into_iter().chain(late) {
+        one.message(TWO, message, &mut Empty, later);
+    }
+    assert_eq!(one.counters().executed, 2);
+    exchange(&mut one, &mut two, later);
+    assert!(matches!(two.next(&mut Empty, later), Some(Next::Answered(0, ()))));
+    assert_eq!(two.waiting(), 0);
+}
+
+#[test]
+fn places_that_were_lost_one_behind_the_other_take_no_longer_than_one() {
+    let (mut one, mut two, slot) = strict();
+    for place in [1, 3, 5, 7] {
+        asks(&mut two, slot, place, Nanos(2));
+    }
+    exchange(&mut one, &mut two, Nanos(2));
+    assert_eq!(one.counters().executed, 0);
+    let due = one.poll_timeout().unwrap();
+    assert_eq!(due, Nanos(2) + Limits::default().patience / 2);
+    one.handle_timeout(&mut Empty, due);
+    assert_eq!((one.counters().executed, one.counters().given_up), (4, 4));
+    assert_eq!(one.poll_timeout(), None);
+}

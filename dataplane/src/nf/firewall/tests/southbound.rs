@@ -9,6 +9,7 @@ use super::*;
 use crate::nf::connection::tests::{TCP, Tcp4, echo4};
 use crate::nf::laws::{check_convergence, check_put, rng};
 use crate::nf::schema::FIREWALL_TOTALS;
+use crate::nf::share::Countable as _;
 
 /// A firewall with limits at which random hosts of a network have begun connections.
 fn busy(number: u32, rng: &mut fastrand::Rng) -> Firewall {
@@ -185,4 +186,30 @@ fn what_says_that_this_life_has_ended_is_refused() {
     let refused = instance.firewall.put_all_flows(&chunk);
     assert!(matches!(refused, Err(PutError::BadBody { .. })), "{refused:?}");
     assert!(instance.firewall.source(&Origin::of_id(&id).expect("a host")).is_none());
+}
+
+#[test]
+fn what_says_at_the_home_of_a_source_that_this_life_has_ended_is_left_out_and_counted() {
+    let mut home = Instance::new(strict(), 2).firewall;
+    let origin = Origin { service: Default::default(), address: HOST_A.into() };
+    let (own, other) = (replica(2), replica(1));
+    let mut ended = Lives::default();
+    ended.add(Life::up_to(own));
+    let mut copy = Source::default();
+    copy.open.up.add(other, 1);
+    copy.retire(&ended);
+    let copy = Box::new(copy);
+    let operations = [
+        Operation::Join(copy.clone()),
+        Operation::Inherit(copy, other),
+        // Given away by a later life of who takes it in.
+        Operation::Inherit(Box::default(), own),
+    ];
+    for operation in operations {
+        assert_eq!(home.execute(origin, &operation, NOW), None);
+    }
+    assert_eq!((home.shares.lost(), home.source(&origin).is_none()), (3, true));
+    let admitted = home.execute(origin, &Operation::Begin { opens: true }, NOW);
+    assert!(admitted.is_some());
+    assert_eq!(home.source(&origin).map(|source| source.open.value()), Some(1));
 }

@@ -9,6 +9,7 @@ use super::scans::{SOURCE, try_ports};
 use super::*;
 use crate::nf::laws::{all_chunks, check_convergence, check_put, rng};
 use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
+use crate::nf::share::Countable as _;
 
 /// A while after all attempts.
 const NOW: Timestamp = Timestamp(START + 100 * SECOND);
@@ -205,4 +206,30 @@ fn a_connection_that_says_it_begins_in_time_to_come_throws_out_no_source() {
     node.ids.end(&mut put);
     assert!(node.ids.source(&SOURCE).is_some());
     assert_eq!(node.ids.totals().unwatched.value(), 1);
+}
+
+#[test]
+fn what_says_at_the_home_of_a_source_that_this_life_has_ended_is_left_out_and_counted() {
+    let (mut home, mut other) = (Node::new(1), Node::new(2));
+    try_ports(&mut other, 1..5, 0);
+    let own = home.ids.sources.known.counted_as(&SOURCE);
+    let by = other.ids.sources.known.counted_as(&SOURCE);
+    let mut ended = Lives::default();
+    ended.add(Life::up_to(own));
+    let mut copy = Box::new(other.ids.source(&SOURCE).unwrap().clone());
+    let given = copy.clone();
+    copy.retire(&ended);
+    let operations = [
+        Operation::Join(copy.clone()),
+        Operation::Inherit(copy, by),
+        // Given away by a later life of who takes it in.
+        Operation::Inherit(given, own),
+    ];
+    for operation in operations {
+        home.ids.execute(SOURCE, &operation);
+    }
+    assert_eq!(home.ids.totals().unwatched.value(), 3);
+    assert!(home.ids.source(&SOURCE).is_none());
+    try_ports(&mut home, 1..5, 0);
+    assert_eq!(home.ids.source(&SOURCE).unwrap().attempts().value(), 4);
 }

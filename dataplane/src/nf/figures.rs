@@ -2,9 +2,11 @@
 
 use weir_state_transfer::Chunk;
 use weir_state_transfer::chunk::{BodyError, Schema};
-use weir_state_transfer::merge::{Join, REPLICAS_MAX, Replica};
+use weir_state_transfer::merge::{Join, Life, REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{PutError, StateKind};
 use weir_state_transfer::wire::WireError;
+
+use super::life::life;
 
 /// What a function has counted altogether.
 pub(super) trait Figures: Join + Clone {
@@ -17,9 +19,9 @@ pub(super) trait Figures: Join + Clone {
     /// Whether the counters are no larger than they may be.
     fn fits(&self) -> bool;
 
-    /// Whether some counter leaves out what a replica counts; see
+    /// Whether some counter leaves out what some of a life counts; see
     /// [`Counter::retires`](weir_state_transfer::merge::Counter::retires).
-    fn retires(&self, replica: Replica) -> bool;
+    fn retires(&self, life: Life) -> bool;
 
     /// Joins those in a chunk with these, which count as a replica; when they are refused, nothing
     /// changes.
@@ -27,7 +29,7 @@ pub(super) trait Figures: Join + Clone {
         Self::KIND.check(chunk)?;
         let other = Self::read(chunk.schema, &chunk.body);
         let other = other.map_err(|why| PutError::bad_body(chunk, &why))?;
-        if other.retires(own) {
+        if other.retires(life(own)) {
             return Err(retires_us(chunk));
         }
         let mut joined = self.clone();

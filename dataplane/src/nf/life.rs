@@ -6,6 +6,12 @@ use weir_state_transfer::merge::{Life, Replica};
 /// and begins anew.
 pub const REPLICAS_OF_A_LIFE: u64 = 1 << 32;
 
+/// What is left of the life of an instance that counts something as a replica: what it counted before
+/// it may have given away.
+pub(super) fn rest_of_life(now: Replica, last: u64) -> Life {
+    Life::new(now.instance, now.incarnation, last).unwrap_or(Life::of_one(now))
+}
+
 /// The life that begins as a replica.
 pub(super) fn life(first: Replica) -> Life {
     let Replica { instance, incarnation } = first;

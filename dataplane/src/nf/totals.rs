@@ -29,8 +29,8 @@ macro_rules! totals {
                 [$(&self.$name),*].into_iter().all(weir_state_transfer::merge::Counter::fits)
             }
 
-            fn retires(&self, replica: weir_state_transfer::merge::Replica) -> bool {
-                [$(&self.$name),*].into_iter().any(|counter| counter.retires(replica))
+            fn retires(&self, life: weir_state_transfer::merge::Life) -> bool {
+                [$(&self.$name),*].into_iter().any(|counter| counter.retires(life))
             }
         }
 

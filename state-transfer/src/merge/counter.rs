@@ -93,10 +93,10 @@ impl Counter {
         &self.retired
     }
 
-    /// Whether it leaves out what a replica counts. A copy that does so for one that still counts is
-    /// not to be joined by that: it would count in vain from then on.
-    pub fn retires(&self, replica: Replica) -> bool {
-        self.retired.has(replica)
+    /// Whether it leaves out what some of a life counts. A copy that does so for one that still counts,
+    /// or will, is not to be joined by that: it would count in vain from then on.
+    pub fn retires(&self, life: Life) -> bool {
+        self.retired.overlaps(life)
     }
 
     /// The counter with these parts.
@@ -164,9 +164,9 @@ impl Gauge {
         self.down.retire(lives);
     }
 
-    /// Whether it leaves out what a replica counts; see [`Counter::retires`].
-    pub fn retires(&self, replica: Replica) -> bool {
-        self.up.retires(replica) || self.down.retires(replica)
+    /// Whether it leaves out what some of a life counts; see [`Counter::retires`].
+    pub fn retires(&self, life: Life) -> bool {
+        self.up.retires(life) || self.down.retires(life)
     }
 }
 

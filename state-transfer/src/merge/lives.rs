@@ -81,6 +81,12 @@ impl Lives {
         found.is_some_and(|(_, last)| life.last <= last)
     }
 
+    /// Whether some of a life is in the set.
+    pub fn overlaps(&self, life: Life) -> bool {
+        let found = self.last_up_to(life.first.instance, life.last);
+        found.is_some_and(|(_, last)| life.first.incarnation <= last)
+    }
+
     /// Those that a replica is not of.
     pub fn without(&self, replica: Replica) -> Self {
         let mut others = Self::default();
@@ -142,6 +148,7 @@ mod tests {
                     let two = Life::new(instance, at, at.saturating_add(1)).expect("in order");
                     let both = [at, at.saturating_add(1)].map(|at| plain.contains(&(instance, at)));
                     assert_eq!(lives.covers(two), both == [true; 2], "seed {seed}");
+                    assert_eq!(lives.overlaps(two), both != [false; 2], "seed {seed}");
                 }
             }
             let begins = |(instance, at): &&(u32, u64)| {

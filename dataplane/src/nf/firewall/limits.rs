@@ -1,7 +1,7 @@
 //! Limits of what one source may begin: state of several flows.
 
 use weir_state_transfer::Nanos;
-use weir_state_transfer::merge::{Clock, Gauge, Join, Lives, Replica, Stamp};
+use weir_state_transfer::merge::{Clock, Gauge, Join, Life, Lives, Replica, Stamp};
 
 use super::bucket::{Bucket, Rate};
 use super::reason::Reason;
@@ -204,8 +204,8 @@ impl Countable for Source {
         self.bucket.retire(ended);
     }
 
-    fn retires(&self, replica: Replica) -> bool {
-        self.open.retires(replica) || self.bucket.parts().1.retires(replica)
+    fn retires(&self, life: Life) -> bool {
+        self.open.retires(life) || self.bucket.parts().1.retires(life)
     }
 }
 

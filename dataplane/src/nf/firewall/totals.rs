@@ -88,10 +88,10 @@ impl Figures for Totals {
         counters.into_iter().all(Counter::fits)
     }
 
-    fn retires(&self, replica: Replica) -> bool {
+    fn retires(&self, life: Life) -> bool {
         let Self { accepted, begun, ended, dropped, rules } = self;
         let counters = [accepted, begun, ended].into_iter().chain(dropped).chain(rules.values());
-        counters.into_iter().any(|counter| counter.retires(replica))
+        counters.into_iter().any(|counter| counter.retires(life))
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
 use weir_state_transfer::chunk::{BodyError, Schema, decode_body};
-use weir_state_transfer::merge::{Counter, Distinct, Join, Lives, Replica};
+use weir_state_transfer::merge::{Counter, Distinct, Join, Life, Lives, Replica};
 use weir_state_transfer::wire::Writer;
 
 use super::config::ScanConfig;
@@ -61,8 +61,8 @@ impl Countable for Source {
         self.attempts.retire(ended);
     }
 
-    fn retires(&self, replica: Replica) -> bool {
-        self.attempts.retires(replica)
+    fn retires(&self, life: Life) -> bool {
+        self.attempts.retires(life)
     }
 }
 

@@ -64,10 +64,10 @@ impl Figures for Totals {
         [passed, translated, begun, ended].into_iter().chain(dropped).all(Counter::fits)
     }
 
-    fn retires(&self, replica: Replica) -> bool {
+    fn retires(&self, life: Life) -> bool {
         let Self { passed, translated, begun, ended, dropped } = self;
         let mut counters = [passed, translated, begun, ended].into_iter().chain(dropped);
-        counters.any(|counter| counter.retires(replica))
+        counters.any(|counter| counter.retires(life))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use weir_state_transfer::merge::{Counter, Gauge, Join, Lives, Replica};
+use weir_state_transfer::merge::{Counter, Gauge, Join, Life, Lives, Replica};
 
-use crate::nf::life::life;
+use crate::nf::life::{life, rest_of_life};
 use crate::nf::numbered::Numbered;
 
 /// How much an external address is used, by all instances that have told each other.
@@ -87,7 +87,8 @@ impl Usages {
 
     /// Whether a copy leaves out what is counted here, or would be.
     pub(super) fn are_retired_by(&self, address: &IpAddr, copy: &Usage) -> bool {
-        copy.retires(self.counted_as(address).unwrap_or(self.replica))
+        let now = self.counted_as(address).unwrap_or(self.replica);
+        copy.retires(rest_of_life(now, self.last))
     }
 
     /// Forgets a usage, which is counted anew; whether it was known.
@@ -140,9 +141,9 @@ impl Usage {
         self.exhausted.retire(lives);
     }
 
-    /// Whether it leaves out what a replica counts; see [`Counter::retires`].
-    pub(super) fn retires(&self, replica: Replica) -> bool {
-        self.open.retires(replica) || self.exhausted.retires(replica)
+    /// Whether it leaves out what some of a life counts; see [`Counter::retires`].
+    pub(super) fn retires(&self, life: Life) -> bool {
+        self.open.retires(life) || self.exhausted.retires(life)
     }
 
     /// Joins what its holder has given away; see [`Counter::inherit`].

@@ -7,7 +7,7 @@ use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::Cursor;
 
 use super::{Counted, Giving, Groups};
-use crate::nf::life::life;
+use crate::nf::life::{life, rest_of_life};
 use crate::nf::numbered::Numbered;
 use crate::nf::origin::Origin;
 
@@ -56,9 +56,9 @@ pub(in crate::nf) trait Countable: Clone {
     /// Leaves out what lives have counted that others have taken over.
     fn retire(&mut self, ended: &Lives);
 
-    /// Whether it leaves out what a replica counts; see
+    /// Whether it leaves out what some of a life counts; see
     /// [`Counter::retires`](weir_state_transfer::merge::Counter::retires).
-    fn retires(&self, replica: Replica) -> bool;
+    fn retires(&self, life: Life) -> bool;
 }
 
 impl<S: Countable> KnownSources<S> {
@@ -85,10 +85,10 @@ impl<S: Countable> KnownSources<S> {
         self.known.get(origin).map_or(self.replica, |known| known.replica)
     }
 
-    /// Whether a copy may be joined here: it must not say that the life has ended as which the source
+    /// Whether a copy may be joined here: it must not say that the life has ended in which the source
     /// is counted, as it would be counted in vain from then on.
     pub(in crate::nf) fn may_join(&self, origin: &Origin, copy: &S) -> bool {
-        !copy.retires(self.counted_as(origin))
+        !copy.retires(rest_of_life(self.counted_as(origin), self.last))
     }
 
     /// The same of what another, counting as a replica, has given away: that is no later life of who

@@ -166,11 +166,18 @@ fn totals_of_many_rules_come_in_several_chunks() {
     assert_eq!(other.totals(), firewall.totals());
 }
 
+/// Of its first replica, and of those as which it will count what it has forgotten.
 #[test]
 fn what_says_that_this_life_has_ended_is_refused() {
+    let first = replica(2);
+    let later = Life::new(first.instance, first.incarnation + 1, u64::MAX).expect("in order");
+    [Life::up_to(first), later].into_iter().for_each(is_refused_that_has_ended);
+}
+
+fn is_refused_that_has_ended(life: Life) {
     let mut instance = Instance::new(strict(), 2);
     let mut ended = Lives::default();
-    ended.add(Life::up_to(replica(2)));
+    ended.add(life);
     let counter = Counter::from_parts([], ended);
     let id = FlowId::host(HOST_A.into(), Default::default());
     for (up, down) in [(counter.clone(), Counter::default()), (Counter::default(), counter.clone())]

@@ -165,11 +165,15 @@ fn a_source_whose_windows_are_of_another_length_is_refused() {
 #[test]
 fn totals_that_say_that_this_life_has_ended_are_refused() {
     let mut ids = fresh();
-    let mut ended = Lives::default();
-    ended.add(Life::up_to(Replica { instance: 9, incarnation: 1 }));
-    let totals = Totals { packets: Counter::from_parts([], ended), ..Totals::default() };
-    let chunk = IDS_TOTALS.chunk(FlowId::default(), totals.encode());
-    assert!(matches!(ids.put_all_flows(&chunk), Err(PutError::BadBody { .. })));
+    let first = Replica { instance: 9, incarnation: 1 };
+    // Those, too, as which it will count what it has forgotten.
+    for life in [Life::up_to(first), Life::new(9, 2, u64::MAX).expect("in order")] {
+        let mut ended = Lives::default();
+        ended.add(life);
+        let totals = Totals { packets: Counter::from_parts([], ended), ..Totals::default() };
+        let chunk = IDS_TOTALS.chunk(FlowId::default(), totals.encode());
+        assert!(matches!(ids.put_all_flows(&chunk), Err(PutError::BadBody { .. })));
+    }
 }
 
 /// A window of time to come would stay, and what is tried until then would not be watched.

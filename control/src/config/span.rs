@@ -28,6 +28,14 @@ impl Span {
         self.0.as_nanos() as u64
     }
 
+    /// A span that is longer than nothing, of a text.
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn positive(text: &str) -> Result<Self, SpanError> {
+        text.parse().ok().filter(|span: &Self| span.nanos() > 0).ok_or(SpanError)
+    }
+
     /// Its length.
     pub fn duration(self) -> Duration {
         self.0
@@ -83,5 +91,6 @@ mod tests {
         for text in ["", "5", "ms", "-1s", "1.5s", "1 day", "99999999999999h"] {
             assert_eq!(text.parse::<Span>(), Err(SpanError), "{text}");
         }
+        assert_eq!((Span::positive("1ns").is_ok(), Span::positive("0s")), (true, Err(SpanError)));
     }
 }

@@ -40,13 +40,13 @@ pub(crate) struct Copy {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Copied::MultiFlow])]
     scope: Vec<Copied>,
     /// Copy again and again, so long after the end of the last
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = Span::positive)]
     every: Option<Span>,
     /// So many times only
     #[arg(long, value_name = "N", requires = "every")]
     rounds: Option<u64>,
     /// How long each may take
-    #[arg(long, value_name = "SPAN", default_value = "60s")]
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = Span::positive)]
     limit: Span,
 }
 

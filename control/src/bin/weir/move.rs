@@ -61,7 +61,7 @@ struct Start {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::PerFlow])]
     scope: Vec<Scope>,
     /// How long it may take before it is undone
-    #[arg(long, value_name = "SPAN", default_value = "60s")]
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = Span::positive)]
     limit: Span,
     /// Return when it has begun
     #[arg(long)]

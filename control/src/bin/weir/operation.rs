@@ -76,6 +76,9 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
         Verb::Cancel { id } => {
             let ask = CancelStateOperationRequest { change: client.change()?, id };
             let told = client.call(service.cancel_operation(client.request(ask))).await?;
+            if client.format == Format::Table {
+                escape::tell(&format!("told to end; weir operation watch {id} follows it"));
+            }
             show(client.format, &told, |told| table(told.operation.as_slice()))
         }
     }
@@ -151,8 +154,13 @@ fn carried(operation: &StateOperation) -> String {
         StateOperationKind::Notify => format!("{events} events, {events_lost} lost"),
         StateOperationKind::Copy => format!("{rounds} rounds, {chunks} chunks, {bytes} bytes"),
         StateOperationKind::Share => format!("{} instances", operation.instances.len()),
-        _ if operation.r#move.is_some() => format!("{flows} flows"),
-        _ => format!("{chunks} chunks, {bytes} bytes"),
+        _ => match &operation.r#move {
+            Some(seen) if seen.multi_flow > 0 => {
+                format!("{flows} flows, {} of several, {} packets held", seen.multi_flow, seen.held)
+            }
+            Some(seen) => format!("{flows} flows, {} packets held", seen.held),
+            None => format!("{chunks} chunks, {bytes} bytes"),
+        },
     }
 }
 

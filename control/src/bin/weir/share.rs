@@ -53,7 +53,7 @@ struct Start {
     #[arg(long, value_enum, default_value_t = Mode::Strong)]
     mode: Mode,
     /// How long it lasts; until it is cancelled, if this is not said
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, alias = "limit", value_name = "SPAN", value_parser = Span::positive)]
     time_limit: Option<Span>,
     /// Return when all of them share
     #[arg(long)]

@@ -122,7 +122,10 @@ impl Sidecar {
             let listed = self.southbound.list_instances().await;
             let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
             let found = find_instance(listed.iter(), name);
-            let found = found.ok_or_else(|| Fault::not_found("instances", name))?;
+            let found = found.ok_or_else(|| {
+                let fix = "weir instance list, and weir nf processes for those of their own";
+                Fault::not_found("instances", name).fix(fix)
+            })?;
             let (id, name, life) = (found.id, found.name.clone(), found.life);
             return Ok(End::Instance { id, name, life });
         }

@@ -50,7 +50,6 @@ impl Sidecar {
         if anew {
             self.program_routes().await?;
             self.program_policies().await?;
-            self.take_up_led_moves().await?;
         }
         self.take_up_left(anew).await?;
         if self.operation_in_progress().is_some() {

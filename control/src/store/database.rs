@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,9 @@ CREATE TABLE led_move (
   operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
   destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
   guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
-  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+  back BLOB NOT NULL, added TEXT NOT NULL,
+  incarnation INTEGER NOT NULL DEFAULT 0, overflow INTEGER NOT NULL DEFAULT 0,
+  moved BLOB NOT NULL DEFAULT x'') STRICT;
 CREATE TABLE policy_route (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
@@ -70,6 +72,12 @@ CREATE TABLE led_move (
   back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
 CREATE TABLE policy_route (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
+";
+/// What version 5 has and version 4 had not.
+const SINCE_4: &str = "
+ALTER TABLE led_move ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE led_move ADD COLUMN overflow INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE led_move ADD COLUMN moved BLOB NOT NULL DEFAULT x'';
 ";
 
 /// Pages of the log at which it is written back to the file.
@@ -125,9 +133,10 @@ impl Database {
         })?;
         let steps: &[&str] = match found {
             VERSION => &[],
-            3 => &[SINCE_3],
-            2 => &[SINCE_2, SINCE_3],
-            1 => &[SINCE_1, SINCE_2, SINCE_3],
+            4 => &[SINCE_4],
+            3 => &[SINCE_3, SINCE_4],
+            2 => &[SINCE_2, SINCE_3, SINCE_4],
+            1 => &[SINCE_1, SINCE_2, SINCE_3, SINCE_4],
             0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };

@@ -265,7 +265,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 4 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 5 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

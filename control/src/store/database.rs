@@ -1,6 +1,6 @@
 //! The SQLite file: opening, schema, and how durable a write is.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, Transaction};
 
@@ -80,6 +80,11 @@ ALTER TABLE led_move ADD COLUMN overflow INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE led_move ADD COLUMN moved BLOB NOT NULL DEFAULT x'';
 ";
 
+/// Every column of every table, with its type.
+const COLUMNS: &str = "SELECT t.name || '.' || c.name || ' ' || c.type FROM sqlite_master AS t, \
+                       pragma_table_info(t.name) AS c WHERE t.type = 'table' \
+                       AND t.name NOT LIKE 'sqlite_%'";
+
 /// Pages of the log at which it is written back to the file.
 const WAL_PAGES: u32 = 32;
 
@@ -106,6 +111,33 @@ fn take(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// What a step comes to that makes no sense there.
+fn ill_matched(error: rusqlite::Error, found: i64) -> StoreError {
+    let what = match &error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        _ if error.sqlite_error_code() == Some(ErrorCode::Unknown) => error.to_string(),
+        _ => return StoreError::Sqlite(error),
+    };
+    StoreError::Schema { found, what }
+}
+
+/// Sees that a file that says that it has a version has its schema: programs that were never released
+/// have written others under the same number.
+fn check(connection: &Connection, found: i64) -> Result<(), StoreError> {
+    let columns = |connection: &Connection| -> Result<BTreeSet<String>, rusqlite::Error> {
+        connection.prepare(COLUMNS)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let fresh = Connection::open_in_memory()?;
+    fresh.execute_batch(SCHEMA)?;
+    let (has, wanted) = (columns(connection)?, columns(&fresh)?);
+    let what = match (wanted.difference(&has).next(), has.difference(&wanted).next()) {
+        (Some(missing), _) => format!("there is no {missing}"),
+        (None, Some(other)) => format!("there is {other}"),
+        (None, None) => return Ok(()),
+    };
+    Err(StoreError::Schema { found, what })
+}
+
 /// How much a write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
@@ -119,7 +151,7 @@ impl Database {
     /// Opens the file, with its directory (mode 0700) and schema made when they are absent.
     ///
     /// # Errors
-    /// When it cannot be opened or has a newer schema.
+    /// When it cannot be opened, or has a newer schema or another than its version says.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
@@ -140,12 +172,15 @@ impl Database {
             0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };
-        if !steps.is_empty() {
-            let transaction = connection.transaction()?;
-            steps.iter().try_for_each(|step| transaction.execute_batch(step))?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
+        let transaction = connection.transaction()?;
+        for step in steps {
+            transaction.execute_batch(step).map_err(|error| ill_matched(error, found))?;
         }
+        check(&transaction, found)?;
+        if !steps.is_empty() {
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        transaction.commit()?;
         Ok(Self { connection })
     }
 

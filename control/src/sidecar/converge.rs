@@ -47,12 +47,19 @@ impl Sidecar {
     }
 
     async fn converge_once(self: &Arc<Self>, seen: &Link, anew: bool) -> Result<(), Fault> {
+        // What is not as it shall be of one keeps nothing else from being so.
+        let mut policies = Ok(());
         if anew {
             self.program_routes().await?;
-            self.program_policies().await?;
-            self.take_up_led_moves().await?;
+            policies = self.program_policies().await;
         }
-        self.take_up_left(anew).await?;
+        let left = self.take_up_left(anew).await;
+        self.converge_instances(seen).await?;
+        policies.and(left)
+    }
+
+    /// Brings the number of instances to the desired one.
+    async fn converge_instances(self: &Arc<Self>, seen: &Link) -> Result<(), Fault> {
         if self.operation_in_progress().is_some() {
             return Ok(());
         }

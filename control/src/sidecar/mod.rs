@@ -7,6 +7,7 @@ mod driver;
 mod link;
 mod pause;
 mod peer;
+mod policies;
 mod scale;
 mod state;
 
@@ -97,6 +98,7 @@ impl Sidecar {
             state: StateOperations::new(&config.control),
             config,
         });
+        sidecar.take_up_led_moves().await?;
         if let Some(unfinished) = last.filter(|operation| !operation.state.ended()) {
             tracing::info!(operation = unfinished.id, "takes up an unfinished operation");
             let started_ns = sidecar.clock.now_ns().wrapping_sub(unfinished.elapsed_ns);

@@ -275,7 +275,8 @@ fn place(list: &[PolicyRoute], leg: &Leg, flows: &Filter) -> Result<usize, LeadE
         .ok_or_else(|| LeadError::NotLed { leg: leg.name.clone(), from: leg.from.clone() })
 }
 
-fn filter_of(policy: &PolicyRoute) -> Result<Filter, LeadError> {
+/// Which packets a policy route matches, but for the port that they come in by.
+pub(super) fn filter_of(policy: &PolicyRoute) -> Result<Filter, LeadError> {
     let filter: Result<Filter, _> = policy.filter.parse();
     let filter = filter.map_err(|_| LeadError::Unreadable(policy.name.clone()))?;
     Ok(Filter { symmetric: policy.both_ways, ..filter })

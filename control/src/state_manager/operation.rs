@@ -27,7 +27,7 @@ pub struct Operation {
     pub state: State,
     /// How far it has come.
     pub progress: Progress,
-    /// Why it ended otherwise than done, or is being undone.
+    /// Why it ended otherwise than done, is being undone, or does not come further now.
     pub failure: Option<Failure>,
     /// When it began, since the sidecar started.
     pub started: Nanos,

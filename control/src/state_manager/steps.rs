@@ -12,11 +12,18 @@
 //! `weir_state_transfer::transfer`.
 
 #[cfg(test)]
+mod led_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use weir_state_transfer::{FlowId, StateFilter, chunk::Scope, flow_id::Extent};
+
+pub use super::task::{Manner, Task};
 
 use super::operation::{Failure, FailureKind, LeftBehind, State};
 use crate::store::LeadStep;
@@ -28,40 +35,20 @@ pub const PIECES_MAX: usize = 1 << 18;
 pub const KEPT_MAX: usize = 64 << 20;
 /// Times that a step is tried which must not fail: deleting, and what undoes.
 const TRIES: u32 = 3;
+/// The first wait before a task is tried again that has to be done; each next is twice as long.
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+/// The longest.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What is to be done next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// See what the destination has: each piece to [`Steps::there`].
-    Survey(Scope),
-    /// Get at the source, and put what [`Steps::carry`] says; or send it to the other node.
-    Carry(Scope),
-    /// Wait for the receipt of the other node.
-    Confirm,
-    /// Delete [`Steps::carried`] at the source.
-    Delete(Scope),
-    /// Tell the other node that it was deleted.
-    Release,
-    /// Tell the other node that it is to undo.
-    Recall,
-    /// Put what comes from the other node, as [`Steps::carry`] says.
-    Receive,
-    /// Wait for what the other node says: it fails when that wants it undone.
-    Hold,
-    /// Delete [`Steps::to_remove`] at the destination.
-    Remove(Scope),
-    /// Put [`Steps::to_put_back`] at the destination.
-    PutBack,
-    /// Have the packets of the source held, and wait until it has taken what it was sent.
-    Stop,
-    /// See that all packets that came since are held.
-    Assure,
-    /// Lead packets to the destination, those first that were held.
-    Lead,
-    /// Lead packets to the source again, those first that were held.
-    GoBack,
-    /// See what the source has: each piece to [`Steps::carry`].
-    List(Scope),
+/// A piece of state that is carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its scope.
+    pub scope: Scope,
+    /// What it is about.
+    pub id: FlowId,
+    /// That of its chunk; 0 where none is counted, or another node counts.
+    pub version: u64,
 }
 
 /// What becomes of a piece at the source.
@@ -84,7 +71,7 @@ pub struct Steps {
     before: BTreeMap<(Scope, FlowId), Vec<Vec<u8>>>,
     kept: usize,
     /// What the destination may have taken in, in this order.
-    put: Vec<(Scope, FlowId)>,
+    put: Vec<Piece>,
     /// Where the scope that is carried begins among them.
     carrying: usize,
     left_behind: LeftBehind,
@@ -98,6 +85,8 @@ pub struct Steps {
     again: bool,
     /// Packets are held meanwhile.
     leads: bool,
+    /// What has moved, as it is written down: nothing else is deleted.
+    moved: Option<BTreeMap<(Scope, FlowId), u64>>,
 }
 
 impl Steps {
@@ -125,14 +114,25 @@ impl Steps {
     /// A move whose packets are held meanwhile, and led where their state is.
     pub fn led(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
         let (survey, carry) = (each(Task::Survey, scopes), each(Task::Carry, scopes));
-        let delete = each(Task::Delete, scopes);
-        let tasks = [survey, vec![Task::Stop], carry, vec![Task::Assure, Task::Lead], delete];
+        let note = |step| vec![Task::Note(step)];
+        let (hold, lead) = (vec![Task::Stop, Task::Drain], vec![Task::Lead]);
+        let tasks = [
+            [survey, note(LeadStep::Hold), hold].concat(),
+            [note(LeadStep::Carry), carry, vec![Task::Assure]].concat(),
+            [note(LeadStep::Lead), lead, each(Task::Delete, scopes), vec![Task::Close]].concat(),
+        ];
         Self { leads: true, ..Self::of_tasks(filter, tasks) }
     }
 
-    /// What is left of such a move that an earlier sidecar has left, which had come so far. Per-flow state
-    /// that the destination had of the same is lost with that sidecar.
-    pub fn taken_up(filter: StateFilter, scopes: &BTreeSet<Scope>, step: LeadStep) -> Self {
+    /// What is left of such a move that an earlier sidecar has left, which had come so far and has
+    /// written down what has moved. Per-flow state that the destination had of the same is lost with
+    /// that sidecar.
+    pub fn taken_up(
+        filter: StateFilter,
+        scopes: &BTreeSet<Scope>,
+        step: LeadStep,
+        moved: Vec<Piece>,
+    ) -> Self {
         let per_flow: BTreeSet<_> =
             scopes.iter().copied().filter(|scope| *scope == Scope::PerFlow).collect();
         let tasks = match step {
@@ -145,10 +145,14 @@ impl Steps {
                 vec![vec![Task::Lead], each(Task::List, scopes), each(Task::Delete, scopes)]
             }
         };
+        let is_led = step == LeadStep::Lead;
         let reason = "the sidecar was started again before all state had moved";
-        let failure = Failure::new(FailureKind::Cancelled, reason);
-        let failure = (step != LeadStep::Lead).then_some(failure);
-        Self { leads: true, failure, ..Self::of_tasks(filter, tasks) }
+        let failure = (!is_led).then(|| Failure::new(FailureKind::Cancelled, reason));
+        let versions =
+            moved.into_iter().map(|piece| ((piece.scope, one_way(&piece.id)), piece.version));
+        let moved = is_led.then(|| versions.collect());
+        let tasks = tasks.into_iter().chain([vec![Task::Close]]);
+        Self { leads: true, failure, moved, ..Self::of_tasks(filter, tasks) }
     }
 
     fn of_tasks(filter: StateFilter, tasks: impl IntoIterator<Item = Vec<Task>>) -> Self {
@@ -167,6 +171,7 @@ impl Steps {
             recognised: None,
             again: false,
             leads: false,
+            moved: None,
         }
     }
 
@@ -183,13 +188,18 @@ impl Steps {
 
     /// Whether it may still be told to go back.
     pub fn undoable(&self) -> bool {
-        use Task::{Assure, Carry, Confirm, Receive, Stop, Survey};
-        matches!(self.task(), Some(Survey(_) | Carry(_) | Confirm | Receive | Stop | Assure))
+        self.task().is_some_and(|task| task.goes_back() && task != Task::Hold)
+    }
+
+    /// How long to wait before the task is tried again, which has failed and has to be done.
+    pub fn wait(&self) -> Duration {
+        let doubled = WAIT_FIRST.saturating_mul(1 << self.tries.saturating_sub(1).min(16));
+        doubled.min(WAIT_MAX)
     }
 
     /// Whether it goes back.
     pub fn undoing(&self) -> Option<&Failure> {
-        self.failure.as_ref()
+        self.failure.as_ref().filter(|_| !self.stuck)
     }
 
     /// The destination has a piece, as this chunk.
@@ -219,26 +229,38 @@ impl Steps {
         Err(Failure::new(FailureKind::Unreachable, reason))
     }
 
-    /// The source has a piece: what becomes of it.
+    /// The source has a piece of this version: what becomes of it.
     ///
     /// # Errors
     /// When there are too many; the task has failed then.
-    pub fn carry(&mut self, scope: Scope, id: &FlowId) -> Result<Carry, Failure> {
-        if !self.filter.picks(id, Extent::Contains) {
+    pub fn carry(&mut self, scope: Scope, id: &FlowId, version: u64) -> Result<Carry, Failure> {
+        if let Some(moved) = &self.moved {
+            // What is of another version has come since: the destination does not have it.
+            let as_moved = moved.get(&(scope, one_way(id)));
+            if as_moved != Some(&version) {
+                as_moved.inspect(|_| self.left_behind.add(id.clone()));
+                return Ok(Carry::Leave);
+            }
+        } else if !self.filter.picks(id, Extent::Contains) {
             self.left_behind.add(id.clone());
             return Ok(Carry::Leave);
         }
-        self.take(scope, id).map(|()| Carry::Put)
+        self.take(scope, id, version).map(|()| Carry::Put)
     }
 
     /// A piece is put that the filter names.
     ///
     /// # Errors
     /// As those of [`Self::carry`].
-    pub fn take(&mut self, scope: Scope, id: &FlowId) -> Result<(), Failure> {
+    pub fn take(&mut self, scope: Scope, id: &FlowId, version: u64) -> Result<(), Failure> {
         bounded(self.put.len() + 1, "the filter names more state")?;
-        self.put.push((scope, id.clone()));
+        self.put.push(Piece { scope, id: id.clone(), version });
         Ok(())
+    }
+
+    /// All that is carried.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.put
     }
 
     /// The destination says that of the pieces of this scope it took in so many, the first.
@@ -257,38 +279,35 @@ impl Steps {
 
     /// The task has failed: it is tried again, or the move goes back, or it stays as it is.
     pub fn failed(&mut self, failure: Failure) {
-        if self.undoable() || self.task() == Some(Task::Hold) {
+        let Some(task) = self.task() else { return };
+        if task.goes_back() {
             self.go_back();
             self.failure = Some(failure);
             return;
         }
         self.tries += 1;
+        if task.manner() == Manner::Insisting {
+            return;
+        }
         // What is refused is so again.
         let is_refused = matches!(failure.kind, FailureKind::ChunkRefused(_));
         if self.tries < TRIES && !is_refused {
             return;
         }
-        let why = match self.task() {
-            Some(Task::Delete(_)) => {
+        let why = match task {
+            Task::Delete(_) => {
                 "all state is at the destination, and some may still be at the source, which did \
                  not delete it"
             }
-            Some(Task::Release) => "all state has left the source",
-            Some(Task::PutBack) => {
+            Task::List(_) if self.moved.is_some() => {
+                "all state is at the destination, and all may still be at the source"
+            }
+            Task::Release => "all state has left the source",
+            Task::PutBack => {
                 "the source has all its state, and the destination not all that it had of the same \
                  flows"
             }
-            Some(Task::Lead) => {
-                "the destination has all state, and packets may still be held: the move is taken up \
-                 again when the data plane is"
-            }
-            Some(Task::GoBack) => {
-                "the source has all its state, and packets may still be held: they go back when the \
-                 data plane is reached"
-            }
-            Some(Task::Recall) => {
-                "the source has all its state, and the destination may have some of it"
-            }
+            Task::Recall => "the source has all its state, and the destination may have some of it",
             _ => {
                 "the source has all its state, and the destination may have some of it, which it \
                  did not delete"
@@ -298,8 +317,16 @@ impl Steps {
         let first = first.unwrap_or_default();
         self.failure =
             Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
-        self.stuck = true;
+        (self.stuck, self.tries) = (true, 0);
         self.todo.clear();
+        self.todo.extend(self.leads.then_some(Task::Close));
+    }
+
+    /// Something more is to be said of why it goes back.
+    pub fn adds(&mut self, remark: &str) {
+        if let Some(failure) = &mut self.failure {
+            failure.reason = format!("{}; {remark}", failure.reason);
+        }
     }
 
     /// It goes on, and has not kept its promise.
@@ -316,20 +343,21 @@ impl Steps {
     }
 
     fn go_back(&mut self) {
-        let may_hold = self.leads && !matches!(self.task(), Some(Task::Survey(_)));
+        use LeadStep::Hold;
+        let holds_nothing = matches!(self.task(), Some(Task::Survey(_) | Task::Note(Hold)));
         self.todo.clear();
-        if may_hold {
+        if self.leads && !holds_nothing {
             self.todo.push_back(Task::GoBack);
         }
         if self.leaves {
             self.todo.push_back(Task::Recall);
             return;
         }
-        let scopes: BTreeSet<Scope> = self.put.iter().map(|(scope, _)| *scope).collect();
+        let scopes: BTreeSet<Scope> = self.put.iter().map(|piece| piece.scope).collect();
+        let is_per_flow = scopes.contains(&Scope::PerFlow);
         self.todo.extend(scopes.into_iter().map(Task::Remove));
-        if self.put.iter().any(|(scope, _)| *scope == Scope::PerFlow) {
-            self.todo.push_back(Task::PutBack);
-        }
+        self.todo.extend(is_per_flow.then_some(Task::PutBack));
+        self.todo.extend(self.leads.then_some(Task::Close));
     }
 
     /// What a scope's pieces are that were carried, as ids.
@@ -353,7 +381,7 @@ impl Steps {
     }
 
     fn of(&self, wanted: Scope) -> impl Iterator<Item = &FlowId> {
-        self.put.iter().filter(move |(scope, _)| *scope == wanted).map(|(_, id)| id)
+        self.put.iter().filter(move |piece| piece.scope == wanted).map(|piece| &piece.id)
     }
 
     /// What stays at the source.

@@ -69,9 +69,14 @@ impl Table {
     /// Why it may not begin.
     pub fn begin(&mut self, operation: Operation) -> Result<(), BeginError> {
         self.check(&operation.asked)?;
+        self.go_on(operation);
+        Ok(())
+    }
+
+    /// Takes in an operation that has begun before, whatever is in progress.
+    pub fn go_on(&mut self, operation: Operation) {
         self.ended.retain(|ended| ended.id != operation.id);
         self.running.insert(operation.id, operation);
-        Ok(())
     }
 
     /// Notes how far an operation has come.
@@ -89,18 +94,29 @@ impl Table {
         }
     }
 
-    /// An operation has ended; what it looks like then, if it was in progress.
-    pub fn end(
-        &mut self,
+    /// An operation does not come further, for a reason that may pass.
+    pub fn waits(&mut self, id: u64, failure: &Failure) {
+        if let Some(operation) = self.running.get_mut(&id) {
+            operation.failure = Some(failure.clone());
+        }
+    }
+
+    /// An operation in progress, as it looks when it has ended.
+    pub fn ending(
+        &self,
         id: u64,
         (state, failure): (State, Option<Failure>),
         now: Nanos,
     ) -> Option<Operation> {
         debug_assert!(state.ended(), "{state:?} is no end");
-        let mut operation = self.running.remove(&id)?;
-        operation.state = state;
-        operation.failure = failure;
-        operation.ended = Some(now);
+        let operation = self.running.get(&id)?.clone();
+        Some(Operation { state, failure, ended: Some(now), ..operation })
+    }
+
+    /// An operation has ended; what it looks like then, if it was in progress.
+    pub fn end(&mut self, id: u64, end: (State, Option<Failure>), now: Nanos) -> Option<Operation> {
+        let operation = self.ending(id, end, now)?;
+        self.running.remove(&id);
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }

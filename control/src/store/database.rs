@@ -1,12 +1,12 @@
 //! The SQLite file: opening, schema, and how durable a write is.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,9 @@ CREATE TABLE led_move (
   operation INTEGER PRIMARY KEY, request_id TEXT NOT NULL, source TEXT NOT NULL,
   destination TEXT NOT NULL, filter TEXT NOT NULL, scopes TEXT NOT NULL,
   guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
-  back BLOB NOT NULL, added TEXT NOT NULL) STRICT;
+  back BLOB NOT NULL, added TEXT NOT NULL,
+  incarnation INTEGER NOT NULL DEFAULT 0, overflow INTEGER NOT NULL DEFAULT 0,
+  moved BLOB NOT NULL DEFAULT x'') STRICT;
 CREATE TABLE policy_route (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
@@ -71,6 +73,17 @@ CREATE TABLE led_move (
 CREATE TABLE policy_route (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
+/// What version 5 has and version 4 had not.
+const SINCE_4: &str = "
+ALTER TABLE led_move ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE led_move ADD COLUMN overflow INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE led_move ADD COLUMN moved BLOB NOT NULL DEFAULT x'';
+";
+
+/// Every column of every table, with its type.
+const COLUMNS: &str = "SELECT t.name || '.' || c.name || ' ' || c.type FROM sqlite_master AS t, \
+                       pragma_table_info(t.name) AS c WHERE t.type = 'table' \
+                       AND t.name NOT LIKE 'sqlite_%'";
 
 /// Pages of the log at which it is written back to the file.
 const WAL_PAGES: u32 = 32;
@@ -98,6 +111,33 @@ fn take(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// What a step comes to that makes no sense there.
+fn ill_matched(error: rusqlite::Error, found: i64) -> StoreError {
+    let what = match &error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        _ if error.sqlite_error_code() == Some(ErrorCode::Unknown) => error.to_string(),
+        _ => return StoreError::Sqlite(error),
+    };
+    StoreError::Schema { found, what }
+}
+
+/// Sees that a file that says that it has a version has its schema: programs that were never released
+/// have written others under the same number.
+fn check(connection: &Connection, found: i64) -> Result<(), StoreError> {
+    let columns = |connection: &Connection| -> Result<BTreeSet<String>, rusqlite::Error> {
+        connection.prepare(COLUMNS)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let fresh = Connection::open_in_memory()?;
+    fresh.execute_batch(SCHEMA)?;
+    let (has, wanted) = (columns(connection)?, columns(&fresh)?);
+    let what = match (wanted.difference(&has).next(), has.difference(&wanted).next()) {
+        (Some(missing), _) => format!("there is no {missing}"),
+        (None, Some(other)) => format!("there is {other}"),
+        (None, None) => return Ok(()),
+    };
+    Err(StoreError::Schema { found, what })
+}
+
 /// How much a write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
@@ -111,7 +151,7 @@ impl Database {
     /// Opens the file, with its directory (mode 0700) and schema made when they are absent.
     ///
     /// # Errors
-    /// When it cannot be opened or has a newer schema.
+    /// When it cannot be opened, or has a newer schema or another than its version says.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
@@ -125,18 +165,22 @@ impl Database {
         })?;
         let steps: &[&str] = match found {
             VERSION => &[],
-            3 => &[SINCE_3],
-            2 => &[SINCE_2, SINCE_3],
-            1 => &[SINCE_1, SINCE_2, SINCE_3],
+            4 => &[SINCE_4],
+            3 => &[SINCE_3, SINCE_4],
+            2 => &[SINCE_2, SINCE_3, SINCE_4],
+            1 => &[SINCE_1, SINCE_2, SINCE_3, SINCE_4],
             0 => &[SCHEMA],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };
-        if !steps.is_empty() {
-            let transaction = connection.transaction()?;
-            steps.iter().try_for_each(|step| transaction.execute_batch(step))?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
+        let transaction = connection.transaction()?;
+        for step in steps {
+            transaction.execute_batch(step).map_err(|error| ill_matched(error, found))?;
         }
+        check(&transaction, found)?;
+        if !steps.is_empty() {
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        transaction.commit()?;
         Ok(Self { connection })
     }
 

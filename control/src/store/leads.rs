@@ -1,15 +1,29 @@
 //! The journal of moves whose packets the data plane holds, and where they lead in the end: each step
 //! is here before it has an effect, so that a sidecar that was killed ends what it had begun.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use rusqlite::{Row, Transaction, params};
-use weir_api::dataplane::v1::{PolicyRoute, PutPolicyRoutesRequest};
+use weir_api::dataplane::v1::{Guarantee, PolicyRoute, PutPolicyRoutesRequest};
+use weir_state_transfer::{
+    FlowId, StateFilter,
+    chunk::Scope,
+    wire::{Reader, WireError, Writer},
+};
 
 use super::{
     Database, StoreError,
     database::{Durability, from_sql, to_sql},
+    ongoing,
 };
-use crate::state_manager::lead::Plan;
+use crate::{
+    southbound::{scope_message, scope_of},
+    state_manager::{
+        lead::Plan,
+        steps::{PIECES_MAX, Piece},
+    },
+};
 
 /// How far such a move may have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +55,22 @@ pub struct LedMove {
     pub request_id: String,
     /// Names of the network functions: from, to.
     pub ends: (String, String),
-    /// As a filter is written.
-    pub filter: String,
-    /// The numbers of its scopes in the API, apart by commas.
-    pub scopes: String,
-    /// The number of its guarantee in the API.
-    pub guarantee: i32,
+    /// Which state moves.
+    pub filter: StateFilter,
+    /// Of which scopes.
+    pub scopes: BTreeSet<Scope>,
+    /// What is promised.
+    pub guarantee: Guarantee,
+    /// The data plane that was asked to hold.
+    pub incarnation: u64,
+    /// Packets for which its policy routes had had no room before.
+    pub overflow: u64,
     /// How far it may have come.
     pub step: LeadStep,
     /// What is asked of the data plane.
     pub plan: Plan,
+    /// What has moved, once it leads: nothing else is deleted at the source.
+    pub moved: Vec<Piece>,
 }
 
 impl Database {
@@ -61,57 +81,94 @@ impl Database {
     pub fn begin_lead(&mut self, lead: &LedMove) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
             let Plan { held, led, back, added } = &lead.plan;
+            let number = |scope: &Scope| i32::from(scope_message(*scope)).to_string();
+            let scopes: Vec<_> = lead.scopes.iter().map(number).collect();
             transaction.execute(
                 "INSERT INTO led_move (operation, request_id, source, destination, filter, scopes, \
-                 guarantee, step, held, led, back, added) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 guarantee, step, held, led, back, added, incarnation, overflow) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 params![
                     to_sql(lead.operation),
                     lead.request_id,
                     lead.ends.0,
                     lead.ends.1,
-                    lead.filter,
-                    lead.scopes,
-                    lead.guarantee,
+                    lead.filter.to_string(),
+                    scopes.join(","),
+                    i32::from(lead.guarantee),
                     lead.step.word(),
                     bytes(held),
                     bytes(led),
                     bytes(back),
                     added.join(","),
+                    to_sql(lead.incarnation),
+                    to_sql(lead.overflow),
                 ],
             )?;
             Ok(())
         })
     }
 
-    /// Notes that a move comes further. When it leads, its policy routes are desired from here on.
+    /// Notes that a move comes to the step that it has. When it leads, its policy routes are desired
+    /// from here on, and what has moved is kept.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn step_lead(&mut self, lead: &LedMove, step: LeadStep) -> Result<(), StoreError> {
-        let durability = match step {
+    pub fn step_lead(&mut self, lead: &LedMove) -> Result<(), StoreError> {
+        let durability = match lead.step {
             LeadStep::Hold | LeadStep::Carry => Durability::Process,
             // Functions outlive a power cut of the data plane's machine only if they are elsewhere.
             LeadStep::Lead => Durability::Power,
         };
         self.write(durability, |transaction| {
-            let sql = "UPDATE led_move SET step = ?2 WHERE operation = ?1";
-            transaction.execute(sql, params![to_sql(lead.operation), step.word()])?;
-            if step == LeadStep::Lead {
+            let sql = "UPDATE led_move SET step = ?2, moved = ?3 WHERE operation = ?1";
+            let (operation, moved) = (to_sql(lead.operation), pieces_to(&lead.moved));
+            transaction.execute(sql, params![operation, lead.step.word(), moved])?;
+            if lead.step == LeadStep::Lead {
                 lead.plan.led.iter().try_for_each(|route| desire(transaction, route))?;
             }
             Ok(())
         })
     }
 
-    /// Forgets a move that has ended.
+    /// Forgets a move that has ended, and writes down how, in the place of what its request was
+    /// answered: both or neither. Without an answer that stays as it is.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn end_lead(&mut self, operation: u64) -> Result<(), StoreError> {
+    pub fn end_lead(
+        &mut self,
+        operation: u64,
+        answer: Option<(&str, &[u8])>,
+    ) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
             let sql = "DELETE FROM led_move WHERE operation = ?1";
             transaction.execute(sql, [to_sql(operation)])?;
+            answer.map_or(Ok(()), |answer| ongoing::amend(transaction, answer, false))
+        })
+    }
+
+    /// Forgets policy routes that decide nothing any more, each given with the one that stands behind
+    /// it: what was put in front of it is in front of that.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn forget_policies(&mut self, idle: &[(String, String)]) -> Result<(), StoreError> {
+        let routes = self.policy_routes()?;
+        self.write(Durability::Process, |transaction| {
+            for (name, _) in idle {
+                transaction.execute("DELETE FROM policy_route WHERE name = ?1", [name])?;
+            }
+            for mut route in routes {
+                let before = route.before.clone();
+                // The next may be idle too: each stands behind the one before it.
+                while let Some((_, next)) = idle.iter().find(|(name, _)| *name == route.before) {
+                    route.before.clone_from(next);
+                }
+                if route.before != before {
+                    let sql = "UPDATE policy_route SET route = ?2 WHERE name = ?1";
+                    transaction.execute(sql, params![route.name, route.encode_to_vec()])?;
+                }
+            }
             Ok(())
         })
     }
@@ -123,7 +180,7 @@ impl Database {
     pub fn led_moves(&self) -> Result<Vec<LedMove>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT operation, request_id, source, destination, filter, scopes, guarantee, step, \
-             held, led, back, added FROM led_move ORDER BY operation",
+             held, led, back, added, incarnation, overflow, moved FROM led_move ORDER BY operation",
         )?;
         let mut rows = statement.query([])?;
         let mut moves = Vec::new();
@@ -165,27 +222,65 @@ fn desire(transaction: &Transaction<'_>, route: &PolicyRoute) -> Result<(), Stor
 }
 
 fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
-    let step: String = row.get(7)?;
-    let added: String = row.get(11)?;
+    let text = |column| row.get::<_, String>(column);
+    let blob = |column| row.get::<_, Vec<u8>>(column);
+    let bad = |what, value: &str| StoreError::Unreadable { what, value: value.to_owned() };
+    let (filter, scopes, step, added) = (text(4)?, text(5)?, text(7)?, text(11)?);
+    let scope = |number: &str| scope_of(number.parse().ok()?);
+    let found: Option<BTreeSet<Scope>> = scopes.split(',').map(scope).collect();
+    let guarantee: i32 = row.get(6)?;
     let names = added.split(',').filter(|name| !name.is_empty());
+    let moved = blob(14)?;
     Ok(LedMove {
         operation: from_sql(row.get(0)?),
         request_id: row.get(1)?,
         ends: (row.get(2)?, row.get(3)?),
-        filter: row.get(4)?,
-        scopes: row.get(5)?,
-        guarantee: row.get(6)?,
+        filter: filter.parse().map_err(|_| bad("filter of a move", &filter))?,
+        scopes: found.ok_or_else(|| bad("scopes of a move", &scopes))?,
+        guarantee: Guarantee::try_from(guarantee)
+            .map_err(|_| bad("guarantee of a move", &guarantee.to_string()))?,
+        incarnation: from_sql(row.get(12)?),
+        overflow: from_sql(row.get(13)?),
         step: LeadStep::ALL
             .into_iter()
             .find(|(_, word)| *word == step)
             .map(|(step, _)| step)
-            .ok_or(StoreError::Unreadable { what: "step of a move", value: step })?,
+            .ok_or_else(|| bad("step of a move", &step))?,
         plan: Plan {
-            held: routes(&row.get::<_, Vec<u8>>(8)?)?,
-            led: routes(&row.get::<_, Vec<u8>>(9)?)?,
-            back: routes(&row.get::<_, Vec<u8>>(10)?)?,
+            held: routes(&blob(8)?)?,
+            led: routes(&blob(9)?)?,
+            back: routes(&blob(10)?)?,
             added: names.map(str::to_owned).collect(),
         },
+        moved: pieces_of(&moved).map_err(|error| bad("what has moved", &error.to_string()))?,
+    })
+}
+
+/// Pieces one behind the other; none as no byte.
+fn pieces_to(pieces: &[Piece]) -> Vec<u8> {
+    if pieces.is_empty() {
+        return Vec::new();
+    }
+    Writer::bytes_of(|out| {
+        out.list(pieces.iter(), |out, piece| {
+            out.u8(i32::from(scope_message(piece.scope)) as u8);
+            out.u64(piece.version);
+            piece.id.put(out);
+        });
+    })
+}
+
+fn pieces_of(bytes: &[u8]) -> Result<Vec<Piece>, WireError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    Reader::whole(bytes, |reader| {
+        reader.list("pieces", PIECES_MAX, |reader| {
+            let scope = scope_of(reader.u8()?.into());
+            let scope = scope.ok_or(WireError::BadField { what: "scope" })?;
+            let (version, id) = (reader.u64()?, FlowId::take(reader)?);
+            Ok(Piece { scope, id, version })
+        })
     })
 }
 

@@ -44,6 +44,17 @@ pub enum StoreError {
         /// Of this program.
         known: i64,
     },
+    /// The file was written by a version between two, which called another schema the same.
+    #[error(
+        "the store says that it has schema version {found}, and has not: {what}; move the file away, \
+         then the sidecar begins with an empty one"
+    )]
+    Schema {
+        /// What it says.
+        found: i64,
+        /// In what it differs.
+        what: String,
+    },
     /// A row says something that this version cannot read.
     #[error("the store holds {what} {value:?}, which cannot be read")]
     Unreadable {

@@ -1,7 +1,7 @@
 //! Operations on state as the answers to their requests tell of them: kept until they have ended,
 //! however many come later.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     Answer, Database, StoreError,
@@ -105,10 +105,7 @@ impl Database {
         goes_on: bool,
     ) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET response = ?2, goes_on = ?3, answered = 1 \
-                       WHERE request_id = ?1";
-            transaction.execute(sql, params![request_id, response, goes_on])?;
-            Ok(())
+            amend(transaction, (request_id, response), goes_on)
         })
     }
 
@@ -169,6 +166,17 @@ impl Database {
             Ok(())
         })
     }
+}
+
+/// See [`Database::amend`].
+pub(super) fn amend(
+    transaction: &Transaction<'_>,
+    (request_id, response): (&str, &[u8]),
+    goes_on: bool,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE answer SET response = ?2, goes_on = ?3, answered = 1 WHERE request_id = ?1";
+    transaction.execute(sql, params![request_id, response, goes_on])?;
+    Ok(())
 }
 
 /// What the column says.

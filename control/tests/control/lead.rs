@@ -10,9 +10,13 @@ use weir_api::{
 };
 use weir_control::{
     config::{Config, Leg, NfProcess, Translates},
-    state_manager::lead::{LeadError, Plan, plan},
-    store::{Database, LeadStep, LedMove},
+    state_manager::{
+        lead::{LeadError, Plan, plan},
+        steps::Piece,
+    },
+    store::{Answer, Database, LeadStep, LedMove},
 };
+use weir_state_transfer::{FlowId, chunk};
 
 use crate::state::refusal;
 use crate::support::{
@@ -130,21 +134,28 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
         operation: 7,
         request_id: "r".to_owned(),
         ends: ("a".to_owned(), "b".to_owned()),
-        filter: "proto=tcp".to_owned(),
-        scopes: "1,2".to_owned(),
-        guarantee: Guarantee::Ordered.into(),
+        filter: "proto=tcp".parse().unwrap(),
+        scopes: [chunk::Scope::PerFlow, chunk::Scope::MultiFlow].into(),
+        guarantee: Guarantee::Ordered,
+        incarnation: u64::MAX,
+        overflow: 3,
         step: LeadStep::Hold,
         plan: planned(&base(), "proto=tcp").unwrap(),
+        moved: Vec::new(),
     };
     let mut database = Database::open(&path).unwrap();
     database.begin_lead(&row).unwrap();
     assert_eq!(database.led_moves().unwrap(), std::slice::from_ref(&row));
-    database.step_lead(&row, LeadStep::Carry).unwrap();
+    let at = |row: &LedMove, step| LedMove { step, ..row.clone() };
+    database.step_lead(&at(&row, LeadStep::Carry)).unwrap();
     assert!(database.policy_routes().unwrap().is_empty());
-    database.step_lead(&row, LeadStep::Lead).unwrap();
+    let id = FlowId::flow(&flow(1, 2, 3));
+    let moved = vec![Piece { scope: chunk::Scope::PerFlow, id, version: u64::MAX }];
+    let led = LedMove { moved, ..at(&row, LeadStep::Lead) };
+    database.step_lead(&led).unwrap();
     drop(database);
     let mut database = Database::open(&path).unwrap();
-    assert_eq!(database.led_moves().unwrap(), [LedMove { step: LeadStep::Lead, ..row.clone() }]);
+    assert_eq!(database.led_moves().unwrap(), [led]);
     assert_eq!(database.policy_routes().unwrap(), row.plan.led);
     // One that leads elsewhere later keeps its place.
     let mut later = row.clone();
@@ -154,17 +165,81 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
         "10.0.1.2".clone_into(&mut route.via);
     }
     database.begin_lead(&later).unwrap();
-    database.step_lead(&later, LeadStep::Lead).unwrap();
+    database.step_lead(&at(&later, LeadStep::Lead)).unwrap();
     let kept = database.policy_routes().unwrap();
     assert_eq!((kept.len(), &*kept[0].via, &*kept[0].before), (2, "10.0.1.2", "in"));
-    database.end_lead(7).unwrap();
-    database.end_lead(8).unwrap();
+    database.end_lead(7, None).unwrap();
+    database.end_lead(8, None).unwrap();
     assert!(database.led_moves().unwrap().is_empty());
+    // What was put in front of one that is forgotten stands in front of what was behind that.
+    let idle = [("move-7-in", "move-7-out"), ("move-7-out", "out")];
+    let idle = idle.map(|(name, next)| (name.to_owned(), next.to_owned()));
+    let mut front = later.clone();
+    front.plan.led.truncate(1);
+    front.operation = 9;
+    "first".clone_into(&mut front.plan.led[0].name);
+    "move-7-in".clone_into(&mut front.plan.led[0].before);
+    database.begin_lead(&front).unwrap();
+    database.step_lead(&at(&front, LeadStep::Lead)).unwrap();
+    database.forget_policies(&idle).unwrap();
+    let kept = database.policy_routes().unwrap();
+    assert_eq!((kept.len(), &*kept[0].name, &*kept[0].before), (1, "first", "out"));
+}
+
+#[test]
+fn how_a_move_has_ended_and_that_the_journal_has_it_no_more_are_kept_as_one() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let mut database = Database::open(&path).unwrap();
+    let answer = |request_id: &str| Answer {
+        request_id: request_id.to_owned(),
+        method: "m".to_owned(),
+        request: vec![1],
+        response: vec![2],
+        goes_on: true,
+        operation: 0,
+        answered: true,
+    };
+    let (step, filter) = (LeadStep::Lead, "any".parse().unwrap());
+    let row = LedMove {
+        operation: 7,
+        request_id: "r".to_owned(),
+        ends: ("a".to_owned(), "b".to_owned()),
+        filter,
+        scopes: [chunk::Scope::PerFlow].into(),
+        guarantee: Guarantee::Ordered,
+        incarnation: 1,
+        overflow: 0,
+        step,
+        plan: Plan::default(),
+        moved: Vec::new(),
+    };
+    database.accept(&answer("r")).unwrap();
+    database.begin_lead(&row).unwrap();
+    drop(database);
+    let full = "CREATE TRIGGER full BEFORE UPDATE OF response ON answer \
+                BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(full).unwrap();
+    let mut database = Database::open(&path).unwrap();
+    database.end_lead(7, Some(("r", &[3]))).unwrap_err();
+    assert_eq!(database.led_moves().unwrap(), [row]);
+    drop(database);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("DROP TRIGGER full").unwrap();
+    let mut database = Database::open(&path).unwrap();
+    database.end_lead(7, Some(("r", &[3]))).unwrap();
+    assert!(database.led_moves().unwrap().is_empty());
+    let kept = database.answer("r").unwrap().unwrap();
+    assert_eq!((kept.response, kept.goes_on), (vec![3], false));
 }
 
 /// A node whose policies lead all to `a`, and both functions with a leg.
-fn start(pair: &Pair, pause_at: Option<&str>) -> Running {
-    let text = ["a", "b"].map(|name| {
+pub(crate) fn start(pair: &Pair, pause_at: Option<&str>) -> Running {
+    start_of(pair, &["a", "b"], pause_at)
+}
+
+/// The same, with some of the functions in its configuration.
+pub(crate) fn start_of(pair: &Pair, names: &[&str], pause_at: Option<&str>) -> Running {
+    let text = names.iter().map(|name| {
         let (socket, nf) = (pair.socket(name), nf(name, Translates::Nothing));
         let legs = nf.leg.iter().map(|leg| {
             format!(
@@ -178,28 +253,30 @@ fn start(pair: &Pair, pause_at: Option<&str>) -> Running {
         );
         head + &legs.collect::<String>()
     });
-    pair.node.start_with(&text.concat(), pause_at)
+    pair.node.start_with(&text.collect::<String>(), pause_at)
 }
 
-fn ordered(id: &str) -> MoveRequest {
+pub(crate) fn ordered(id: &str) -> MoveRequest {
     let scopes = vec![Scope::PerFlow.into()];
     MoveRequest { guarantee: Guarantee::Ordered.into(), scopes, ..moved(id, "a", "b", "any") }
 }
 
-fn fill(pair: &Pair) {
+pub(crate) fn fill(pair: &Pair) {
     for host in 1..=20 {
         pair.a.monitor().packets(&flow(1, host, 1_000), 1);
     }
-    pair.node.fake.model().policies.list = base();
+    let policies = &mut pair.node.fake.model().policies;
+    policies.configured = base();
+    policies.start();
 }
 
 /// Where packets go, in the order of the policies.
-fn vias(pair: &Pair) -> Vec<(String, bool)> {
+pub(crate) fn vias(pair: &Pair) -> Vec<(String, bool)> {
     let list = pair.node.fake.model().policies.list.clone();
     list.into_iter().map(|route| (route.via, route.holds)).collect()
 }
 
-fn leads_to(pair: &Pair, net: u8) -> bool {
+pub(crate) fn leads_to(pair: &Pair, net: u8) -> bool {
     let list = vias(pair);
     let is_led = |last: u8| {
         let first = list.iter().find(|(via, _)| via.ends_with(&format!(".{last}"))).unwrap();
@@ -248,7 +325,7 @@ fn a_source_that_does_not_take_what_it_was_sent_keeps_all_and_a_hold_that_is_ful
 }
 
 /// Waits until something is so.
-async fn until(is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
     let waits = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -4,6 +4,7 @@
 mod cli;
 mod deaths;
 mod lead;
+mod lead_failures;
 mod notify;
 mod planner;
 mod process;

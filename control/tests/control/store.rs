@@ -114,6 +114,34 @@ fn a_file_of_an_earlier_version_is_taken_over() {
 }
 
 #[test]
+fn a_file_of_another_schema_than_its_version_says_is_refused_and_stays_as_it_is() {
+    for (sql, says) in [
+        ("ALTER TABLE led_move DROP COLUMN moved", "there is no led_move.moved BLOB"),
+        ("ALTER TABLE answer ADD COLUMN more TEXT", "there is answer.more TEXT"),
+        ("DROP TABLE step", "there is no step."),
+        // One that was never released called this version 4.
+        ("DROP TABLE led_move; PRAGMA user_version = 4", "no such table: led_move"),
+        ("PRAGMA user_version = 3", "no such column"),
+    ] {
+        let directory = Directory::new();
+        let path = directory.0.join("control.db");
+        Database::open(&path).unwrap().set_auto(true).unwrap();
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(sql).unwrap();
+        let version = |connection: &rusqlite::Connection| -> i64 {
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+        };
+        let before = version(&connection);
+        drop(connection);
+        let refused = Database::open(&path).unwrap_err();
+        let StoreError::Schema { found, what } = &refused else { panic!("{refused}") };
+        assert!(*found == before && what.contains(says), "{sql}: {refused}");
+        assert!(refused.to_string().contains("move the file away"), "{refused}");
+        assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), before);
+    }
+}
+
+#[test]
 fn what_callers_say_of_a_route_is_kept_and_can_be_put_back() {
     let directory = Directory::new();
     let mut database = Database::open(&directory.0.join("control.db")).unwrap();
@@ -265,7 +293,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 4 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 5 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

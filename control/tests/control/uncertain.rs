@@ -348,3 +348,29 @@ fn a_share_whose_answer_could_not_be_kept_goes_on_when_the_data_plane_is_looked_
         assert_eq!(running.state_ended(again.id).await.state(), State::Cancelled);
     });
 }
+
+#[test]
+fn a_move_that_can_not_be_ended_now_keeps_no_share_from_being_ended() {
+    let node = Node::new(4);
+    node.keeps_answers(false);
+    let running = node.start();
+    block_on(running.until(|status| status.instances_desired == 4));
+    node.fake.model().stands = true;
+    node.fake.model().undo_trouble = u32::MAX;
+    block_on(async {
+        let unsure = running.shares(shared("s", &["sw3", "sw4"], "any")).await.map(drop);
+        assert_eq!(refusal(&unsure.unwrap_err()).0, "NOT_KEPT");
+        until(&node, 1, &[SharePhase::Steady]).await;
+        let unsure = running.moves(between("m")).await.unwrap_err();
+        assert_eq!(refusal(&unsure).0, "NOT_KEPT");
+        let all = running.state_operations().await;
+        let id = all.into_iter().find(|operation| operation.request_id == "m").unwrap().id;
+        assert_eq!(refusal(&running.cancel(id).await.unwrap_err()).0, "NOT_KEPT");
+    });
+    running.kill();
+    node.keeps_answers(true);
+    assert_eq!(node.fake.model().asked_to_end, 0);
+    let _running = node.start();
+    block_on(holds(&node, |node| node.fake.model().asked_to_end > 0));
+    assert_ne!(node.fake.model().moves_of("m")[0].phase(), MovePhase::Undone);
+}

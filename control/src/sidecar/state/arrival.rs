@@ -245,7 +245,7 @@ impl Arrival {
         let (scope, mut amount) = (*scope, Amount::default());
         let (mut ids, mut chunks) = (Vec::new(), Vec::new());
         for Piece { id, bytes, .. } in pieces {
-            steps.take(scope, &id)?;
+            steps.take(scope, &id, 0)?;
             amount.chunks += 1;
             amount.bytes += bytes.len() as u64;
             count.add(bytes.len());

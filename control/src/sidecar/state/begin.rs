@@ -57,7 +57,6 @@ impl Sidecar {
         if leads {
             // Flows do not change instances while packets are held.
             self.refuse_during_operation("move state")?;
-            self.refuse_kept(id).await?;
         }
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
         let begun = self.begin_operation(Asked::Move(asked.clone()), request_id, id).await?;
@@ -94,19 +93,6 @@ impl Sidecar {
         let ends = (asked.from, asked.to);
         tokio::spawn(Follow { sidecar, reins, begun, ends, limit }.run());
         Ok((operation, reader))
-    }
-
-    /// Refuses to begin a move anew that is in the journal: it is taken up once the data plane is reached.
-    async fn refuse_kept(&self, id: Option<u64>) -> Result<(), Fault> {
-        let Some(id) = id else { return Ok(()) };
-        let kept = self.store.run(|database| database.led_moves()).await?;
-        if !kept.iter().any(|row| row.operation == id) {
-            return Ok(());
-        }
-        let message = format!("operation {id} is taken up when the data plane is reached");
-        Err(Fault::new(tonic::Code::Unavailable, "NOT_TAKEN_UP", message)
-            .object(format!("operations/{id}"))
-            .fix("ask again"))
     }
 
     async fn move_asked(&self, request: &MoveRequest) -> Result<MoveAsked, Fault> {

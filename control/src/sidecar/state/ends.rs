@@ -61,6 +61,17 @@ impl Ends {
         Self { nfs: nfs.collect(), instances }
     }
 
+    /// Sees that an end is one of the configuration: one of an earlier sidecar need not be.
+    pub(super) fn known(&self, end: &End) -> Result<(), Failure> {
+        let End::Nf(name) = end else { return Ok(()) };
+        if self.nfs.contains_key(name) {
+            return Ok(());
+        }
+        let reason = format!("{end} is no [[control.nf]] of the configuration any more");
+        let failure = Failure::new(FailureKind::Unreachable, reason);
+        Err(Failure { end: Some(end.clone()), ..failure })
+    }
+
     /// A client of an end.
     pub(super) fn client(&self, end: &End) -> Client {
         match end {

@@ -1,53 +1,48 @@
 //! Moves whose packets the data plane leads: they are held until the source has taken all that it was
-//! sent, and released to where their state is.
+//! sent, and released to where their state is. What is done when is said by [`Steps`]; here is what
+//! each task does.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tonic::Status;
 use weir_api::dataplane::v1::{
-    Change, Guarantee, ListPolicyRoutesRequest, ListPolicyRoutesResponse, NextHop, PolicyRoute,
-    ProbeNextHopsRequest, PutPolicyRoutesRequest, RemovePolicyRoutesRequest,
+    ListPolicyRoutesResponse, NextHop, PolicyRouteState, ProbeNextHopsRequest,
 };
-use weir_state_transfer::{StateFilter, chunk::Scope};
+use weir_state_transfer::StateFilter;
 
-use super::processes::{Move, Way};
+use super::processes::{FINISH_LIMIT, Move, Way};
 use crate::{
     config::NfProcess,
     fault::Fault,
-    sidecar::Sidecar,
-    southbound::{scope_message, scope_of},
+    sidecar::{
+        Sidecar,
+        policies::{Refused, name_of, routes_of},
+    },
+    southbound::transient,
     state_manager::{
         end::End,
-        lead::{self, LeadError, Stage},
-        operation::{Asked, Failure, FailureKind, MoveAsked, Selection},
-        steps::Steps,
+        lead::{self, LeadError, Plan, Stage},
+        operation::{Asked, Failure, FailureKind, MoveAsked, Selection, State},
+        steps::{Piece, Steps},
     },
-    store::{LeadStep, LedMove},
+    store::{LeadStep, LedMove, StoreError},
 };
 
 /// How long a function may take to answer behind all that it was sent.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);
-/// The time between two looks at what is released.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// What a move has of the policy routes that lead its packets.
 #[derive(Debug)]
 pub(super) struct Lead {
     row: LedMove,
-    /// What each of the policies had dropped before.
-    dropped: BTreeMap<String, u64>,
     /// The next hops of both functions.
     next_hops: [Vec<NextHop>; 2],
-    /// How far an earlier sidecar has come with it.
-    taken_up: Option<LeadStep>,
-    /// Whether the journal may have it.
+    /// An earlier sidecar has begun it.
+    is_taken_up: bool,
+    /// The journal has it.
     is_kept: bool,
-    /// Whether packets may be held.
-    is_open: bool,
+    /// The data plane may yet be asked to hold: by a request that was not answered.
+    is_unsure: bool,
 }
 
 impl Lead {
@@ -62,44 +57,45 @@ impl Lead {
         let [Some(from), Some(to)] = ends else { return Err(not_processes(asked)) };
         // What the configuration alone says is said without the data plane.
         lead::legs(from, to).map_err(|error| not_led(&error, asked))?;
-        let listed = list(sidecar).await.map_err(|status| Fault::from_dataplane(&status))?;
-        let routes: Vec<_> = listed.routes.iter().filter_map(|seen| seen.route.clone()).collect();
-        let plan = lead::plan(&routes, (from, to), filter, id);
+        let seen = tokio::try_join!(sidecar.southbound.node(), sidecar.list_policies());
+        let (node, listed) = seen.map_err(|status| Fault::from_dataplane(&status))?;
+        let plan = lead::plan(&routes_of(&listed), (from, to), filter, id);
         let plan = plan.map_err(|error| not_led(&error, asked))?;
-        let scopes = asked.scopes.iter().map(|scope| (scope_message(*scope) as i32).to_string());
         let row = LedMove {
             operation: id,
             request_id: request_id.to_owned(),
             ends: (from.name.clone(), to.name.clone()),
-            filter: filter.to_string(),
-            scopes: scopes.collect::<Vec<_>>().join(","),
-            guarantee: asked.guarantee.into(),
+            filter: filter.clone(),
+            scopes: asked.scopes.clone(),
+            guarantee: asked.guarantee,
+            incarnation: node.incarnation,
+            overflow: overflow(&listed, &plan),
             step: LeadStep::Hold,
             plan,
+            moved: Vec::new(),
         };
         let next_hops = [from, to].map(lead::next_hops);
-        let dropped = dropped(&listed);
-        Ok(Self { row, dropped, next_hops, taken_up: None, is_kept: false, is_open: false })
+        Ok(Self { row, next_hops, is_taken_up: false, is_kept: false, is_unsure: false })
     }
 
     /// What an earlier sidecar has begun.
     fn taken_up(row: LedMove) -> Self {
-        let (dropped, next_hops) = (BTreeMap::new(), [Vec::new(), Vec::new()]);
-        let taken_up = Some(row.step);
-        Self { row, dropped, next_hops, taken_up, is_kept: true, is_open: true }
+        let next_hops = [Vec::new(), Vec::new()];
+        Self { row, next_hops, is_taken_up: true, is_kept: true, is_unsure: true }
     }
 
     /// What is to be done.
-    pub(super) fn steps(&self, filter: StateFilter, scopes: &BTreeSet<Scope>) -> Steps {
-        match self.taken_up {
-            None => Steps::led(filter, scopes),
-            Some(step) => Steps::taken_up(filter, scopes, step),
+    pub(super) fn steps(&self) -> Steps {
+        let LedMove { filter, scopes, step, moved, .. } = &self.row;
+        match self.is_taken_up {
+            false => Steps::led(filter.clone(), scopes),
+            true => Steps::taken_up(filter.clone(), scopes, *step, moved.clone()),
         }
     }
 
     /// Whether an earlier sidecar has begun it.
     pub(super) fn is_taken_up(&self) -> bool {
-        self.taken_up.is_some()
+        self.is_taken_up
     }
 
     /// Sees that the destination takes packets.
@@ -107,20 +103,44 @@ impl Lead {
         probe(sidecar, &self.next_hops[1], to).await
     }
 
-    /// Has packets held, and waits until the source has taken all that it was sent.
-    pub(super) async fn hold(&mut self, sidecar: &Sidecar, from: &End) -> Result<(), Failure> {
-        let row = self.row.clone();
-        (self.is_kept, self.is_open) = (true, true);
-        sidecar.store.run(move |database| database.begin_lead(&row)).await.map_err(not_kept)?;
-        sidecar.pause_at(Stage::Held).await;
-        put(sidecar, &self.row.plan.held).await?;
-        sidecar.pause_at(Stage::Probe).await;
-        probe(sidecar, &self.next_hops[0], from).await?;
-        self.step(sidecar, LeadStep::Carry).await
+    /// Writes down how far it may have come, and what has moved so far.
+    pub(super) async fn note(
+        &mut self,
+        sidecar: &Sidecar,
+        step: LeadStep,
+        pieces: &[Piece],
+    ) -> Result<(), Failure> {
+        let mut row = LedMove { step, ..self.row.clone() };
+        match step {
+            LeadStep::Hold => sidecar.store.run(move |database| database.begin_lead(&row)).await,
+            LeadStep::Carry => sidecar.store.keep(move |database| database.step_lead(&row)).await,
+            LeadStep::Lead => {
+                row.moved = pieces.to_vec();
+                sidecar.store.keep(move |database| database.step_lead(&row)).await
+            }
+        }
+        .map_err(not_kept)?;
+        (self.row.step, self.is_kept) = (step, true);
+        Ok(())
+    }
+
+    /// Has packets held.
+    pub(super) async fn stop(&mut self, sidecar: &Sidecar) -> Result<(), Failure> {
+        let put = sidecar.put_policies(self.row.plan.held.clone()).await;
+        self.is_unsure = put.as_ref().is_err_and(transient);
+        put.map_err(of_status)
+    }
+
+    /// Waits until the source has taken all that it was sent.
+    pub(super) async fn drain(&self, sidecar: &Sidecar, from: &End) -> Result<(), Failure> {
+        probe(sidecar, &self.next_hops[0], from).await
     }
 
     /// Sees that everything that came since is held.
     pub(super) async fn assure(&self, sidecar: &Sidecar) -> Result<(), Failure> {
+        if self.is_restarted(sidecar).await? {
+            return Err(Failure::new(FailureKind::Dataplane, STARTED_AGAIN));
+        }
         match self.overflow(sidecar).await? {
             0 => Ok(()),
             lost => {
@@ -133,74 +153,80 @@ impl Lead {
     }
 
     /// Leads packets to the destination, those first that are held; what was lost on the way.
-    pub(super) async fn lead(&mut self, sidecar: &Sidecar) -> Result<Option<Failure>, Failure> {
-        self.step(sidecar, LeadStep::Lead).await?;
-        sidecar.pause_at(Stage::Led).await;
-        put_desired(sidecar, &self.row.plan.led).await?;
-        released(sidecar, &self.row.plan.led).await?;
-        self.is_open = false;
+    pub(super) async fn lead(&self, sidecar: &Sidecar) -> Result<Option<Failure>, Failure> {
+        let led = &self.row.plan.led;
+        if !self.is_restarted(sidecar).await? {
+            sidecar.put_desired(led).await.map_err(of_status)?;
+            sidecar.released(led).await.map_err(of_status)?;
+        }
+        let broken = |reason: String| Some(Failure::new(FailureKind::Dataplane, reason));
+        // Nothing was held by one that was started again since they were put, either.
+        if self.is_restarted(sidecar).await? {
+            let refused = sidecar.put_each_desired(led).await.map_err(of_status)?;
+            let refused = refused.iter().map(|Refused { name, why }| format!("; {name}: {why}"));
+            let refused: String = refused.collect();
+            return Ok(broken(format!(
+                "all state has moved, and the promise was not kept: {STARTED_AGAIN}{refused}"
+            )));
+        }
         let lost = self.overflow(sidecar).await?;
         let reason = format!(
             "all state has moved, and {lost} packets found no room to be held: the promise was not kept"
         );
-        Ok((lost > 0).then(|| Failure::new(FailureKind::Dataplane, reason)))
+        Ok(if lost > 0 { broken(reason) } else { None })
     }
 
-    /// Leads packets back to the source, which has all state.
-    pub(super) async fn go_back(&mut self, sidecar: &Sidecar) -> Result<(), Failure> {
-        let listed = list(sidecar).await.map_err(of_status)?;
-        let is_there = |name: &str| find(&listed, name).is_some();
-        let back: Vec<_> =
-            self.row.plan.back.iter().filter(|route| is_there(&route.name)).cloned().collect();
-        if !back.is_empty() {
-            put(sidecar, &back).await?;
-            released(sidecar, &back).await?;
+    /// Leads packets back to the source, which has all state; whether the data plane has lost what it
+    /// held.
+    pub(super) async fn go_back(&mut self, sidecar: &Sidecar) -> Result<bool, Failure> {
+        let (back, added) = (&self.row.plan.back, &self.row.plan.added);
+        if self.is_unsure && !self.is_restarted(sidecar).await? {
+            // What is asked for later is done later: nothing is held behind this.
+            match sidecar.put_policies(back.clone()).await {
+                Err(status) if transient(&status) => return Err(of_status(status)),
+                // There was no room for them, so they are not there.
+                _ => {}
+            }
         }
-        let names: Vec<_> =
-            self.row.plan.added.iter().filter(|name| is_there(name)).cloned().collect();
-        if !names.is_empty() {
-            let ask = RemovePolicyRoutesRequest { change: None, names };
-            sidecar.southbound.policies().remove_policy_routes(ask).await.map_err(of_status)?;
-        }
-        self.is_open = false;
-        Ok(())
+        let listed = sidecar.list_policies().await.map_err(of_status)?;
+        let is_there = |name: &str| listed.routes.iter().any(|seen| name_of(seen) == name);
+        let back: Vec<_> = back.iter().filter(|route| is_there(&route.name)).cloned().collect();
+        sidecar.put_policies(back.clone()).await.map_err(of_status)?;
+        sidecar.released(&back).await.map_err(of_status)?;
+        let names = added.iter().filter(|name| is_there(name)).cloned().collect();
+        sidecar.remove_policies(names).await.map_err(of_status)?;
+        self.is_unsure = false;
+        self.is_restarted(sidecar).await
     }
 
-    /// Forgets it, unless packets may still be held: then it is taken up again.
-    pub(super) async fn end(&self, sidecar: &Sidecar) {
-        if !self.is_kept || self.is_open {
-            return;
-        }
-        sidecar.pause_at(Stage::End).await;
-        let operation = self.row.operation;
-        if let Err(error) = sidecar.store.keep(move |database| database.end_lead(operation)).await {
-            tracing::warn!(%error, "a move that has ended stays in the journal");
-        }
-        // The data plane may have been started again meanwhile.
-        if let Err(fault) = sidecar.program_policies().await {
-            tracing::warn!(error = %fault, "policy routes are not as they shall be");
+    /// Notes how it has ended, and forgets it in the journal.
+    pub(super) async fn close(
+        &self,
+        sidecar: &Sidecar,
+        ended: (State, Option<Failure>),
+    ) -> Result<(), Failure> {
+        let id = self.row.operation;
+        match sidecar.end_led_operation(id, ended.clone()).await {
+            Err(error) if self.is_kept => Err(not_kept(error)),
+            // No later sidecar finds it there.
+            Err(_) => {
+                sidecar.end_operation(id, ended).await;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
-    async fn step(&mut self, sidecar: &Sidecar, step: LeadStep) -> Result<(), Failure> {
-        let row = self.row.clone();
-        sidecar
-            .store
-            .run(move |database| database.step_lead(&row, step))
-            .await
-            .map_err(not_kept)?;
-        self.row.step = step;
-        Ok(())
+    /// Whether the data plane is another than that which was asked to hold.
+    async fn is_restarted(&self, sidecar: &Sidecar) -> Result<bool, Failure> {
+        let node = sidecar.southbound.node().await.map_err(of_status)?;
+        Ok(node.incarnation != self.row.incarnation)
     }
 
     /// Packets that found no room since it was planned.
     async fn overflow(&self, sidecar: &Sidecar) -> Result<u64, Failure> {
-        let now = dropped(&list(sidecar).await.map_err(of_status)?);
-        let of = |route: &PolicyRoute| {
-            let before = self.dropped.get(&route.name).copied().unwrap_or(0);
-            now.get(&route.name).copied().unwrap_or(0).saturating_sub(before)
-        };
-        Ok(self.row.plan.held.iter().map(of).sum())
+        let listed = sidecar.list_policies().await.map_err(of_status)?;
+        Ok(overflow(&listed, &self.row.plan).saturating_sub(self.row.overflow))
     }
 }
 
@@ -228,130 +254,41 @@ impl Sidecar {
         }
     }
 
-    /// Puts the policy routes that the store has where the data plane has others, but for those of moves
-    /// in progress.
-    pub(in crate::sidecar) async fn program_policies(&self) -> Result<(), Fault> {
-        let _guard = self.changes.lock().await;
-        let (wanted, moves) = self
-            .store
-            .run(|database| Ok((database.policy_routes()?, database.led_moves()?)))
-            .await?;
-        let is_moving = |route: &PolicyRoute| {
-            let held = moves.iter().flat_map(|row| &row.plan.held);
-            held.into_iter().any(|held| held.name == route.name)
-        };
-        let wanted: Vec<_> = wanted.into_iter().filter(|route| !is_moving(route)).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let put = put_desired(self, &wanted).await;
-        put.map_err(|failure| {
-            Fault::precondition("POLICY_ROUTES", failure.reason).object("policies")
-        })
-    }
-
-    /// Ends moves that an earlier sidecar has left, or whose data plane was not reached.
-    pub(in crate::sidecar) async fn take_up_led_moves(self: &Arc<Self>) -> Result<(), Fault> {
-        let _guard = self.changes.lock().await;
+    /// Goes on with all moves that earlier sidecars have left in the journal: from the first moment on
+    /// they are in the way of others about the same.
+    pub(in crate::sidecar) async fn take_up_led_moves(self: &Arc<Self>) -> Result<(), StoreError> {
         for row in self.store.run(|database| database.led_moves()).await? {
-            let goes_on = {
-                let table = self.state.table.borrow();
-                table.find(row.operation).is_some_and(|operation| !operation.state.ended())
+            tracing::info!(operation = row.operation, step = ?row.step, "takes up a move");
+            let asked = MoveAsked {
+                from: End::Nf(row.ends.0.clone()),
+                to: End::Nf(row.ends.1.clone()),
+                selection: Selection::Filter(row.filter.clone()),
+                scopes: row.scopes.clone(),
+                guarantee: row.guarantee,
             };
-            if !goes_on {
-                let operation = row.operation;
-                if let Err(fault) = self.take_up_led_move(row).await {
-                    tracing::warn!(operation, error = %fault, "a move is not taken up");
-                }
-            }
+            let begun = Asked::Move(asked.clone());
+            let (reins, reader) = self.go_on_with(begun, &row.request_id, row.operation).await;
+            let moved = Move {
+                sidecar: Arc::clone(self),
+                reins,
+                asked,
+                filter: row.filter.clone(),
+                limit: FINISH_LIMIT,
+                way: Way::Led(Box::new(Lead::taken_up(row))),
+                again: false,
+            };
+            tokio::spawn(async move {
+                let _followed = reader;
+                moved.run().await;
+            });
         }
         Ok(())
     }
-
-    async fn take_up_led_move(self: &Arc<Self>, row: LedMove) -> Result<(), Fault> {
-        let filter: StateFilter = super::begin::filter(&row.filter)?;
-        let scopes = row.scopes.split(',').filter_map(|number| scope_of(number.parse().ok()?));
-        let asked = MoveAsked {
-            from: End::Nf(row.ends.0.clone()),
-            to: End::Nf(row.ends.1.clone()),
-            selection: Selection::Filter(filter.clone()),
-            scopes: scopes.collect(),
-            guarantee: Guarantee::try_from(row.guarantee).unwrap_or_default(),
-        };
-        let known = [&asked.from, &asked.to].iter().all(|end| self.process(end).is_some());
-        if !known {
-            let message = format!("{} or {} is no [[control.nf]] any more", row.ends.0, row.ends.1);
-            return Err(Fault::precondition("NOT_TAKEN_UP", message).object("control.nf"));
-        }
-        tracing::info!(operation = row.operation, step = ?row.step, "takes up a move");
-        let id = Some(row.operation);
-        let request_id = row.request_id.clone();
-        let begun = self.begin_operation(Asked::Move(asked.clone()), &request_id, id).await?;
-        let (_, reins, reader) = begun;
-        let moved = Move {
-            sidecar: Arc::clone(self),
-            reins,
-            asked,
-            filter,
-            limit: super::processes::FINISH_LIMIT,
-            way: Way::Led(Box::new(Lead::taken_up(row))),
-            again: false,
-        };
-        tokio::spawn(async move {
-            let _followed = reader;
-            moved.run().await;
-        });
-        Ok(())
-    }
 }
 
-async fn list(sidecar: &Sidecar) -> Result<ListPolicyRoutesResponse, Status> {
-    let listed = sidecar.southbound.policies().list_policy_routes(ListPolicyRoutesRequest {}).await;
-    Ok(listed?.into_inner())
-}
-
-async fn put(sidecar: &Sidecar, routes: &[PolicyRoute]) -> Result<(), Failure> {
-    let ask = PutPolicyRoutesRequest { change: Some(Change::default()), routes: routes.to_vec() };
-    sidecar.southbound.policies().put_policy_routes(ask).await.map(drop).map_err(of_status)
-}
-
-/// Puts those that differ. One whose place is gone, as its data plane has another configuration now,
-/// comes first of all.
-async fn put_desired(sidecar: &Sidecar, routes: &[PolicyRoute]) -> Result<(), Failure> {
-    let listed = list(sidecar).await.map_err(of_status)?;
-    let first = listed.routes.first().and_then(|seen| seen.route.as_ref());
-    let first = first.map_or("", |route| route.name.as_str());
-    let same = |route: &&PolicyRoute| {
-        let bare = |route: &PolicyRoute| PolicyRoute { before: String::new(), ..route.clone() };
-        find(&listed, &route.name).is_some_and(|seen| bare(seen) == bare(route))
-    };
-    let mut others: Vec<PolicyRoute> =
-        routes.iter().filter(|route| !same(route)).cloned().collect();
-    let names: Vec<String> = others.iter().map(|route| route.name.clone()).collect();
-    for route in &mut others {
-        let known = find(&listed, &route.before).is_some() || names.contains(&route.before);
-        if !known && find(&listed, &route.name).is_none() {
-            tracing::warn!(policy = route.name, before = route.before, "its place is gone");
-            first.clone_into(&mut route.before);
-        }
-    }
-    if others.is_empty() { Ok(()) } else { put(sidecar, &others).await }
-}
-
-/// Waits until all that these policies have held has left.
-async fn released(sidecar: &Sidecar, routes: &[PolicyRoute]) -> Result<(), Failure> {
-    loop {
-        let listed = list(sidecar).await.map_err(of_status)?;
-        let waits = |route: &PolicyRoute| {
-            let found = listed.routes.iter().find(|seen| name_of(seen) == route.name);
-            found.is_some_and(|seen| seen.holding > 0)
-        };
-        if listed.adopted && !routes.iter().any(waits) {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
+/// What is said when packets may not have been held.
+pub(super) const STARTED_AGAIN: &str = "the data plane was started again while it held packets: those are lost, \
+                             and later ones were not held";
 
 /// Sees that all that was sent to the next hops of a function was taken.
 async fn probe(sidecar: &Sidecar, next_hops: &[NextHop], end: &End) -> Result<(), Failure> {
@@ -370,16 +307,10 @@ async fn probe(sidecar: &Sidecar, next_hops: &[NextHop], end: &End) -> Result<()
     Err(Failure { end: Some(end.clone()), ..Failure::new(FailureKind::Late, reason) })
 }
 
-fn name_of(seen: &weir_api::dataplane::v1::PolicyRouteState) -> &str {
-    seen.route.as_ref().map_or("", |route| route.name.as_str())
-}
-
-fn find<'a>(listed: &'a ListPolicyRoutesResponse, name: &str) -> Option<&'a PolicyRoute> {
-    listed.routes.iter().filter_map(|seen| seen.route.as_ref()).find(|route| route.name == name)
-}
-
-fn dropped(listed: &ListPolicyRoutesResponse) -> BTreeMap<String, u64> {
-    listed.routes.iter().map(|seen| (name_of(seen).to_owned(), seen.overflow)).collect()
+/// Packets for which those that hold have had no room.
+fn overflow(listed: &ListPolicyRoutesResponse, plan: &Plan) -> u64 {
+    let holds = |seen: &&PolicyRouteState| plan.held.iter().any(|held| held.name == name_of(seen));
+    listed.routes.iter().filter(holds).map(|seen| seen.overflow).sum()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -389,7 +320,7 @@ fn of_status(status: Status) -> Failure {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-fn not_kept(error: crate::store::StoreError) -> Failure {
+fn not_kept(error: StoreError) -> Failure {
     Failure::new(FailureKind::Refused, format!("the journal can not be written: {error}"))
 }
 

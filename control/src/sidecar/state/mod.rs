@@ -43,7 +43,7 @@ use crate::{
         table::{BeginError, Table},
         versions::Versions,
     },
-    store::{Ending, Numbered},
+    store::{Database, Ending, Numbered, StoreError},
 };
 
 /// How long operations may take to end when the sidecar stops.
@@ -121,6 +121,11 @@ impl StateOperations {
 
     pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
         self.versions.lock().expect("nobody panics while it is held")
+    }
+
+    /// Whether a move in progress leads packets.
+    pub(in crate::sidecar) fn leads(&self) -> bool {
+        self.table.borrow().leading().is_some()
     }
 
     pub(super) fn progress(&self, id: u64, note: impl FnOnce(&mut Progress)) {
@@ -230,7 +235,38 @@ impl Sidecar {
             }
             None => self.store.run(move |database| database.number_operation(&of)).await?,
         };
-        let operation = Operation {
+        let operation = self.operation_of(id, request_id, asked);
+        let mut begun = Ok(());
+        let taken = operation.clone();
+        self.state.table.send_modify(|table| begun = table.begin(taken));
+        begun.map_err(refused)?;
+        let (reins, reader) = self.reins(Numbered { id, again, ending });
+        if self.stopping() {
+            return Err(Fault::new(Code::Unavailable, "STOPPING", "the sidecar stops"));
+        }
+        tracing::info!(operation = id, asked = ?operation.asked, "begins");
+        Ok((operation, reins, reader))
+    }
+
+    /// Takes in an operation that an earlier sidecar has begun and that goes on whatever else does.
+    async fn go_on_with(
+        self: &Arc<Self>,
+        asked: Asked,
+        request_id: &str,
+        id: u64,
+    ) -> (Reins, Reader) {
+        let of = request_id.to_owned();
+        if let Err(error) = self.store.run(move |database| database.take_up(&of)).await {
+            tracing::warn!(%error, operation = id, "that an operation goes on is not kept");
+        }
+        let operation = self.operation_of(id, request_id, asked);
+        self.state.table.send_modify(|table| table.go_on(operation));
+        // It takes no orders any more.
+        self.reins(Numbered { id, again: true, ending: None })
+    }
+
+    fn operation_of(&self, id: u64, request_id: &str, asked: Asked) -> Operation {
+        Operation {
             id,
             request_id: request_id.to_owned(),
             asked,
@@ -240,11 +276,10 @@ impl Sidecar {
             started: self.now(),
             ended: None,
             started_unix_ns: self.clock.unix_ns(),
-        };
-        let mut begun = Ok(());
-        let taken = operation.clone();
-        self.state.table.send_modify(|table| begun = table.begin(taken));
-        begun.map_err(refused)?;
+        }
+    }
+
+    fn reins(self: &Arc<Self>, Numbered { id, again, ending }: Numbered) -> (Reins, Reader) {
         let is_cancelled = ending == Some(Ending::Cancelled);
         let (cancel, cancelled) = watch::channel(is_cancelled.then_some(FailureKind::Cancelled));
         let (readers, reader) = watch::channel(());
@@ -252,11 +287,7 @@ impl Sidecar {
         let readers_of = readers.clone();
         let reins = Reins { sidecar, id, again, ending, cancel: cancelled, readers: readers_of };
         self.state.running().insert(id, Running { cancel, readers });
-        if self.stopping() {
-            return Err(Fault::new(Code::Unavailable, "STOPPING", "the sidecar stops"));
-        }
-        tracing::info!(operation = id, asked = ?operation.asked, "begins");
-        Ok((operation, reins, reader))
+        (reins, reader)
     }
 
     /// Refuses to remove instances that state is moved from or to: what comes would go with them, and
@@ -282,22 +313,42 @@ impl Sidecar {
 
     async fn note_end(&self, id: u64, end: (State, Option<Failure>), goes_on: bool) {
         let now = self.now();
-        let stopping = end.1.as_ref().is_some_and(|why| why.kind == FailureKind::Stopping);
         let mut ended = None;
         self.state.table.send_modify(|table| ended = table.end(id, end, now));
         self.state.running().remove(&id);
         let Some(operation) = ended else { return };
-        let why = operation.failure.as_ref().map_or("", |failure| failure.reason.as_str());
-        tracing::info!(operation = id, state = ?operation.state, why, "ended");
-        // What a sidecar ends because it stops, the next takes up when it is asked again.
-        if operation.request_id.is_empty() || stopping {
-            return;
-        }
-        let (answer, id) = (answer_of(&operation, now), operation.request_id);
+        tell_end(&operation);
+        let Some((id, answer)) = answer_to(&operation, now) else { return };
         let kept = self.store.keep(move |database| database.amend(&id, &answer, goes_on)).await;
         if let Err(error) = kept {
             tracing::warn!(%error, "how an operation ended is not kept");
         }
+    }
+
+    /// Notes how a move has ended that is in the journal, and forgets it there. Until both are kept it
+    /// goes on.
+    async fn end_led_operation(
+        &self,
+        id: u64,
+        end: (State, Option<Failure>),
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        let ended = self.state.table.borrow().ending(id, end.clone(), now);
+        let answer = ended.as_ref().and_then(|ended| answer_to(ended, now));
+        let job = move |database: &mut Database| {
+            let answer = answer.as_ref().map(|(id, answer)| (id.as_str(), answer.as_slice()));
+            database.end_lead(id, answer)
+        };
+        self.store.keep(job).await?;
+        self.state.table.send_modify(|table| drop(table.end(id, end, now)));
+        self.state.running().remove(&id);
+        ended.iter().for_each(tell_end);
+        Ok(())
+    }
+
+    /// Notes why a move does not come further now.
+    pub(super) fn operation_waits(&self, id: u64, why: &Failure) {
+        self.state.table.send_modify(|table| table.waits(id, why));
     }
 
     /// What is answered now to the request of an operation that this sidecar knows.
@@ -329,6 +380,19 @@ impl Sidecar {
         }
         Ok(operation)
     }
+}
+
+fn tell_end(operation: &Operation) {
+    let why = operation.failure.as_ref().map_or("", |failure| failure.reason.as_str());
+    tracing::info!(operation = operation.id, state = ?operation.state, why, "ended");
+}
+
+/// The request of an operation that has ended, and what it is answered from now on. What a sidecar
+/// ends because it stops, the next takes up when it is asked again.
+fn answer_to(operation: &Operation, now: Nanos) -> Option<(String, Vec<u8>)> {
+    let stopping = operation.failure.as_ref().is_some_and(|why| why.kind == FailureKind::Stopping);
+    let is_told = !operation.request_id.is_empty() && !stopping;
+    is_told.then(|| (operation.request_id.clone(), answer_of(operation, now)))
 }
 
 /// The answer to the request of an operation: all have the same form.

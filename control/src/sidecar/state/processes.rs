@@ -1,7 +1,8 @@
 //! Moves of which an end is a process of its own, or of another node: get, put and del.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::time::Sleep;
 use weir_nf_api::client::{CallError, Client, Query};
 use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 
@@ -11,7 +12,7 @@ use super::{
     carry::{Carrier, Count, decode, put_back},
     departure::Departure,
     ends::knows_fields,
-    lead::Lead,
+    lead::{Lead, STARTED_AGAIN},
 };
 use crate::{
     sidecar::Sidecar,
@@ -19,14 +20,13 @@ use crate::{
         end::End,
         lead::Stage,
         operation::{Failure, FailureKind, MoveAsked, State},
-        steps::{Carry, Steps, Task},
+        steps::{Carry, Manner, Steps, Task},
     },
+    store::LeadStep,
 };
 
 /// How long what must be finished may take: deleting at the source, or undoing.
 pub(super) const FINISH_LIMIT: Duration = Duration::from_secs(30);
-/// The wait before something is tried again that the data plane did not do.
-const TROUBLE_WAIT: Duration = Duration::from_millis(200);
 
 /// A move by get, put and del.
 pub(super) struct Move {
@@ -53,7 +53,7 @@ pub(super) enum Way {
 }
 
 impl Move {
-    /// Runs it to its end.
+    /// Runs it to its end; one that does not come further when the sidecar stops is left to the next.
     pub(super) async fn run(self) {
         let Self { sidecar, reins, asked, filter, limit, mut way, again } = self;
         let job = Job { sidecar: &sidecar, asked: &asked, reins: &reins, filter: &filter };
@@ -61,56 +61,69 @@ impl Move {
         if again {
             steps = steps.again();
         }
-        let mut late = std::pin::pin!(tokio::time::sleep(limit));
+        let mut times = Times::new(limit);
         let acquainted = tokio::select! {
             known = job.acquaint(&mut way, &mut steps, limit) => known,
             failure = reins.cancelled() => Err(failure),
-            () = &mut late => Err(too_late(limit)),
+            late = times.late() => Err(late),
         };
         if let Err(failure) = acquainted {
             steps.failed(failure);
         }
-        let mut finish = None;
+        job.tell_undoing(&steps);
         while let Some(task) = steps.task() {
-            let outcome = if steps.undoable() {
-                tokio::select! {
-                    outcome = job.step(&mut way, &mut steps, task) => outcome,
-                    failure = reins.cancelled() => Err(failure),
-                    () = &mut late => Err(too_late(limit)),
-                }
-            } else if matches!(task, Task::Hold | Task::Release | Task::Recall) {
-                // What the two nodes settle has limits of its own.
-                job.step(&mut way, &mut steps, task).await
-            } else {
-                let finish =
-                    finish.get_or_insert_with(|| Box::pin(tokio::time::sleep(FINISH_LIMIT)));
-                let step = job.step(&mut way, &mut steps, task);
-                tokio::select! {
-                    biased;
-                    () = finish => Err(too_late(FINISH_LIMIT)),
-                    outcome = step => outcome,
-                }
+            let outcome = job.attempt(&mut way, &mut steps, task, &mut times).await;
+            let Err(failure) = outcome else {
+                steps.done();
+                continue;
             };
-            match outcome {
-                Ok(()) => steps.done(),
-                Err(failure) => {
-                    let ended = finish.as_ref().is_some_and(|finish| finish.is_elapsed());
-                    steps.failed(failure);
-                    if ended {
-                        // Nothing is tried again once its time is over.
-                        while steps.task().is_some() {
-                            steps.failed(too_late(FINISH_LIMIT));
-                        }
-                    }
-                    if let Some(failure) = steps.undoing().filter(|_| steps.task().is_some()) {
-                        sidecar.undo_operation(reins.id, failure);
-                    }
+            steps.failed(failure.clone());
+            if task.manner() == Manner::Insisting {
+                tracing::warn!(operation = reins.id, ?task, why = failure.reason, "is tried again");
+                sidecar.operation_waits(reins.id, &failure);
+                tokio::select! {
+                    () = tokio::time::sleep(steps.wait()) => continue,
+                    () = sidecar.stopped() => return,
                 }
             }
+            // Of these nothing is tried again once their time is over.
+            while times.is_over() && is_finishing(&steps) {
+                steps.failed(too_late(FINISH_LIMIT));
+            }
+            job.tell_undoing(&steps);
         }
         // Versions of what has come need not be above those that were copied while it came.
         sidecar.state().versions().moved(&asked.from, &asked.to);
         way.end(&sidecar, reins.id, steps.ended()).await;
+    }
+}
+
+/// How long a move may take: until it can not be undone any more, and what finishes or undoes it.
+struct Times {
+    limit: Duration,
+    late: Pin<Box<Sleep>>,
+    /// Runs from the first of these tasks on.
+    finish: Option<Pin<Box<Sleep>>>,
+}
+
+impl Times {
+    fn new(limit: Duration) -> Self {
+        Self { limit, late: Box::pin(tokio::time::sleep(limit)), finish: None }
+    }
+
+    async fn late(&mut self) -> Failure {
+        self.late.as_mut().await;
+        too_late(self.limit)
+    }
+
+    async fn finish(&mut self) -> Failure {
+        let finish = || Box::pin(tokio::time::sleep(FINISH_LIMIT));
+        self.finish.get_or_insert_with(finish).as_mut().await;
+        too_late(FINISH_LIMIT)
+    }
+
+    fn is_over(&self) -> bool {
+        self.finish.as_ref().is_some_and(|finish| finish.is_elapsed())
     }
 }
 
@@ -120,7 +133,7 @@ impl Way {
             Self::Here => Steps::new(filter, scopes),
             Self::Leaving(_) => Steps::leaving(filter, scopes),
             Self::Arriving(_) => Steps::arriving(filter, scopes),
-            Self::Led(lead) => lead.steps(filter, scopes),
+            Self::Led(lead) => lead.steps(),
         }
     }
 
@@ -128,7 +141,13 @@ impl Way {
     async fn end(self, sidecar: &Sidecar, id: u64, end: (State, Option<Failure>)) {
         match self {
             Self::Here | Self::Leaving(None) => {}
-            Self::Led(lead) => lead.end(sidecar).await,
+            Self::Led(_) => {
+                // It has ended. The data plane may have been started again meanwhile.
+                if let Err(fault) = sidecar.program_policies().await {
+                    tracing::warn!(error = %fault, "policy routes are not as they shall be");
+                }
+                return;
+            }
             // One that could not delete has the receipt all the same. Its failure is told already.
             Self::Leaving(Some(mut departure)) => drop(departure.release().await),
             Self::Arriving(mut arrival) => {
@@ -186,17 +205,61 @@ impl Job<'_> {
         }
     }
 
+    /// Tells who follows the operation that it goes back, if it does.
+    fn tell_undoing(&self, steps: &Steps) {
+        if let Some(failure) = steps.undoing().filter(|_| steps.task().is_some()) {
+            self.sidecar.undo_operation(self.reins.id, failure);
+        }
+    }
+
+    /// Carries out a step as it is to be.
+    async fn attempt(
+        &self,
+        way: &mut Way,
+        steps: &mut Steps,
+        task: Task,
+        times: &mut Times,
+    ) -> Result<(), Failure> {
+        let stage = stage_before(task).filter(|_| matches!(way, Way::Led(_)));
+        if let Some(stage) = stage {
+            tokio::select! {
+                biased;
+                () = self.sidecar.pause_at(stage) => {}
+                failure = self.reins.cancelled(), if steps.undoable() => return Err(failure),
+                late = times.late(), if steps.undoable() => return Err(late),
+            }
+        }
+        let manner = task.manner();
+        let step = self.step(way, steps, task);
+        match manner {
+            Manner::CutOff => tokio::select! {
+                outcome = step => outcome,
+                failure = self.reins.cancelled() => Err(failure),
+                late = times.late() => Err(late),
+            },
+            Manner::Whole => step.await,
+            Manner::Finishing => tokio::select! {
+                biased;
+                late = times.finish() => Err(late),
+                outcome = step => outcome,
+            },
+            Manner::Insisting => {
+                let outcome = tokio::time::timeout(FINISH_LIMIT, step).await;
+                outcome.unwrap_or_else(|_| Err(too_late(FINISH_LIMIT)))
+            }
+        }
+    }
+
     /// Carries out a step.
     async fn step(&self, way: &mut Way, steps: &mut Steps, task: Task) -> Result<(), Failure> {
         let ends = &self.sidecar.state().ends;
         let (from, to) = (&self.asked.from, &self.asked.to);
-        if let (Way::Led(_), Some(stage)) = (&*way, stage_before(task)) {
-            self.sidecar.pause_at(stage).await;
+        if let Way::Led(lead) = way
+            && let Some(done) = self.lead(lead, task, steps).await
+        {
+            return done;
         }
         match (task, way) {
-            (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, Way::Led(lead)) => {
-                self.lead(lead, task, steps).await
-            }
             (Task::List(scope), _) => self.list(scope, steps).await,
             (Task::Survey(scope), _) => self.survey(scope, steps).await,
             (Task::Carry(scope), way) => {
@@ -224,25 +287,39 @@ impl Job<'_> {
             (Task::Hold, Way::Arriving(arrival)) => arrival.hold(steps, self.reins).await,
             // The other node was not asked, so it knows nothing; and no other way has these.
             (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _)
-            | (Task::Stop | Task::Assure | Task::Lead | Task::GoBack, _) => Ok(()),
+            | (Task::Note(_) | Task::Stop | Task::Drain | Task::Assure, _)
+            | (Task::Lead | Task::GoBack | Task::Close, _) => Ok(()),
         }
     }
 
-    /// A step of the packets.
-    async fn lead(&self, lead: &mut Lead, task: Task, steps: &mut Steps) -> Result<(), Failure> {
-        let outcome = match task {
-            Task::Stop => lead.hold(self.sidecar, &self.asked.from).await,
-            Task::Assure => lead.assure(self.sidecar).await,
-            Task::Lead => lead.lead(self.sidecar).await.map(|lost| {
-                lost.into_iter().for_each(|failure| steps.broke_its_promise(failure));
+    /// A step that only a move that leads packets has.
+    async fn lead(
+        &self,
+        lead: &mut Lead,
+        task: Task,
+        steps: &mut Steps,
+    ) -> Option<Result<(), Failure>> {
+        let (sidecar, from, to) = (self.sidecar, &self.asked.from, &self.asked.to);
+        let done = match task {
+            Task::Note(step) => lead.note(sidecar, step, steps.pieces()).await,
+            Task::Stop => lead.stop(sidecar).await,
+            Task::Drain => lead.drain(sidecar, from).await,
+            Task::Assure => lead.assure(sidecar).await,
+            Task::Lead => lead.lead(sidecar).await.map(|broken| {
+                broken.into_iter().for_each(|failure| steps.broke_its_promise(failure));
             }),
-            _ => lead.go_back(self.sidecar).await,
+            Task::GoBack => lead.go_back(sidecar).await.map(|is_lost| {
+                is_lost.then(|| steps.adds(STARTED_AGAIN));
+            }),
+            Task::Close => lead.close(sidecar, steps.ended()).await,
+            // One that was taken up may have left the configuration.
+            Task::List(_) | Task::Delete(_) => {
+                return sidecar.state().ends.known(from).err().map(Err);
+            }
+            Task::Remove(_) => return sidecar.state().ends.known(to).err().map(Err),
+            _ => return None,
         };
-        if outcome.is_err() && !steps.undoable() {
-            // It is tried again.
-            tokio::time::sleep(TROUBLE_WAIT).await;
-        }
-        outcome
+        Some(done)
     }
 
     /// What the source has, of a move that an earlier sidecar has begun.
@@ -253,7 +330,8 @@ impl Job<'_> {
         let mut chunks = reader.get(scope, &query).await.map_err(failed)?;
         while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
             for bytes in encoded {
-                steps.carry(scope, &decode(&bytes, from)?.id)?;
+                let chunk = decode(&bytes, from)?;
+                steps.carry(scope, &chunk.id, chunk.version)?;
             }
         }
         Ok(())
@@ -281,7 +359,7 @@ impl Job<'_> {
         let mut count = Count::new(self.sidecar, self.reins.id);
         let (mut kept, told) = (0, &mut count);
         let mut keep = |chunk: &Chunk, size: usize| {
-            let put = steps.carry(scope, &chunk.id)? == Carry::Put;
+            let put = steps.carry(scope, &chunk.id, chunk.version)? == Carry::Put;
             if put {
                 told.add(size);
                 kept += 1;
@@ -317,13 +395,21 @@ impl Job<'_> {
     }
 }
 
+fn is_finishing(steps: &Steps) -> bool {
+    steps.task().is_some_and(|task| task.manner() == Manner::Finishing)
+}
+
 /// Where a move stands still before a task, if a test has it so.
 fn stage_before(task: Task) -> Option<Stage> {
     match task {
-        Task::Stop => Some(Stage::Hold),
+        Task::Note(LeadStep::Hold) => Some(Stage::Hold),
+        Task::Stop => Some(Stage::Held),
+        Task::Drain => Some(Stage::Probe),
         Task::Carry(_) => Some(Stage::Carry),
-        Task::Lead => Some(Stage::Lead),
+        Task::Note(LeadStep::Lead) => Some(Stage::Lead),
+        Task::Lead => Some(Stage::Led),
         Task::Delete(_) => Some(Stage::Delete),
+        Task::Close => Some(Stage::End),
         _ => None,
     }
 }

@@ -74,13 +74,12 @@ impl Sidecar {
         self: &Arc<Self>,
         anew: bool,
     ) -> Result<(), Fault> {
-        if anew {
-            self.take_up_cancelled_moves().await?;
-        }
+        // Moves that are left for now keep no share from being taken up.
+        let moves = if anew { self.take_up_cancelled_moves().await } else { Ok(()) };
         if anew || !self.state.unsettled.is_empty() {
             self.take_up_shares().await?;
         }
-        Ok(())
+        moves
     }
 
     /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it.
@@ -103,31 +102,38 @@ impl Sidecar {
     }
 
     /// Carries out what moves were told that an earlier sidecar has begun: to go back. One that it has
-    /// given up is undone if it still can be.
+    /// given up, or that can not be taken up for good, is undone if it still can be. One that can not
+    /// be now, as an end does not answer or too much goes on, stays, and the others do not wait for it.
+    ///
+    /// # Errors
+    /// Why some are left: they are tried again.
     async fn take_up_cancelled_moves(self: &Arc<Self>) -> Result<(), Fault> {
         let all = self.store.run(|database| database.ending(&MoveRequest::full_name())).await?;
+        let mut left = Ok(());
         for answer in all {
-            let request_id = answer.request_id.clone();
-            if self.state.goes_on(&request_id) {
+            if self.state.goes_on(&answer.request_id) {
                 continue;
             }
-            let known = operation_of(&answer);
-            let request = MoveRequest::decode(answer.request.as_slice()).unwrap_or_default();
-            let Some(id) = known.filter(|known| !has_ended(known.state())).map(|known| known.id)
-            else {
-                self.undo_left(&request_id).await?;
-                continue;
-            };
-            match self.end_move(id, &request).await {
-                Err(fault) if fault.code == Code::Unavailable => return Err(fault),
-                Err(fault) => {
-                    tracing::warn!(operation = id, %fault, "it is not taken up again");
-                    self.undo_left(&request_id).await?;
-                }
-                Ok(()) => {}
+            if let Err(fault) = self.take_up_cancelled_move(&answer).await {
+                tracing::warn!(request_id = answer.request_id, %fault, "it is not taken up yet");
+                left = Err(fault);
             }
         }
-        Ok(())
+        left
+    }
+
+    async fn take_up_cancelled_move(self: &Arc<Self>, answer: &Answer) -> Result<(), Fault> {
+        let known = operation_of(answer).filter(|known| !has_ended(known.state()));
+        if let Some(known) = known {
+            let request = MoveRequest::decode(answer.request.as_slice()).unwrap_or_default();
+            match self.end_move(known.id, &request).await {
+                Err(fault) if !passes(&fault) => {
+                    tracing::warn!(operation = known.id, %fault, "it is not taken up again");
+                }
+                taken_up => return taken_up,
+            }
+        }
+        self.undo_left(&answer.request_id).await
     }
 
     /// Takes up a move that is to end, unless this sidecar knows it.
@@ -219,6 +225,13 @@ impl Sidecar {
             tracing::warn!(%error, request_id, "that it is to end is not kept");
         }
     }
+}
+
+/// Whether what is refused may be done when it is asked again later.
+fn passes(fault: &Fault) -> bool {
+    use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
+    [Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown]
+        .contains(&fault.code)
 }
 
 /// The operation that an answer tells of; all have the same form.

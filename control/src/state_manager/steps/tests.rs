@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-fn flow(number: u8) -> FlowId {
+pub(super) fn flow(number: u8) -> FlowId {
     let (src, dst) = ([10, 0, 0, number].into(), [192, 168, 0, 1].into());
     FlowId::flow(&FlowKey::v4(src, dst, (1_000, 80), 6, ServiceId(0)))
 }
@@ -53,7 +53,7 @@ fn network(text: &str) -> FlowId {
     FlowId::new(Ends::Host(prefix), None, None)
 }
 
-fn failure(reason: &str) -> Failure {
+pub(super) fn failure(reason: &str) -> Failure {
     Failure::new(FailureKind::Unreachable, reason)
 }
 
@@ -90,7 +90,7 @@ fn run(
             }
             Task::Carry(scope) => {
                 for id in picked(source, scope) {
-                    if steps.carry(scope, &id).unwrap() == Carry::Put {
+                    if steps.carry(scope, &id, 0).unwrap() == Carry::Put {
                         step(&mut || destination.put(scope, &id, source));
                     }
                 }
@@ -106,7 +106,14 @@ fn run(
             Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold => {
                 panic!("{task:?} is of a move to another node")
             }
-            Task::Stop | Task::Assure | Task::Lead | Task::GoBack | Task::List(_) => {
+            Task::Note(_)
+            | Task::Stop
+            | Task::Drain
+            | Task::Assure
+            | Task::Lead
+            | Task::GoBack
+            | Task::List(_)
+            | Task::Close => {
                 panic!("{task:?} is of a move that leads packets")
             }
             Task::PutBack => {
@@ -124,7 +131,7 @@ fn run(
 }
 
 /// The last byte of the address of a flow.
-fn id_number(id: &FlowId) -> u8 {
+pub(super) fn id_number(id: &FlowId) -> u8 {
     id.key().map_or(0, |key| match key.src() {
         std::net::IpAddr::V4(address) => address.octets()[3],
         std::net::IpAddr::V6(_) => 0,
@@ -215,14 +222,14 @@ fn a_refused_chunk_undoes_what_was_taken_and_nothing_else() {
     steps.there(Scope::MultiFlow, &host, vec![1]).unwrap();
     steps.done();
     for number in 1..4 {
-        assert_eq!(steps.carry(Scope::PerFlow, &flow(number)), Ok(Carry::Put));
+        assert_eq!(steps.carry(Scope::PerFlow, &flow(number), 0), Ok(Carry::Put));
     }
     steps.taken(3);
     steps.done();
     assert_eq!(steps.task(), Some(Task::Carry(Scope::MultiFlow)));
     let hosts = [1, 2, 3].map(|last| FlowId::host([10, 0, 0, last].into(), ServiceId(0)));
     for id in &hosts {
-        assert_eq!(steps.carry(Scope::MultiFlow, id), Ok(Carry::Put));
+        assert_eq!(steps.carry(Scope::MultiFlow, id, 0), Ok(Carry::Put));
     }
     steps.taken(2);
     steps.failed(failure("full"));
@@ -249,7 +256,7 @@ fn a_move_that_was_cut_off_and_fails_then_does_not_say_that_it_is_undone() {
             steps.there(Scope::PerFlow, &flow(1), vec![1]).unwrap();
         }
         steps.done();
-        assert_eq!(steps.carry(Scope::PerFlow, &flow(1)).unwrap(), Carry::Put);
+        assert_eq!(steps.carry(Scope::PerFlow, &flow(1), 0).unwrap(), Carry::Put);
         steps.failed(failure("gone"));
         while steps.task().is_some() {
             steps.done();
@@ -267,7 +274,7 @@ fn a_flow_is_the_same_in_both_directions() {
     let back = FlowId::flow(&flow(1).key().unwrap().reversed());
     steps.there(Scope::PerFlow, &back, vec![7]).unwrap();
     steps.done();
-    steps.carry(Scope::PerFlow, &flow(1)).unwrap();
+    steps.carry(Scope::PerFlow, &flow(1), 0).unwrap();
     assert_eq!(steps.to_put_back(), [vec![7]]);
 }
 
@@ -278,9 +285,9 @@ fn more_than_it_carries_is_refused() {
     assert_eq!(kept.kind, FailureKind::TooMuch);
     steps.done();
     for number in 0..PIECES_MAX {
-        steps.carry(Scope::PerFlow, &flow(number as u8)).unwrap();
+        steps.carry(Scope::PerFlow, &flow(number as u8), 0).unwrap();
     }
-    let most = steps.carry(Scope::PerFlow, &flow(1)).unwrap_err();
+    let most = steps.carry(Scope::PerFlow, &flow(1), 0).unwrap_err();
     assert!(most.reason.contains("name less in the filter"), "{most:?}");
 }
 
@@ -290,7 +297,7 @@ fn tasks(mut steps: Steps, mut fails: impl FnMut(Task) -> bool) -> (Vec<Task>, S
     while let Some(task) = steps.task() {
         seen.push(task);
         if matches!(task, Task::Carry(_) | Task::Receive) {
-            steps.carry(Scope::PerFlow, &flow(1)).unwrap();
+            steps.carry(Scope::PerFlow, &flow(1), 0).unwrap();
         }
         match fails(task) {
             true => steps.failed(failure("it broke")),
@@ -333,7 +340,7 @@ fn the_destination_of_another_nodes_state_undoes_what_came_and_holds_what_it_has
     }
     let mut unsettled = half();
     unsettled.done();
-    unsettled.carry(scope, &flow(1)).unwrap();
+    unsettled.carry(scope, &flow(1), 0).unwrap();
     unsettled.done();
     assert!(unsettled.task() == Some(Hold) && !unsettled.undoable());
     unsettled.unsettled(failure("nobody says"));

@@ -13,9 +13,33 @@ pub(crate) struct Policies {
     pub(crate) silent: Option<String>,
     /// Packets for which those that hold have no room.
     pub(crate) overflow: u64,
+    /// Those that it has when it starts: of its configuration.
+    pub(crate) configured: Vec<api::PolicyRoute>,
+    /// The name of one that it does not take.
+    pub(crate) refused: Option<String>,
+    /// So many requests for policies to be put are not heard.
+    pub(crate) trouble: u32,
 }
 
 impl Policies {
+    /// It starts with those of its configuration.
+    pub(crate) fn start(&mut self) {
+        self.list.clone_from(&self.configured);
+    }
+
+    fn put_all(&mut self, routes: Vec<api::PolicyRoute>) -> Result<(), Status> {
+        if self.trouble > 0 {
+            self.trouble -= 1;
+            return Err(Status::unavailable("nobody hears it"));
+        }
+        if routes.iter().any(|route| Some(&route.name) == self.refused.as_ref()) {
+            return Err(Status::failed_precondition("it is not taken"));
+        }
+        let before = self.list.clone();
+        let put = routes.into_iter().try_for_each(|route| self.put(route));
+        put.inspect_err(|_| self.list = before)
+    }
+
     fn put(&mut self, route: api::PolicyRoute) -> Result<(), Status> {
         let find = |list: &[api::PolicyRoute], name: &str| list.iter().position(|p| p.name == name);
         if let Some(place) = find(&self.list, &route.name) {
@@ -38,10 +62,15 @@ impl PolicyRouteService for Shared {
         &self,
         _: Request<api::ListPolicyRoutesRequest>,
     ) -> Result<Response<api::ListPolicyRoutesResponse>, Status> {
-        let overflow = self.model().policies.overflow;
+        let (overflow, configured) = {
+            let policies = &self.model().policies;
+            (policies.overflow, policies.configured.clone())
+        };
+        let is_configured = |name: &str| configured.iter().any(|route| route.name == name);
         let shown = |route: &api::PolicyRoute| api::PolicyRouteState {
             route: Some(route.clone()),
             overflow: if route.holds { overflow } else { 0 },
+            configured: is_configured(&route.name),
             ..api::PolicyRouteState::default()
         };
         let routes = self.model().policies.list.iter().map(shown).collect();
@@ -52,8 +81,7 @@ impl PolicyRouteService for Shared {
         &self,
         request: Request<api::PutPolicyRoutesRequest>,
     ) -> Result<Response<api::PutPolicyRoutesResponse>, Status> {
-        let routes = request.into_inner().routes;
-        routes.into_iter().try_for_each(|route| self.model().policies.put(route))?;
+        self.model().policies.put_all(request.into_inner().routes)?;
         Ok(Response::new(api::PutPolicyRoutesResponse {}))
     }
 
@@ -62,6 +90,11 @@ impl PolicyRouteService for Shared {
         request: Request<api::RemovePolicyRoutesRequest>,
     ) -> Result<Response<api::RemovePolicyRoutesResponse>, Status> {
         let names = request.into_inner().names;
+        let list = self.model().policies.list.clone();
+        let removable = |name: &&String| list.iter().any(|p| p.name == **name && !p.holds);
+        if let Some(name) = names.iter().find(|name| !removable(name)) {
+            return Err(Status::failed_precondition(format!("{name} holds, or is not there")));
+        }
         self.model().policies.list.retain(|route| !names.contains(&route.name));
         Ok(Response::new(api::RemovePolicyRoutesResponse {}))
     }

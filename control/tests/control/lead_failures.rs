@@ -1,0 +1,295 @@
+//! Moves that lead packets while the data plane, the journal, the configuration or the sidecar fail.
+
+use weir_api::v1::{MoveRequest, StateOperation, StateOperationState as State};
+use weir_control::store::Database;
+
+use crate::lead::{fill, leads_to, ordered, start, start_of, until, vias};
+use crate::state::refusal;
+use crate::support::{
+    gate::{Gate, gated},
+    nf::{Monitor, flow},
+    node::{Running, Thread, block_on, limited},
+    state::Pair,
+};
+
+/// A node with what it moves.
+fn filled() -> Pair {
+    let pair = Pair::new();
+    fill(&pair);
+    pair
+}
+
+/// The same, whose destination takes in nothing until it is let.
+fn filled_and_gated() -> (Pair, Gate, Thread) {
+    let mut pair = filled();
+    let socket = pair.socket("b");
+    pair.b.die();
+    let (nf, gate, served) = gated(&socket, Monitor::new(2), "PutPerFlow");
+    pair.b = nf;
+    (pair, gate, served)
+}
+
+/// From `b` to `a`.
+fn back(id: &str) -> MoveRequest {
+    MoveRequest { from: "b".to_owned(), to: "a".to_owned(), ..ordered(id) }
+}
+
+/// Lets the journal of sidecars that are started from here on not do something.
+fn forbid(pair: &Pair, what: &str) {
+    drop(Database::open(&pair.node.store()).unwrap());
+    let sql =
+        format!("CREATE TRIGGER no {what} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
+    rusqlite::Connection::open(pair.node.store()).unwrap().execute_batch(&sql).unwrap();
+}
+
+fn allow(pair: &Pair) {
+    let connection = rusqlite::Connection::open(pair.node.store()).unwrap();
+    connection.execute_batch("DROP TRIGGER no").unwrap();
+}
+
+fn restart_dataplane(pair: &Pair) {
+    let mut model = pair.node.fake.model();
+    model.incarnation += 2;
+    model.policies.start();
+}
+
+fn flows(pair: &Pair) -> (u64, u64) {
+    (pair.a.monitor().of_flows(), pair.b.monitor().of_flows())
+}
+
+async fn begin(running: &Running, request: MoveRequest) -> StateOperation {
+    let mut stream = running.state().await.r#move(request).await.unwrap().into_inner();
+    limited(stream.message()).await.unwrap().unwrap().operation.unwrap()
+}
+
+async fn find(running: &Running, id: u64) -> StateOperation {
+    let all = running.state_operations().await;
+    all.into_iter().find(|operation| operation.id == id).unwrap()
+}
+
+#[test]
+fn a_move_that_stays_in_the_journal_is_in_the_way_of_others_and_what_has_come_since_stays() {
+    let pair = filled();
+    forbid(&pair, "BEFORE DELETE ON led_move");
+    let running = start(&pair, None);
+    let id = block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        until(async || !find(&running, begun.id).await.reason.is_empty()).await;
+        let stays = find(&running, begun.id).await;
+        assert_eq!(stays.state(), State::Running, "{stays:?}");
+        assert!(stays.reason.contains("the journal can not be written"), "{stays:?}");
+        for guarantee in [1, back("").guarantee] {
+            let ask = MoveRequest { guarantee, ..back(&format!("back {guarantee}")) };
+            let refused = refusal(&running.moves(ask).await.unwrap_err());
+            assert_eq!(refused.0, "OPERATION_IN_THE_WAY");
+            assert_eq!(refused.1, format!("operations/{}", begun.id));
+        }
+        begun.id
+    });
+    assert_eq!(flows(&pair), (0, 20));
+    running.kill();
+    // One of the same addresses and another begin at the source, past the data plane.
+    pair.a.monitor().packets(&flow(1, 1, 1_000), 1);
+    pair.a.monitor().packets(&flow(1, 99, 1_000), 1);
+    allow(&pair);
+    let running = start(&pair, None);
+    block_on(async {
+        assert_eq!(running.state_ended(id).await.state(), State::Done);
+        let again = running.moves(ordered("m")).await.unwrap();
+        assert_eq!((again.id, again.state()), (id, State::Done), "{again:?}");
+    });
+    assert_eq!(flows(&pair), (2, 20));
+    running.kill();
+    assert!(Database::open(&pair.node.store()).unwrap().led_moves().unwrap().is_empty());
+}
+
+#[test]
+fn a_data_plane_that_was_started_again_while_it_held_has_the_move_undone() {
+    let (pair, gate, _served) = filled_and_gated();
+    let running = start(&pair, None);
+    block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        gate.has_one().await;
+        restart_dataplane(&pair);
+        gate.open();
+        let ended = running.state_ended(begun.id).await;
+        assert_eq!(ended.state(), State::Undone, "{ended:?}");
+        assert!(ended.reason.contains("the data plane was started again"), "{ended:?}");
+    });
+    assert_eq!(flows(&pair), (20, 0));
+    assert!(leads_to(&pair, 1) && vias(&pair).len() == 2, "{:?}", vias(&pair));
+}
+
+#[test]
+fn a_data_plane_that_was_started_again_before_it_led_has_the_move_say_so() {
+    let pair = filled();
+    let running = start(&pair, Some("led"));
+    let id = block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        until(async || flows(&pair).1 == 20 && vias(&pair).iter().any(|(_, holds)| *holds)).await;
+        begun.id
+    });
+    // It stands still behind what it writes down.
+    let is_led = || {
+        let copy = pair.node.directory.0.join("seen.db");
+        std::fs::copy(pair.node.store(), &copy).unwrap();
+        let wal = |path: &std::path::Path| format!("{}-wal", path.display());
+        std::fs::copy(wal(&pair.node.store()), wal(&copy)).unwrap();
+        let seen = Database::open(&copy).and_then(|database| database.policy_routes());
+        seen.is_ok_and(|routes| !routes.is_empty())
+    };
+    block_on(until(async || is_led()));
+    running.kill();
+    restart_dataplane(&pair);
+    let running = start(&pair, None);
+    let ended = block_on(running.state_ended(id));
+    assert_eq!(ended.state(), State::Failed, "{ended:?}");
+    assert!(ended.reason.contains("the promise was not kept"), "{ended:?}");
+    assert_eq!(flows(&pair), (0, 20));
+    assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+}
+
+#[test]
+fn a_policy_route_that_is_refused_keeps_no_other_from_being_put_again() {
+    let pair = filled();
+    let running = start(&pair, None);
+    let moved = block_on(async { running.moves(ordered("m")).await.unwrap() });
+    assert_eq!(moved.state(), State::Done, "{moved:?}");
+    running.kill();
+    pair.node.fake.model().policies.refused = Some(format!("move-{}-in", moved.id));
+    restart_dataplane(&pair);
+    let _running = start(&pair, None);
+    block_on(until(async || vias(&pair).iter().any(|(via, _)| via == "10.0.2.3")));
+    assert_eq!(vias(&pair).len(), 3);
+}
+
+#[test]
+fn policy_routes_of_moves_that_decide_nothing_are_removed() {
+    let pair = filled();
+    let running = start(&pair, None);
+    let moves = |request: MoveRequest, filter: &str| {
+        use weir_api::v1::move_request::Selection;
+        let selection = Some(Selection::Filter(filter.to_owned()));
+        let ended =
+            block_on(async { running.moves(MoveRequest { selection, ..request }).await.unwrap() });
+        assert_eq!(ended.state(), State::Done, "{ended:?}");
+    };
+    let are = |count: usize| block_on(until(async || vias(&pair).len() == count));
+    moves(ordered("some"), "proto=tcp,dport=80");
+    are(4);
+    // One that takes these along with others; and all go back to where the configuration leads them.
+    moves(ordered("more"), "proto=tcp");
+    are(4);
+    assert!(leads_to(&pair, 2));
+    for number in 0..3 {
+        moves(back(&format!("back {number}")), "proto=tcp");
+        are(2);
+        assert!(leads_to(&pair, 1));
+        moves(ordered(&format!("to {number}")), "proto=tcp");
+        are(4);
+    }
+    moves(back("last"), "proto=tcp");
+    are(2);
+    let kept = || Database::open(&pair.node.store()).unwrap().policy_routes().unwrap();
+    running.kill();
+    // A sidecar that is killed between the two removes them when it is started again.
+    let left = kept();
+    let running = start(&pair, None);
+    if !left.is_empty() {
+        block_on(running.until(|status| status.instances_desired > 0));
+    }
+    assert!(leads_to(&pair, 1));
+}
+
+#[test]
+fn what_the_data_plane_does_not_do_at_once_is_asked_for_again_until_it_is_done() {
+    for is_cancelled in [false, true] {
+        let (pair, gate, _served) = filled_and_gated();
+        let running = start(&pair, None);
+        block_on(async {
+            let begun = begin(&running, ordered("m")).await;
+            gate.has_one().await;
+            pair.node.fake.model().policies.trouble = 4;
+            if is_cancelled {
+                running.cancel(begun.id).await.unwrap();
+            }
+            gate.open();
+            let ended = running.state_ended(begun.id).await;
+            let expected = if is_cancelled { State::Undone } else { State::Done };
+            assert_eq!(ended.state(), expected, "{ended:?}");
+        });
+        assert_eq!(pair.node.fake.model().policies.trouble, 0);
+        assert_eq!(flows(&pair), if is_cancelled { (20, 0) } else { (0, 20) });
+        assert!(leads_to(&pair, if is_cancelled { 1 } else { 2 }), "{:?}", vias(&pair));
+    }
+}
+
+#[test]
+fn a_journal_that_can_not_be_written_at_any_step_has_the_packets_go_back() {
+    for what in [
+        "BEFORE INSERT ON led_move",
+        "BEFORE UPDATE OF step ON led_move WHEN NEW.step = 'carry'",
+        "BEFORE UPDATE OF step ON led_move WHEN NEW.step = 'lead'",
+        "BEFORE INSERT ON policy_route",
+    ] {
+        let pair = filled();
+        forbid(&pair, what);
+        let running = start(&pair, None);
+        let ended = block_on(async { running.moves(ordered("m")).await.unwrap() });
+        assert_eq!(ended.state(), State::Undone, "{what}: {ended:?}");
+        assert!(ended.reason.contains("the journal can not be written"), "{what}: {ended:?}");
+        assert_eq!((flows(&pair), vias(&pair).len()), ((20, 0), 2), "{what}");
+        assert!(leads_to(&pair, 1), "{what}: {:?}", vias(&pair));
+        running.kill();
+        allow(&pair);
+        let mut database = Database::open(&pair.node.store()).unwrap();
+        assert!(database.led_moves().unwrap().is_empty(), "{what}");
+        assert!(database.policy_routes().unwrap().is_empty(), "{what}");
+        database.set_auto(false).unwrap();
+    }
+}
+
+#[test]
+fn packets_go_back_though_a_function_has_left_the_configuration() {
+    for (left, is_there) in [("b", "a"), ("a", "b")] {
+        let pair = filled();
+        let running = start(&pair, Some("lead"));
+        let id = block_on(async {
+            let begun = begin(&running, ordered("m")).await;
+            until(async || flows(&pair).1 == 20).await;
+            begun.id
+        });
+        running.kill();
+        assert!(vias(&pair).iter().any(|(_, holds)| *holds));
+        let running = start_of(&pair, &[is_there], None);
+        let ended = block_on(running.state_ended(id));
+        assert_eq!(ended.state(), State::Failed, "{ended:?}");
+        let says = format!("nf/{left} is no [[control.nf]] of the configuration any more");
+        assert!(ended.reason.contains(&says), "{ended:?}");
+        assert_eq!(vias(&pair).len(), 2);
+        assert!(leads_to(&pair, 1), "{:?}", vias(&pair));
+        assert_eq!(flows(&pair).0, 20);
+    }
+}
+
+#[test]
+fn a_request_that_was_not_answered_is_answered_with_the_move_that_the_journal_has() {
+    let pair = filled();
+    pair.node.keeps_answers(false);
+    let running = start(&pair, Some("carry"));
+    let id = block_on(async {
+        let refused = running.moves(ordered("m")).await.unwrap_err();
+        assert_eq!(refusal(&refused).0, "NOT_KEPT");
+        until(async || vias(&pair).iter().any(|(_, holds)| *holds)).await;
+        running.state_operations().await[0].id
+    });
+    running.kill();
+    pair.node.keeps_answers(true);
+    let running = start(&pair, None);
+    block_on(async {
+        let ended = running.moves(ordered("m")).await.unwrap();
+        assert_eq!((ended.id, ended.state()), (id, State::Undone), "{ended:?}");
+        assert_eq!(running.state_operations().await.len(), 1);
+    });
+    assert_eq!((flows(&pair), vias(&pair).len()), ((20, 0), 2));
+}

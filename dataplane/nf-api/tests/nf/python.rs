@@ -72,11 +72,12 @@ async fn assert_keeps_every_rule(script: &str) {
     function.ready();
     let _feeder = Process::python("feed.py", &[&capture, &feed], &["--rate", "1500", "--loop"]);
     let client = Client::unix(&socket, Duration::from_secs(30));
-    let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
+    let options =
+        Options { rules: String::new(), patience: Duration::from_secs(20), disturb: true };
     // Rules need state: when packets change it, there is some.
     let has_state = async { run_until_there_is_state(&client).await };
     tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("packets come");
-    let lines = run(&client, &options, |_| {}).await;
+    let lines = run(&client, &options, |_| {}).await.expect("it is served");
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
     assert_eq!((lines.len(), others), (67, Vec::new()));
 }
@@ -152,8 +153,10 @@ async fn chunks(client: &Client, scope: Scope) -> Vec<Chunk> {
 async fn run_until_there_is_state(client: &Client) {
     let kinds = ["per-flow-get-kinds", "multi-flow-get-kinds", "all-flows-get-kinds"];
     for kind in kinds {
-        let options = Options { rules: kind.to_owned(), patience: Duration::from_secs(1) };
-        while run(client, &options, |_| {}).await[0].outcome != Outcome::Pass {
+        let options =
+            Options { rules: kind.to_owned(), patience: Duration::from_secs(1), disturb: true };
+        while run(client, &options, |_| {}).await.expect("it is served")[0].outcome != Outcome::Pass
+        {
             tokio::task::yield_now().await;
         }
     }

@@ -3,75 +3,155 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a program that prints")]
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser;
-use weir_nf_api::client::{Client, connect};
-use weir_nf_api::conformance::{Options, Outcome, run};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+use weir_nf_api::client::{CallError, Client, connect};
+use weir_nf_api::conformance::{Line, Options, Outcome, run};
 
 /// Says of each rule of the southbound API whether a network function keeps it.
 ///
-/// The exit code is 0 when it keeps all, 1 when not. The function must have state, and rules about
-/// packets need traffic; what can not be told is skipped.
+/// The function must have state, and rules about packets need traffic; what can not be told is
+/// skipped, with the reason. Without --disturb only the rules are judged that leave packets and state
+/// as they are, and the rest is skipped.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_STATUS)]
 struct Arguments {
     /// Where it serves, such as unix:///run/counter.sock.
-    address: String,
+    #[arg(value_parser = socket)]
+    address: PathBuf,
     /// The instance, by its number, where the address is that of a data plane.
     #[arg(long, value_name = "NUMBER")]
     instance: Option<u32>,
+    /// Judge the rules too that disturb what the function does: they DROP the packets that come
+    /// meanwhile, keep some back, and delete state, spoil it and put it back. Not where live traffic
+    /// matters.
+    #[arg(long)]
+    disturb: bool,
     /// Only rules whose names begin with this.
     #[arg(long, default_value = "")]
     rules: String,
-    /// Fail where a rule is skipped too.
+    /// Exit with 4 where any rule is skipped.
     #[arg(long)]
     complete: bool,
-    /// How long the function may take to answer, in seconds.
-    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
-    limit: f64,
-    /// How long to wait for packets, in seconds.
-    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
-    patience: f64,
+    /// How long to wait for somebody to serve the address, such as 10s.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = span)]
+    wait: Duration,
+    /// How long the function may take to answer.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span)]
+    limit: Duration,
+    /// How long to wait for packets, each time that a rule needs them.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span)]
+    patience: Duration,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  every rule that was judged is kept, and these are at least half of all
+  1  a rule is not kept
+  2  the command line is wrong
+  3  nobody serves the address, or there is no such instance
+  4  no rule was found broken, but more than half were skipped; with --complete, any";
+const BROKEN: u8 = 1;
+const USAGE: u8 = 2;
+const ABSENT: u8 = 3;
+const UNTOLD: u8 = 4;
+
+/// How long to wait before it is tried again whether somebody serves.
+const AGAIN: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+fn main() -> io::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let path =
-        arguments.address.strip_prefix("unix://").or(arguments.address.strip_prefix("unix:"));
-    let path = Path::new(path.context("the address is not of the form unix:///path")?);
-    let limit = Duration::from_secs_f64(arguments.limit);
-    let patience = Duration::from_secs_f64(arguments.patience);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let lines = runtime.block_on(async {
-        let client = match arguments.instance {
-            Some(number) => {
-                Client::instance(connect(path, limit, Arc::default()), number, None, limit)
-            }
-            None => Client::unix(path, limit),
-        };
-        let options = Options { rules: arguments.rules.clone(), patience };
-        anyhow::Ok(run(&client, &options, |line| println!("{line}")).await)
-    })?;
-    let count = |is: fn(&Outcome) -> bool| lines.iter().filter(|line| is(&line.outcome)).count();
-    let failed = count(|outcome| matches!(outcome, Outcome::Fail(_)));
-    let skipped = count(|outcome| matches!(outcome, Outcome::Skip(_)));
-    println!("{} rules: {failed} not kept, {skipped} skipped", lines.len());
-    anyhow::ensure!(!lines.is_empty(), "no rule begins with {:?}", arguments.rules);
-    let is_good = failed == 0 && !(arguments.complete && skipped > 0);
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let code = match runtime.block_on(judge(&arguments)) {
+        Ok(lines) if lines.is_empty() => {
+            eprintln!("error: no rule begins with {:?}", arguments.rules);
+            USAGE
+        }
+        Ok(lines) => conclude(&lines, arguments.complete),
+        Err(error) => {
+            let advice = match error {
+                CallError::Unreachable { .. } => ": start it, or wait for it with --wait 10s",
+                _ => "",
+            };
+            eprintln!("error: {}: {error}{advice}", arguments.address.display());
+            ABSENT
+        }
+    };
+    Ok(ExitCode::from(code))
 }
 
-/// A number of seconds that is a length of time.
-fn seconds(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    if (0.001..=3_600.0).contains(&number) {
-        Ok(number)
-    } else {
-        Err("expected 0.001 to 3600".into())
+async fn judge(arguments: &Arguments) -> Result<Vec<Line>, CallError> {
+    let (path, limit) = (&*arguments.address, arguments.limit);
+    served(path, arguments.wait)
+        .await
+        .map_err(|error| CallError::Unreachable { why: error.to_string() })?;
+    let client = match arguments.instance {
+        Some(number) => Client::instance(connect(path, limit, Arc::default()), number, None, limit),
+        None => Client::unix(path, limit),
+    };
+    let options = Options {
+        rules: arguments.rules.clone(),
+        patience: arguments.patience,
+        disturb: arguments.disturb,
+    };
+    run(&client, &options, |line| println!("{line}")).await
+}
+
+/// Waits until somebody serves a socket.
+async fn served(path: &Path, wait: Duration) -> io::Result<()> {
+    let connected = async {
+        while UnixStream::connect(path).await.is_err() {
+            sleep(AGAIN).await;
+        }
+    };
+    match timeout(wait, connected).await {
+        Ok(()) => Ok(()),
+        Err(_) => UnixStream::connect(path).await.map(drop),
     }
+}
+
+/// Says how many rules are kept; the exit status.
+fn conclude(lines: &[Line], complete: bool) -> u8 {
+    let count = |is: fn(&Outcome) -> bool| lines.iter().filter(|line| is(&line.outcome)).count();
+    let kept = count(|outcome| matches!(outcome, Outcome::Pass));
+    let broken = count(|outcome| matches!(outcome, Outcome::Fail(_)));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skip(_)));
+    let most = skipped * 2 > lines.len();
+    let (code, verdict) = match (broken, skipped) {
+        (0, 0) => (0, ""),
+        (0, _) if most => (UNTOLD, ": too few to tell"),
+        (0, _) if complete => (UNTOLD, ": not complete"),
+        (0, _) => (0, ""),
+        _ => (BROKEN, ""),
+    };
+    println!("{} rules: {kept} kept, {broken} not kept, {skipped} skipped{verdict}", lines.len());
+    code
+}
+
+/// The path of an address.
+fn socket(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").or(text.strip_prefix("unix:"));
+    path.map(PathBuf::from).ok_or_else(|| "expected an address such as unix:///path".to_owned())
+}
+
+/// A length of time, such as 10s, 500ms or 2m; a plain number is in seconds.
+fn span(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("expected a length of time such as 10s, 500ms or 2m".into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
+    let span = Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())?;
+    if span <= LONGEST { Ok(span) } else { Err("1 hour is the most".into()) }
 }

@@ -468,6 +468,8 @@ impl FunctionConfig {
 }
 
 #[cfg(test)]
+mod forgotten;
+#[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod withdrawn;

@@ -81,9 +81,15 @@ impl Chain {
         self.functions[place].put_multi_flow(chunk, now)
     }
 
-    /// Forgets what flows have in common; how many pieces of it were known.
+    /// Forgets what flows have in common; of how many ids there was something, at whichever functions.
     pub(crate) fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
-        self.functions.iter_mut().map(|function| function.del_multi_flow(ids)).sum()
+        let is_known = |id: &&FlowId| {
+            let id = std::slice::from_ref(*id);
+            // Every function has to forget it, so none is passed over once one has known it.
+            let pieces = self.functions.iter_mut().map(|function| function.del_multi_flow(id));
+            pieces.sum::<usize>() > 0
+        };
+        ids.iter().filter(is_known).count()
     }
 
     /// What is known of all flows together.

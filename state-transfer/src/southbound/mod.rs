@@ -117,7 +117,7 @@ pub trait Southbound {
     /// Why the state can not be taken in; nothing has changed then.
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError>;
 
-    /// Forgets multi-flow state, silently; how many pieces it had.
+    /// Forgets multi-flow state, silently; of how many ids it had some, of whatever kinds.
     fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize;
 
     /// All-flows state: it is never deleted, as it always applies.

@@ -20,6 +20,7 @@ import grpc
 
 from events import Events, Packet
 from service import MESSAGE_MAX, Service
+from sockets import make_room
 from stubs import nf_pb2 as api
 from stubs import nf_pb2_grpc
 from wire import ALL_FLOWS, MULTI_FLOW, PER_FLOW, PORTS, Chunk, FlowId, Refused
@@ -203,6 +204,8 @@ def main(kind=PacketCounter):
     parser.add_argument("--instance", type=int, default=1, help="one that no other has")
     arguments = parser.parse_args()
     function = kind(arguments.instance)
+    make_room(arguments.serve, socket.SOCK_STREAM)
+    make_room(arguments.feed, socket.SOCK_DGRAM)
     # The sockets are for this user only.
     os.umask(0o077)
     bounds = [("grpc.max_receive_message_length", MESSAGE_MAX),

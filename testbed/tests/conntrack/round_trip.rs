@@ -198,7 +198,7 @@ fn the_agent_keeps_the_rules_that_it_says_it_can_keep() {
     let _open = traffic(&network);
     assert_eq!(agent.refuses_packets().as_deref(), Some("NOT_OFFERED"));
     let mut command = Command::new(sibling("weir-nf-conformance").unwrap());
-    let output = command.args([&agent.address(), "--complete"]).output().unwrap();
+    let output = command.args([&agent.address(), "--complete", "--disturb"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     println!("{said}");
     assert!(output.status.success());

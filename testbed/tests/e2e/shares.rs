@@ -12,6 +12,7 @@ use weir_testbed::traffic::warm_up;
 use weir_testbed::wait::{LIMIT, until};
 
 use super::Setup;
+use super::southbound::assert_a_share_breaks_no_rule;
 
 /// Connections that a source may have open, and that it asks for.
 const OPEN: u64 = 10;
@@ -88,6 +89,7 @@ fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
     let share = "share --instances r1,second --filter src=10.0.0.0/8 --mode strong --no-wait";
     done(&setup, share);
     assert_eq!(begun(&setup, "10.0.1.102"), OPEN);
+    assert_a_share_breaks_no_rule(&setup);
     // What contradicts it is refused with its number.
     for line in ["move --from r1 --to second --filter src=10.0.1.0/24", "scale --to 1", share] {
         let refused = weir(&setup, line);

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::Code;
 use weir_api::dataplane::v1::MovePhase;
 use weir_nf_api::client::{Client, Query, connect};
-use weir_nf_api::conformance::{Options, Outcome, run};
+use weir_nf_api::conformance::{Line, Options, Outcome, run};
 use weir_state_transfer::StateFilter;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_testbed::dataplane::Selection;
@@ -24,10 +24,12 @@ use weir_testbed::wait::{LIMIT, until};
 use super::functions::{assert_each_flow_is_logged_once, logging};
 use super::{Setup, let_flow};
 
-/// A firewall that lets all begin and counts what each source has, and the logs of connections.
+/// A firewall that lets all begin and counts what each source has, and the logs of connections and of
+/// hosts: of a host that begins two of them know something.
 const FUNCTIONS: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\n\
-                         connections_max = 100000\n[[nf]]\nkind = \"ids\"\n";
-/// The same, with the hosts behind the first port seen with an address of the second.
+                         connections_max = 100000\n[[nf]]\nkind = \"ids\"\n\
+                         [[nf]]\nkind = \"assets\"\n";
+/// The first two, with the hosts behind the first port seen with an address of the second.
 const FUNCTIONS_AND_NAT: &str = "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\n\
                                  connections_max = 100000\n[[nf]]\nkind = \"ids\"\n\
                                  [[nf]]\nkind = \"nat\"\n[[nf.source]]\n\
@@ -117,6 +119,11 @@ fn an_instance_whose_flows_have_two_names_keeps_every_rule_too() {
     assert_every_rule_is_kept(FUNCTIONS_AND_NAT, true);
 }
 
+/// All rules, those that disturb too.
+fn all_rules() -> Options {
+    Options { rules: String::new(), patience: Duration::from_secs(10), disturb: true }
+}
+
 fn assert_every_rule_is_kept(tables: &str, other_names: bool) {
     let setup = Setup::new(&Shape { tables: tables.to_owned(), ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;
@@ -124,13 +131,26 @@ fn assert_every_rule_is_kept(tables: &str, other_names: bool) {
     let lines = asking().block_on(async {
         let client = instance(&setup, first);
         assert_eq!(client.describe().await.unwrap().other_names, other_names);
-        let options = Options { rules: String::new(), patience: Duration::from_secs(10) };
-        run(&client, &options, |line| println!("{line}")).await
+        run(&client, &all_rules(), |line| println!("{line}")).await.unwrap()
     });
     drop(steady);
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
     assert!(others.is_empty() && lines.len() >= 60, "{} rules, not kept: {others:?}", lines.len());
     setup.dataplane.balance_at_rest().unwrap();
+}
+
+/// Rules that a share is in the way of are skipped with its number, and none is broken.
+pub(super) fn assert_a_share_breaks_no_rule(setup: &Setup) {
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let patience = Duration::from_millis(100);
+    let options = Options { rules: "events-".to_owned(), patience, disturb: true };
+    let judged = async { run(&instance(setup, first), &options, |line| println!("{line}")).await };
+    let lines = asking().block_on(judged).unwrap();
+    let waits =
+        |line: &&Line| matches!(&line.outcome, Outcome::Skip(why) if why.starts_with("share "));
+    let waiting: Vec<_> = lines.iter().filter(waits).map(|line| &*line.rule).collect();
+    assert_eq!(waiting, ["events-actions", "events-cancel", "events-buffer"]);
+    assert!(!lines.iter().any(|line| matches!(line.outcome, Outcome::Fail(_))), "{lines:?}");
 }
 
 #[test]
@@ -211,8 +231,10 @@ fn an_instance_that_is_not_there_is_not_found_and_one_that_goes_takes_no_more_ca
     let [unknown, client] = asking.block_on(async { [77, second].map(|id| instance(&setup, id)) });
     let refused = asking.block_on(unknown.describe()).unwrap_err();
     assert!(refused.to_string().contains("there is no instance 77"), "{refused}");
+    let judged = asking.block_on(run(&unknown, &all_rules(), |line| panic!("{line}")));
+    assert_eq!(judged.unwrap_err(), refused);
     let described = asking.block_on(client.describe()).unwrap();
-    assert_eq!((&*described.name, described.kinds.len()), ("second", 6));
+    assert_eq!((&*described.name, described.kinds.len()), ("second", 9));
     setup.dataplane.remove_instance(second).unwrap();
     let gone = asking.block_on(client.describe()).unwrap_err();
     assert!(gone.to_string().contains("there is no instance"), "{gone}");

@@ -8,6 +8,7 @@ use weir_api::{
 
 use super::{
     client::{Client, service},
+    escape,
     failure::Failure,
     instance::Names,
     output::{Listing, columns, show},
@@ -31,10 +32,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<(), Failure> {
 async fn processes(client: &Client) -> Result<(), Failure> {
     let mut service = service!(NfServiceClient, client);
     let listed = service.list_nf_processes(client.request(ListNfProcessesRequest {}));
-    show(client.format, &client.call(listed).await?, |listed| {
-        let rows = listed.processes.iter().map(process).collect();
-        columns(&["PROCESS", "SOCKET", "WHAT", "STATE"], rows)
-    })
+    show(client.format, &client.call(listed).await?, |listed| table(&listed.processes))
 }
 
 async fn list(client: &Client) -> Result<(), Failure> {
@@ -61,13 +59,82 @@ fn row([instance, nf, counter, value]: [&str; 4]) -> String {
     format!("{instance:<16} {nf:<10} {counter:<32} {value:>20}\n")
 }
 
-fn process(nf: &NfProcess) -> Vec<String> {
-    let (what, state) = match &nf.description {
-        Some(said) => {
-            let kinds: Vec<_> = said.kinds.iter().map(|kind| kind.name.as_str()).collect();
-            (format!("{} {}", said.name, said.version), kinds.join(", "))
-        }
-        None => ("does not answer".to_owned(), nf.error.clone()),
+/// A row for each kind of state that a process has, whose names are free text; then why those that do
+/// not answer do not.
+fn table(processes: &[NfProcess]) -> String {
+    let header = ["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "STATE"];
+    let mut text = columns(&header, processes.iter().flat_map(process).collect());
+    for nf in processes.iter().filter(|nf| nf.description.is_none()) {
+        text += &format!("{} does not answer: {}\n", nf.name, escape::line(&nf.error));
+    }
+    text
+}
+
+fn process(nf: &NfProcess) -> Vec<Vec<String>> {
+    let row = |answers: &str, what: &str, [scope, state]: [&str; 2]| {
+        [&nf.name, &nf.socket, answers, what, scope, state].map(str::to_owned).to_vec()
     };
-    vec![nf.name.clone(), nf.socket.clone(), what, state]
+    let Some(said) = &nf.description else { return vec![row("no", "-", ["-", "-"])] };
+    let what = format!("{} {}", said.name, said.version);
+    let kinds = said.kinds.iter().map(|kind| {
+        let scope = kind.scope().as_str_name().trim_start_matches("SCOPE_");
+        row("yes", &what, [&scope.to_lowercase().replace('_', "-"), &kind.name])
+    });
+    let rows: Vec<_> = kinds.collect();
+    if rows.is_empty() { vec![row("yes", &what, ["-", "-"])] } else { rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_api::nf::v1::{DescribeResponse, Scope, StateKind};
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_state_has_a_row_and_each_error_a_line() {
+        let kind = |scope: Scope, name: &str| StateKind {
+            scope: scope.into(),
+            name: name.to_owned(),
+            ..StateKind::default()
+        };
+        let said = DescribeResponse {
+            name: "counter".to_owned(),
+            version: "2.0".to_owned(),
+            kinds: vec![kind(Scope::PerFlow, "packets, bytes"), kind(Scope::AllFlows, "packets")],
+            ..DescribeResponse::default()
+        };
+        let answers = NfProcess {
+            name: "a".to_owned(),
+            socket: "/run/a".to_owned(),
+            description: Some(said.clone()),
+            error: String::new(),
+        };
+        let has_none = NfProcess {
+            name: "b".to_owned(),
+            description: Some(DescribeResponse { kinds: Vec::new(), ..said }),
+            ..answers.clone()
+        };
+        let silent = NfProcess {
+            name: "c".to_owned(),
+            description: None,
+            error: "connect: no\nsuch file".to_owned(),
+            ..answers.clone()
+        };
+        let text = table(&[answers, has_none, silent]);
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
+        let cells = |line: &[&str]| -> Vec<String> {
+            line.iter().filter(|cell| !cell.is_empty()).map(|&cell| cell.to_owned()).collect()
+        };
+        let cells: Vec<_> = lines.iter().map(|line| cells(line)).collect();
+        let expected = [
+            &["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "STATE"][..],
+            &["a", "/run/a", "yes", "counter 2.0", "per-flow", "packets, bytes"],
+            &["a", "/run/a", "yes", "counter 2.0", "all-flows", "packets"],
+            &["b", "/run/a", "yes", "counter 2.0", "-", "-"],
+            &["c", "/run/a", "no", "-", "-", "-"],
+            &["c does not answer: connect: no\\nsuch file"],
+        ];
+        assert_eq!(cells, expected);
+    }
 }

@@ -176,7 +176,7 @@ impl Client {
         self.del(Scope::PerFlow, ids).await
     }
 
-    /// Forgets multi-flow state, silently; how many pieces it had.
+    /// Forgets multi-flow state, silently; of how many ids it had some.
     ///
     /// # Errors
     /// [`CallError`]; some may be forgotten then.
@@ -254,7 +254,7 @@ impl Client {
         put::run(self.api.clone(), scope, chunks, (self.limit, self.refuse_older)).await
     }
 
-    /// Forgets state of a scope, silently; how many pieces it had. State of all flows is never
+    /// Forgets state of a scope, silently; of how many ids it had some. State of all flows is never
     /// deleted.
     ///
     /// # Errors

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::Scope;
-use weir_state_transfer::southbound::{Action, Cause, Event, Note};
+use weir_state_transfer::southbound::{Action, Cause, Event, Note, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
 
 use super::subject::{Subject, state_of};
+use super::subscription::Subscription;
 use super::{Stop, Verdict, fail, skip};
-use crate::client::{CallError, Notes, Query};
+use crate::client::{CallError, Query};
 
 /// Events that are looked at.
 const ENOUGH: usize = 50;
@@ -22,9 +23,9 @@ const GAP_WITHIN: usize = 100_000;
 /// It refuses the actions that it says it refuses, and no others.
 pub(super) async fn actions(subject: &Subject) -> Verdict {
     for action in [Action::Process, Action::Buffer, Action::Drop] {
-        let answer = subscribe(subject, 0, "proto=253", action, 0).await;
+        let answer = subject.subscribe(&parsed("proto=253"), action, 0).await;
         if subject.offers(action) {
-            end(subject, 0, answer?).await?;
+            subject.end(answer?).await?;
         } else {
             let what = format!("a subscription to {action} packets");
             refused(answer.map(drop), &what, "NOT_OFFERED")?;
@@ -35,40 +36,43 @@ pub(super) async fn actions(subject: &Subject) -> Verdict {
 
 /// A subscription begins with the word that it is in force.
 pub(super) async fn enable(subject: &Subject) -> Verdict {
-    let notes = subscribe(subject, 0, "any", Action::Process, 0).await?;
-    end(subject, 0, notes).await
+    subject.end(subject.subscribe(&any(), Action::Process, 0).await?).await
 }
 
 /// A subscription of a number that there is already is refused, and the first goes on.
 pub(super) async fn duplicate(subject: &Subject) -> Verdict {
-    let notes = subscribe(subject, 0, "proto=253", Action::Process, 0).await?;
-    let again = subscribe(subject, 0, "any", Action::Process, 0).await;
+    let first = subject.subscribe(&parsed("proto=253"), Action::Process, 0).await?;
+    let again = subject.subscribe_as(first.id, &any(), Action::Process, 0).await;
     refused(again.map(drop), "a subscription that there is", "ALREADY_EXISTS")?;
-    end(subject, 0, notes).await
+    subject.end(first).await
 }
 
 /// A subscription that there is not can not be ended.
 pub(super) async fn unknown(subject: &Subject) -> Verdict {
-    let ended = subject.client.disable_events(Subject::subscription(0)).await;
+    is_unknown(subject, subject.number()).await
+}
+
+async fn is_unknown(subject: &Subject, id: SubscriptionId) -> Verdict {
+    let ended = subject.client.disable_events(id).await;
     refused(ended, "the end of a subscription that there is not", "NOT_FOUND")
 }
 
 /// A subscription that is ended is ended: its stream too, and its number is free.
 pub(super) async fn disable(subject: &Subject) -> Verdict {
+    let id = subject.number();
     for _ in 0..2 {
-        let notes = subscribe(subject, 0, "any", Action::Process, 0).await?;
-        end(subject, 0, notes).await?;
+        subject.end(subject.subscribe_as(id, &any(), Action::Process, 0).await?).await?;
     }
-    unknown(subject).await
+    is_unknown(subject, id).await
 }
 
 /// A subscription ends with its stream.
 pub(super) async fn cancel(subject: &Subject) -> Verdict {
-    drop(subscribe(subject, 0, "any", Action::Buffer, 0).await?);
+    let id = subject.subscribe(&any(), Action::Buffer, 0).await?.id;
     let free = async {
         loop {
-            match subscribe(subject, 0, "any", Action::Process, 0).await {
-                Ok(notes) => return Ok(notes),
+            match subject.subscribe_as(id, &any(), Action::Process, 0).await {
+                Ok(subscription) => return Ok(subscription),
                 Err(error) if error.reason() == Some("ALREADY_EXISTS") => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -77,7 +81,7 @@ pub(super) async fn cancel(subject: &Subject) -> Verdict {
         }
     };
     match timeout(subject.client.limit(), free).await {
-        Ok(notes) => end(subject, 0, notes?).await,
+        Ok(subscription) => subject.end(subscription?).await,
         Err(_) => fail("a subscription whose stream was cancelled goes on"),
     }
 }
@@ -85,15 +89,15 @@ pub(super) async fn cancel(subject: &Subject) -> Verdict {
 /// Events are of packets that match, of the length that was asked for, and of processed packets.
 pub(super) async fn matching(subject: &Subject) -> Verdict {
     // A flow that packets come of.
-    let mut notes = subscribe(subject, 0, "any", Action::Process, 0).await?;
-    let seen = some_events(subject, &mut notes, 1).await;
-    end(subject, 0, notes).await?;
-    let Some(key) = seen?.first().map(|event| event.key) else { return Ok(()) };
+    let mut all = subject.subscribe(&any(), Action::Process, 0).await?;
+    let seen = some_events(subject, &mut all, 1).await?;
+    subject.end(all).await?;
+    let Some(key) = seen.first().map(|event| event.key) else { return Ok(()) };
     let text = format!("src={},dst={}", key.src(), key.dst());
     let filter = parsed(&text);
-    let mut notes = subscribe(subject, 0, &text, Action::Process, SNAP).await?;
+    let mut some = subject.subscribe(&filter, Action::Process, SNAP).await?;
     let mut last: Option<Event> = None;
-    for event in some_events(subject, &mut notes, ENOUGH).await? {
+    for event in some_events(subject, &mut some, ENOUGH).await? {
         if !filter.flows.matches(&event.key) {
             return fail(format!("{text} gives an event of {}", FlowId::flow(&event.key)));
         }
@@ -106,7 +110,7 @@ pub(super) async fn matching(subject: &Subject) -> Verdict {
         }
         last = Some(event);
     }
-    end(subject, 0, notes).await?;
+    subject.end(some).await?;
     let Some(event) = last else { return skip("there are no packets that match") };
     version(subject, &event).await
 }
@@ -124,39 +128,49 @@ async fn version(subject: &Subject, event: &Event) -> Verdict {
 
 /// Every subscription that matches has its events.
 pub(super) async fn all(subject: &Subject) -> Verdict {
-    let mut one = subscribe(subject, 0, "any", Action::Process, 0).await?;
-    let mut two = subscribe(subject, 1, "any", Action::Process, 0).await?;
-    some_events(subject, &mut one, 1).await?;
-    if let Err(Stop::Skip(_)) = some_events(subject, &mut two, 1).await {
-        return fail("of two subscriptions for all packets one has no events");
+    let mut one = subject.subscribe(&any(), Action::Process, 0).await?;
+    let mut two = subject.subscribe(&any(), Action::Process, 0).await?;
+    // Whether packets come is told by whichever has events, from when on the other must have some.
+    let first = some_events(subject, &mut one, 1).await;
+    let second = some_events(subject, &mut two, 1).await;
+    let silent = match (first, second) {
+        (Err(Stop::Skip(_)), Ok(_)) => some_events(subject, &mut one, 1).await,
+        (Ok(_), second) => second,
+        (first, _) => return first.map(drop),
+    };
+    match silent {
+        Err(Stop::Skip(_)) => {
+            return fail("of two subscriptions for all packets one has no events");
+        }
+        told => drop(told?),
     }
-    end(subject, 0, one).await?;
-    end(subject, 1, two).await
+    subject.end(one).await?;
+    subject.end(two).await
 }
 
 /// Packets that are dropped raise events and change nothing.
 pub(super) async fn dropping(subject: &Subject) -> Verdict {
-    let mut notes = subscribe(subject, 0, "any", Action::Drop, SNAP).await?;
+    let mut dropping = subject.subscribe(&any(), Action::Drop, SNAP).await?;
     let before = subject.state(Scope::PerFlow).await?;
-    let events = some_events(subject, &mut notes, ENOUGH).await?;
+    let events = some_events(subject, &mut dropping, ENOUGH).await?;
     if events.iter().any(|event| event.cause != Cause::Dropped) {
         return fail("a packet that is dropped raises an event of one that is processed");
     }
     subject.unchanged(Scope::PerFlow, &before, "after packets were dropped").await?;
-    end(subject, 0, notes).await
+    subject.end(dropping).await
 }
 
 /// Packets that are kept change nothing until the subscription ends, and then they do.
 pub(super) async fn buffering(subject: &Subject) -> Verdict {
     let before = subject.state(Scope::PerFlow).await?;
     subject.changed(Scope::PerFlow, &before).await?;
-    let notes = subscribe(subject, 0, "any", Action::Buffer, 0).await?;
+    let keeping = subject.subscribe(&any(), Action::Buffer, 0).await?;
     let kept = state_of(&subject.all(Scope::PerFlow).await?, Scope::PerFlow);
     tokio::time::sleep(subject.patience / 4).await;
     subject.unchanged(Scope::PerFlow, &kept, "while packets were kept").await?;
     // From here on no packet comes by itself: what changes is by those that were kept.
-    let quiet = subject.quiet().await;
-    end(subject, 0, notes).await?;
+    let quiet = subject.quiet().await?;
+    subject.end(keeping).await?;
     let changed = subject.changed(Scope::PerFlow, &kept).await;
     quiet.end().await?;
     match changed {
@@ -168,12 +182,12 @@ pub(super) async fn buffering(subject: &Subject) -> Verdict {
 
 /// Events that are lost are told where they are missing.
 pub(super) async fn gap(subject: &Subject) -> Verdict {
-    let mut notes = subscribe(subject, 0, "any", Action::Process, 1500).await?;
+    let mut unread = subject.subscribe(&any(), Action::Process, 1500).await?;
     // Nobody reads meanwhile. That none is missing without a word is seen to by who reads.
     tokio::time::sleep(subject.patience / 4).await;
     let gap = async {
         for _ in 0..GAP_WITHIN {
-            match notes.next().await? {
+            match unread.notes.next().await? {
                 Some(Note::Gap(_)) => return Ok(true),
                 Some(Note::Event(_)) => {}
                 None => return fail("a subscription ends by itself"),
@@ -185,44 +199,20 @@ pub(super) async fn gap(subject: &Subject) -> Verdict {
         Ok(found) => found?,
         Err(_) => false,
     };
-    end(subject, 0, notes).await?;
+    subject.end(unread).await?;
     if found { Ok(()) } else { skip("so few packets come that no event is lost") }
-}
-
-async fn subscribe(
-    subject: &Subject,
-    number: u64,
-    filter: &str,
-    action: Action,
-    snap: u32,
-) -> Result<Notes, CallError> {
-    let id = Subject::subscription(number);
-    subject.client.enable_events(id, &parsed(filter), action, snap).await
-}
-
-/// Ends a subscription, whose stream has to end then.
-async fn end(subject: &Subject, number: u64, mut notes: Notes) -> Verdict {
-    subject.client.disable_events(Subject::subscription(number)).await?;
-    let end = async {
-        while notes.next().await?.is_some() {}
-        Ok::<_, CallError>(())
-    };
-    match timeout(subject.client.limit(), end).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => fail("a subscription is ended, and its stream goes on"),
-    }
 }
 
 /// So many events at most, and one at least.
 async fn some_events(
     subject: &Subject,
-    notes: &mut Notes,
+    subscription: &mut Subscription,
     most: usize,
 ) -> Result<Vec<Event>, Stop> {
     let mut events = Vec::new();
     let read = async {
         while events.len() < most {
-            match notes.next().await? {
+            match subscription.notes.next().await? {
                 Some(Note::Event(event)) => events.push(event),
                 Some(Note::Gap(_)) => {}
                 None => return fail("a subscription ends by itself"),
@@ -246,6 +236,10 @@ fn refused(answer: Result<(), CallError>, what: &str, reason: &str) -> Verdict {
         Err(error) if error.reason() == Some(reason) => Ok(()),
         Err(error) => fail(format!("{what} is not refused as {reason}: {error:?}")),
     }
+}
+
+fn any() -> StateFilter {
+    StateFilter::default()
 }
 
 /// Filters of this file, and of what ids say.

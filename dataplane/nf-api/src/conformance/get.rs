@@ -36,7 +36,7 @@ pub(super) async fn kinds(subject: &Subject, scope: Scope) -> Verdict {
 
 /// It gives what a filter picks, and nothing else.
 pub(super) async fn filter(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     for filter in filters(&all) {
         for extent in [Extent::Overlaps, Extent::Contains] {
@@ -68,7 +68,7 @@ pub(super) async fn nothing(subject: &Subject, scope: Scope) -> Verdict {
 /// It gives what is of a version above the one that is asked for, or what has changed after so many
 /// changes where it counts these apart.
 pub(super) async fn since(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     if let Some(changes) = subject.changes(scope).await? {
         after(subject, scope, &all, changes).await?;

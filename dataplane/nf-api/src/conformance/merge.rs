@@ -8,7 +8,7 @@ use super::subject::{State, Subject, same, state_of};
 /// Copies of two times make the later one, in whatever order and however often they are put.
 pub(super) async fn join(subject: &Subject, scope: Scope) -> Verdict {
     let (early, late) = two_times(subject, scope).await?;
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     // What packets have done meanwhile is in it too.
     let now = subject.all(scope).await?;
     let last = state_of(&now, scope);

@@ -2,8 +2,11 @@
 //!
 //! The kit has nothing but what the function itself gives: it gets state, puts it back, spoils it,
 //! deletes it and restores it. It leaves the function as it was, where the function keeps the rules.
-//! While it compares state it has all packets dropped, by a subscription of its own; rules about
-//! packets need traffic that changes the state, and are skipped without.
+//! While it compares state it has all packets dropped, by a subscription of its own. So most rules
+//! disturb a function at work, and are judged only where [`Options::disturb`] says so.
+//!
+//! Rules about packets need traffic that changes the state, and are skipped without. What a function
+//! refuses because a move or a share goes on is skipped too.
 //!
 //! What a function says that it has not is not asked for: rules of a scope of which it describes no
 //! kind of state, and rules that need an action which it refuses. One that refuses to drop has to
@@ -16,10 +19,12 @@ mod put;
 mod refuse;
 mod request;
 mod subject;
+mod subscription;
 
 use std::fmt;
 use std::time::Duration;
 
+use tonic::Code;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::southbound::Action;
 
@@ -36,6 +41,8 @@ pub struct Options {
     pub rules: String,
     /// How long to wait for packets to do something.
     pub patience: Duration,
+    /// Whether to judge the rules too that drop or keep packets, or put and delete state.
+    pub disturb: bool,
 }
 
 /// What has come of one rule.
@@ -80,7 +87,15 @@ type Verdict = Result<(), Stop>;
 
 impl From<CallError> for Stop {
     fn from(error: CallError) -> Self {
-        Self::Fail(error.to_string())
+        match &error {
+            // A move or a share is in the way: that is no fault of the function.
+            CallError::Refused { code: Code::FailedPrecondition, reason, message }
+                if reason == "BUSY" =>
+            {
+                Self::Skip(message.clone())
+            }
+            _ => Self::Fail(error.to_string()),
+        }
     }
 }
 
@@ -94,37 +109,58 @@ fn skip<T>(why: impl Into<String>) -> Result<T, Stop> {
     Err(Stop::Skip(why.into()))
 }
 
-/// Judges every rule, and tells each line as soon as it is known.
-pub async fn run(client: &Client, options: &Options, tell: impl FnMut(&Line)) -> Vec<Line> {
-    let mut judge = Judge { rules: &options.rules, lines: Vec::new(), tell };
-    let mut subject = Subject::new(client.clone(), options.patience);
-    // All else rests on it, so it is asked for in any case.
-    let described = subject.describe().await;
-    judge.rule("describe", async { described }).await;
+/// Judges every rule, and tells each line as soon as it is known. All rests on what the function says
+/// of itself: where that is wrong, it is the only line.
+///
+/// # Errors
+/// There is nothing to judge, or not any more: nobody serves, or not this instance.
+pub async fn run(
+    client: &Client,
+    options: &Options,
+    mut tell: impl FnMut(&Line),
+) -> Result<Vec<Line>, CallError> {
+    let description = match client.describe().await {
+        Ok(description) => description,
+        Err(error) if is_absent(&error) => return Err(error),
+        Err(error) => {
+            let outcome = Outcome::Fail(error.to_string());
+            let line = Line { rule: "describe".to_owned(), outcome };
+            tell(&line);
+            return Ok(vec![line]);
+        }
+    };
+    let subject = &Subject::new(client.clone(), description, options.patience);
+    let mut judge = Judge { options, subject, lines: Vec::new(), lost: None, tell };
+    judge.rule("describe", subject.describes_the_same()).await;
     for scope in Scope::ALL {
-        state(&mut judge, &subject, scope).await;
+        state(&mut judge, subject, scope).await;
     }
-    judge.rule("request-filter", request::filter(&subject)).await;
-    judge.rule("request-ids", request::ids(&subject)).await;
-    judge.rule("request-events", request::events(&subject)).await;
-    judge.rule("events-actions", events::actions(&subject)).await;
-    judge.rule("events-unknown", events::unknown(&subject)).await;
+    judge.rule("request-filter", request::filter(subject)).await;
+    judge.rule("request-ids", request::ids(subject)).await;
+    judge.rule("request-events", request::events(subject)).await;
+    judge.rule("events-actions", events::actions(subject)).await;
+    judge.rule("events-unknown", events::unknown(subject)).await;
     if subject.offers(Action::Process) {
-        judge.rule("events-enable", events::enable(&subject)).await;
-        judge.rule("events-duplicate", events::duplicate(&subject)).await;
-        judge.rule("events-disable", events::disable(&subject)).await;
-        judge.rule("events-match", events::matching(&subject)).await;
-        judge.rule("events-all", events::all(&subject)).await;
-        judge.rule("events-gap", events::gap(&subject)).await;
+        judge.rule("events-enable", events::enable(subject)).await;
+        judge.rule("events-duplicate", events::duplicate(subject)).await;
+        judge.rule("events-disable", events::disable(subject)).await;
+        judge.rule("events-match", events::matching(subject)).await;
+        judge.rule("events-all", events::all(subject)).await;
+        judge.rule("events-gap", events::gap(subject)).await;
     }
     if subject.offers(Action::Drop) {
-        judge.rule("events-drop", events::dropping(&subject)).await;
+        judge.disturbing("events-drop", events::dropping(subject)).await;
     }
     if subject.offers(Action::Buffer) {
-        judge.rule("events-cancel", events::cancel(&subject)).await;
-        judge.rule("events-buffer", events::buffering(&subject)).await;
+        judge.disturbing("events-cancel", events::cancel(subject)).await;
+        judge.disturbing("events-buffer", events::buffering(subject)).await;
     }
-    judge.lines
+    judge.lost.map_or(Ok(judge.lines), Err)
+}
+
+/// Whether nobody answers, or there is not what was asked for.
+fn is_absent(error: &CallError) -> bool {
+    matches!(error, CallError::Unreachable { .. }) || error.reason() == Some("NOT_FOUND")
 }
 
 /// The rules of state of one scope.
@@ -134,39 +170,52 @@ async fn state<F: FnMut(&Line)>(judge: &mut Judge<'_, F>, subject: &Subject, sco
         judge.rule(&name("absent"), get::nothing(subject, scope)).await;
         return;
     }
+    if judge.asks_of(&name("")) {
+        subject.wait_for_state(scope).await;
+    }
     judge.rule(&name("get-kinds"), get::kinds(subject, scope)).await;
-    judge.rule(&name("get-since"), get::since(subject, scope)).await;
-    judge.rule(&name("put-idempotent"), put::idempotent(subject, scope)).await;
-    judge.rule(&name("put-stops"), put::stops(subject, scope)).await;
+    judge.disturbing(&name("get-since"), get::since(subject, scope)).await;
+    judge.disturbing(&name("put-idempotent"), put::idempotent(subject, scope)).await;
+    judge.disturbing(&name("put-stops"), put::stops(subject, scope)).await;
     if scope == Scope::PerFlow {
-        judge.rule(&name("put-older"), put::older(subject)).await;
+        judge.disturbing(&name("put-older"), put::older(subject)).await;
     }
     if scope != Scope::AllFlows {
-        judge.rule(&name("get-filter"), get::filter(subject, scope)).await;
-        judge.rule(&name("del"), put::del(subject, scope)).await;
-        judge.rule(&name("put-restores"), put::restores(subject, scope)).await;
+        judge.disturbing(&name("get-filter"), get::filter(subject, scope)).await;
+        judge.disturbing(&name("del"), put::del(subject, scope)).await;
+        judge.disturbing(&name("put-restores"), put::restores(subject, scope)).await;
     }
     if scope != Scope::PerFlow && subject.offers(Action::Drop) {
-        judge.rule(&name("join"), merge::join(subject, scope)).await;
+        judge.disturbing(&name("join"), merge::join(subject, scope)).await;
     }
     for case in refuse::CASES {
         if case.applies(scope) {
             let name = name(&format!("refuses-{}", case.name));
-            judge.rule(&name, refuse::refuses(subject, scope, case)).await;
+            judge.disturbing(&name, refuse::refuses(subject, scope, case)).await;
         }
     }
 }
 
 /// Runs rules and keeps what comes of them.
 struct Judge<'a, F> {
-    rules: &'a str,
+    options: &'a Options,
+    subject: &'a Subject,
     lines: Vec<Line>,
+    /// Why there is nothing to judge any more.
+    lost: Option<CallError>,
     tell: F,
 }
 
 impl<F: FnMut(&Line)> Judge<'_, F> {
+    /// Whether some rule is to be judged whose name begins with this.
+    fn asks_of(&self, prefix: &str) -> bool {
+        let rules = self.options.rules.as_str();
+        self.lost.is_none() && (rules.starts_with(prefix) || prefix.starts_with(rules))
+    }
+
+    /// Judges a rule that leaves packets and state as they are.
     async fn rule(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
-        if !name.starts_with(self.rules) {
+        if !name.starts_with(&self.options.rules) || self.lost.is_some() {
             return;
         }
         let outcome = match tokio::time::timeout(RULE_LIMIT, rule).await {
@@ -175,8 +224,23 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
             Ok(Err(Stop::Skip(why))) => Outcome::Skip(why),
             Err(_) => Outcome::Fail(format!("it takes longer than {RULE_LIMIT:?}")),
         };
+        self.subject.end_all().await;
+        if matches!(outcome, Outcome::Fail(_)) {
+            // Rules that nobody is there to keep are not broken.
+            self.lost = self.subject.client.describe().await.err().filter(is_absent);
+        }
         let line = Line { rule: name.to_owned(), outcome };
         (self.tell)(&line);
         self.lines.push(line);
+    }
+
+    /// Judges a rule that drops or keeps packets, or puts and deletes state.
+    async fn disturbing(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
+        if self.options.disturb {
+            return self.rule(name, rule).await;
+        }
+        let undisturbed =
+            async { skip("it would drop packets or change state: that takes --disturb") };
+        self.rule(name, undisturbed).await;
     }
 }

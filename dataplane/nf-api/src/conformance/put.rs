@@ -10,7 +10,7 @@ use crate::client::RefusalReason;
 
 /// What it has given may be put any number of times, in any order.
 pub(super) async fn idempotent(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let mut all = subject.some(scope).await?;
     let before = state_of(&all, scope);
     for _ in 0..2 {
@@ -23,7 +23,7 @@ pub(super) async fn idempotent(subject: &Subject, scope: Scope) -> Verdict {
 
 /// What is deleted is gone, and nothing else.
 pub(super) async fn del(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     // Every other piece, but all kinds of state of what it is about.
     let mut ids: Vec<_> = all.iter().map(|chunk| &chunk.id).collect();
@@ -47,7 +47,7 @@ pub(super) async fn del(subject: &Subject, scope: Scope) -> Verdict {
 
 /// What it has given restores all of it.
 pub(super) async fn restores(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     subject.del(scope, &all).await?;
     same(&State::default(), &subject.state(scope).await?, "after all was deleted")?;
@@ -65,7 +65,7 @@ pub(super) async fn older(subject: &Subject) -> Verdict {
         // What was got before a packet is older; without packets the version before is.
         let _changed = subject.changed(scope, &state_of(&early, scope)).await.ok();
     }
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     let older: Vec<Chunk> = all.iter().filter_map(|chunk| before(chunk, &early)).collect();
     if older.is_empty() {
@@ -110,7 +110,7 @@ fn before(chunk: &Chunk, early: &[Chunk]) -> Option<Chunk> {
 
 /// It takes in what comes before a chunk that it refuses, and nothing behind it.
 pub(super) async fn stops(subject: &Subject, scope: Scope) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     let (first, last) = (&all[0], &all[all.len() - 1]);
     let deletes = scope != Scope::AllFlows && first.id != last.id;

@@ -63,7 +63,7 @@ impl Case {
 
 /// Spoilt state is refused for that reason, and nothing changes.
 pub(super) async fn refuses(subject: &Subject, scope: Scope, case: &Case) -> Verdict {
-    let quiet = subject.quiet().await;
+    let quiet = subject.quiet().await?;
     let all = subject.some(scope).await?;
     let before = state_of(&all, scope);
     // Of each kind of state.

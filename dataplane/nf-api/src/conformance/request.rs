@@ -38,7 +38,7 @@ pub(super) async fn ids(subject: &Subject) -> Verdict {
 /// Subscriptions that say too little or ask for too much.
 pub(super) async fn events(subject: &Subject) -> Verdict {
     let good = api::EnableEventsRequest {
-        subscription: Subject::subscription(0).0,
+        subscription: subject.number().0,
         filter: "any".to_owned(),
         action: api::Action::Process.into(),
         snap: 0,

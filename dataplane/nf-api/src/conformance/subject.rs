@@ -6,17 +6,16 @@ use std::time::Duration;
 use tokio_stream::iter;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{Chunk, Schema, Scope};
-use weir_state_transfer::southbound::{Action, SubscriptionId};
+use weir_state_transfer::southbound::Action;
 use weir_state_transfer::state_filter::StateFilter;
 
+use super::subscription::Subscriptions;
 use super::{Stop, Verdict, fail, skip};
-use crate::client::{CallError, Client, Notes, Put, Query};
+use crate::client::{CallError, Client, Put, Query};
 use crate::description::Description;
 
 /// Chunks of one scope that the kit looks at, at most.
 const CHUNKS_MAX: usize = 100_000;
-/// The subscription by which packets are kept off, and the first that rules may use.
-const QUIET: SubscriptionId = SubscriptionId(0x5745_4952_0000_0000);
 /// How often state is looked at that is to change.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -29,16 +28,17 @@ pub(super) struct Subject {
     pub(super) client: Client,
     pub(super) description: Description,
     pub(super) patience: Duration,
+    pub(super) subscriptions: Subscriptions,
 }
 
 impl Subject {
-    pub(super) fn new(client: Client, patience: Duration) -> Self {
-        Self { client, description: Description::default(), patience }
+    /// What the client asks, with what it has said of itself.
+    pub(super) fn new(client: Client, description: Description, patience: Duration) -> Self {
+        Self { client, description, patience, subscriptions: Subscriptions::default() }
     }
 
-    /// Learns what it is; it has to say the same twice.
-    pub(super) async fn describe(&mut self) -> Verdict {
-        self.description = self.client.describe().await?;
+    /// It has to say the same of itself again.
+    pub(super) async fn describes_the_same(&self) -> Verdict {
         let again = self.client.describe().await?;
         if again != self.description {
             return fail(format!("it says {:?}, and then {again:?}", self.description));
@@ -56,18 +56,6 @@ impl Subject {
         !self.description.refused_actions.contains(&action)
     }
 
-    /// A subscription that rules may use.
-    pub(super) fn subscription(number: u64) -> SubscriptionId {
-        SubscriptionId(QUIET.0 + 1 + number)
-    }
-
-    /// Keeps packets off until it is ended, as far as the function can.
-    pub(super) async fn quiet(&self) -> Quiet {
-        let any = StateFilter::default();
-        let notes = self.client.enable_events(QUIET, &any, Action::Drop, 0).await;
-        Quiet(self.client.clone(), notes.ok())
-    }
-
     /// All state of a scope.
     pub(super) async fn all(&self, scope: Scope) -> Result<Vec<Chunk>, CallError> {
         self.get(scope, &Query::new(StateFilter::default())).await
@@ -83,6 +71,17 @@ impl Subject {
         let mut chunks = self.client.get(scope, &Query::new(StateFilter::default())).await?;
         while chunks.next().await?.is_some() {}
         Ok(chunks.changes())
+    }
+
+    /// Waits until packets have made state of a scope, so that its rules need not be skipped.
+    pub(super) async fn wait_for_state(&self, scope: Scope) {
+        let some = async {
+            // What goes wrong is told by the rules that ask the same.
+            while self.all(scope).await.is_ok_and(|chunks| chunks.is_empty()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _some = tokio::time::timeout(self.patience, some).await;
     }
 
     /// All state of a scope, of which there must be some.
@@ -149,20 +148,6 @@ impl Subject {
             Ok(changed) => changed,
             Err(_) => skip(format!("no packet changes {scope} state in {:?}", self.patience)),
         }
-    }
-}
-
-/// Packets are kept off until this is ended.
-#[derive(Debug)]
-pub(super) struct Quiet(Client, Option<Notes>);
-
-impl Quiet {
-    pub(super) async fn end(self) -> Verdict {
-        let Self(client, notes) = self;
-        if notes.is_some() {
-            client.disable_events(QUIET).await?;
-        }
-        Ok(())
     }
 }
 

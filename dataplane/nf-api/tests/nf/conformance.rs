@@ -1,18 +1,20 @@
 //! The kit passes a function that keeps the rules, and finds each rule that one breaks.
 
+use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use weir_api::nf::v1::network_function_service_server::NetworkFunctionServiceServer;
-use weir_nf_api::client::Client;
+use weir_nf_api::client::{CallError, Client};
 use weir_nf_api::conformance::{Line, Options, Outcome, run};
 
 use crate::counting::Counting;
 use crate::faulty::{Fault, Faulty};
-use crate::running::{Running, Traffic, ends};
+use crate::running::{Place, Running, Traffic, ends};
 
 /// Short where nothing is to come, long enough where something is.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -43,10 +45,10 @@ fn running(fault: Fault, traffic: Traffic) -> Running {
 
 /// What comes of the rules whose names begin with a text.
 async fn judged(running: &Running, rules: &str, patience: Duration) -> Vec<Line> {
-    let options = Options { rules: rules.to_owned(), patience };
+    let options = Options { rules: rules.to_owned(), patience, disturb: true };
     // A hang is to be found in less than a test may take.
     let client = Client::unix(&running.place.socket(), Duration::from_secs(5));
-    run(&client, &options, |_| {}).await
+    run(&client, &options, |_| {}).await.expect("it is served")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -70,6 +72,74 @@ async fn rules_about_packets_are_skipped_where_none_come() {
         let lines = judged(&running, rule, Duration::from_millis(100)).await;
         assert!(matches!(lines[0].outcome, Outcome::Skip(_)), "{lines:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_rule_that_is_skipped_leaves_nothing_that_makes_another_fail() {
+    let mut running = running(Fault::None, Traffic::None);
+    let lines = judged(&running, "", Duration::from_millis(100)).await;
+    let is_skipped = |line: &&Line| matches!(line.outcome, Outcome::Skip(_));
+    let of_packets = [
+        "multi-flow-join",
+        "all-flows-join",
+        "events-match",
+        "events-all",
+        "events-gap",
+        "events-drop",
+        "events-buffer",
+    ];
+    let skipped: Vec<_> = lines.iter().filter(is_skipped).map(|line| &*line.rule).collect();
+    assert_eq!(skipped, of_packets);
+    let failed: Vec<_> =
+        lines.iter().filter(|line| matches!(line.outcome, Outcome::Fail(_))).collect();
+    assert_eq!(failed, Vec::<&Line>::new());
+    assert!(running.stop_thread().is_free(), "a subscription is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_share_is_in_the_way_of_is_skipped_with_its_reason() {
+    let running = running(Fault::SharesNow, Traffic::Always);
+    let lines = judged(&running, "events-", PATIENCE).await;
+    for line in &lines {
+        let is_kept = ["events-actions", "events-cancel", "events-buffer"].contains(&&*line.rule);
+        match &line.outcome {
+            Outcome::Skip(why) => assert!(is_kept && why.starts_with("share 3 has"), "{line}"),
+            outcome => assert_eq!((outcome, is_kept), (&Outcome::Pass, false), "{line}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_is_disturbed_where_that_is_not_asked_for() {
+    for disturb in [false, true] {
+        let mut running = running(Fault::None, Traffic::None);
+        let options = Options { rules: String::new(), patience: PATIENCE / 8, disturb };
+        let lines = run(&running.client(), &options, |_| {}).await.expect("it is served");
+        let disturbing =
+            |line: &&Line| matches!(&line.outcome, Outcome::Skip(why) if why.contains("--disturb"));
+        assert_eq!(lines.len(), 67);
+        assert_eq!(lines.iter().filter(disturbing).count(), if disturb { 0 } else { 52 });
+        assert_eq!(running.stop_thread().disturbed, disturb);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_dies_while_it_is_judged_fails_one_rule_and_ends_the_run() {
+    let mut running = running(Fault::None, Traffic::None);
+    let client = Client::unix(&running.place.socket(), Duration::from_secs(5));
+    let options = Options { rules: String::new(), patience: PATIENCE, disturb: true };
+    let mut lines = Vec::new();
+    let ended = run(&client, &options, |line| {
+        lines.push(line.clone());
+        if lines.len() == 5 {
+            running.stop_serving();
+        }
+    });
+    let error = ended.await.expect_err("nobody serves any more");
+    assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
+    let fails = |line: &&Line| matches!(line.outcome, Outcome::Fail(_));
+    assert_eq!(lines.iter().filter(fails).count(), 1, "{lines:?}");
+    assert!(lines.last().is_some_and(|line| fails(&line)) && lines.len() < 67, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -163,24 +233,77 @@ async fn every_refusal_must_be_there_and_have_its_reason() {
     }
 }
 
+/// What the program says of a function, and its exit status.
+fn program(socket: &Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-nf-conformance"));
+    command.arg(format!("unix://{}", socket.display())).args(more);
+    let output = command.output().expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
 #[test]
-fn the_exit_code_says_whether_all_rules_are_kept() {
+fn the_exit_status_says_whether_all_rules_are_kept() {
     let good = running(Fault::None, Traffic::None);
     let bad = running(Fault::GetTwice, Traffic::None);
     let code = |running: &Running, more: &[&str]| {
-        let address = format!("unix://{}", running.place.socket().display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-nf-conformance"));
-        let output = command.arg(address).args(more).output().expect("it runs");
-        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+        let (code, said, _) = program(&running.place.socket(), more);
+        (code, said)
     };
-    let (rules, short) = (["--rules", "per-flow-get-kinds"], ["--patience", "0.05"]);
-    let passed = "pass per-flow-get-kinds\n1 rules: 0 not kept, 0 skipped\n";
+    let rules = ["--rules", "per-flow-get-kinds"];
+    let passed = "pass per-flow-get-kinds\n1 rules: 1 kept, 0 not kept, 0 skipped\n";
     assert_eq!(code(&good, &rules), (Some(0), passed.to_owned()));
     let (failed, said) = code(&bad, &rules);
     assert_eq!(failed, Some(1));
     assert!(said.starts_with("FAIL per-flow-get-kinds: it gives the state of"), "{said}");
-    let skips = [&["--rules", "events-gap"], &short[..]].concat();
-    assert_eq!(code(&good, &skips).0, Some(0));
-    assert_eq!(code(&good, &[&skips[..], &["--complete"]].concat()).0, Some(1));
-    assert_eq!(code(&good, &["--rules", "no-rule"]).0, Some(1));
+    assert_eq!(code(&good, &["--rules", "no-rule"]).0, Some(2));
+    assert_eq!(code(&good, &["--wait", "10h"]).0, Some(2));
+    let usage = code(&good, &["--help"]).1;
+    assert!(usage.contains("DROP the packets") && usage.contains("Exit status:"), "{usage}");
+}
+
+#[test]
+fn a_run_in_which_most_rules_are_skipped_has_an_exit_status_of_its_own() {
+    let good = running(Fault::None, Traffic::None);
+    let code = |rules: &str, more: &[&str]| {
+        let arguments = [&["--patience", "50ms", "--rules", rules], more].concat();
+        let (code, said, _) = program(&good.place.socket(), &arguments);
+        (code, said.lines().last().unwrap_or_default().to_owned())
+    };
+    // Most are not allowed to disturb.
+    let (untold, last) = code("", &[]);
+    assert_eq!(untold, Some(4));
+    assert_eq!(last, "67 rules: 12 kept, 0 not kept, 55 skipped: too few to tell");
+    let (told, last) = code("", &["--disturb"]);
+    assert_eq!((told, &*last), (Some(0), "67 rules: 60 kept, 0 not kept, 7 skipped"));
+    let (incomplete, last) = code("", &["--disturb", "--complete"]);
+    assert_eq!(incomplete, Some(4));
+    assert_eq!(last, "67 rules: 60 kept, 0 not kept, 7 skipped: not complete");
+    assert_eq!(code("events-gap", &[]).0, Some(4));
+}
+
+#[test]
+fn what_is_not_there_is_one_error_and_no_broken_rule() {
+    let place = Place::new();
+    let (code, said, error) = program(&place.socket(), &[]);
+    assert_eq!((code, &*said), (Some(3), ""));
+    assert!(error.contains("is not reached") && error.lines().count() == 1, "{error}");
+    let absent = running(Fault::NotThere, Traffic::None);
+    let (code, said, error) = program(&absent.place.socket(), &["--instance", "9"]);
+    assert_eq!((code, &*said), (Some(3), ""));
+    assert!(error.contains("there is no instance 9") && error.lines().count() == 1, "{error}");
+}
+
+#[test]
+fn a_function_that_begins_late_is_waited_for() {
+    let (place, late) = (Place::new(), running(Fault::None, Traffic::None));
+    let socket = place.socket();
+    let judged = thread::spawn({
+        let socket = socket.clone();
+        move || program(&socket, &["--wait", "60s", "--rules", "describe"])
+    });
+    // It may have tried in vain by then, or not: it goes on either way.
+    std::os::unix::fs::symlink(late.place.socket(), &socket).expect("a link");
+    let (code, said, error) = judged.join().expect("it runs");
+    assert_eq!(code, Some(0), "{said}{error}");
 }

@@ -15,7 +15,7 @@ use weir_state_transfer::southbound::{
 use weir_state_transfer::state_filter::{PacketFields, StateFilter};
 use weir_state_transfer::time::Nanos;
 use weir_state_transfer::wire::Writer;
-use weir_state_transfer::{FlowId, FlowKey};
+use weir_state_transfer::{FlowId, FlowKey, ShareId};
 
 use crate::faulty::Fault;
 
@@ -40,6 +40,8 @@ pub(crate) struct Counting {
     /// All updates: what versions are taken from.
     updates: u64,
     events: Events<Packet>,
+    /// Whether state was put or deleted, or packets were to be dropped or kept.
+    pub(crate) disturbed: bool,
     pub(crate) fault: Fault,
 }
 
@@ -71,8 +73,14 @@ impl Counting {
             total: Default::default(),
             updates: 0,
             events: Events::new(LIMITS),
+            disturbed: false,
             fault: Fault::None,
         }
+    }
+
+    /// Whether there is no subscription.
+    pub(crate) fn is_free(&self) -> bool {
+        self.events.is_idle()
     }
 
     /// A packet has come.
@@ -177,6 +185,7 @@ impl Southbound for Counting {
     }
 
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
+        self.disturbed = true;
         let key = chunk.id.key().ok_or_else(|| wrong_id(&chunk));
         let key = match self.fault {
             Fault::TakesAnyId => key.unwrap_or_else(|_| any_key()),
@@ -212,6 +221,7 @@ impl Southbound for Counting {
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
+        self.disturbed = true;
         if self.fault == Fault::DelForgetsAll {
             self.flows.clear();
             return ids.len();
@@ -230,6 +240,7 @@ impl Southbound for Counting {
     }
 
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
+        self.disturbed = true;
         let host = match &chunk.id.ends {
             Ends::Host(prefix) if prefix.is_host() => prefix.address(),
             _ => return Err(wrong_id(&chunk)),
@@ -245,6 +256,7 @@ impl Southbound for Counting {
     }
 
     fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        self.disturbed = true;
         let known = |id: &&FlowId| match &id.ends {
             Ends::Host(prefix) if self.fault == Fault::DelKeeps => {
                 self.hosts.contains_key(&prefix.address())
@@ -286,6 +298,11 @@ impl Southbound for Counting {
         if refuses && action == Action::Drop {
             return Err(EventsError::NotOffered(action));
         }
+        if self.fault == Fault::SharesNow && action == Action::Buffer {
+            return Err(EventsError::Sharing(ShareId(3)));
+        }
+        // What asks for packets that there are none of is in nobody's way.
+        self.disturbed |= action != Action::Process && filter == StateFilter::default();
         if self.fault == Fault::Duplicates {
             let _replaced = self.events.disable(id);
         }

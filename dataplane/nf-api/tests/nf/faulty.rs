@@ -1,9 +1,11 @@
 //! Ways to break the rules, and a service that breaks those that a function itself can not.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use weir_api::nf::v1 as api;
 use weir_api::nf::v1::enable_events_response::Note as Told;
 use weir_api::nf::v1::network_function_service_server::NetworkFunctionService;
@@ -38,6 +40,9 @@ pub(crate) enum Fault {
     Fails,
     // No fault: it refuses as it says.
     RefusesDropAsSaid,
+    // Nor are these: a share goes on, and there is no such function.
+    SharesNow,
+    NotThere,
     // Of what serves it.
     DescribesAnother,
     Nameless,
@@ -110,6 +115,10 @@ impl NetworkFunctionService for Faulty {
         &self,
         request: Request<api::DescribeRequest>,
     ) -> Answer<api::DescribeResponse> {
+        if self.is(Fault::NotThere) {
+            let info = ErrorDetails::with_error_info("NOT_FOUND", "weir", HashMap::new());
+            return Err(Status::with_error_details(Code::NotFound, "there is no instance 9", info));
+        }
         let mut answer = self.inner.describe(request).await?;
         let told = answer.get_mut();
         match self.fault {

@@ -20,19 +20,15 @@ struct Process(Child);
 
 impl Process {
     fn python(script: &str, arguments: &[&Path], more: &[&str]) -> Self {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder");
-        let python = target.join("python/bin/python");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/examples/nf_python");
-        let child = Command::new(&python)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(folder.join(script))
-            .args(arguments)
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn();
-        Self(child.unwrap_or_else(|error| {
-            panic!("{}: {error}: run testbed/install.sh --python", python.display())
-        }))
+        let child = command(script, arguments, more).stdout(Stdio::piped()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("{error}: run testbed/install.sh --python")))
+    }
+
+    /// A counter, with the sockets of a place.
+    fn counter(script: &str, socket: &Path, feed: &Path) -> Self {
+        let mut counter = Self::python(script, &serving(socket, feed), &[]);
+        counter.ready();
+        counter
     }
 
     /// Waits for its first line.
@@ -51,34 +47,74 @@ impl Drop for Process {
     }
 }
 
+/// A script of the example.
+fn command(script: &str, arguments: &[&Path], more: &[&str]) -> Command {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/examples/nf_python");
+    let mut command = Command::new(target.join("python/bin/python"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(folder.join(script));
+    command.args(arguments).args(more);
+    command
+}
+
+/// The options of a counter.
+fn serving<'a>(socket: &'a Path, feed: &'a Path) -> [&'a Path; 4] {
+    [Path::new("--serve"), socket, Path::new("--feed"), feed]
+}
+
 #[tokio::test]
 #[ignore = "needs Python packages: testbed/install.sh --python"]
 async fn the_network_function_in_python_keeps_every_rule() {
-    assert_keeps_every_rule("packet_counter.py").await;
+    assert_keeps_every_rule("packet_counter.py", |_| None).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Python packages: testbed/install.sh --python"]
 async fn so_does_its_next_version_that_takes_in_the_state_of_both() {
-    assert_keeps_every_rule("packet_counter_2.py").await;
+    assert_keeps_every_rule("packet_counter_2.py", |place| Some(write_capture(place))).await;
 }
 
-async fn assert_keeps_every_rule(script: &str) {
+/// Packets are of a capture, or those that the example makes.
+async fn assert_keeps_every_rule(script: &str, capture: impl FnOnce(&Place) -> Option<PathBuf>) {
     let place = Place::new();
     let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
-    let capture = write_capture(&place);
-    let (serve, listen) = (Path::new("--serve"), Path::new("--feed"));
-    let mut function = Process::python(script, &[serve, &socket, listen, &feed], &[]);
-    function.ready();
-    let _feeder = Process::python("feed.py", &[&capture, &feed], &["--rate", "1500", "--loop"]);
+    let capture = capture(&place);
+    let arguments: Vec<&Path> = [&*feed].into_iter().chain(capture.as_deref()).collect();
+    // It waits for the counter, as when both are begun at once.
+    let _feeder = Process::python("feed.py", &arguments, &["--rate", "1500", "--loop"]);
+    let _function = Process::counter(script, &socket, &feed);
     let client = Client::unix(&socket, Duration::from_secs(30));
-    let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
-    // Rules need state: when packets change it, there is some.
-    let has_state = async { run_until_there_is_state(&client).await };
-    tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("packets come");
-    let lines = run(&client, &options, |_| {}).await;
+    let lines = run(&client, &patient(""), |_| {}).await.expect("it is served");
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
     assert_eq!((lines.len(), others), (67, Vec::new()));
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages: testbed/install.sh --python"]
+async fn a_counter_begins_again_where_one_was_killed_and_not_where_one_serves() {
+    let place = Place::new();
+    let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
+    let refused = |socket: &Path, feed: &Path, why: &str| {
+        let output = command("packet_counter.py", &serving(socket, feed), &[]).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    let first = Process::counter("packet_counter.py", &socket, &feed);
+    let free = socket.with_extension("free");
+    refused(&socket, &free, "is served already");
+    refused(&free, &feed, "is served already");
+    let client = Client::unix(&socket, Duration::from_secs(30));
+    client.describe().await.expect("it serves on");
+    drop(first);
+    assert!(socket.exists() && feed.exists(), "killed, it leaves its sockets");
+    let _second = Process::counter("packet_counter.py", &socket, &feed);
+    let client = Client::unix(&socket, Duration::from_secs(30));
+    client.describe().await.expect("it serves");
+    fs::write(&free, "no socket").expect("a file");
+    refused(&free, &free, "is no socket");
+    assert!(free.exists());
 }
 
 #[tokio::test]
@@ -86,14 +122,11 @@ async fn assert_keeps_every_rule(script: &str) {
 async fn hostile_state_is_refused_by_name_and_changes_nothing_in_python() {
     let place = Place::new();
     let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
-    let (serve, listen) = (Path::new("--serve"), Path::new("--feed"));
-    let mut function = Process::python("packet_counter.py", &[serve, &socket, listen, &feed], &[]);
-    function.ready();
+    let _function = Process::counter("packet_counter.py", &socket, &feed);
     let frames = UnixDatagram::unbound().expect("a socket");
     frames.send_to(&frame(1), &feed).expect("it takes packets");
     let client = Client::unix(&socket, Duration::from_secs(30));
-    let has_state = async { run_until_there_is_state(&client).await };
-    tokio::time::timeout(Duration::from_secs(60), has_state).await.expect("the packet comes");
+    assert_there_is_state(&client).await;
     let all = async || {
         let mut state = Vec::new();
         for scope in Scope::ALL {
@@ -149,14 +182,16 @@ async fn chunks(client: &Client, scope: Scope) -> Vec<Chunk> {
     all
 }
 
-async fn run_until_there_is_state(client: &Client) {
-    let kinds = ["per-flow-get-kinds", "multi-flow-get-kinds", "all-flows-get-kinds"];
-    for kind in kinds {
-        let options = Options { rules: kind.to_owned(), patience: Duration::from_secs(1) };
-        while run(client, &options, |_| {}).await[0].outcome != Outcome::Pass {
-            tokio::task::yield_now().await;
-        }
+async fn assert_there_is_state(client: &Client) {
+    for kind in ["per-flow-get-kinds", "multi-flow-get-kinds", "all-flows-get-kinds"] {
+        let lines = run(client, &patient(kind), |_| {}).await.expect("it is served");
+        assert_eq!(lines[0].outcome, Outcome::Pass, "{kind}");
     }
+}
+
+/// The rules whose names begin with a text, with as much time as packets may need.
+fn patient(rules: &str) -> Options {
+    Options { rules: rules.to_owned(), patience: Duration::from_secs(20), disturb: true }
 }
 
 /// A capture of TCP, UDP and ICMP between some hosts, of both families.

@@ -71,8 +71,9 @@ fn judged(proxy: &Running) -> Vec<Line> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let client = Api::unix(&proxy.place.socket(), LONG);
-        let options = Options { rules: String::new(), patience: Duration::from_secs(20) };
-        run(&client, &options, |line| eprintln!("{line}")).await
+        let patience = Duration::from_secs(20);
+        let options = Options { rules: String::new(), patience, disturb: true };
+        run(&client, &options, |line| eprintln!("{line}")).await.expect("it is served")
     })
 }
 

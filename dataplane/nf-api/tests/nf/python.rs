@@ -95,8 +95,12 @@ async fn a_counter_begins_again_where_one_was_killed_and_not_where_one_serves() 
     let place = Place::new();
     let (socket, feed) = (place.socket(), place.socket().with_extension("feed"));
     let refused = |socket: &Path, feed: &Path, why: &str| {
-        let output = command("packet_counter.py", &serving(socket, feed), &[]).output();
-        let output = output.expect("it runs");
+        // One that begins would not end.
+        let counter = command("packet_counter.py", &serving(socket, feed), &[]);
+        let mut bounded = Command::new("timeout");
+        bounded.env("PYTHONDONTWRITEBYTECODE", "1").arg("60");
+        bounded.arg(counter.get_program()).args(counter.get_args());
+        let output = bounded.output().expect("it runs");
         let said = String::from_utf8(output.stderr).expect("text");
         assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
         assert!(said.contains(why), "{said}");

@@ -1,14 +1,13 @@
 //! Errors of the API: what, which object, what to do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::StatusExt as _;
+use weir_api::refusal::refusal;
+use weir_state_transfer::quote::shortened;
 
 use crate::{scaling::plan::PlanError, southbound::transient, store::StoreError};
-
-/// The domain of every `ErrorInfo` of this API.
-pub const DOMAIN: &str = "weir";
 
 /// The reason of a fault after which nobody knows whether what was asked was begun.
 const NOT_KNOWN: &str = "NOT_KNOWN";
@@ -20,7 +19,8 @@ const ASK_AGAIN: &str =
 
 /// An error on its way to a caller.
 ///
-/// It becomes a `google.rpc.Status` with an `ErrorInfo`; object and fix are in its metadata.
+/// It becomes a `google.rpc.Status` with an `ErrorInfo`, cut to what any client takes; object and fix
+/// are in its metadata.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
@@ -60,7 +60,7 @@ impl Fault {
 
     /// An object that does not exist; `kind` is its plural noun.
     pub fn not_found(kind: &str, name: &str) -> Self {
-        let noun = kind.trim_end_matches('s');
+        let (noun, name) = (kind.trim_end_matches('s'), shortened(name));
         Self::new(Code::NotFound, "NOT_FOUND", format!("there is no {noun} {name}"))
             .object(format!("{kind}/{name}"))
             .fix(format!("weir {noun} list"))
@@ -83,6 +83,13 @@ impl Fault {
         let why = status.message();
         let message = format!("whether the data plane has begun the {what} is not known: {why}");
         Self::new(Code::Unavailable, NOT_KNOWN, message).object("dataplane").fix(ASK_AGAIN)
+    }
+
+    /// A change that was not begun within its limit, as when the data plane hangs, for all that is
+    /// known.
+    pub fn late(limit: Duration) -> Self {
+        let message = format!("whether the change has begun is not known: not within {limit:?}");
+        Self::new(Code::Unavailable, NOT_KNOWN, message).fix(ASK_AGAIN)
     }
 
     /// A change that was made, and that the store does not keep.
@@ -156,17 +163,11 @@ pub fn dataplane_fix(why: &str) -> &'static str {
 
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
-        let mut metadata = HashMap::new();
-        for (key, value) in [("object", &fault.object), ("fix", &fault.fix)] {
-            if !value.is_empty() {
-                metadata.insert(key.to_owned(), value.clone());
-            }
-        }
-        let mut details = ErrorDetails::with_error_info(&fault.reason, DOMAIN, metadata);
-        if fault.code == Code::InvalidArgument && !fault.object.is_empty() {
-            details.add_bad_request_violation(&fault.object, &fault.message);
-        }
-        Self::with_error_details(fault.code, fault.message, details)
+        let Fault { code, reason, message, object, fix } = &fault;
+        let said = [("object", &**object), ("fix", &**fix)];
+        let said: Vec<_> = said.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+        let is_bad = *code == Code::InvalidArgument && !object.is_empty();
+        refusal(*code, message, reason, &said, is_bad.then_some((&**object, &**message)))
     }
 }
 

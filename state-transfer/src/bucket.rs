@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::quote::{quoted, shortened};
+
 /// Number of steering buckets, a power of two so that NIC indirection tables nest.
 pub const BUCKETS: usize = 4096;
 
@@ -214,7 +216,7 @@ impl fmt::Display for Bucket {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BucketSetError {
     /// Something else stands where a number should.
-    #[error("expected a bucket number at position {position}, found {found:?}")]
+    #[error("expected a bucket number at position {position}, found {}", quoted(found))]
     NotANumber {
         /// What stands there.
         found: String,
@@ -222,7 +224,11 @@ pub enum BucketSetError {
         position: usize,
     },
     /// The number is not that of a bucket.
-    #[error("no bucket {found} (position {position}): buckets are 0 to {}", BUCKETS - 1)]
+    #[error(
+        "no bucket {} (position {position}): buckets are 0 to {}",
+        shortened(found),
+        BUCKETS - 1
+    )]
     OutOfRange {
         /// The number.
         found: String,
@@ -323,6 +329,9 @@ mod tests {
             error("99999999999999999999"),
             "no bucket 99999999999999999999 (position 0): buckets are 0 to 4095"
         );
+        for text in ["z".repeat(60_000), "9".repeat(60_000)] {
+            assert!(error(&text).len() < 300, "{}", error(&text));
+        }
         assert_eq!(error("5,9-3"), "range 9-3 at position 2 ends before it starts");
     }
 }

@@ -12,6 +12,7 @@ pub mod mark;
 pub mod merge;
 pub mod prefix;
 pub mod protocol;
+pub mod quote;
 pub mod share;
 pub mod southbound;
 pub mod state_filter;

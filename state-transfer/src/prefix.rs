@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::flow_key::FlowKey;
+use crate::quote::quoted;
 
 /// An IPv4 or IPv6 prefix; it matches addresses of its own family only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,13 +137,13 @@ impl fmt::Debug for Prefix {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// The part before the slash is not an address.
-    #[error("{found:?} is not an IPv4 or IPv6 address")]
+    #[error("{} is not an IPv4 or IPv6 address", quoted(found))]
     NotAnAddress {
         /// What stands there.
         found: String,
     },
     /// The part after the slash is not a number up to 255.
-    #[error("{found:?} is not a prefix length")]
+    #[error("{} is not a prefix length", quoted(found))]
     NotALength {
         /// What stands there.
         found: String,

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::filter::{Filter, FilterError, Item, Seen, items};
+use crate::filter::{Filter, FilterError, Item, Seen, bounded, items};
 use crate::flow_id::{Extent, Extra, ExtraError, FlowId};
 use crate::flow_key::FlowKey;
 use crate::id::PortId;
+use crate::quote::quoted;
 
 /// Which state, or which packets, an operation is about; fields that are absent match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -157,7 +158,7 @@ pub enum StateFilterError {
     #[error(transparent)]
     Extra(#[from] ExtraError),
     /// A field of packets is wrong.
-    #[error("{field}: expected {expected} at position {position}, found {found:?}")]
+    #[error("{field}: expected {expected} at position {position}, found {}", quoted(found))]
     BadValue {
         /// The field.
         field: &'static str,
@@ -185,6 +186,7 @@ impl FromStr for StateFilter {
     /// dot in their names, whose values may be in double quotes: `http.host=example.org`.
     fn from_str(text: &str) -> Result<Self, StateFilterError> {
         let mut filter = Self::default();
+        bounded(text)?;
         if text.trim() == "any" {
             return Ok(filter);
         }

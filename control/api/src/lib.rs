@@ -3,12 +3,13 @@
 //! [`dataplane::v1`] is the southbound API that a data plane serves on its Unix socket; [`v1`] is
 //! the northbound API that the sidecar serves; [`nf::v1`] is what a network function in a process
 //! of its own serves. The comments of the `.proto` files are the reference. [`preface`] is what the
-//! servers ask of a connection, [`socket`] where they serve the peers of their machine, and
-//! [`causes`] how all tell of an error.
+//! servers ask of a connection, [`socket`] where they serve the peers of their machine, [`refusal`] how
+//! they refuse a request, and [`causes`] how all tell of an error.
 #![forbid(unsafe_code)]
 
 pub mod causes;
 pub mod preface;
+pub mod refusal;
 pub mod socket;
 
 /// The southbound API, `weir.dataplane.*`.

@@ -7,7 +7,7 @@ use weir_api::{
 };
 
 use super::{
-    Answer, Api, message, southbound,
+    Answer, Api, flow_filter, message, southbound,
     stream::{self, Answers},
 };
 
@@ -24,8 +24,11 @@ impl FlowService for Api {
             "" => 0,
             name => self.instance_id(name).await?,
         };
-        let ask =
-            dataplane::ListFlowsRequest { filter: request.filter, instance, limit: request.limit };
+        let filter = match request.filter.as_str() {
+            "" => String::new(),
+            filter => flow_filter(filter)?.to_string(),
+        };
+        let ask = dataplane::ListFlowsRequest { filter, instance, limit: request.limit };
         let listed = self.sidecar.southbound().flows().list_flows(ask).await;
         let listed = listed.map_err(southbound)?.into_inner();
         stream::spawn(|sink| {

@@ -12,7 +12,7 @@ use weir_api::{
 use weir_state_transfer::BucketSet;
 
 use super::{
-    Answer, Api, answer, message, southbound,
+    Answer, Api, answer, flow_filter, message, southbound,
     stream::{self, Answers},
     workers::forwarded,
 };
@@ -65,7 +65,8 @@ impl Api {
         self.sidecar.refuse_during_operation("move flows by hand")?;
         let selection = match &request.selection {
             Some(Selection::Filter(filter)) => {
-                dataplane::start_move_request::Selection::Filter(filter.clone())
+                let filter = flow_filter(filter)?.to_string();
+                dataplane::start_move_request::Selection::Filter(filter)
             }
             Some(Selection::Buckets(buckets)) => {
                 let set: BucketSet = buckets.parse().map_err(|error| {

@@ -8,6 +8,7 @@ use weir_api::{
         RemoveRouteRequest, RemoveRouteResponse, route_service_server::RouteService,
     },
 };
+use weir_state_transfer::quote::quoted;
 
 use super::{
     Answer, Api, answer, message, southbound,
@@ -127,7 +128,7 @@ impl Api {
 fn canonical(prefix: &str) -> Result<String, Fault> {
     let parsed: Result<ipnet::IpNet, _> = prefix.parse();
     let parsed = parsed.map_err(|_| {
-        Fault::invalid("PREFIX", format!("{prefix:?} is not a prefix"))
+        Fault::invalid("PREFIX", format!("{} is not a prefix", quoted(prefix)))
             .object("prefix")
             .fix("write it as in 10.1.0.0/16 or 2001:db8::/32")
     })?;

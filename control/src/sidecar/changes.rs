@@ -1,12 +1,21 @@
 //! Changes asked for by callers: each once, on the generation that it was based on.
 
+use std::time::Duration;
+
 use prost::{Message, Name};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use tonic::Code;
 use weir_api::dataplane::v1::Change;
 
 use super::Sidecar;
 use crate::{fault::Fault, store::Answer};
 
+/// How long a change may take to be begun, with the wait for others before it: less than its caller
+/// waits for the answer, so that the answer says what is known.
+const LIMIT: Duration = Duration::from_secs(25);
 /// The longest request id, in bytes.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -14,6 +23,10 @@ impl Sidecar {
     /// Makes a change unless it was made before; then answers as before.
     ///
     /// `job` checks and begins the change. It runs while no other change does.
+    ///
+    /// # Errors
+    /// Those of the job; when the change can not be judged, or kept; and NOT_KNOWN when all that takes
+    /// longer than [`LIMIT`].
     pub(crate) async fn change<Q, R>(
         &self,
         request: &Q,
@@ -24,6 +37,36 @@ impl Sidecar {
         Q: Message + Name,
         R: Message + Default,
     {
+        self.change_in_turn(&self.changes, request, change, job).await
+    }
+
+    /// The same of a change for which the data plane is not asked: it waits for no other.
+    pub(crate) async fn change_here<Q, R>(
+        &self,
+        request: &Q,
+        change: Option<&Change>,
+        job: impl Future<Output = Result<R, Fault>>,
+    ) -> Result<R, Fault>
+    where
+        Q: Message + Name,
+        R: Message + Default,
+    {
+        self.change_in_turn(&self.changes_here, request, change, job).await
+    }
+
+    async fn change_in_turn<Q, R>(
+        &self,
+        turn: &Mutex<()>,
+        request: &Q,
+        change: Option<&Change>,
+        job: impl Future<Output = Result<R, Fault>>,
+    ) -> Result<R, Fault>
+    where
+        Q: Message + Name,
+        R: Message + Default,
+    {
+        let until = Instant::now() + LIMIT;
+        let late = |_| Fault::late(LIMIT);
         let change = change.cloned().unwrap_or_default();
         check_request_id(&change.request_id)?;
         let asked = Asked {
@@ -31,7 +74,7 @@ impl Sidecar {
             method: Q::full_name(),
             request: request.encode_to_vec(),
         };
-        let _guard = self.changes.lock().await;
+        let _guard = timeout_at(until, turn.lock()).await.map_err(late)?;
         let id = asked.id.clone();
         let (before, generation) = self
             .store
@@ -53,7 +96,7 @@ impl Sidecar {
         self.store
             .run(move |database| database.reserve(&place.id, &place.method, &place.request))
             .await?;
-        match job.await {
+        match timeout_at(until, job).await.unwrap_or_else(|elapsed| Err(late(elapsed))) {
             Ok(response) => {
                 let goes_on = self.state.goes_on(&asked.id);
                 let answer = asked.answer(response.encode_to_vec(), goes_on);

@@ -47,6 +47,8 @@ pub struct Sidecar {
     pause_move_at: Option<Stage>,
     /// Held while a change is checked and begun, so that changes are judged one by one.
     changes: Mutex<()>,
+    /// The same for changes that the data plane is not asked for, which do not wait for it.
+    changes_here: Mutex<()>,
     /// The operation in progress, or the last one.
     operation: watch::Sender<Option<Operation>>,
     /// Whether an operation is being driven.
@@ -88,6 +90,7 @@ impl Sidecar {
             pause_at,
             pause_move_at,
             changes: Mutex::new(()),
+            changes_here: Mutex::new(()),
             operation: watch::Sender::new(last.clone()),
             driving: watch::Sender::new(false),
             undo: watch::Sender::new(0),

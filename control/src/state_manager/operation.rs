@@ -228,6 +228,8 @@ pub enum FailureKind {
     Dataplane,
     /// The sidecar stops.
     Stopping,
+    /// The sidecar itself has a fault.
+    Internal,
     /// The other node refuses, or breaks off.
     PeerRefused {
         /// What programs match on.

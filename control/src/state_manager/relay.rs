@@ -40,15 +40,16 @@ impl Relay {
     pub fn push(&mut self, note: Note) {
         match note {
             Note::Gap(lost) => {
-                self.lost += lost;
-                self.next += lost;
+                // An end may say of more than there can be.
+                self.lost = self.lost.saturating_add(lost);
+                self.next = self.next.saturating_add(lost);
             }
             Note::Event(event) => {
                 let sequence = self.next;
-                self.next += 1;
+                self.next = self.next.saturating_add(1);
                 let size = event.packet.len();
                 if self.events >= EVENTS_MAX || self.bytes + size > BYTES_MAX {
-                    self.lost += 1;
+                    self.lost = self.lost.saturating_add(1);
                     return;
                 }
                 self.flush_gap();
@@ -142,6 +143,16 @@ mod tests {
         assert!(relay.is_empty());
         relay.push(Note::Gap(2));
         assert_eq!((relay.is_empty(), told(&mut relay)), (false, vec![Err(2)]));
+    }
+
+    #[test]
+    fn more_than_there_can_be_is_lost_as_often_as_an_end_says_so() {
+        let mut relay = Relay::default();
+        let all = u64::MAX;
+        [Note::Gap(all), Note::Gap(all), event(1), event(1)]
+            .into_iter()
+            .for_each(|note| relay.push(note));
+        assert_eq!(told(&mut relay), [Err(all), Ok(all), Ok(all)]);
     }
 
     #[test]

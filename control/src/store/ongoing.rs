@@ -127,8 +127,9 @@ impl Database {
     /// When the file cannot be written.
     pub fn to_end(&mut self, request_id: &str, why: Ending) -> Result<(), StoreError> {
         self.write(Durability::Process, |transaction| {
-            let sql = "UPDATE answer SET ending = ?2 \
-                       WHERE request_id = ?1 AND goes_on = 1 AND ending = 0";
+            // One that is being begun goes on as soon as it is answered.
+            let sql = "UPDATE answer SET ending = ?2 WHERE request_id = ?1 \
+                       AND (goes_on = 1 OR answered = 0) AND ending = 0";
             let number = match why {
                 Ending::Cancelled => 1,
                 Ending::Over => 2,

@@ -1,6 +1,7 @@
 //! The sidecar against a fake data plane: its logic, its server and its command line.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bounds;
 mod cli;
 mod deaths;
 mod lead;

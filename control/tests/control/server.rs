@@ -135,7 +135,7 @@ fn every_refusal_says_what_and_changes_nothing() {
             (0, "sw1", None, "SELECTION_MISSING"),
             (1, "sw1", Some(Selection::Buckets("1-".to_owned())), "BUCKETS"),
             (2, "sw7", Some(Selection::Buckets("1".to_owned())), "NOT_FOUND"),
-            (3, "sw1", Some(Selection::Filter("gibberish".to_owned())), "DATAPLANE_REFUSED"),
+            (3, "sw1", Some(Selection::Filter("gibberish".to_owned())), "FILTER"),
         ] {
             let change = Some(change(&format!("m{place}")));
             let (from, to) = (from.to_owned(), "sw1".to_owned());

@@ -1,6 +1,7 @@
 //! The values of messages: scopes, extents, actions, flow ids, events and refusals.
 
 use weir_api::nf::v1 as api;
+use weir_api::refusal::cut;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{ChunkError, Scope};
 use weir_state_transfer::flow_id::Extent;
@@ -10,14 +11,14 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use crate::description::Malformed;
 
-/// Bytes of a filter at most.
-pub(crate) const FILTER_MAX: usize = 8 << 10;
+/// Gets at one time: each may have a piece and its messages wait for the reader.
+pub(crate) const GETS_MAX: usize = 4;
 /// Flow ids of one request at most.
 pub(crate) const IDS_MAX: usize = 256;
 /// Bytes of a packet in its event at most.
 pub(crate) const SNAP_MAX: u32 = 65_535;
-/// Bytes of the message of a refusal at most.
-const REFUSAL_MAX: usize = 1 << 10;
+/// Bytes of what a network function says at most, such as the message of a refusal.
+pub(crate) const SAID_MAX: usize = 1 << 10;
 
 /// A scope as messages have it.
 pub fn scope_message(scope: Scope) -> api::Scope {
@@ -132,9 +133,7 @@ pub(crate) fn refusal_to(error: &PutError) -> api::Refusal {
         PutError::Unsupported { .. } => Reason::Unsupported,
         PutError::Older { .. } => Reason::Older,
     };
-    let mut message = error.to_string();
-    message.truncate(message.floor_char_boundary(REFUSAL_MAX));
-    api::Refusal { reason: reason.into(), message }
+    api::Refusal { reason: reason.into(), message: cut(&error.to_string(), SAID_MAX) }
 }
 
 #[cfg(test)]
@@ -175,7 +174,7 @@ mod tests {
         });
         let error = PutError::WrongId { scope: Scope::PerFlow, id: Box::new(id) };
         let refusal = refusal_to(&error);
-        assert!((1000..=REFUSAL_MAX).contains(&refusal.message.len()));
+        assert!((1000..=SAID_MAX).contains(&refusal.message.len()));
         assert_eq!(refusal.reason(), api::RefusalReason::WrongId);
         let schema = Schema { kind: 1, revision: 2 };
         let unknown = refusal_to(&PutError::UnknownSchema { scope: Scope::PerFlow, schema });

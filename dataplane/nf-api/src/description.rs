@@ -4,6 +4,7 @@ use weir_api::nf::v1 as api;
 use weir_state_transfer::StateFilter;
 use weir_state_transfer::chunk::{Schema, Scope};
 use weir_state_transfer::flow_id::Extra;
+use weir_state_transfer::quote::quoted;
 use weir_state_transfer::southbound::{Action, StateKind};
 
 use crate::convert;
@@ -115,7 +116,7 @@ impl Description {
             return bad("64 kinds of state and 16 filter fields are the most".to_owned());
         }
         if let Some(field) = fields.iter().find(|field| Extra::new(field, "").is_err()) {
-            return bad(format!("{field:?} can not be the name of a filter field"));
+            return bad(format!("{} can not be the name of a filter field", quoted(field)));
         }
         let mut known: Vec<Kind> = Vec::new();
         for kind in kinds {
@@ -152,8 +153,9 @@ impl Kind {
         let number = |number: u32| {
             u16::try_from(number).map_err(|_| Malformed(format!("{number} is not of 16 bits")))
         };
-        let scope = convert::scope_of(message.scope)
-            .ok_or_else(|| Malformed(format!("the state {:?} has no scope", message.name)))?;
+        let scope = convert::scope_of(message.scope).ok_or_else(|| {
+            Malformed(format!("the state {} has no scope", quoted(&message.name)))
+        })?;
         let schema = Schema { kind: number(message.schema)?, revision: number(message.revision)? };
         if message.name.is_empty() || message.name.len() > TEXT_MAX {
             return Err(Malformed(format!("the name of {schema} must have 1 to 64 bytes")));

@@ -1,51 +1,45 @@
 //! What a refused request looks like: a status with an `ErrorInfo`, as in the other APIs.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use weir_api::refusal::refusal;
 use weir_state_transfer::southbound::EventsError;
-
-/// The domain of all reasons.
-const DOMAIN: &str = "weir";
 
 /// The answer to a request with a bad field.
 pub(crate) fn invalid(field: &str, reason: &str) -> Status {
-    let named = [("object", field), ("field", field)];
-    let mut details = details("INVALID_FIELD", &named);
-    details.set_bad_request(vec![FieldViolation::new(field, reason)]);
-    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+    let (named, bad) = ([("object", field), ("field", field)], Some((field, reason)));
+    let message = format!("{field}: {reason}");
+    refusal(Code::InvalidArgument, &message, "INVALID_FIELD", &named, bad)
 }
 
 /// The answer to one request too many.
 pub(crate) fn exhausted(what: &str, bound: usize) -> Status {
     let message = format!("{bound} {what} are the most: try again when one has ended");
-    let details = details("BOUND_REACHED", &[("object", what), ("bound", &bound.to_string())]);
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    let metadata = [("object", what), ("bound", &*bound.to_string())];
+    refusal(Code::ResourceExhausted, &message, "BOUND_REACHED", &metadata, None)
 }
 
 /// The answer to who holds up a stream.
 pub(crate) fn too_slow(what: &str) -> Status {
-    let details = details("PEER_TOO_SLOW", &[]);
-    Status::with_error_details(Code::DeadlineExceeded, what.to_owned(), details)
+    refusal(Code::DeadlineExceeded, what, "PEER_TOO_SLOW", &[], None)
 }
 
 /// The answer when the thread of the network function does not serve.
 pub(crate) fn busy(limit: Duration) -> Status {
     let message = format!("the network function did not serve the call within {limit:?}");
-    Status::with_error_details(Code::DeadlineExceeded, message, details("BUSY", &[]))
+    refusal(Code::DeadlineExceeded, &message, "BUSY", &[], None)
 }
 
 /// The answer when the thread of the network function takes no calls any more.
 pub(crate) fn stopping() -> Status {
     let message = "the network function is stopping";
-    Status::with_error_details(Code::Unavailable, message, details("STOPPING", &[]))
+    refusal(Code::Unavailable, message, "STOPPING", &[], None)
 }
 
 /// The answer when what the network function relies on fails.
 pub(crate) fn failed(why: &str) -> Status {
-    Status::with_error_details(Code::Internal, why.to_owned(), details("FAILED", &[]))
+    refusal(Code::Internal, why, "FAILED", &[], None)
 }
 
 /// The answer to a subscription that is refused.
@@ -57,22 +51,16 @@ pub(crate) fn events(error: &EventsError) -> Status {
         EventsError::Sharing(id) => return busy_with(error, &format!("shares/{id}")),
         EventsError::TooMany(most) => return exhausted("subscriptions", *most),
         EventsError::NotOffered(action) => {
-            let details = details("NOT_OFFERED", &[("object", &action.to_string())]);
-            return Status::with_error_details(Code::Unimplemented, error.to_string(), details);
+            let object = [("object", &*action.to_string())];
+            return refusal(Code::Unimplemented, &error.to_string(), "NOT_OFFERED", &object, None);
         }
     };
-    let details = details(reason, &[("object", &format!("subscriptions/{object}"))]);
-    Status::with_error_details(code, error.to_string(), details)
+    let object = [("object", &*format!("subscriptions/{object}"))];
+    refusal(code, &error.to_string(), reason, &object, None)
 }
 
 /// The answer to a subscription that an operation is in the way of.
 fn busy_with(error: &EventsError, operation: &str) -> Status {
-    let details = details("BUSY", &[("object", operation)]);
-    Status::with_error_details(Code::FailedPrecondition, error.to_string(), details)
-}
-
-fn details(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let metadata: HashMap<String, String> = metadata.iter().map(owned).collect();
-    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+    let object = [("object", operation)];
+    refusal(Code::FailedPrecondition, &error.to_string(), "BUSY", &object, None)
 }

@@ -1,19 +1,15 @@
 //! What a refused request looks like to its caller: a code, a sentence, and the details that a
 //! program reads (google.rpc.Status with ErrorInfo).
 
-use std::collections::HashMap;
-
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 use weir_api::dataplane::v1::Change;
+use weir_api::refusal::refusal;
 use weir_state_transfer::mark::Refused;
 use weir_state_transfer::share;
 
 use crate::node::NodeError;
 use crate::steering::SteeringError;
 
-/// The domain of all reasons.
-const DOMAIN: &str = "weir";
 /// Longest request id, in characters.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -76,7 +72,7 @@ impl From<NodeError> for Status {
             NodeError::Share(refused) => return share_refused(*refused, &message),
             NodeError::Stopping => (Code::Unavailable, "STOPPING", Vec::new()),
         };
-        Status::with_error_details(code, message, details(reason, metadata))
+        refused(code, &message, reason, &metadata)
     }
 }
 
@@ -85,10 +81,10 @@ fn plural(kind: &str) -> String {
 }
 
 /// The answer to a share that is refused.
-fn share_refused(refused: share::Refused, message: &str) -> Status {
+fn share_refused(why: share::Refused, message: &str) -> Status {
     use share::Refused;
 
-    let (code, reason, metadata) = match refused {
+    let (code, reason, metadata) = match why {
         Refused::TooFew | Refused::TooManyMembers | Refused::Twice(_) => {
             return invalid("instances", message);
         }
@@ -115,15 +111,14 @@ fn share_refused(refused: share::Refused, message: &str) -> Status {
             (Code::NotFound, "NOT_FOUND", vec![("object", format!("shares/{id}"))])
         }
     };
-    Status::with_error_details(code, message, details(reason, metadata))
+    refused(code, message, reason, &metadata)
 }
 
 /// The answer to a request with a bad field.
 pub(super) fn invalid(field: &str, reason: &str) -> Status {
-    let named = vec![("object", field.to_owned()), ("field", field.to_owned())];
-    let mut details = details("INVALID_FIELD", named);
-    details.set_bad_request(vec![tonic_types::FieldViolation::new(field, reason)]);
-    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+    let (named, bad) = ([("object", field), ("field", field)], Some((field, reason)));
+    let message = format!("{field}: {reason}");
+    refusal(Code::InvalidArgument, &message, "INVALID_FIELD", &named, bad)
 }
 
 /// The change that a request names, or one that nothing is known of.
@@ -139,14 +134,15 @@ pub(super) fn change(change: Option<Change>) -> Result<Change, Status> {
     Err(invalid("change.request_id", "is longer than 64 characters"))
 }
 
-fn details(reason: &str, metadata: Vec<(&str, String)>) -> ErrorDetails {
-    let metadata: HashMap<String, String> =
-        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+fn refused(code: Code, message: &str, reason: &str, metadata: &[(&str, String)]) -> Status {
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, &**value)).collect();
+    refusal(code, message, reason, &metadata, None)
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     #[test]

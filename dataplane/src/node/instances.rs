@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::bucket::BucketSet;
+use weir_state_transfer::quote::quoted;
 use weir_state_transfer::{InstanceId, Nanos, WorkerId};
 
 use super::{Node, NodeError};
@@ -275,7 +276,7 @@ impl Node {
 fn check_name(name: &str) -> Result<(), NodeError> {
     let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_valid) {
-        let reason = format!("{name:?} is not 1 to {NAME_MAX} of a-z, 0-9 and '-'");
+        let reason = format!("{} is not 1 to {NAME_MAX} of a-z, 0-9 and '-'", quoted(name));
         return Err(NodeError::invalid("name", reason));
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::filter::Filter;
+use weir_state_transfer::quote::{quoted, shortened};
 
 use super::{Node, NodeError};
 use crate::config::Name;
@@ -97,7 +98,7 @@ impl Node {
         for name in names {
             let mut policies = self.steered.policies.list().iter();
             let found = policies.find(|policy| *policy.name == **name);
-            let policy = found.ok_or_else(|| NodeError::no("policy", name))?;
+            let policy = found.ok_or_else(|| NodeError::no("policy", shortened(name)))?;
             if self.may_hold(policy) {
                 return Err(holds(policy));
             }
@@ -187,7 +188,7 @@ impl Node {
                 before => list
                     .iter()
                     .position(|policy| *policy.name == *before)
-                    .ok_or_else(|| NodeError::no("policy", before))?,
+                    .ok_or_else(|| NodeError::no("policy", shortened(before)))?,
             };
             begins_to_hold |= to_hold;
             let id = PolicyId(self.policies.next);
@@ -241,7 +242,8 @@ impl Node {
         let filter = parse_filter(&route.filter, route.both_ways)?;
         let port = |field, name: &str| {
             let found = self.port_id(name);
-            found.ok_or_else(|| NodeError::invalid(field, format!("there is no port {name:?}")))
+            let none = || NodeError::invalid(field, format!("there is no port {}", quoted(name)));
+            found.ok_or_else(none)
         };
         let from = match route.from.as_str() {
             "" => None,

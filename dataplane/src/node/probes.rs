@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_api::dataplane::v1 as api;
+use weir_state_transfer::quote::quoted;
 use weir_state_transfer::{PortId, WorkerId};
 
 use super::{Node, NodeError};
@@ -38,7 +39,7 @@ impl Node {
     pub fn begin_probe(&mut self, next_hops: &[api::NextHop], nonce: u64) -> Result<(), NodeError> {
         let hops = next_hops.iter().zip(0..).map(|(hop, number)| {
             let port = self.port_id(&hop.port).ok_or_else(|| {
-                NodeError::invalid("port", format!("there is no port {:?}", hop.port))
+                NodeError::invalid("port", format!("there is no port {}", quoted(&hop.port)))
             })?;
             Ok((number, port, self.parse_next_hop(&hop.via, None, &hop.port)?))
         });

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weir_api::dataplane::v1 as api;
+use weir_state_transfer::quote::quoted;
 
 use super::{Node, NodeError};
 use crate::route_table::{NextHop, RouteError};
@@ -30,9 +31,8 @@ impl Node {
             let reason = format!("{prefix} is of groups, whose packets are not forwarded");
             return Err(NodeError::invalid("prefix", reason));
         }
-        let port = self
-            .port_id(&route.port)
-            .ok_or_else(|| NodeError::no("port", format!("{:?}", route.port)))?;
+        let port =
+            self.port_id(&route.port).ok_or_else(|| NodeError::no("port", quoted(&route.port)))?;
         let via = match route.via.as_str() {
             "" => None,
             via => Some(self.parse_next_hop(via, Some(prefix.addr()), &route.port)?),
@@ -137,9 +137,9 @@ impl Node {
         family_of: Option<IpAddr>,
         port: &str,
     ) -> Result<IpAddr, NodeError> {
-        let address: IpAddr = via
-            .parse()
-            .map_err(|_| NodeError::invalid("via", format!("{via:?} is not an IP address")))?;
+        let address: IpAddr = via.parse().map_err(|_| {
+            NodeError::invalid("via", format!("{} is not an IP address", quoted(via)))
+        })?;
         if let Some(other) = family_of.filter(|other| other.is_ipv4() != address.is_ipv4()) {
             let reason = format!("{address} and {other} are of different families");
             return Err(NodeError::invalid("via", reason));
@@ -160,7 +160,8 @@ impl Node {
 
 fn parse_prefix(prefix: &str) -> Result<IpNet, NodeError> {
     let net: IpNet = prefix.parse().map_err(|_| {
-        let reason = format!("{prefix:?} is not a prefix such as 10.1.0.0/16 or 2001:db8::/32");
+        let prefix = quoted(prefix);
+        let reason = format!("{prefix} is not a prefix such as 10.1.0.0/16 or 2001:db8::/32");
         NodeError::invalid("prefix", reason)
     })?;
     if net.addr() == net.network() {

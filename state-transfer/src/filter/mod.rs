@@ -12,8 +12,8 @@ use crate::id::ServiceId;
 use crate::prefix::Prefix;
 use crate::protocol;
 
-pub use parse::FilterError;
-pub(crate) use parse::{Item, Seen, items};
+pub use parse::{FILTER_MAX, FilterError};
+pub(crate) use parse::{Item, Seen, bounded, items};
 
 /// What a flow has to look like; fields that are absent match everything.
 ///

@@ -7,15 +7,21 @@ use super::{Endpoint, Filter, PortRange};
 use crate::id::ServiceId;
 use crate::prefix::{Prefix, PrefixError};
 use crate::protocol;
+use crate::quote::quoted;
+
+/// Bytes of a filter as text at most.
+pub const FILTER_MAX: usize = 8 << 10;
 
 const FIELDS: [&str; 7] = ["src", "dst", "proto", "sport", "dport", "service", "symmetric"];
 
 impl FromStr for Filter {
     type Err = FilterError;
 
-    /// Parses `field=value` pairs apart by commas, or `any`; blanks around words are allowed.
+    /// Parses `field=value` pairs apart by commas, or `any`; blanks around words are allowed. It has
+    /// [`FILTER_MAX`] bytes at most.
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let mut filter = Self::default();
+        bounded(text)?;
         if text.trim() == "any" {
             return Ok(filter);
         }
@@ -26,6 +32,12 @@ impl FromStr for Filter {
         filter.check()?;
         Ok(filter)
     }
+}
+
+/// Refuses a text that is longer than any filter needs to be.
+pub(crate) fn bounded(text: &str) -> Result<(), FilterError> {
+    let length = text.len();
+    if length > FILTER_MAX { Err(FilterError::TooLong { length }) } else { Ok(()) }
 }
 
 /// One `field=value` of a text; positions are byte offsets into it.
@@ -120,9 +132,16 @@ impl fmt::Display for PortRange {
 /// Why a filter is refused; positions are byte offsets into its text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
+    /// The text is too long.
+    #[error("the filter has {length} bytes: {FILTER_MAX} are the most")]
+    TooLong {
+        /// Its bytes.
+        length: usize,
+    },
     /// There is no `=` where a field should be.
     #[error(
-        "expected field=value at position {position}, found {found:?} (fields: {})",
+        "expected field=value at position {position}, found {} (fields: {})",
+        quoted(found),
         FIELDS.join(", ")
     )]
     NotAField {
@@ -133,7 +152,8 @@ pub enum FilterError {
     },
     /// No field has that name.
     #[error(
-        "unknown field {found:?} at position {position}{} (fields: {})",
+        "unknown field {} at position {position}{} (fields: {})",
+        quoted(found),
         did_you_mean(*suggestion),
         FIELDS.join(", ")
     )]
@@ -155,7 +175,8 @@ pub enum FilterError {
     },
     /// The value of a field is not what the field takes.
     #[error(
-        "{field}: expected {expected} at position {position}, found {found:?}{}",
+        "{field}: expected {expected} at position {position}, found {}{}",
+        quoted(found),
         did_you_mean(*suggestion)
     )]
     BadValue {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::flow_id::{Extent, FlowId};
+use crate::state_filter::StateFilter;
 
 const PREFIXES: [&str; 9] = [
     "10.0.0.0/8",
@@ -247,6 +248,32 @@ fn says_what_is_wrong_and_where() {
     ] {
         assert_eq!(error(text), expected);
     }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_few_words_however_long_the_filter() {
+    let just = format!("http.url={}", "x".repeat(FILTER_MAX - 9));
+    for text in [
+        "z".repeat(FILTER_MAX),
+        "\u{1}".repeat(FILTER_MAX),
+        format!("{}=1", "\"".repeat(8_000)),
+        format!("src={}", "9".repeat(8_000)),
+        format!("src=10.0.0.0/{}", "9".repeat(8_000)),
+        format!("dport={}", "\u{e9}".repeat(4_000)),
+        format!("tcp_flags={}", "syn".repeat(2_000)),
+        format!("in_port={}", "9".repeat(8_000)),
+        format!("{}.z=1", "z".repeat(8_000)),
+        just,
+    ] {
+        let flows = text.parse::<Filter>().expect_err("no filter").to_string();
+        let state = text.parse::<StateFilter>().expect_err("no filter").to_string();
+        assert!(flows.len().max(state.len()) < 500, "{flows}\n{state}");
+        assert!(!flows.contains("bytes are the most"), "{flows}");
+    }
+    let long = format!("src=10.0.0.1{}", " ".repeat(FILTER_MAX));
+    let error = "the filter has 8204 bytes: 8192 are the most";
+    assert_eq!(long.parse::<Filter>().expect_err("too long").to_string(), error);
+    assert_eq!(long.parse::<StateFilter>().expect_err("too long").to_string(), error);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::quote::quoted;
+
 /// What a move promises of the packets of its flows (OpenNF, section 5.1).
 ///
 /// Whatever it is, a flow has one owner at any time, and a move that is undone before the first
@@ -47,7 +49,7 @@ impl fmt::Display for Guarantee {
 
 /// A word that names no guarantee.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of none, loss-free, ordered")]
+#[error("{} is none of none, loss-free, ordered", quoted(.0))]
 pub struct UnknownGuarantee(String);
 
 impl FromStr for Guarantee {

@@ -100,6 +100,7 @@ fn failed(message: &mut StateOperation, failure: &Failure) {
         }
         FailureKind::Malformed => StateFailure::Malformed,
         FailureKind::TooMuch => StateFailure::TooMuch,
+        FailureKind::Internal => StateFailure::Internal,
         FailureKind::Dataplane => StateFailure::Dataplane,
         FailureKind::Stopping => StateFailure::Stopping,
         FailureKind::PeerRefused { reason, object } => {

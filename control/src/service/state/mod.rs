@@ -5,12 +5,15 @@ mod convert;
 use std::sync::Arc;
 
 use tonic::{Code, Request};
-use weir_api::v1::{
-    CancelStateOperationRequest, CancelStateOperationResponse, ChangeShareRequest,
-    ChangeShareResponse, CopyRequest, CopyResponse, ListStateOperationsRequest,
-    ListStateOperationsResponse, MoveRequest, MoveResponse, NotifyRequest, NotifyResponse,
-    ShareRequest, ShareResponse, StateGap, StateOperation, WatchStateOperationRequest,
-    WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
+use weir_api::{
+    dataplane::v1::Guarantee,
+    v1::{
+        CancelStateOperationRequest, CancelStateOperationResponse, ChangeShareRequest,
+        ChangeShareResponse, CopyRequest, CopyResponse, ListStateOperationsRequest,
+        ListStateOperationsResponse, MoveRequest, MoveResponse, NotifyRequest, NotifyResponse,
+        ShareRequest, ShareResponse, StateGap, StateOperation, WatchStateOperationRequest,
+        WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
+    },
 };
 
 pub(crate) use self::convert::{has_ended, refusal_message, state_message};
@@ -38,7 +41,12 @@ impl StateService for Api {
             reader = Some(follows);
             Ok(MoveResponse { operation: Some(state_message(&begun, begun.started)) })
         };
-        let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
+        let leads = request.guarantee != i32::from(Guarantee::None);
+        let begun = if !leads && self.sidecar.are_processes([&request.from, &request.to]) {
+            self.sidecar.change_here(&request, request.change.as_ref(), job).await?
+        } else {
+            self.sidecar.change(&request, request.change.as_ref(), job).await?
+        };
         let begun = begun.operation.unwrap_or_default();
         let again = async |id| self.sidecar.begin_state_move(&request, Some(id)).await;
         let reader = match reader {
@@ -57,7 +65,11 @@ impl StateService for Api {
             reader = Some(follows);
             Ok(CopyResponse { operation: Some(state_message(&begun, begun.started)) })
         };
-        let begun = self.sidecar.change(&request, request.change.as_ref(), job).await?;
+        let begun = if self.sidecar.are_processes([&request.from, &request.to]) {
+            self.sidecar.change_here(&request, request.change.as_ref(), job).await?
+        } else {
+            self.sidecar.change(&request, request.change.as_ref(), job).await?
+        };
         let begun = begun.operation.unwrap_or_default();
         let again = async |id| self.sidecar.begin_copy(&request, Some(id)).await;
         let reader = match reader {
@@ -162,7 +174,7 @@ impl StateService for Api {
             let operation = Some(state_message(&operation, self.sidecar.now()));
             Ok(CancelStateOperationResponse { operation })
         };
-        answer(self.sidecar.change(&request, request.change.as_ref(), job).await)
+        answer(self.sidecar.change_here(&request, request.change.as_ref(), job).await)
     }
 }
 

@@ -32,8 +32,6 @@ const LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 const LIMIT_MAX: Duration = Duration::from_secs(3_600);
 /// The shortest time between two rounds of a copy.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// Bytes of a filter at most.
-const FILTER_MAX: usize = 8 << 10;
 
 impl Sidecar {
     /// Begins a move. The caller holds the right to change.
@@ -174,9 +172,6 @@ pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
     let fault = |message: String| Fault::invalid("FILTER", message).object("filter");
     if text.is_empty() {
         return Err(fault("there is no filter".to_owned()).fix("name state, or \"any\" for all"));
-    }
-    if text.len() > FILTER_MAX {
-        return Err(fault(format!("a filter has {FILTER_MAX} bytes at most")));
     }
     text.parse().map_err(|error| fault(format!("{error}")))
 }

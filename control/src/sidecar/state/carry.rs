@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weir_nf_api::client::{Client, Put, Query, Refusal};
-use weir_state_transfer::{Chunk, FlowId, chunk::Scope};
+use weir_state_transfer::{Chunk, FlowId, chunk::Scope, quote::shortened};
 
 use crate::{
     sidecar::Sidecar,
@@ -20,6 +20,47 @@ use crate::{
 
 /// Chunks on their way at one time, of at most 1 MiB each, besides one message at each side.
 const CARRIED_MAX: usize = 16;
+
+/// Sees that a source gives nothing of what it was not asked for.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Whether the source knows its state by other names too, which filters are compared with; not
+    /// known as long as that does not matter.
+    other_names: Option<bool>,
+}
+
+impl Named {
+    /// Checks a chunk that a source has given of a scope.
+    ///
+    /// # Errors
+    /// When the filter names nothing of what it is about, and the source has no other names for it; or
+    /// when it does not say.
+    pub(super) async fn check(
+        &mut self,
+        (source, client): (&End, &Client),
+        (scope, query): (Scope, &Query),
+        chunk: &Chunk,
+    ) -> Result<(), Failure> {
+        if scope == Scope::AllFlows || query.filter.picks(&chunk.id, query.extent) {
+            return Ok(());
+        }
+        let has_other_names = match self.other_names {
+            Some(known) => known,
+            None => {
+                let said = client.describe().await;
+                said.map_err(|error| Failure::of_call(&error, source))?.other_names
+            }
+        };
+        self.other_names = Some(has_other_names);
+        if has_other_names {
+            return Ok(());
+        }
+        let id = shortened(&chunk.id.to_string());
+        let reason = format!("{source} gives the state of {id}, of which the filter names nothing");
+        let failure = Failure::new(FailureKind::Malformed, reason);
+        Err(Failure { end: Some(source.clone()), ..failure })
+    }
+}
 
 /// Both ends of what is carried.
 #[derive(Debug)]
@@ -59,11 +100,14 @@ impl Carrier<'_> {
         let mut kept = 0_u64;
         // Those that the destination may yet refuse: it names them by their places.
         let mut names = Names::default();
+        let mut named = Named::default();
         let read = async {
             let outcome = async {
                 while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
                     for bytes in encoded {
                         let chunk = decode(&bytes, source)?;
+                        let asked = (self.scope, query);
+                        named.check((source, reader), asked, &chunk).await?;
                         if !keep(&chunk, bytes.len())? {
                             continue;
                         }

@@ -23,7 +23,11 @@ use weir_state_transfer::{
     transfer::{Ended, Source, SourceCommand, Verdict},
 };
 
-use super::{CALL_LIMIT, carry::decode, transfer_message as say};
+use super::{
+    CALL_LIMIT,
+    carry::{Named, decode},
+    transfer_message as say,
+};
 use crate::{
     sidecar::{
         Sidecar,
@@ -121,6 +125,7 @@ impl Departure {
         // A source waits for its reader for a while only.
         self.until(|transfer| transfer.wants() || !transfer.is_open()).await;
         let mut chunks = reader.get(scope, query).await.map_err(failed)?;
+        let mut named = Named::default();
         loop {
             self.until(|transfer| transfer.wants() || !transfer.is_open()).await;
             if !self.transfer.is_open() {
@@ -134,7 +139,9 @@ impl Departure {
             let Some(encoded) = encoded else { return Ok(()) };
             let mut kept = Vec::new();
             for bytes in encoded {
-                if keep(&decode(&bytes, source)?, bytes.len())? {
+                let chunk = decode(&bytes, source)?;
+                named.check((source, reader), (scope, query), &chunk).await?;
+                if keep(&chunk, bytes.len())? {
                     kept.push(bytes);
                 }
             }

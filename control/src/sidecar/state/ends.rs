@@ -1,6 +1,11 @@
 //! The ends of state: found by what requests call them, and asked over `weir.nf.v1`.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tonic::transport::Channel;
 use weir_api::dataplane::v1::GetNodeResponse;
@@ -8,7 +13,7 @@ use weir_nf_api::{
     Description,
     client::{CallError, Client, connect},
 };
-use weir_state_transfer::{StateFilter, chunk::Scope};
+use weir_state_transfer::{StateFilter, chunk::Scope, quote::shortened};
 
 use super::{CALL_LIMIT, GET_LIMIT};
 use crate::{
@@ -35,6 +40,8 @@ pub(crate) struct Ends {
     nfs: BTreeMap<String, Nf>,
     /// To the data plane: apart from its other calls, since puts and gets are long.
     instances: Channel,
+    /// Those of instances, each with its life: all that an instance is asked waits for the same turns.
+    of_instances: Mutex<BTreeMap<u32, (u64, Client)>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +65,7 @@ impl Ends {
             (nf.name.clone(), Nf { socket: nf.socket.clone(), client })
         });
         let instances = connect(&control.dataplane_socket, CALL_LIMIT, Arc::default());
-        Self { nfs: nfs.collect(), instances }
+        Self { nfs: nfs.collect(), instances, of_instances: Mutex::default() }
     }
 
     /// Sees that an end is one of the configuration: one of an earlier sidecar need not be.
@@ -76,7 +83,14 @@ impl Ends {
     pub(super) fn client(&self, end: &End) -> Client {
         match end {
             End::Instance { id, life, .. } => {
-                Client::instance(self.instances.clone(), *id, Some(*life), CALL_LIMIT)
+                let client =
+                    || Client::instance(self.instances.clone(), *id, Some(*life), CALL_LIMIT);
+                let mut known = self.of_instances.lock().expect("nobody panics while it is held");
+                let known = known.entry(*id).or_insert_with(|| (*life, client()));
+                if known.0 != *life {
+                    *known = (*life, client());
+                }
+                known.1.clone()
             }
             End::Nf(name) => {
                 let nf = self.nfs.get(name).expect("an end is one of the configuration");
@@ -118,7 +132,7 @@ impl Sidecar {
             Called::Instance(name) => (name, false),
             Called::Either(name) => (name, nfs.contains_key(name)),
             Called::Peer { .. } => {
-                let message = format!("{field} is {called}, an end of another node");
+                let message = format!("{field} is {}, an end of another node", shortened(called));
                 let fault = Fault::precondition("END_OF_ANOTHER_NODE", message).object(field);
                 return Err(fault.fix(
                     "only the destination of a move can be one: ask the sidecar of that node",
@@ -145,6 +159,15 @@ impl Sidecar {
             return Err(Fault::not_found("nfs", name).fix(fix));
         }
         Ok(End::Nf(name.to_owned()))
+    }
+
+    /// Whether requests call processes of their own so, so that the data plane is not asked for them.
+    pub(crate) fn are_processes(&self, called: [&str; 2]) -> bool {
+        called.into_iter().all(|called| match Called::of(called) {
+            Called::Nf(_) | Called::Peer { .. } => true,
+            Called::Either(name) => self.state.ends.nfs.contains_key(name),
+            Called::Instance(_) => false,
+        })
     }
 
     /// The end that a request calls so, of this node or of another.

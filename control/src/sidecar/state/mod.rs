@@ -15,6 +15,8 @@ mod processes;
 mod share;
 mod sharing;
 mod take_up;
+#[cfg(test)]
+mod tests;
 mod transfer_message;
 
 use std::{
@@ -76,7 +78,8 @@ struct Running {
 }
 
 /// What an operation's task has of it. When it is dropped and the operation has not ended, as when
-/// its caller goes away while it is begun, the operation is forgotten.
+/// its caller goes away while it is begun, the operation is forgotten; when its task panics, it has
+/// failed.
 #[derive(Debug)]
 pub(super) struct Reins {
     sidecar: Arc<Sidecar>,
@@ -175,7 +178,15 @@ impl StateOperations {
 
 impl Drop for Reins {
     fn drop(&mut self) {
-        self.sidecar.state.forget(self.id);
+        if !std::thread::panicking() {
+            return self.sidecar.state.forget(self.id);
+        }
+        // Who waits for the end of an operation gets one, whatever its task does.
+        let (sidecar, id) = (Arc::clone(&self.sidecar), self.id);
+        let reason = "a fault of the sidecar has cut it off, of which the log of the sidecar tells: \
+                      what it has done until then is not undone";
+        let end = (State::Failed, Some(Failure::new(FailureKind::Internal, reason)));
+        tokio::spawn(async move { sidecar.end_operation(id, end).await });
     }
 }
 

@@ -122,6 +122,7 @@ fn reason_of_failure(kind: &FailureKind) -> &'static str {
         FailureKind::ChunkRefused(_) => "CHUNK_REFUSED",
         FailureKind::Malformed => "MALFORMED",
         FailureKind::TooMuch => "TOO_MUCH",
+        FailureKind::Internal => "INTERNAL",
         FailureKind::Stopping => "STOPPING",
     }
 }

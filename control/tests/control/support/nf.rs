@@ -66,6 +66,10 @@ pub(crate) struct Monitor {
     pub(crate) busy: bool,
     /// It refuses what is older than what it knows.
     pub(crate) keeps_newer: bool,
+    /// It gives whatever state it has, and not what a filter picks.
+    pub(crate) ignores_filters: bool,
+    /// It says that filters are compared with other names of its state too.
+    pub(crate) other_names: bool,
     /// Subscriptions in force.
     pub(crate) subscriptions: usize,
 }
@@ -85,6 +89,8 @@ impl Monitor {
             deleted: 0,
             busy: false,
             keeps_newer: false,
+            ignores_filters: false,
+            other_names: false,
             subscriptions: 0,
         }
     }
@@ -142,7 +148,7 @@ impl Monitor {
 }
 
 fn give<T>(
-    get: &Get<'_>,
+    (get, ignores_filters): (&Get<'_>, bool),
     cursor: &mut Cursor,
     out: &mut Vec<Chunk>,
     (from, chunk): (impl Iterator<Item = T>, impl Fn(T) -> Chunk),
@@ -151,7 +157,7 @@ fn give<T>(
     for item in left.by_ref().take(get.max) {
         cursor.0 += 1;
         let chunk = chunk(item);
-        if get.filter.picks(&chunk.id, get.extent) {
+        if ignores_filters || get.filter.picks(&chunk.id, get.extent) {
             out.push(chunk);
         }
     }
@@ -179,7 +185,7 @@ impl Southbound for Monitor {
 
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         give(
-            get,
+            (get, self.ignores_filters),
             cursor,
             out,
             (self.flows.iter(), |(key, (packets, version))| {
@@ -221,7 +227,7 @@ impl Southbound for Monitor {
 
     fn get_multi_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         give(
-            get,
+            (get, self.ignores_filters),
             cursor,
             out,
             (self.hosts.iter(), |(place, (counter, version))| {
@@ -313,12 +319,16 @@ impl Nf {
 
     /// A function on its thread, and what serves it.
     pub(crate) fn unserved(monitor: Monitor) -> (Service, Self) {
+        let other_names = monitor.other_names;
         let monitor = Arc::new(Mutex::new(monitor));
         let [hangs, waits, stop] = std::array::from_fn(|_| Arc::<AtomicBool>::default());
         let wake = Arc::<Mutex<Option<Thread>>>::default();
         let sleeper = Arc::clone(&wake);
-        let description =
-            Description { common_versions: true, ..Description::new("monitor", "1", &KINDS) };
+        let description = Description {
+            common_versions: true,
+            other_names,
+            ..Description::new("monitor", "1", &KINDS)
+        };
         let (service, mut desk) = server::pair(description, move || {
             if let Some(thread) = &*sleeper.lock().expect("nobody panics here") {
                 thread.unpark();

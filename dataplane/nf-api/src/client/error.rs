@@ -5,7 +5,9 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_api::causes::causes_of;
+use weir_api::refusal::{DOMAIN, cut};
 
+use crate::convert::SAID_MAX;
 use crate::description::Malformed;
 
 /// Why a call has failed.
@@ -46,26 +48,27 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// What a status says.
+    /// What a status says, 1 KiB of each text at most.
     pub(crate) fn of(status: &Status) -> Self {
-        let info = status.get_details_error_info().filter(|info| info.domain == "weir");
-        let message = status.message().to_owned();
+        let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+        let message = cut(status.message(), SAID_MAX);
         let code = status.code();
         // The library's own word for a connection that fails or breaks.
         let broken = [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code);
         match info {
             None if broken => {
-                Self::Unreachable { why: format!("{code:?}: {}", causes_of(message, status)) }
+                let why = cut(&causes_of(message, status), SAID_MAX);
+                Self::Unreachable { why: format!("{code:?}: {why}") }
             }
             info => {
-                let reason = info.map(|info| info.reason).unwrap_or_default();
+                let reason = info.map(|info| cut(&info.reason, SAID_MAX)).unwrap_or_default();
                 Self::Refused { code, reason, message }
             }
         }
     }
 
     pub(crate) fn malformed(call: &'static str) -> impl FnOnce(Malformed) -> Self {
-        move |Malformed(why)| Self::Malformed { call, why }
+        move |Malformed(why)| Self::Malformed { call, why: cut(&why, SAID_MAX) }
     }
 
     /// The reason of a refusal.

@@ -1,13 +1,22 @@
 //! What a get gives, piece by piece.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tonic::Streaming;
 use weir_api::nf::v1 as api;
-use weir_state_transfer::chunk::Chunk;
+use weir_state_transfer::chunk::{Chunk, Scope};
 
-use super::{CallError, within};
+use super::{CallError, Client, Query, within};
 use crate::batch::CHUNKS_MAX;
+use crate::convert::extent_to;
+
+/// The reason of a network function that serves as many gets as it does at one time.
+const FULL: &str = "BOUND_REACHED";
+/// The wait until one that was refused so is tried again.
+const FULL_WAIT: Duration = Duration::from_millis(20);
 
 /// The chunks of a get. Who does not read them holds the get up, and nobody else; after 10 s the
 /// network function ends it.
@@ -16,11 +25,45 @@ pub struct Chunks {
     stream: Streaming<api::GetResponse>,
     limit: Duration,
     changes: Option<u64>,
+    /// Others wait for it.
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Chunks {
-    pub(super) fn new(stream: Streaming<api::GetResponse>, limit: Duration) -> Self {
-        Self { stream, limit, changes: None }
+    /// Begins a get when it is its turn.
+    pub(super) async fn begin(
+        client: &Client,
+        scope: Scope,
+        query: &Query,
+    ) -> Result<Self, CallError> {
+        let turn = Arc::clone(&client.gets).acquire_owned().await.expect("nobody closes it");
+        let (limit, since) = (client.limit, query.since);
+        let full_until = Instant::now() + limit;
+        let request = api::GetRequest {
+            filter: query.filter.to_string(),
+            extent: extent_to(query.extent).into(),
+            since,
+        };
+        loop {
+            let (mut api, request) = (client.api(), request.clone());
+            let begun = async {
+                match scope {
+                    Scope::PerFlow => api.get_per_flow(request).await,
+                    Scope::MultiFlow => api.get_multi_flow(request).await,
+                    Scope::AllFlows => api.get_all_flows(api::GetAllFlowsRequest { since }).await,
+                }
+            };
+            match within("get", limit, begun).await {
+                // Others ask too, and one that has ended here may not have ended there.
+                Err(error) if error.reason() == Some(FULL) && Instant::now() < full_until => {
+                    tokio::time::sleep(FULL_WAIT).await;
+                }
+                begun => {
+                    let stream = begun?.into_inner();
+                    return Ok(Self { stream, limit, changes: None, _turn: turn });
+                }
+            }
+        }
     }
 
     /// Where the function counts changes apart from versions, as it has said with the first chunks:

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -33,7 +34,7 @@ pub use weir_api::nf::v1::RefusalReason;
 
 use connection::Stubs;
 
-use crate::convert::{IDS_MAX, action_to, extent_to, id_to};
+use crate::convert::{GETS_MAX, IDS_MAX, action_to, id_to};
 use crate::description::Description;
 
 /// A network function in a process of its own, or an instance of a data plane.
@@ -44,6 +45,8 @@ pub struct Client {
     refuse_older: bool,
     /// Connections that were made: shared by all clones.
     connections: Arc<AtomicU64>,
+    /// Gets that may yet begin: shared by all clones.
+    gets: Arc<Semaphore>,
 }
 
 /// Which state a get asks for.
@@ -72,7 +75,7 @@ impl Client {
         let connections = Arc::<AtomicU64>::default();
         let channel = connect(path, limit, Arc::clone(&connections));
         let api = connection::stubs(channel, None, None);
-        Self { api, limit, refuse_older: false, connections }
+        Self { api, limit, refuse_older: false, connections, gets: turns() }
     }
 
     /// An instance of the data plane, whose socket serves this API for each of them; the channel is
@@ -80,7 +83,7 @@ impl Client {
     /// with NOT_FOUND.
     pub fn instance(channel: Channel, instance: u32, life: Option<u64>, limit: Duration) -> Self {
         let api = connection::stubs(channel, Some(instance), life);
-        Self { api, limit, refuse_older: false, connections: Arc::default() }
+        Self { api, limit, refuse_older: false, connections: Arc::default(), gets: turns() }
     }
 
     /// The same with another limit.
@@ -222,27 +225,18 @@ impl Client {
         within("disable_events", self.limit, api.disable_events(request)).await.map(drop)
     }
 
-    /// State of a scope; all of it when that is all-flows.
+    /// State of a scope; all of it when that is all-flows. One that comes behind four others of this
+    /// client and its clones waits until one of them has ended, and where the function serves others
+    /// meanwhile, for its limit.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn get(&self, scope: Scope, query: &Query) -> Result<Chunks, CallError> {
-        let mut api = self.api.clone();
-        let filter = query.filter.to_string();
-        let (extent, since) = (extent_to(query.extent).into(), query.since);
-        let request = api::GetRequest { filter, extent, since };
-        let begun = async {
-            match scope {
-                Scope::PerFlow => api.get_per_flow(request).await,
-                Scope::MultiFlow => api.get_multi_flow(request).await,
-                Scope::AllFlows => api.get_all_flows(api::GetAllFlowsRequest { since }).await,
-            }
-        };
-        let stream = within("get", self.limit, begun).await?.into_inner();
-        Ok(Chunks::new(stream, self.limit))
+        Chunks::begin(self, scope, query).await
     }
 
-    /// Puts state of a scope, as encoded chunks.
+    /// Puts state of a scope, as encoded chunks. It takes as long as the function takes chunks or
+    /// answers other calls: who waits for it sets an end.
     ///
     /// # Errors
     /// As those of [`Self::put_per_flow`].
@@ -251,7 +245,7 @@ impl Client {
         scope: Scope,
         chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
     ) -> Result<Put, CallError> {
-        put::run(self.api.clone(), scope, chunks, (self.limit, self.refuse_older)).await
+        put::run(self, scope, chunks).await
     }
 
     /// Forgets state of a scope, silently; of how many ids it had some. State of all flows is never
@@ -271,7 +265,9 @@ impl Client {
                     Scope::AllFlows => Err(Status::invalid_argument("it is never deleted")),
                 }
             };
-            deleted += within("del", self.limit, answer).await?.into_inner().deleted;
+            let more = within("del", self.limit, answer).await?.into_inner().deleted;
+            // Nothing holds it to the truth.
+            deleted = u64::saturating_add(deleted, more);
         }
         Ok(deleted)
     }
@@ -284,6 +280,11 @@ impl Client {
     pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
+}
+
+/// As many as a network function serves at one time.
+fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(GETS_MAX))
 }
 
 /// What comes of a call within its limit.

@@ -65,7 +65,7 @@ impl Notes {
                     let missing = format!("event {number} follows where {} should", self.next);
                     return Err(Malformed(missing));
                 }
-                self.next += 1;
+                self.next = self.next.saturating_add(1);
                 event_of(event, self.id).map(Note::Event)
             }
             Some(Told::Gap(api::Gap { lost: 0 })) => Err(Malformed("a gap of nothing".to_owned())),

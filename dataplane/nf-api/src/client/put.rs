@@ -4,16 +4,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio_stream::Stream;
 use tonic::Status;
 use weir_api::nf::v1 as api;
+use weir_api::refusal::cut;
 use weir_state_transfer::chunk::Scope;
 
-use super::CallError;
-use super::connection::Stubs;
+use super::{CallError, Client};
 use crate::batch::Batch;
+use crate::convert::SAID_MAX;
 
 /// What has become of what was put.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +30,16 @@ pub struct Put {
 pub struct Refusal {
     /// What programs match on.
     pub reason: api::RefusalReason,
-    /// The same for people.
+    /// The same for people, in 1 KiB at most.
     pub message: String,
 }
 
 pub(super) async fn run(
-    mut api: Stubs,
+    client: &Client,
     scope: Scope,
     chunks: impl Stream<Item = Vec<u8>> + Send + 'static,
-    (limit, refuse_older): (Duration, bool),
 ) -> Result<Put, CallError> {
+    let (mut api, refuse_older) = (client.api(), client.refuse_older);
     let sent = Arc::<AtomicU64>::default();
     let messages = Messages {
         chunks: Box::pin(chunks),
@@ -55,29 +55,45 @@ pub(super) async fn run(
             Scope::AllFlows => api.put_all_flows(messages).await,
         }
     };
-    let answer = while_it_goes_on(answer, &sent, limit).await?;
+    let answer = while_it_goes_on(client, answer, &sent).await?;
     let api::PutResponse { taken, refusal } = answer.into_inner();
-    let refusal =
-        refusal.map(|refusal| Refusal { reason: refusal.reason(), message: refusal.message });
+    let refusal = refusal.map(|refusal| {
+        let (reason, message) = (refusal.reason(), cut(&refusal.message, SAID_MAX));
+        Refusal { reason, message }
+    });
     Ok(Put { taken, refusal })
 }
 
-/// The answer, as long as messages leave or it comes within the limit of the last.
+/// The answer, as long as messages leave, or the network function answers other calls: many chunks
+/// leave in a moment, and may take it long.
 async fn while_it_goes_on<T>(
+    client: &Client,
     answer: impl Future<Output = Result<T, Status>>,
     sent: &AtomicU64,
-    limit: Duration,
 ) -> Result<T, CallError> {
+    let limit = client.limit;
     let mut answer = std::pin::pin!(answer);
     let mut before = None;
     loop {
         let now = sent.load(Ordering::Relaxed);
-        if before == Some(now) {
-            return Err(CallError::Late { call: "put", limit });
-        }
-        before = Some(now);
-        if let Ok(answer) = tokio::time::timeout(limit, &mut answer).await {
-            return answer.map_err(|status| CallError::of(&status));
+        let is_silent = before.replace(now) == Some(now);
+        let answered = if is_silent {
+            tokio::select! {
+                answered = &mut answer => Some(answered),
+                alive = client.describe() => match alive {
+                    Err(CallError::Late { .. }) => return Err(CallError::Late { call: "put", limit }),
+                    alive => alive.map(|_| None)?,
+                },
+            }
+        } else {
+            None
+        };
+        let answered = match answered {
+            None => tokio::time::timeout(limit, &mut answer).await.ok(),
+            answered => answered,
+        };
+        if let Some(answered) = answered {
+            return answered.map_err(|status| CallError::of(&status));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use tonic::{Code, Status};
 use weir_api::nf::v1 as api;
+use weir_state_transfer::filter::FILTER_MAX;
 
 use super::subject::Subject;
 use super::{Verdict, fail};
 use crate::client::{CallError, within};
-use crate::convert::{FILTER_MAX, IDS_MAX, SNAP_MAX};
+use crate::convert::{IDS_MAX, SNAP_MAX};
 
 /// Gets with filters that are none.
 pub(super) async fn filter(subject: &Subject) -> Verdict {

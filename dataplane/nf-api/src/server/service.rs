@@ -18,12 +18,9 @@ use super::answers::Answers;
 use super::events::Notes;
 use super::get::{self, Query};
 use super::put::Put;
-use crate::convert::{FILTER_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of};
+use crate::convert::{GETS_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of};
 use crate::description::Description;
 use crate::status;
-
-/// Gets at one time: each may have a piece and its messages wait for the reader.
-const GETS_MAX: usize = 4;
 
 /// Answers the requests of a network function; clones answer those of the same one.
 #[derive(Clone, Debug)]
@@ -195,9 +192,6 @@ fn query(scope: Scope, request: &api::GetRequest) -> Result<Query, Status> {
 }
 
 fn filter(text: &str) -> Result<StateFilter, Status> {
-    if text.len() > FILTER_MAX {
-        return Err(status::invalid("filter", "8192 bytes are the most"));
-    }
     text.parse().map_err(|error| status::invalid("filter", &format!("{error}")))
 }
 

@@ -20,7 +20,8 @@ use crate::running::{Place, Running, Traffic, ends};
 const PATIENCE: Duration = Duration::from_millis(800);
 const MESSAGE_MAX: usize = 2 << 20;
 
-fn running(fault: Fault, traffic: Traffic) -> Running {
+/// A function with some flows and that fault.
+pub(crate) fn running(fault: Fault, traffic: Traffic) -> Running {
     let mut function = Counting::new(1);
     let mut rng = fastrand::Rng::with_seed(3);
     for _ in 0..500 {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -57,7 +58,13 @@ pub(crate) enum Fault {
     CancelIgnored,
     GapsUntold,
     CausesMixed,
+    Talkative,
+    DeletesMore,
+    TakesLong,
 }
+
+/// How long a put takes that takes long.
+pub(crate) const TAKES: Duration = Duration::from_secs(1);
 
 /// A service that answers as the fault says, and as another one for the rest.
 pub(crate) struct Faulty {
@@ -84,6 +91,11 @@ impl Faulty {
         let mut put = put?;
         let answer = put.get_mut();
         if let Some(refusal) = &mut answer.refusal
+            && self.is(Fault::Talkative)
+        {
+            refusal.message = "R".repeat(1_900_000);
+        }
+        if let Some(refusal) = &mut answer.refusal
             && self.is(Fault::ReasonIsFull)
         {
             refusal.reason = api::RefusalReason::Full.into();
@@ -92,6 +104,14 @@ impl Faulty {
             answer.refusal = None;
         }
         Ok(put)
+    }
+
+    fn del(&self, deleted: Answer<api::DelResponse>) -> Answer<api::DelResponse> {
+        match self.fault {
+            Fault::Talkative => Err(Status::internal("E".repeat(4_000))),
+            Fault::DeletesMore => Ok(Response::new(api::DelResponse { deleted: u64::MAX })),
+            _ => deleted.map_err(|status| self.reason(status)),
+        }
     }
 
     fn reason(&self, status: Status) -> Status {
@@ -145,11 +165,15 @@ impl NetworkFunctionService for Faulty {
         &self,
         request: Request<Streaming<api::PutRequest>>,
     ) -> Answer<api::PutResponse> {
-        self.put(self.inner.put_per_flow(request).await)
+        let put = self.inner.put_per_flow(request).await;
+        if self.is(Fault::TakesLong) {
+            tokio::time::sleep(TAKES).await;
+        }
+        self.put(put)
     }
 
     async fn del_per_flow(&self, request: Request<api::DelRequest>) -> Answer<api::DelResponse> {
-        self.inner.del_per_flow(request).await.map_err(|status| self.reason(status))
+        self.del(self.inner.del_per_flow(request).await)
     }
 
     type GetMultiFlowStream = Answers<api::GetResponse>;
@@ -169,7 +193,7 @@ impl NetworkFunctionService for Faulty {
     }
 
     async fn del_multi_flow(&self, request: Request<api::DelRequest>) -> Answer<api::DelResponse> {
-        self.inner.del_multi_flow(request).await.map_err(|status| self.reason(status))
+        self.del(self.inner.del_multi_flow(request).await)
     }
 
     type GetAllFlowsStream = Answers<api::GetResponse>;

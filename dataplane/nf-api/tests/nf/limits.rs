@@ -212,7 +212,8 @@ async fn slow_readers_hold_up_nobody_and_are_few() {
         got.next().await.expect("some").expect("some");
         slow.push(got);
     }
-    let refused = client.get_per_flow(&any()).await.map(drop).expect_err("one too many");
+    let other = running.client().with_limit(LIMIT);
+    let refused = other.get_per_flow(&any()).await.map(drop).expect_err("one too many");
     assert_eq!(refused.reason(), Some("BOUND_REACHED"));
     let before = running.turns.load(Ordering::Relaxed);
     let others = async {
@@ -230,11 +231,26 @@ async fn slow_readers_hold_up_nobody_and_are_few() {
     assert!(count > 19_000, "{count}");
     drop(given);
     let again = async {
-        while let Err(error) = client.get_per_flow(&any()).await {
+        while let Err(error) = other.get_per_flow(&any()).await {
             assert_eq!(error.reason(), Some("BOUND_REACHED"));
         }
     };
     timeout(LONG, again).await.expect("the place is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gets_of_one_client_wait_for_their_turn() {
+    let running = Running::plain(flows(20_000), Traffic::None);
+    let (one, other) = (running.client(), running.client());
+    let all = [one, other].into_iter().flat_map(|client| {
+        std::iter::repeat_n(client, 8).map(|client| {
+            tokio::spawn(async move { client.get_per_flow(&any()).await?.all(20_000).await })
+        })
+    });
+    for got in all.collect::<Vec<_>>() {
+        let got = timeout(LONG, got).await.expect("it ends").expect("no panic");
+        assert_eq!(got.map(|all| all.len()), Ok(20_000));
+    }
 }
 
 /// A get that is cut off does not look like one that is at its end.
@@ -251,8 +267,9 @@ async fn a_reader_that_takes_nothing_is_cut_off_with_an_error() {
     for _ in 0..4 {
         slow.push(client.get_per_flow(&any()).await.expect("room"));
     }
+    let other = running.client().with_limit(LIMIT);
     let again = async {
-        while let Err(error) = client.get_per_flow(&any()).await {
+        while let Err(error) = other.get_per_flow(&any()).await {
             assert_eq!(error.reason(), Some("BOUND_REACHED"));
         }
     };

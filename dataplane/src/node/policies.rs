@@ -135,6 +135,7 @@ impl Node {
                 holding: totals.holding,
                 overflow: totals.overflow,
                 configured: self.policies.configured.contains(&policy.id),
+                undelivered: totals.undelivered,
             }
         });
         let adopted = self.reached() >= self.steered.generation;

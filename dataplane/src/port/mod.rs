@@ -59,6 +59,14 @@ pub struct TxQueue {
     gone: bool,
 }
 
+/// What a worker sees of the transmit queue of another that sends for it.
+#[derive(Clone, Debug, Default)]
+pub struct FarQueue {
+    counters: Arc<TxCounters>,
+    gate: Arc<Gate>,
+    slots: u64,
+}
+
 /// Whether a device takes packets, as a flush finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -145,6 +153,16 @@ impl TxQueue {
     pub(crate) fn share_gate<'a>(queues: impl Iterator<Item = &'a mut Self>) {
         let gate = Arc::<Gate>::default();
         queues.for_each(|queue| queue.gate = gate.clone());
+    }
+
+    /// What others see of it, once it shares the gate of its port.
+    pub(crate) fn far_end(&self) -> FarQueue {
+        let slots = match &self.backend {
+            Tx::AfXdp(tx) => u64::from(tx.slots()),
+            Tx::Pcap(_) => pcap::TX_SLOTS as u64,
+            Tx::Memory(tx) => tx.slots() as u64,
+        };
+        FarQueue { counters: self.counters.clone(), gate: self.gate.clone(), slots }
     }
 
     /// Whether the port is down: it takes no packet until what waits in its transmit rings, here
@@ -266,6 +284,21 @@ impl TxQueue {
     /// Whether everything queued has left, or never will.
     pub fn is_drained(&self) -> bool {
         self.gone || self.in_flight() == 0
+    }
+}
+
+impl FarQueue {
+    /// Whether the port is down, see [`TxQueue::is_down`].
+    pub(crate) fn is_down(&self) -> bool {
+        self.gate.is_shut()
+    }
+
+    /// Whether the queue has room for one more packet of each of so many senders that have this many
+    /// on their way to it: one half of it is for them, the other for what else is sent.
+    pub(crate) fn has_room(&self, senders: usize, on_their_way: usize) -> bool {
+        let TxCounters { packets, completed, .. } = &*self.counters;
+        let in_flight = packets.get().saturating_sub(completed.get());
+        2 * in_flight < self.slots && 2 * (senders * on_their_way) as u64 + 1 < self.slots
     }
 }
 

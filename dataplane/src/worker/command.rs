@@ -17,7 +17,7 @@ use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::nf::{Chain, Record};
 use crate::policy::Policies;
-use crate::port::{RxQueue, TxQueue};
+use crate::port::{FarQueue, RxQueue, TxQueue};
 use crate::steering::Steering;
 
 /// From the node to a worker. Commands of one worker are carried out in order.
@@ -51,8 +51,8 @@ pub enum Command {
     AddRx(Box<RxQueue>),
     /// Send by this queue; replaces a path through another worker.
     AddTx(Box<TxQueue>),
-    /// Send to a port by handing frames to another worker.
-    TxVia(weir_state_transfer::PortId, WorkerId),
+    /// Send to a port by handing frames to another worker, which has this queue.
+    TxVia(weir_state_transfer::PortId, WorkerId, FarQueue),
     /// Own a port: answer for its addresses and resolve its neighbours.
     Own(Box<Owner>),
     /// A worker owns a port from here on.

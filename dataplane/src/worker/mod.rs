@@ -247,7 +247,9 @@ impl Worker {
             Command::Ask(id) => self.moves.ask(id, &mut self.forwarder),
             Command::AddRx(queue) => self.queues.push(*queue),
             Command::AddTx(queue) => self.forwarder.egress.set_own(queue),
-            Command::TxVia(port, worker) => self.forwarder.egress.set_via(port, worker),
+            Command::TxVia(port, worker, far) => {
+                self.forwarder.egress.set_via(port, worker, far);
+            }
             Command::Own(owner) => self.forwarder.resolver.own(*owner),
             Command::PortOwner(port, worker) => self.forwarder.resolver.set_owner(port, worker),
             Command::SortFrames => self.forwarder.sort_frames(),

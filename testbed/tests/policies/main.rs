@@ -9,6 +9,7 @@ mod by_hand;
 mod controller;
 mod probes;
 mod refusals;
+mod release;
 mod sink;
 mod world;
 

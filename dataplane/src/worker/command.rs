@@ -79,7 +79,8 @@ pub enum Command {
     ReportNeighbours(u64),
     /// Ask next hops, behind all that was sent to them. Answered with [`Event::Answered`] for each.
     Probe(Probing),
-    /// Tell when all that has come has been taken. Answered with [`Event::CaughtUp`].
+    /// Have all tell when what has come by the receive queues is processed. Answered with
+    /// [`Event::CaughtUp`] of every worker.
     CatchUp(u64),
     /// For an instance's end of a share.
     Share(ShareId, InstanceId, ShareCommand),
@@ -249,8 +250,8 @@ pub enum Event {
     Neighbours(u64, Vec<NeighbourRecord>),
     /// A next hop has answered.
     Answered(Probe),
-    /// The queues of the worker have been empty since it was asked.
-    CaughtUp(u64),
+    /// The worker has processed what the queues of that one had when it was asked to catch up.
+    CaughtUp(u64, WorkerId),
 }
 
 /// What a leaving worker gives up first.

@@ -157,12 +157,8 @@ impl TxQueue {
 
     /// What others see of it, once it shares the gate of its port.
     pub(crate) fn far_end(&self) -> FarQueue {
-        let slots = match &self.backend {
-            Tx::AfXdp(tx) => u64::from(tx.slots()),
-            Tx::Pcap(_) => pcap::TX_SLOTS as u64,
-            Tx::Memory(tx) => tx.slots() as u64,
-        };
-        FarQueue { counters: self.counters.clone(), gate: self.gate.clone(), slots }
+        let (counters, gate) = (self.counters.clone(), self.gate.clone());
+        FarQueue { counters, gate, slots: self.slots() }
     }
 
     /// Whether the port is down: it takes no packet until what waits in its transmit rings, here
@@ -197,12 +193,23 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Whether one more packet can be queued without a flush.
+    /// Whether one more packet can be queued that might wait as well: one half of the slots is for
+    /// what can not, and for what others have on the way here.
     pub(crate) fn has_room(&mut self) -> bool {
-        match &mut self.backend {
+        let has_slot = match &mut self.backend {
             Tx::AfXdp(tx) => tx.has_room(),
             Tx::Pcap(tx) => tx.has_room(),
             Tx::Memory(tx) => tx.has_room(),
+        };
+        has_slot && 2 * self.in_flight() < self.slots()
+    }
+
+    /// Packets that can be in flight at one time.
+    fn slots(&self) -> u64 {
+        match &self.backend {
+            Tx::AfXdp(tx) => u64::from(tx.slots()),
+            Tx::Pcap(_) => pcap::TX_SLOTS as u64,
+            Tx::Memory(tx) => tx.slots() as u64,
         }
     }
 
@@ -293,8 +300,9 @@ impl FarQueue {
         self.gate.is_shut()
     }
 
-    /// Whether the queue has room for one more packet of each of so many senders that have this many
-    /// on their way to it: one half of it is for them, the other for what else is sent.
+    /// Whether the queue has room for one more packet of a sender, one of so many, that has this many on
+    /// their way to it: less than half of it is in flight, and what all have on the way is less than the
+    /// other half.
     pub(crate) fn has_room(&self, senders: usize, on_their_way: usize) -> bool {
         let TxCounters { packets, completed, .. } = &*self.counters;
         let in_flight = packets.get().saturating_sub(completed.get());

@@ -109,7 +109,8 @@ impl World {
             workers,
             ports: PORTS,
             queues,
-            port_ring: 256,
+            // Has room for all that is let go at one time when a neighbour is known.
+            port_ring: 512,
             frames: 16_384,
             parked: if weather.small_park { rng.u32(1..4) } else { 256 },
             hosts_known: rng.bool(),

@@ -60,5 +60,6 @@ fn notices_a_release_before_what_came_of_it_is_processed() {
 
 #[test]
 fn notices_workers_that_say_too_early_that_they_have_caught_up() {
-    must_notice(Care::EarlyMarkers, &[Kind::Reordered], |seed| run(seed, Care::EarlyMarkers));
+    let kinds = [Kind::Early, Kind::Reordered];
+    must_notice(Care::EarlyMarkers, &kinds, |seed| run(seed, Care::EarlyMarkers));
 }

@@ -331,7 +331,7 @@ impl World {
             return Ok(Step::Held(nonce));
         }
         self.node.node.end_probe(nonce);
-        if self.care == Care::Full {
+        if [Care::Full, Care::EarlyMarkers].contains(&self.care) {
             self.is_processed(which)?;
         }
         Ok(Step::Processed)

@@ -251,7 +251,9 @@ impl World {
             None if port == OUT => self.sink.take(flow, number)?,
             None => {
                 let drops = self.node.node.counters().drops;
-                return Err(Kind::Corrupted.at(format!("port {port}: {frame:02x?}, {drops:?}")));
+                let (weather, now) = (self.weather, self.node.now);
+                let what = format!("port {port} at {now:?}: {frame:02x?}, {drops:?}, {weather:?}");
+                return Err(Kind::Corrupted.at(what));
             }
         }
         Ok(())

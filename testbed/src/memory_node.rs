@@ -128,6 +128,15 @@ impl MemoryNode {
     pub fn just_booted(plan: &Plan, seed: u64) -> Self {
         let (region, frames) = Region::heap(plan.frames, FrameSize::B2048);
         let (homes, memory) = (Homes::new(&region), region.clone());
+        // Ports are stocked before there are workers whose the frames are, as those of a program that
+        // starts: with frames of all of them.
+        let mut pool = Pool::new(HomeId(0), &homes);
+        pool.adopt(frames);
+        let adjacencies = AdjacencyTable::new(plan.ports, 64);
+        let mut wires = BTreeMap::new();
+        let ports =
+            (0..plan.ports).map(|port| stocked(port, plan, &adjacencies, &mut pool, &mut wires));
+        let ports: Vec<_> = ports.collect();
         let steering_hash = SteeringHash::new(steering_key(seed));
         let chosen_by = SteeringHash::new(steering_key(seed + u64::from(plan.ports_astray)));
         let steering = Steering::new(chosen_by, FIRST, 65_536);
@@ -145,14 +154,13 @@ impl MemoryNode {
             let nets = PortAddresses::new(PortId(port), port_mac(port), nets);
             addresses.push(nets.expect("addresses of a host").with_outside(&outside));
         }
-        let adjacencies = AdjacencyTable::new(plan.ports, 64);
         let shared = Shared {
             region,
             homes: homes.clone(),
             steered: Arc::new(Steered::first(steering)),
             steering_hash: Arc::new(FlowHash::new(steering_hash, nat)),
             routes,
-            adjacencies: adjacencies.clone(),
+            adjacencies,
             addresses: LocalAddresses::new(&addresses, &outside),
             ports: addresses.iter().map(|port| PortFacts { mac: port.mac(), mtu: 1500 }).collect(),
             port_addresses: addresses.into(),
@@ -165,24 +173,21 @@ impl MemoryNode {
         let cores = vec![None; plan.workers];
         let hasher = FlowHasher::with_seed(seed);
         let limits = plan.limits.clone();
-        let node = Node::new(identity, limits, shared, writer, hasher, "sw1", &cores);
-        let mut stepped = Self {
-            node,
-            workers: BTreeMap::new(),
-            wires: BTreeMap::new(),
-            now: Nanos(1),
-            records: Vec::new(),
-            homes,
-            _region: memory,
-        };
-        let mut pool = Pool::new(HomeId(0), &stepped.homes);
-        pool.adopt(frames);
-        for port in 0..plan.ports {
-            stepped.add_port(port, plan, &adjacencies, &mut pool);
+        let mut node = Node::new(identity, limits, shared, writer, hasher, "sw1", &cores);
+        for port in ports {
+            node.add_port(port);
         }
         // The workers find the others in the region and take them home.
         drop(pool.take_free().collect::<Vec<Frame>>());
-        stepped
+        Self {
+            node,
+            workers: BTreeMap::new(),
+            wires,
+            now: START,
+            records: Vec::new(),
+            homes,
+            _region: memory,
+        }
     }
 
     /// Lets the node take its events and make its workers.
@@ -269,37 +274,44 @@ impl MemoryNode {
         frame.extend(router.iter().chain(&[host_ip[0], host_ip[1], number, 1]));
         self.wires.get_mut(&(port, queue)).is_some_and(|wire| wire.inject(&frame))
     }
+}
 
-    fn add_port(&mut self, port: u8, plan: &Plan, adjacencies: &AdjacencyTable, pool: &mut Pool) {
-        let id = PortId(port);
-        let mut queues = Vec::new();
-        for queue in 0..plan.queues {
-            let (rx, tx, wire) = memory(plan.port_ring);
-            self.wires.insert((id, queue), wire);
-            let mut rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
-            // Stocked with frames before the first packet arrives.
-            rx.receive(pool, &mut Default::default());
-            queues.push((rx, TxQueue::new(id, Tx::Memory(tx))));
-        }
-        let mut owner = Owner::new(id, plan.neighbours, adjacencies.clone());
-        let addresses = (plan.addresses)(port);
-        for address in addresses.iter().filter(|_| plan.hosts_known) {
-            owner.add_static(behind(address.addr()), host_mac(port), self.now);
-        }
-        self.node.add_port(PortSetup {
-            id,
-            name: format!("sap{port}"),
-            backend: "memory",
-            device: String::new(),
-            mac: port_mac(port),
-            addresses,
-            mtu: 1500,
-            mode: "memory".to_owned(),
-            mode_notes: Vec::new(),
-            queues,
-            owner,
-            kernel: None,
-        });
+/// A port whose queues have frames to receive into, and the far ends of these.
+fn stocked(
+    port: u8,
+    plan: &Plan,
+    adjacencies: &AdjacencyTable,
+    pool: &mut Pool,
+    wires: &mut BTreeMap<(PortId, u16), Wire>,
+) -> PortSetup {
+    let id = PortId(port);
+    let mut queues = Vec::new();
+    for queue in 0..plan.queues {
+        let (rx, tx, wire) = memory(plan.port_ring);
+        wires.insert((id, queue), wire);
+        let mut rx = RxQueue::new(id, queue, false, Rx::Memory(rx));
+        // Stocked with frames before the first packet arrives.
+        rx.receive(pool, &mut Default::default());
+        queues.push((rx, TxQueue::new(id, Tx::Memory(tx))));
+    }
+    let mut owner = Owner::new(id, plan.neighbours, adjacencies.clone());
+    let addresses = (plan.addresses)(port);
+    for address in addresses.iter().filter(|_| plan.hosts_known) {
+        owner.add_static(behind(address.addr()), host_mac(port), START);
+    }
+    PortSetup {
+        id,
+        name: format!("sap{port}"),
+        backend: "memory",
+        device: String::new(),
+        mac: port_mac(port),
+        addresses,
+        mtu: 1500,
+        mode: "memory".to_owned(),
+        mode_notes: Vec::new(),
+        queues,
+        owner,
+        kernel: None,
     }
 }
 
@@ -331,9 +343,35 @@ fn steering_key(seed: u64) -> u16 {
     weir_state_transfer::steering_hash::random_key(seed)
 }
 
+/// The time at which a node is made.
+const START: Nanos = Nanos(1);
 /// Rounds in which nobody has anything to do, after which nobody will have.
 const QUIET_ROUNDS: usize = 8;
 /// Rounds in which everything comes to rest.
 const ROUNDS_MAX: usize = 100_000;
 /// What a worker says when it panics because `Node::panic_worker` was called.
 pub const FAULT: &str = "a fault that was asked for";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_worker_has_lent_more_of_its_frames_to_the_ports_than_another() {
+        let plan = Plan {
+            workers: 3,
+            queues: 3,
+            ports: 4,
+            port_ring: 128,
+            frames: 4096,
+            ..Plan::default()
+        };
+        let node = MemoryNode::new(&plan, 7);
+        let free: Vec<_> =
+            node.workers.values().map(|worker| worker.counters().frames.free.get()).collect();
+        assert_eq!(free.iter().sum::<u64>(), 4096 - 4 * 3 * 128);
+        let partition = node.homes.partition_len(0) as u64;
+        let (least, most) = (free.iter().min().unwrap(), free.iter().max().unwrap());
+        assert!(most - least <= 2 * partition, "{free:?}");
+    }
+}

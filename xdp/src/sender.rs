@@ -67,6 +67,11 @@ impl Sender {
         self.loans.outstanding() < lent_max && self.ring.room(1) > 0
     }
 
+    /// Frames that can be lent at one time.
+    pub(crate) fn slots(&self) -> u32 {
+        self.completion.size().min(self.ring.size())
+    }
+
     /// Has the kernel send, by `kick`, until the ring is empty, and frees what has left.
     /// Returns how many packets are still in the ring.
     ///

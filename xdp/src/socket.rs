@@ -201,6 +201,12 @@ impl Tx {
         self.sender.has_room()
     }
 
+    /// Frames that can be queued or on their way at one time.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.sender.slots()
+    }
+
     /// Packets queued since the socket was opened.
     #[must_use]
     pub fn submitted(&self) -> u64 {

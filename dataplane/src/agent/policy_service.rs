@@ -65,7 +65,7 @@ impl api::policy_route_service_server::PolicyRouteService for PolicyRouteService
         }
         let nonce = getrandom::u64()
             .map_err(|error| Status::internal(format!("no random number to ask with: {error}")))?;
-        self.0.change(move |node, _| node.begin_probe(&next_hops, nonce)).await??;
+        self.0.change(move |node, now| node.begin_probe(&next_hops, nonce, now)).await??;
         let answered = tokio::time::timeout(limit, self.all_answered(nonce)).await;
         let left = self.0.change(move |node, _| {
             let left = node.unanswered(nonce);

@@ -206,6 +206,7 @@ impl Node {
         self.carry_on_moves(now);
         self.shares.coordinator.handle_timeout(now);
         self.carry_on_shares(now);
+        self.forget_probes(now);
         self.flush_commands();
     }
 
@@ -255,7 +256,7 @@ impl Node {
             Event::Flows(query, flows) => self.flows.piece(query, flows),
             Event::Neighbours(query, found) => self.neighbours.answer(query, found),
             Event::Answered(probe) => self.answered(probe),
-            Event::CaughtUp(nonce) => self.caught_up(worker, nonce),
+            Event::CaughtUp(nonce, from) => self.caught_up(nonce, from, worker),
             Event::Prepared(id) | Event::Exporting(id, _) | Event::Undoing(id) => {
                 self.move_event(id, &event, now);
             }

@@ -18,8 +18,8 @@ use crate::worker::{Command, PolicyHold, Steered};
 #[derive(Debug, Default)]
 pub(super) struct PolicyBook {
     next: u64,
-    /// Names of those of the configuration.
-    configured: BTreeSet<Arc<str>>,
+    /// Those of the configuration.
+    configured: BTreeSet<PolicyId>,
     /// Those that have held: the steering generation from which on they do not.
     released: BTreeMap<PolicyId, u64>,
 }
@@ -75,8 +75,10 @@ impl Node {
             Draft { name, matches, hop, holds: false, before }
         });
         let drafts: Vec<_> = drafts.collect();
-        self.policies.configured.extend(drafts.iter().map(|draft| draft.name.clone()));
+        let names: BTreeSet<_> = drafts.iter().map(|draft| draft.name.clone()).collect();
         let list = self.list_with(drafts)?;
+        let configured = list.iter().filter(|policy| names.contains(&policy.name));
+        self.policies.configured.extend(configured.map(|policy| policy.id));
         self.publish_policies(list);
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Node {
             let mut policies = self.steered.policies.list().iter();
             let found = policies.find(|policy| *policy.name == **name);
             let policy = found.ok_or_else(|| NodeError::no("policy", shortened(name)))?;
-            if self.may_hold(policy) {
+            if self.may_hold(policy.id) {
                 return Err(holds(policy));
             }
         }
@@ -133,7 +135,8 @@ impl Node {
                 bytes: totals.bytes,
                 holding: totals.holding,
                 overflow: totals.overflow,
-                configured: self.policies.configured.contains(&policy.name),
+                configured: self.policies.configured.contains(&policy.id),
+                undelivered: totals.undelivered,
             }
         });
         let adopted = self.reached() >= self.steered.generation;
@@ -142,13 +145,16 @@ impl Node {
 
     /// What a policy route holds must not change hands, and new workers have nothing to hold it in.
     pub(super) fn check_nothing_held(&self) -> Result<(), NodeError> {
-        let holder = self.steered.policies.list().iter().find(|policy| self.may_hold(policy));
+        let holder = self.steered.policies.list().iter().find(|policy| self.may_hold(policy.id));
         holder.map_or(Ok(()), |policy| Err(holds(policy)))
     }
 
     /// Whether packets wait for a policy, or may before all workers have heard that it does not hold.
-    fn may_hold(&self, policy: &Policy) -> bool {
-        let released = self.policies.released.get(&policy.id);
+    /// What workers were told counts, not what they are about to be told.
+    fn may_hold(&self, id: PolicyId) -> bool {
+        let mut told = self.steered.policies.list().iter();
+        let Some(policy) = told.find(|policy| policy.id == id) else { return false };
+        let released = self.policies.released.get(&id);
         policy.holds
             || policy.counters.totals().holding > 0
             || released.is_some_and(|generation| self.reached() < *generation)
@@ -163,20 +169,20 @@ impl Node {
     fn list_with(&mut self, drafts: Vec<Draft>) -> Result<Vec<Policy>, NodeError> {
         let mut list = self.steered.policies.list().to_vec();
         let mut begins_to_hold = false;
+        // Those that match other packets than before.
+        let mut others = BTreeSet::new();
         for draft in drafts {
             let Draft { name, matches, hop, holds: to_hold, before } = draft;
-            if let Some(place) = list.iter().position(|policy| policy.name == name) {
-                let policy = &mut list[place];
+            if let Some(policy) = list.iter_mut().find(|policy| policy.name == name) {
                 let is_v4 = |hop: NextHop| hop.via.map(|via| via.is_ipv4());
-                let is_other = policy.matches != matches || is_v4(policy.hop) != is_v4(hop);
-                if is_other && self.may_hold(policy) {
-                    return Err(holds(policy));
+                if policy.matches != matches || is_v4(policy.hop) != is_v4(hop) {
+                    if self.may_hold(policy.id) {
+                        return Err(holds(policy));
+                    }
+                    others.insert(policy.id);
                 }
                 begins_to_hold |= to_hold && !policy.holds;
                 (policy.matches, policy.hop, policy.holds) = (matches, hop, to_hold);
-                if is_other {
-                    self.check_nothing_overtaken(&list, place)?;
-                }
                 continue;
             }
             if list.len() == POLICIES_MAX {
@@ -193,10 +199,11 @@ impl Node {
             begins_to_hold |= to_hold;
             let id = PolicyId(self.policies.next);
             self.policies.next += 1;
+            others.insert(id);
             let counters = Arc::new(PolicyCounters::new(self.limits.workers_max));
             list.insert(place, Policy { id, name, matches, hop, holds: to_hold, counters });
-            self.check_nothing_overtaken(&list, place)?;
         }
+        self.check_nothing_overtaken(&list, &others)?;
         if begins_to_hold {
             // Flows that move from worker to worker would not find what is held of them.
             self.check_no_moves()?;
@@ -205,11 +212,22 @@ impl Node {
         Ok(list)
     }
 
-    /// What a policy behind another holds must not be overtaken by what that matches from now on.
-    fn check_nothing_overtaken(&self, list: &[Policy], place: usize) -> Result<(), NodeError> {
-        let Some((policy, behind)) = list[place..].split_first() else { return Ok(()) };
-        let overtaken = behind.iter().find(|other| self.may_hold(other) && policy.overlaps(other));
-        overtaken.map_or(Ok(()), |other| Err(holds(other)))
+    /// What a policy behind one of `others` holds must not be overtaken by what that matches from now on.
+    fn check_nothing_overtaken(
+        &self,
+        list: &[Policy],
+        others: &BTreeSet<PolicyId>,
+    ) -> Result<(), NodeError> {
+        for (place, policy) in list.iter().enumerate() {
+            let behind = &list[place + 1..];
+            if others.contains(&policy.id)
+                && let Some(overtaken) =
+                    behind.iter().find(|behind| policy.overlaps(behind) && self.may_hold(behind.id))
+            {
+                return Err(holds(overtaken));
+            }
+        }
+        Ok(())
     }
 
     /// Has all workers go by a list.
@@ -222,7 +240,9 @@ impl Node {
                 self.policies.released.insert(policy.id, next);
             }
         }
-        self.policies.released.retain(|id, _| list.iter().any(|policy| policy.id == *id));
+        let is_there = |id: &PolicyId| list.iter().any(|policy| policy.id == *id);
+        self.policies.released.retain(|id, _| is_there(id));
+        self.policies.configured.retain(is_there);
         if list.iter().any(|policy| policy.holds) {
             let hold = self.limits.hold;
             for worker in self.workers.values_mut().filter(|worker| !worker.has_hold) {

@@ -10,7 +10,7 @@ use super::Node;
 use crate::counters::{RxCounters, TxCounters};
 use crate::neighbour::Owner;
 use crate::packet::MacAddr;
-use crate::port::{RxQueue, TxQueue};
+use crate::port::{FarQueue, RxQueue, TxQueue};
 use crate::worker::Command;
 
 /// An opened port, to be taken by the node.
@@ -73,6 +73,7 @@ struct Queue {
     rx_worker: WorkerId,
     tx: Arc<TxCounters>,
     tx_worker: WorkerId,
+    far_end: FarQueue,
 }
 
 impl fmt::Debug for PortRecord {
@@ -99,6 +100,7 @@ impl Node {
                 rx_worker,
                 tx: tx.counters.clone(),
                 tx_worker,
+                far_end: tx.far_end(),
             });
             self.tell(rx_worker, Command::AddRx(Box::new(rx)));
             if n < running.len() {
@@ -108,7 +110,8 @@ impl Node {
             }
         }
         for (n, worker) in running.iter().enumerate().skip(queues.len()) {
-            self.tell(*worker, Command::TxVia(id, queues[n % queues.len()].tx_worker));
+            let Queue { tx_worker, far_end, .. } = &queues[n % queues.len()];
+            self.tell(*worker, Command::TxVia(id, *tx_worker, far_end.clone()));
         }
         for worker in &running {
             self.tell(*worker, Command::PortOwner(id, owner));
@@ -168,7 +171,10 @@ impl Node {
                     }
                     Command::AddTx(Box::new(queue))
                 }
-                None => Command::TxVia(*id, port.owner_of_way_out(worker)),
+                None => {
+                    let Queue { tx_worker, far_end, .. } = port.way_out_for(worker);
+                    Command::TxVia(*id, *tx_worker, far_end.clone())
+                }
             };
             let owner = port.owner;
             if let Some(handle) = self.workers.get_mut(&worker) {
@@ -289,9 +295,9 @@ impl PortRecord {
         }
     }
 
-    /// The worker by whose queue a worker without one sends.
-    fn owner_of_way_out(&self, worker: WorkerId) -> WorkerId {
-        self.queues[usize::from(worker.0) % self.queues.len()].tx_worker
+    /// The queue by which a worker without one sends.
+    fn way_out_for(&self, worker: WorkerId) -> &Queue {
+        &self.queues[usize::from(worker.0) % self.queues.len()]
     }
 
     fn show(&self, id: PortId) -> api::Port {
@@ -351,6 +357,7 @@ mod tests {
             rx_worker: WorkerId(0),
             tx: Arc::default(),
             tx_worker: WorkerId(0),
+            far_end: FarQueue::default(),
         };
         let mut port = PortRecord {
             name: "a".to_owned(),

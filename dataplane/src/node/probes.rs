@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use weir_api::dataplane::v1 as api;
 use weir_state_transfer::quote::quoted;
-use weir_state_transfer::{PortId, WorkerId};
+use weir_state_transfer::{Nanos, PortId, WorkerId};
 
 use super::{Node, NodeError};
 use crate::local::Probe;
-use crate::worker::{Command, PROBES_MAX, Probing};
+use crate::worker::{Command, PROBE_LIFE, PROBES_MAX, Probing};
 
 /// Next hops that are asked at one time at most.
 pub const NEXT_HOPS_PROBED_MAX: usize = 64;
@@ -22,11 +22,13 @@ pub(super) struct ProbeBook(VecDeque<Question>);
 #[derive(Debug)]
 struct Question {
     nonce: u64,
+    begun: Nanos,
     next_hops: Vec<(u8, PortId, IpAddr)>,
     /// Of whom no answer has come.
     unanswered: BTreeSet<(WorkerId, u8)>,
-    /// Workers that may not have received all that had come when the last answer did.
-    behind: Option<BTreeSet<WorkerId>>,
+    /// Set by the last answer: workers whose queues may have had packets then that a worker, named
+    /// second, may not have processed.
+    behind: Option<BTreeSet<(WorkerId, WorkerId)>>,
 }
 
 impl Node {
@@ -35,8 +37,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When one makes no sense.
-    pub fn begin_probe(&mut self, next_hops: &[api::NextHop], nonce: u64) -> Result<(), NodeError> {
+    /// When one makes no sense, or there is none: nobody would have answered for anything.
+    pub fn begin_probe(
+        &mut self,
+        next_hops: &[api::NextHop],
+        nonce: u64,
+        now: Nanos,
+    ) -> Result<(), NodeError> {
+        if next_hops.is_empty() {
+            return Err(NodeError::invalid("next_hops", "is empty: name one at least"));
+        }
         let hops = next_hops.iter().zip(0..).map(|(hop, number)| {
             let port = self.port_id(&hop.port).ok_or_else(|| {
                 NodeError::invalid("port", format!("there is no port {}", quoted(&hop.port)))
@@ -47,10 +57,11 @@ impl Node {
         let of_worker =
             |worker| next_hops.iter().map(move |(number, ..): &(u8, _, _)| (worker, *number));
         let unanswered = self.workers.keys().copied().flat_map(of_worker).collect();
+        self.forget_probes(now);
         if self.probes.0.len() == PROBES_MAX {
             self.probes.0.pop_front();
         }
-        let question = Question { nonce, next_hops, unanswered, behind: None };
+        let question = Question { nonce, begun: now, next_hops, unanswered, behind: None };
         self.probes.0.push_back(question);
         self.repeat_probe(nonce);
         Ok(())
@@ -87,9 +98,14 @@ impl Node {
             let next_hop = Some(api::NextHop { via: via.to_string(), port });
             api::Unanswered { worker: u32::from(worker.0), next_hop }
         });
+        // One that has ended since has emptied its queues and rings.
+        let is_there = |worker: &WorkerId| self.workers.contains_key(worker);
         let behind = question.behind.iter().flatten();
-        let behind =
-            behind.map(|worker| api::Unanswered { worker: u32::from(worker.0), next_hop: None });
+        let behind = behind.filter(|(from, by)| is_there(from) && is_there(by));
+        let behind: BTreeSet<_> = behind.map(|(from, _)| *from).collect();
+        let behind = behind
+            .into_iter()
+            .map(|worker| api::Unanswered { worker: u32::from(worker.0), next_hop: None });
         Some(unanswered.chain(behind).collect())
     }
 
@@ -98,23 +114,30 @@ impl Node {
         self.probes.0.retain(|question| question.nonce != nonce);
     }
 
+    /// Forgets questions that nobody waits for any more.
+    pub(super) fn forget_probes(&mut self, now: Nanos) {
+        self.probes.0.retain(|question| now.since(question.begun) < PROBE_LIFE);
+    }
+
     pub(super) fn answered(&mut self, probe: Probe) {
-        let workers: BTreeSet<_> = self.workers.keys().copied().collect();
+        let workers: Vec<_> = self.workers.keys().copied().collect();
         let found = self.probes.0.iter_mut().find(|question| question.nonce == probe.nonce);
         let Some(question) = found else { return };
         question.unanswered.remove(&(probe.worker, probe.target));
         if question.unanswered.is_empty() && question.behind.is_none() {
-            question.behind = Some(workers.clone());
+            let by_all = |from| workers.iter().map(move |by| (from, *by));
+            question.behind = Some(workers.iter().copied().flat_map(by_all).collect());
             for worker in workers {
                 self.tell(worker, Command::CatchUp(probe.nonce));
             }
         }
     }
 
-    pub(super) fn caught_up(&mut self, worker: WorkerId, nonce: u64) {
+    /// A worker has processed what the queues of another had.
+    pub(super) fn caught_up(&mut self, nonce: u64, from: WorkerId, by: WorkerId) {
         let found = self.probes.0.iter_mut().find(|question| question.nonce == nonce);
         if let Some(behind) = found.and_then(|question| question.behind.as_mut()) {
-            behind.remove(&worker);
+            behind.remove(&(from, by));
         }
     }
 }

@@ -16,6 +16,7 @@ struct OfWorker {
     bytes: Counter,
     holding: Counter,
     overflow: Counter,
+    undelivered: Counter,
 }
 
 /// What all workers have counted together.
@@ -29,6 +30,8 @@ pub struct PolicyTotals {
     pub holding: u64,
     /// Packets that were dropped because there was no room to hold them.
     pub overflow: u64,
+    /// Packets that waited and were dropped because their next hop took none for too long.
+    pub undelivered: u64,
 }
 
 impl PolicyCounters {
@@ -67,6 +70,14 @@ impl PolicyCounters {
         }
     }
 
+    /// One packet less waits: it was dropped, as there was no way to its next hop.
+    pub(crate) fn given_up(&self, worker: WorkerId) {
+        self.released(worker);
+        if let Some(own) = self.0.get(usize::from(worker.0)) {
+            own.undelivered.add(1);
+        }
+    }
+
     /// All workers together.
     pub fn totals(&self) -> PolicyTotals {
         let sum =
@@ -76,6 +87,7 @@ impl PolicyCounters {
             bytes: sum(|own| &own.bytes),
             holding: sum(|own| &own.holding),
             overflow: sum(|own| &own.overflow),
+            undelivered: sum(|own| &own.undelivered),
         }
     }
 }

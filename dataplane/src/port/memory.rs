@@ -87,6 +87,10 @@ impl MemoryTx {
         !self.tx.is_full()
     }
 
+    pub(super) fn slots(&self) -> usize {
+        self.tx.buffer().capacity()
+    }
+
     /// Frees the frames that have left. A wire for which nothing waits counts as up; one that was
     /// dropped is gone.
     pub(super) fn flush(&mut self, pool: &mut Pool) -> Link {

@@ -59,6 +59,14 @@ pub struct TxQueue {
     gone: bool,
 }
 
+/// What a worker sees of the transmit queue of another that sends for it.
+#[derive(Clone, Debug, Default)]
+pub struct FarQueue {
+    counters: Arc<TxCounters>,
+    gate: Arc<Gate>,
+    slots: u64,
+}
+
 /// Whether a device takes packets, as a flush finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -147,6 +155,12 @@ impl TxQueue {
         queues.for_each(|queue| queue.gate = gate.clone());
     }
 
+    /// What others see of it, once it shares the gate of its port.
+    pub(crate) fn far_end(&self) -> FarQueue {
+        let (counters, gate) = (self.counters.clone(), self.gate.clone());
+        FarQueue { counters, gate, slots: self.slots() }
+    }
+
     /// Whether the port is down: it takes no packet until what waits in its transmit rings, here
     /// or at another worker, has left; none ever when its device is gone.
     #[inline]
@@ -179,12 +193,23 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Whether one more packet can be queued without a flush.
+    /// Whether one more packet can be queued that might wait as well: one half of the slots is for
+    /// what can not, and for what others have on the way here.
     pub(crate) fn has_room(&mut self) -> bool {
-        match &mut self.backend {
+        let has_slot = match &mut self.backend {
             Tx::AfXdp(tx) => tx.has_room(),
             Tx::Pcap(tx) => tx.has_room(),
             Tx::Memory(tx) => tx.has_room(),
+        };
+        has_slot && 2 * self.in_flight() < self.slots()
+    }
+
+    /// Packets that can be in flight at one time.
+    fn slots(&self) -> u64 {
+        match &self.backend {
+            Tx::AfXdp(tx) => u64::from(tx.slots()),
+            Tx::Pcap(_) => pcap::TX_SLOTS as u64,
+            Tx::Memory(tx) => tx.slots() as u64,
         }
     }
 
@@ -266,6 +291,22 @@ impl TxQueue {
     /// Whether everything queued has left, or never will.
     pub fn is_drained(&self) -> bool {
         self.gone || self.in_flight() == 0
+    }
+}
+
+impl FarQueue {
+    /// Whether the port is down, see [`TxQueue::is_down`].
+    pub(crate) fn is_down(&self) -> bool {
+        self.gate.is_shut()
+    }
+
+    /// Whether the queue has room for one more packet of a sender, one of so many, that has this many on
+    /// their way to it: less than half of it is in flight, and what all have on the way is less than the
+    /// other half.
+    pub(crate) fn has_room(&self, senders: usize, on_their_way: usize) -> bool {
+        let TxCounters { packets, completed, .. } = &*self.counters;
+        let in_flight = packets.get().saturating_sub(completed.get());
+        2 * in_flight < self.slots && 2 * (senders * on_their_way) as u64 + 1 < self.slots
     }
 }
 

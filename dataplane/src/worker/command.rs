@@ -17,7 +17,7 @@ use crate::moves::MoveEnd;
 use crate::neighbour::{NeighbourRecord, Owner};
 use crate::nf::{Chain, Record};
 use crate::policy::Policies;
-use crate::port::{RxQueue, TxQueue};
+use crate::port::{FarQueue, RxQueue, TxQueue};
 use crate::steering::Steering;
 
 /// From the node to a worker. Commands of one worker are carried out in order.
@@ -51,8 +51,8 @@ pub enum Command {
     AddRx(Box<RxQueue>),
     /// Send by this queue; replaces a path through another worker.
     AddTx(Box<TxQueue>),
-    /// Send to a port by handing frames to another worker.
-    TxVia(weir_state_transfer::PortId, WorkerId),
+    /// Send to a port by handing frames to another worker, which has this queue.
+    TxVia(weir_state_transfer::PortId, WorkerId, FarQueue),
     /// Own a port: answer for its addresses and resolve its neighbours.
     Own(Box<Owner>),
     /// A worker owns a port from here on.
@@ -79,7 +79,8 @@ pub enum Command {
     ReportNeighbours(u64),
     /// Ask next hops, behind all that was sent to them. Answered with [`Event::Answered`] for each.
     Probe(Probing),
-    /// Tell when all that has come has been taken. Answered with [`Event::CaughtUp`].
+    /// Have all tell when what has come by the receive queues is processed. Answered with
+    /// [`Event::CaughtUp`] of every worker.
     CatchUp(u64),
     /// For an instance's end of a share.
     Share(ShareId, InstanceId, ShareCommand),
@@ -249,8 +250,8 @@ pub enum Event {
     Neighbours(u64, Vec<NeighbourRecord>),
     /// A next hop has answered.
     Answered(Probe),
-    /// The queues of the worker have been empty since it was asked.
-    CaughtUp(u64),
+    /// The worker has processed what the queues of that one had when it was asked to catch up.
+    CaughtUp(u64, WorkerId),
 }
 
 /// What a leaving worker gives up first.

@@ -66,6 +66,9 @@ pub enum Item {
         /// The steerer flips back: the move is being undone.
         back: bool,
     },
+    /// The receive queues of the sender have been empty since it was asked: all that came by them before
+    /// is in front of this.
+    CaughtUp(u64),
     /// The sender leaves: every packet that it steered is in front of this.
     Fence,
     /// A message between the ends of a move.
@@ -125,6 +128,7 @@ impl Item {
             Self::Resolve(..)
             | Self::Resolved(_)
             | Self::Marker { .. }
+            | Self::CaughtUp(_)
             | Self::Fence
             | Self::Share(_)
             | Self::ShareMarker(..)

@@ -113,6 +113,11 @@ impl Outbox {
         self.backlog.is_empty() && !self.items.is_full()
     }
 
+    /// Items that were pushed and have not been popped.
+    pub(crate) fn waiting(&self) -> usize {
+        self.items.buffer().capacity() - self.items.slots() + self.backlog.len()
+    }
+
     /// Items that did not fit.
     pub(crate) fn backlog(&self) -> usize {
         self.backlog.len()

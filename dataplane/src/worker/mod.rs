@@ -41,7 +41,7 @@ pub(crate) use instances::Instances;
 pub use item::{Held, Item, Message, Packet};
 pub use mesh::{ASIDE, Inbox, Outbox, RingEnds, ring};
 pub(crate) use policy::PolicyHold;
-pub use probe::{PROBES_MAX, Probing};
+pub use probe::{PROBE_LIFE, PROBES_MAX, Probing};
 pub use recover::{Fault, FaultStage};
 pub use share::{ShareCommand, ShareEvent};
 pub use splice::Splice;
@@ -247,7 +247,9 @@ impl Worker {
             Command::Ask(id) => self.moves.ask(id, &mut self.forwarder),
             Command::AddRx(queue) => self.queues.push(*queue),
             Command::AddTx(queue) => self.forwarder.egress.set_own(queue),
-            Command::TxVia(port, worker) => self.forwarder.egress.set_via(port, worker),
+            Command::TxVia(port, worker, far) => {
+                self.forwarder.egress.set_via(port, worker, far);
+            }
             Command::Own(owner) => self.forwarder.resolver.own(*owner),
             Command::PortOwner(port, worker) => self.forwarder.resolver.set_owner(port, worker),
             Command::SortFrames => self.forwarder.sort_frames(),
@@ -333,6 +335,7 @@ impl Worker {
             Item::Resolve(port, address) => self.forwarder.resolve_for_others(port, address),
             Item::Resolved(resolution) => self.forwarder.resolved(&resolution),
             Item::Marker { id, back } => self.moves.marker(sender, id, back),
+            Item::CaughtUp(nonce) => self.forwarder.tell(Event::CaughtUp(nonce, sender)),
             Item::Fence => self.forwarder.tell(Event::Fenced(sender)),
             Item::Share(letter) => {
                 self.forwarder.share_message(self.instances.find(letter.to), *letter);

@@ -2,33 +2,60 @@
 //!
 //! A packet that waits has been processed, as one that is parked for a next hop has: it only has no way
 //! to go yet. Those of a policy leave in the order in which they came, in front of all that come later.
+//!
+//! A release lasts for as long as packets wait for a policy that leads somewhere. It takes them out as
+//! its next hop takes them: each stays in the hold until it can be sent at once, and takes up no room
+//! that others wait in. Only when nothing could leave for so long that nobody may hope are they dropped,
+//! by the name of what was in their way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use weir_state_transfer::Nanos;
 use weir_state_transfer::mark::Hold;
 
 use super::{Forwarder, Packet};
 use crate::packet::DropReason;
-use crate::policy::{Policy, PolicyId};
+use crate::policy::{POLICIES_MAX, Policy, PolicyId};
 use crate::route_table::NextHop;
 
 /// Packets that are released in a poll round, besides as many as were held in it: so all have left some
 /// time, whatever comes.
 const RELEASED: usize = 64;
+/// The time in which some packet of a release must leave; then those that wait are dropped, until one
+/// leaves again. Longer than a neighbour that does not answer is asked for, and than a link takes to
+/// come up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The time after which a next hop is asked for again: it may have failed, or found no room, meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A worker's packets that wait for policy routes, a queue for each. It is made by the node, once it is
 /// needed, and takes no memory then.
 #[derive(Debug, Default)]
 pub struct PolicyHold {
     queues: Option<Box<Hold<PolicyId, Packet>>>,
+    /// At most one of each policy.
+    releases: Vec<Release>,
     /// Held since packets were last released.
     arrived: usize,
+}
+
+/// Packets of a policy are on their way out.
+#[derive(Clone, Copy, Debug)]
+struct Release {
+    id: PolicyId,
+    hop: NextHop,
+    /// When it began, or a packet has left.
+    since: Nanos,
+    /// When the next hop was asked for.
+    asked: Option<Nanos>,
 }
 
 impl PolicyHold {
     /// A hold of at most so many packets.
     pub(crate) fn new(packets: usize) -> Self {
-        Self { queues: Some(Box::new(Hold::new(packets))), arrived: 0 }
+        let queues = Some(Box::new(Hold::new(packets)));
+        Self { queues, releases: Vec::with_capacity(POLICIES_MAX), arrived: 0 }
     }
 
     /// Whether packets wait for a policy.
@@ -57,6 +84,41 @@ impl PolicyHold {
 
     fn pop(&mut self, id: PolicyId) -> Option<Packet> {
         self.queues.as_mut()?.pop(id)
+    }
+
+    /// The release of a policy, which begins if there is none to this next hop.
+    fn release(&mut self, id: PolicyId, hop: NextHop, now: Nanos) -> &mut Release {
+        let begun = Release { id, hop, since: now, asked: None };
+        let place = self.releases.iter().position(|release| release.id == id);
+        let place = place.unwrap_or_else(|| {
+            self.releases.push(begun);
+            self.releases.len() - 1
+        });
+        let release = &mut self.releases[place];
+        if release.hop != hop {
+            *release = begun;
+        }
+        release
+    }
+
+    fn end_release(&mut self, id: PolicyId) {
+        self.releases.retain(|release| release.id != id);
+    }
+}
+
+impl Release {
+    /// Whether nothing has left for too long.
+    fn is_hopeless(&self, now: Nanos) -> bool {
+        now.since(self.since) >= PATIENCE
+    }
+
+    /// Whether the next hop is to be asked for, which is done then.
+    fn asks(&mut self, now: Nanos) -> bool {
+        let is_due = self.asked.is_none_or(|at| now.since(at) >= ASK_AGAIN);
+        if is_due {
+            self.asked = Some(now);
+        }
+        is_due
     }
 }
 
@@ -91,39 +153,67 @@ impl Forwarder {
         let mut left = RELEASED + std::mem::take(&mut self.policy_hold.arrived);
         let policies = Arc::clone(&self.policies);
         let mut busy = false;
-        for policy in policies.list().iter().filter(|policy| !policy.holds) {
-            busy |= self.release_of(policy, &mut left);
+        for policy in policies.list() {
+            if policy.holds {
+                self.policy_hold.end_release(policy.id);
+            } else if self.policy_hold.contains(policy.id) {
+                busy |= self.release_of(policy, &mut left);
+            }
         }
         busy
     }
 
-    /// Whether some of a policy is left that need not wait.
+    /// Whether some of a policy is left that may leave in the next round.
     fn release_of(&mut self, policy: &Policy, left: &mut usize) -> bool {
-        let NextHop { port, via } = policy.hop;
-        while self.policy_hold.contains(policy.id) {
-            // A policy can hold only when it has an address; what comes in between is told below.
-            let Some(address) = via else { return false };
-            let is_known = self.resolver.find(port, address);
-            if is_known.is_none() && self.resolver.parked.waits_for(port, address) {
-                // The rest waits here, where there is room for it.
-                return false;
+        let (id, now) = (policy.id, self.now);
+        let mut release = *self.policy_hold.release(id, policy.hop, now);
+        let mut in_the_way = None;
+        while *left > 0 && self.policy_hold.contains(id) {
+            let way = self.way_to(policy.hop);
+            in_the_way = way.err().filter(|_| !release.is_hopeless(now));
+            if in_the_way.is_some() {
+                break;
             }
-            if *left == 0 || !self.egress.has_room(port, &mut self.rings) {
-                return true;
-            }
-            let Some(packet) = self.policy_hold.pop(policy.id) else { return false };
+            let Some(packet) = self.policy_hold.pop(id) else { break };
             *left -= 1;
-            policy.counters.released(self.worker);
             self.in_hand.take_up(true);
-            match is_known {
-                Some(adjacency) => {
-                    let Packet { frame, meta, port: came_by } = packet;
+            let Packet { frame, meta, port: came_by } = packet;
+            match way {
+                Ok(adjacency) => {
+                    release.since = now;
+                    policy.counters.released(self.worker);
                     self.send_via(adjacency, frame, &meta, came_by);
                 }
-                None => self.wait(port, address, packet),
+                Err(reason) => {
+                    policy.counters.given_up(self.worker);
+                    self.refuse(frame, &meta, came_by, reason);
+                }
             }
             self.in_hand.put_down();
         }
-        false
+        if !self.policy_hold.contains(id) {
+            self.policy_hold.end_release(id);
+            return false;
+        }
+        if in_the_way == Some(DropReason::NeighbourUnresolved)
+            && let Some(address) = policy.hop.via
+            && release.asks(now)
+        {
+            self.ask(policy.hop.port, address);
+        }
+        *self.policy_hold.release(id, policy.hop, now) = release;
+        // Whoever comes to know the next hop wakes the worker; a port that is down is looked at now and
+        // then.
+        !matches!(in_the_way, Some(DropReason::NeighbourUnresolved | DropReason::PortDown))
+    }
+
+    /// The neighbour that a packet can be sent to now, behind all that was; or what is in its way.
+    fn way_to(&mut self, hop: NextHop) -> Result<u32, DropReason> {
+        // A policy can hold only when it has an address.
+        let address = hop.via.ok_or(DropReason::NeighbourUnresolved)?;
+        let known = self.resolver.find(hop.port, address);
+        let adjacency = known.ok_or(DropReason::NeighbourUnresolved)?;
+        self.egress.is_open(hop.port, &mut self.rings)?;
+        Ok(adjacency)
     }
 }

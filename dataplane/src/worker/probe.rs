@@ -1,12 +1,13 @@
-//! Probes of next hops, and whether a worker has taken all that its queues had.
+//! Probes of next hops, and whether all that the queues of a worker had is processed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use weir_state_transfer::{PortId, ServiceId};
+use weir_state_transfer::{Nanos, PortId, ServiceId};
 
-use super::{Event, Forwarder, Packet, Worker};
+use super::{Event, Forwarder, Item, Packet, Worker};
 use crate::local::probe::{self, Probe};
 use crate::packet::{self, Meta, Parsed};
 
@@ -21,34 +22,43 @@ pub struct Probing {
 
 /// Questions whose answers are listened for at one time: of more, the oldest is forgotten.
 pub const PROBES_MAX: usize = 8;
+/// The time after which a question is forgotten that was not asked again: longer than anybody waits.
+pub const PROBE_LIFE: Duration = Duration::from_secs(15);
 
 /// What a worker knows of questions.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
-    asked: ArrayVec<u64, PROBES_MAX>,
-    /// Who wants to know when all queues have been empty.
+    /// When each was asked, the oldest question first.
+    asked: ArrayVec<(u64, Nanos), PROBES_MAX>,
+    /// Who wants to know when all that the queues had is processed.
     catching_up: ArrayVec<u64, PROBES_MAX>,
 }
 
 impl Probes {
-    fn expect(&mut self, nonce: u64) {
-        if !self.asked.contains(&nonce) {
-            push(&mut self.asked, nonce);
+    fn expect(&mut self, nonce: u64, now: Nanos) {
+        self.asked.retain(|(_, at)| now.since(*at) < PROBE_LIFE);
+        match self.asked.iter_mut().find(|(asked, _)| *asked == nonce) {
+            Some((_, at)) => *at = now,
+            None => push(&mut self.asked, (nonce, now)),
         }
+    }
+
+    fn expects(&self, nonce: u64, now: Nanos) -> bool {
+        self.asked.iter().any(|(asked, at)| *asked == nonce && now.since(*at) < PROBE_LIFE)
     }
 }
 
-fn push(list: &mut ArrayVec<u64, PROBES_MAX>, nonce: u64) {
+fn push<T>(list: &mut ArrayVec<T, PROBES_MAX>, item: T) {
     if list.is_full() {
         list.remove(0);
     }
-    list.push(nonce);
+    list.push(item);
 }
 
 impl Forwarder {
     /// Asks next hops, behind all that this worker has sent to them.
     pub(super) fn probe(&mut self, probing: &Probing) {
-        self.probes.expect(probing.nonce);
+        self.probes.expect(probing.nonce, self.now);
         for (target, port, address) in probing.next_hops.iter().copied() {
             let probe = Probe { nonce: probing.nonce, worker: self.worker, target };
             self.send_probe(port, address, probe);
@@ -81,22 +91,25 @@ impl Forwarder {
             return;
         }
         let answered = probe::answered(frame, meta);
-        if let Some(probe) = answered.filter(|probe| self.probes.asked.contains(&probe.nonce)) {
+        if let Some(probe) = answered.filter(|probe| self.probes.expects(probe.nonce, self.now)) {
             self.tell(Event::Answered(probe));
         }
     }
 }
 
 impl Worker {
-    /// Tells the node when all that the queues have now has been taken.
+    /// Has all workers tell the node when they have processed what the queues of this one have now.
     pub(super) fn catch_up(&mut self, nonce: u64) {
         push(&mut self.forwarder.probes.catching_up, nonce);
     }
 
-    /// The queues have been empty in this round.
+    /// The queues have been empty in this round: what came by them is processed, or in front of this in
+    /// the rings to those who will.
     pub(super) fn has_caught_up(&mut self) {
         while let Some(nonce) = self.forwarder.probes.catching_up.pop() {
-            self.forwarder.tell(Event::CaughtUp(nonce));
+            for peer in self.forwarder.rings.peers() {
+                self.forwarder.hand_out(peer, Item::CaughtUp(nonce));
+            }
         }
     }
 }

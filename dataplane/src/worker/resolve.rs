@@ -109,10 +109,15 @@ impl Forwarder {
         };
         self.in_hand.put_down();
         if is_first {
-            match self.resolver.owner_of(port) {
-                Some(owner) => self.hand_out(owner, Item::Resolve(port, address)),
-                None => self.resolved(&Resolution { port, address, id: None }),
-            }
+            self.ask(port, address);
+        }
+    }
+
+    /// Asks the owner of a port for a next hop.
+    pub(super) fn ask(&mut self, port: PortId, address: IpAddr) {
+        match self.resolver.owner_of(port) {
+            Some(owner) => self.hand_out(owner, Item::Resolve(port, address)),
+            None => self.resolved(&Resolution { port, address, id: None }),
         }
     }
 

@@ -5,7 +5,8 @@ use weir_state_transfer::{PortId, WorkerId};
 
 use super::mesh::RingEnds;
 use crate::moves::DrainTarget;
-use crate::port::TxQueue;
+use crate::packet::DropReason;
+use crate::port::{FarQueue, TxQueue};
 
 /// The way out to each port, by port number.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ enum Path {
     /// This worker's own queue.
     Own(Box<TxQueue>),
     /// The queue of another worker, for a port that has fewer queues than there are workers.
-    Via(WorkerId),
+    Via(WorkerId, FarQueue),
 }
 
 /// Why a frame can not be sent.
@@ -40,8 +41,8 @@ impl Egress {
         *self.path(port) = Path::Own(queue);
     }
 
-    pub(crate) fn set_via(&mut self, port: PortId, worker: WorkerId) {
-        *self.path(port) = Path::Via(worker);
+    pub(crate) fn set_via(&mut self, port: PortId, worker: WorkerId, far: FarQueue) {
+        *self.path(port) = Path::Via(worker, far);
     }
 
     /// Queues a frame for the port; whether it went to another worker. A full ring is flushed
@@ -63,7 +64,7 @@ impl Egress {
                 }
                 Ok(false)
             }
-            Some(Path::Via(worker)) => {
+            Some(Path::Via(worker, _)) => {
                 rings.to(*worker).transmit(port, frame).map_err(NotSent::HandoverFull)?;
                 Ok(true)
             }
@@ -71,12 +72,22 @@ impl Egress {
         }
     }
 
-    /// Whether a port can take one more frame in this round, or none until it is up again.
-    pub(crate) fn has_room(&mut self, port: PortId, rings: &mut RingEnds) -> bool {
+    /// Whether a port takes one more frame at once; else why not.
+    pub(crate) fn is_open(&mut self, port: PortId, rings: &mut RingEnds) -> Result<(), DropReason> {
         match self.paths.get_mut(usize::from(port.0)) {
-            Some(Path::Own(queue)) => queue.is_down() || queue.has_room(),
-            Some(Path::Via(worker)) => rings.to(*worker).has_room(),
-            Some(Path::None) | None => true,
+            Some(Path::Own(queue)) if queue.is_down() => Err(DropReason::PortDown),
+            Some(Path::Own(queue)) => queue.has_room().then_some(()).ok_or(DropReason::TxRingFull),
+            Some(Path::Via(_, far)) if far.is_down() => Err(DropReason::PortDown),
+            Some(Path::Via(worker, far)) => {
+                let senders = rings.outboxes.len();
+                let outbox = rings.to(*worker);
+                match outbox.has_room() {
+                    true if far.has_room(senders, outbox.waiting()) => Ok(()),
+                    true => Err(DropReason::TxRingFull),
+                    false => Err(DropReason::TxHandoverFull),
+                }
+            }
+            Some(Path::None) | None => Err(DropReason::PortDown),
         }
     }
 
@@ -100,7 +111,7 @@ impl Egress {
             .into_iter()
             .filter_map(|path| match path {
                 Path::Own(queue) => Some(*queue),
-                Path::Via(_) | Path::None => None,
+                Path::Via(..) | Path::None => None,
             })
             .collect()
     }
@@ -111,7 +122,7 @@ impl Egress {
             .paths
             .iter()
             .filter_map(|path| match path {
-                Path::Via(worker) => Some(*worker),
+                Path::Via(worker, _) => Some(*worker),
                 Path::Own(_) | Path::None => None,
             })
             .collect();
@@ -143,14 +154,14 @@ impl Egress {
     fn own(&self) -> impl Iterator<Item = &TxQueue> {
         self.paths.iter().filter_map(|path| match path {
             Path::Own(queue) => Some(&**queue),
-            Path::Via(_) | Path::None => None,
+            Path::Via(..) | Path::None => None,
         })
     }
 
     fn own_mut(&mut self) -> impl Iterator<Item = &mut TxQueue> {
         self.paths.iter_mut().filter_map(|path| match path {
             Path::Own(queue) => Some(&mut **queue),
-            Path::Via(_) | Path::None => None,
+            Path::Via(..) | Path::None => None,
         })
     }
 

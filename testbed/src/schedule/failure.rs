@@ -36,6 +36,8 @@ pub enum Kind {
     Counted,
     /// A flow, a bucket or a source is not with its owner, or with more than one instance.
     Owner,
+    /// Something was said to be done that was not.
+    Early,
     /// A worker met a packet or a message that can not come where it came.
     Stray,
     /// The counters do not add up.

@@ -41,7 +41,7 @@ pub(crate) fn inject(node: &mut MemoryNode, (from, to): (u8, u8), sport: u16, pa
     node.step_worker(HERE);
 }
 
-fn packet((from, to): (u8, Ipv4Addr), sport: u16, payload: u8) -> Vec<u8> {
+pub(crate) fn packet((from, to): (u8, Ipv4Addr), sport: u16, payload: u8) -> Vec<u8> {
     let headers = PacketBuilder::ethernet2(host_mac(from).0, port_mac(from).0)
         .ipv4(host(0).octets(), to.octets(), 64)
         .udp(sport, 53);
@@ -61,7 +61,7 @@ pub(crate) fn drops(node: &MemoryNode) -> Vec<(String, u64)> {
     drops.into_iter().map(|drop| (drop.reason, drop.packets)).collect()
 }
 
-fn state(node: &MemoryNode, place: usize) -> api::PolicyRouteState {
+pub(crate) fn state(node: &MemoryNode, place: usize) -> api::PolicyRouteState {
     node.node.list_policies().routes[place].clone()
 }
 
@@ -176,45 +176,4 @@ fn a_hold_that_is_full_drops_by_name_and_the_rest_leaves_in_order() {
     put(&mut node, &[to("p", "any", 2)]);
     assert_eq!(left(&mut node, 2), [1, 2, 3, 4, 5]);
     assert_eq!(node.node.counters().balance.unwrap().unaccounted, 0);
-}
-
-#[test]
-fn what_is_released_leaves_no_faster_than_its_port_takes_it() {
-    let mut node = node(&Plan { port_ring: 16, ..plan() });
-    put(&mut node, &[api::PolicyRoute { holds: true, ..to("p", "any", 2) }]);
-    for payload in 0..200 {
-        inject(&mut node, (0, 1), 1_000, payload);
-    }
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)]).unwrap();
-    let mut all = Vec::new();
-    for _ in 0..100 {
-        node.step_worker(HERE);
-        node.step_worker(HERE);
-        let some = left(&mut node, 2);
-        assert!(some.len() <= 16);
-        all.extend(some);
-    }
-    assert_eq!(all, Vec::from_iter(0..200));
-    assert_eq!(drops(&node), []);
-}
-
-#[test]
-fn what_is_released_waits_for_its_next_hop_where_it_was_held() {
-    let mut node = node(&Plan { hosts_known: false, parked: 2, ..plan() });
-    put(&mut node, &[api::PolicyRoute { holds: true, ..to("p", "any", 2) }]);
-    for payload in 1..=9 {
-        inject(&mut node, (0, 1), 1_000, payload);
-    }
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 3)]).unwrap();
-    for _ in 0..10 {
-        node.step_worker(HERE);
-        node.step_node();
-    }
-    assert_eq!(state(&node, 0).holding, 8, "one asks for the next hop");
-    let asked = node.take(PortId(3), 0).unwrap();
-    assert_eq!(asked[12..14], [8, 6]);
-    assert!(node.answer(PortId(3), 0));
-    node.settle();
-    assert_eq!(left(&mut node, 3), Vec::from_iter(1..=9));
-    assert_eq!(drops(&node), []);
 }

@@ -1,35 +1,21 @@
 //! Whether all that was sent to a next hop has been taken.
 
-use etherparse::{Icmpv4Type, NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
+use std::time::Duration;
+
+use etherparse::{PacketBuilder, PacketHeaders};
 use weir_api::dataplane::v1 as api;
-use weir_state_transfer::PortId;
+use weir_dataplane::worker::PROBE_LIFE;
+use weir_state_transfer::{PortId, WorkerId};
 use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
 
 use crate::by_hand::{HERE, inject, left, node, plan};
+use crate::function::{answer, packet};
 use crate::world::spread;
 
 const NONCE: u64 = 0x0123_4567_89ab_cdef;
 
 fn hop(port: u8) -> api::NextHop {
     api::NextHop { via: host(port).to_string(), port: format!("sap{port}") }
-}
-
-/// The answer of the host at a port to an echo request, if a frame is one.
-fn answer(port: u8, request: &[u8]) -> Option<Vec<u8>> {
-    let headers = PacketHeaders::from_ethernet_slice(request).unwrap();
-    let Some(TransportHeader::Icmpv4(icmp)) = headers.transport else { return None };
-    let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type else { return None };
-    let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { return None };
-    assert_eq!(
-        (ip.destination, request[..6].to_vec()),
-        (host(port).octets(), host_mac(port).0.to_vec())
-    );
-    let reply = PacketBuilder::ethernet2(host_mac(port).0, port_mac(port).0)
-        .ipv4(ip.destination, ip.source, 64)
-        .icmpv4_echo_reply(echo.id, echo.seq);
-    let mut frame = Vec::new();
-    reply.write(&mut frame, headers.payload.slice()).unwrap();
-    Some(frame)
 }
 
 /// The numbers of workers that have not answered, or are behind.
@@ -44,7 +30,7 @@ fn an_echo_leaves_behind_all_that_was_sent_before_and_its_answer_says_that_it_wa
     for payload in 1..=3 {
         inject(&mut node, (0, 1), 1_000, payload);
     }
-    node.node.begin_probe(&[hop(1)], NONCE).unwrap();
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
     node.step_worker(HERE);
     assert_eq!(left_over(&node), [(0, true)]);
     let sent: Vec<_> = std::iter::from_fn(|| node.take(PortId(1), 0)).collect();
@@ -64,7 +50,7 @@ fn an_echo_leaves_behind_all_that_was_sent_before_and_its_answer_says_that_it_wa
 fn every_worker_asks_by_its_own_way_and_is_asked_again_until_it_has_an_answer() {
     let mut node = node(&Plan { workers: 2, queues: 2, port_ring: 64, ..plan() });
     spread(&mut node, 2);
-    node.node.begin_probe(&[hop(1), hop(2)], NONCE).unwrap();
+    node.node.begin_probe(&[hop(1), hop(2)], NONCE, node.now).unwrap();
     node.settle();
     let mut requests = Vec::new();
     for (port, queue) in [(1, 0), (1, 1), (2, 0), (2, 1)] {
@@ -93,7 +79,7 @@ fn every_worker_asks_by_its_own_way_and_is_asked_again_until_it_has_an_answer() 
 #[test]
 fn an_answer_that_was_not_asked_for_says_nothing() {
     let mut node = node(&plan());
-    node.node.begin_probe(&[hop(1)], NONCE).unwrap();
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
     node.settle();
     let request = node.take(PortId(1), 0).unwrap();
     let mut other = request.clone();
@@ -114,7 +100,7 @@ fn an_answer_that_was_not_asked_for_says_nothing() {
 #[test]
 fn a_worker_that_has_more_than_a_burst_is_behind_until_it_has_taken_it() {
     let mut node = node(&Plan { port_ring: 512, ..plan() });
-    node.node.begin_probe(&[hop(1)], NONCE).unwrap();
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
     node.step_worker(HERE);
     let request = node.take(PortId(1), 0).unwrap();
     let reply = answer(1, &request).unwrap();
@@ -131,6 +117,72 @@ fn a_worker_that_has_more_than_a_burst_is_behind_until_it_has_taken_it() {
     assert_eq!(left_over(&node), [(0, false)], "it is behind");
     node.settle();
     assert_eq!(left_over(&node), []);
+}
+
+#[test]
+fn what_came_before_the_last_answer_is_in_no_ring_when_all_is_done() {
+    let there = WorkerId(1);
+    let mut node = node(&Plan { workers: 2, queues: 2, port_ring: 64, ..plan() });
+    spread(&mut node, 2);
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
+    node.settle();
+    for queue in 0..2 {
+        let request = node.take(PortId(1), queue).unwrap();
+        let reply = answer(1, &request).unwrap();
+        assert!(node.wires.get_mut(&(PortId(1), queue)).unwrap().inject(&reply));
+    }
+    for worker in [HERE, there] {
+        node.step_worker(worker);
+    }
+    node.step_node();
+    // One worker looks at its rings before the other has steered to it what waits in its queue.
+    node.step_worker(there);
+    let before = node.node.counters().handover_packets;
+    for flow in 1_000..1_016 {
+        let wire = node.wires.get_mut(&(PortId(0), 0)).unwrap();
+        assert!(wire.inject(&packet(0, flow, 1)));
+    }
+    node.step_worker(HERE);
+    assert!(node.node.counters().handover_packets > before, "some go to the other worker");
+    node.step_node();
+    assert_eq!(left_over(&node), [(0, false)]);
+    node.step_worker(there);
+    node.step_node();
+    assert_eq!(left_over(&node), []);
+    let out =
+        |node: &mut MemoryNode, queue| std::iter::from_fn(|| node.take(PortId(1), queue)).count();
+    assert_eq!(out(&mut node, 0) + out(&mut node, 1), 16);
+}
+
+#[test]
+fn a_question_without_next_hops_is_refused() {
+    let mut node = node(&plan());
+    let said = node.node.begin_probe(&[], NONCE, node.now).unwrap_err().to_string();
+    assert!(said.contains("next_hops: is empty"), "{said}");
+    assert!(node.node.unanswered(NONCE).is_none());
+}
+
+#[test]
+fn a_question_that_nobody_waits_for_any_more_is_forgotten_by_the_node_and_by_workers() {
+    let mut node = node(&plan());
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
+    node.settle();
+    let request = node.take(PortId(1), 0).unwrap();
+    let reply = answer(1, &request).unwrap();
+    let mut says = |after: Duration| {
+        node.settle();
+        node.now = node.now + after;
+        node.step_node();
+        let _earlier = node.workers.get_mut(&HERE).unwrap().take_told();
+        assert!(node.wires.get_mut(&(PortId(1), 0)).unwrap().inject(&reply));
+        node.step_worker(HERE);
+        let is_told = node.workers.get_mut(&HERE).unwrap().take_told();
+        (is_told, node.node.unanswered(NONCE).is_some())
+    };
+    assert_eq!(says(PROBE_LIFE / 2), (true, true));
+    assert_eq!(says(PROBE_LIFE), (false, false));
+    let balance = node.node.counters().balance.unwrap();
+    assert_eq!((balance.unaccounted, balance.dropped), (0, 0), "{balance:?}");
 }
 
 fn request_to_nobody() -> Vec<u8> {

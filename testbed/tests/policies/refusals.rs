@@ -2,8 +2,10 @@
 
 use weir_api::dataplane::v1 as api;
 use weir_dataplane::node::{FIRST, instance_id};
+use weir_dataplane::policy::PolicyMatch;
+use weir_dataplane::route_table::NextHop;
 use weir_state_transfer::mark::Request;
-use weir_state_transfer::{BucketSet, Selection};
+use weir_state_transfer::{BucketSet, PortId, Selection};
 use weir_testbed::memory_node::{MemoryNode, Plan, host};
 
 use crate::by_hand::{inject, left, node, plan, put, to};
@@ -116,6 +118,43 @@ fn nothing_is_put_in_front_of_one_that_holds_what_it_would_match() {
     put(&mut node, &[to("q", "sport=1009-2000", 3)]);
     inject(&mut node, (0, 1), 1_009, 2);
     assert_eq!((left(&mut node, 2), left(&mut node, 3)), (vec![1], vec![2]));
+}
+
+#[test]
+fn nothing_is_put_in_front_of_one_that_holds_by_what_releases_it() {
+    let mut node = node(&plan());
+    put(&mut node, &[holding("p", "sport=1000-1009", 2)]);
+    let free = to("p", "sport=1000-1009", 2);
+    let before_p = |route| api::PolicyRoute { before: "p".to_owned(), ..route };
+    let in_front = before_p(to("q", "sport=1009-2000", 3));
+    // No packet waits, and no worker has been told yet that none may.
+    let before = node.node.list_policies();
+    for both in [[free.clone(), in_front.clone()], [in_front.clone(), free.clone()]] {
+        let refused = node.node.put_policies(&api::Change::default(), &both);
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("policy p holds packets"), "{said}");
+        assert_eq!(node.node.list_policies(), before);
+    }
+    let beside = before_p(to("q", "sport=1010-2000", 3));
+    put(&mut node, &[free, beside]);
+    put(&mut node, &[before_p(to("r", "sport=1009", 3))]);
+}
+
+#[test]
+fn one_that_is_put_anew_is_not_that_of_the_configuration() {
+    let mut node = node(&plan());
+    let matches = PolicyMatch { filter: "sport=1".parse().unwrap(), from: None };
+    let hop = NextHop { port: PortId(2), via: Some(host(2).into()) };
+    node.node.add_configured_policies(vec![("web".parse().unwrap(), matches, hop)]).unwrap();
+    node.settle();
+    let is_configured = |node: &MemoryNode| node.node.list_policies().routes[0].configured;
+    assert!(is_configured(&node));
+    put(&mut node, &[to("web", "sport=2", 3)]);
+    assert!(is_configured(&node), "it was changed");
+    node.node.remove_policies(&api::Change::default(), &["web".to_owned()]).unwrap();
+    node.settle();
+    put(&mut node, &[to("web", "sport=1", 2)]);
+    assert!(!is_configured(&node));
 }
 
 #[test]

@@ -48,6 +48,6 @@ fn row(state: &PolicyRouteState) -> Vec<String> {
         state.packets.to_string(),
         state.bytes.to_string(),
         held,
-        state.overflow.to_string(),
+        (state.overflow + state.undelivered).to_string(),
     ]
 }

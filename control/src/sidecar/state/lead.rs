@@ -171,7 +171,7 @@ impl Lead {
         }
         let lost = self.overflow(sidecar).await?;
         let reason = format!(
-            "all state has moved, and {lost} packets found no room to be held: the promise was not kept"
+            "all state has moved, and {lost} packets found no room to be held, or no way on: the promise was not kept"
         );
         Ok(if lost > 0 { broken(reason) } else { None })
     }
@@ -310,7 +310,12 @@ async fn probe(sidecar: &Sidecar, next_hops: &[NextHop], end: &End) -> Result<()
 /// Packets for which those that hold have had no room.
 fn overflow(listed: &ListPolicyRoutesResponse, plan: &Plan) -> u64 {
     let holds = |seen: &&PolicyRouteState| plan.held.iter().any(|held| held.name == name_of(seen));
-    listed.routes.iter().filter(holds).map(|seen| seen.overflow).sum()
+    listed
+        .routes
+        .iter()
+        .filter(holds)
+        .map(|seen| seen.overflow.saturating_add(seen.undelivered))
+        .sum()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]

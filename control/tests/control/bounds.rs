@@ -15,8 +15,6 @@ use weir_api::{
     },
 };
 
-use weir_control::store::Database;
-
 use crate::state::refusal;
 use crate::support::{
     nf::{Monitor, Nf, flow},
@@ -38,7 +36,9 @@ async fn refusals(running: &Running, text: &str) -> Vec<(&'static str, Code, Sta
     };
     let buckets =
         StartMoveRequest { change: id(), selection: Some(Flows::Buckets(text())), ..start.clone() };
-    let of_unknown = StartMoveRequest { change: id(), from: text(), ..start.clone() };
+    let any = Some(Flows::Filter("any".to_owned()));
+    let of_unknown =
+        StartMoveRequest { change: id(), from: text(), selection: any, ..start.clone() };
     let mut flows = FlowServiceClient::new(channel.clone());
     let listed = ListFlowsRequest { filter: text(), ..ListFlowsRequest::default() };
     let mut routes = RouteServiceClient::new(channel.clone());
@@ -176,10 +176,10 @@ fn a_data_plane_that_hangs_holds_up_nothing_that_does_not_need_it() {
     pair.node.fake.socket = silent;
     let running = pair.start();
     block_on(async {
-        pair.a.hang(true);
-        let copy = running.state().await.copy(copied("c", "a", "b", "any")).await.unwrap();
-        let copy = limited(copy.into_inner().message()).await.unwrap().unwrap();
-        let copy = copy.operation.unwrap().id;
+        let mut ask = copied("c", "a", "b", "any");
+        ask.interval_ns = 3_600_000_000_000;
+        let mut follows = running.state().await.copy(ask).await.unwrap().into_inner();
+        let copy = limited(follows.message()).await.unwrap().unwrap().operation.unwrap().id;
         let channel = running.channel().await;
         let mut adds = (0..10).map(|number| {
             let mut routes = RouteServiceClient::new(channel.clone());
@@ -190,16 +190,10 @@ fn a_data_plane_that_hangs_holds_up_nothing_that_does_not_need_it() {
             tokio::spawn(async move { routes.add_route(add).await })
         });
         let mut adds: Vec<_> = adds.by_ref().collect();
-        // One of them is at the data plane.
-        let begun = || {
-            let database = Database::open(&pair.node.store()).unwrap();
-            (0..10).any(|number| database.answer(&format!("r{number}")).unwrap().is_some())
-        };
-        while !begun() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // Once the first is answered the others wait, the next for the data plane.
+        limited(adds.remove(0)).await.unwrap().unwrap_err();
         limited(running.cancel(copy)).await.unwrap();
-        pair.a.hang(false);
+        assert_eq!(running.state_ended(copy).await.state(), State::Cancelled);
         let done = limited(running.moves(moved("m", "a", "b", "any"))).await.unwrap();
         assert_eq!(done.state(), State::Done, "{done:?}");
         let waiting = adds.iter().filter(|add| !add.is_finished()).count();

@@ -204,3 +204,19 @@ fn a_data_plane_that_hangs_holds_up_nothing_that_does_not_need_it() {
         assert!(fix.contains("the same request id"), "{fix}");
     });
 }
+
+/// As what an id has not is not compared, it would pick everything.
+#[test]
+fn a_field_that_the_source_does_not_know_picks_nothing() {
+    let pair = Pair::new();
+    (1..=9).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 5));
+    let running = pair.start();
+    block_on(async {
+        let moved = running.moves(moved("m", "a", "b", "http.host=x")).await.unwrap();
+        assert_eq!((moved.state(), moved.failure()), (State::Undone, StateFailure::Refused));
+        assert!(moved.reason.contains("knows no field http.host"), "{moved:?}");
+        let copied = running.copies(copied("c", "a", "b", "http.host=x")).await.unwrap();
+        assert_eq!((copied.state(), copied.failure()), (State::Failed, StateFailure::Refused));
+        assert_eq!((pair.a.monitor().of_flows(), pair.b.monitor().of_flows()), (45, 0));
+    });
+}

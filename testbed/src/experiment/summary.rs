@@ -123,8 +123,8 @@ fn moves(report: &Report) -> String {
          loss-free and order-preserving, while all are open. The CPU time is that of the whole \
          data plane from before a move is asked for until it is told to be over, polling included. \
          The hosts' threads have the same cores, and the data plane has nice {NICE}.\n\n\
-         | move | ms | steer, drain, hand over µs | flows | packets during | held | at once | hold p50 µs | hold max µs | \
-         CPU µs | run-queue delay µs |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+         | move | ms | steer, drain, hand over µs | flows | packets during | held | at once | \
+         hold p50 µs | hold max µs | CPU µs | run-queue delay µs |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for (number, m) in (1..).zip(&report.moves) {
         text += &format!(

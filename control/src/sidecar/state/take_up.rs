@@ -74,7 +74,7 @@ impl Sidecar {
         self: &Arc<Self>,
         anew: bool,
     ) -> Result<(), Fault> {
-        // Moves that are left for now keep no share from being taken up.
+        // Moves that can not be taken up yet keep no share from being so.
         let moves = if anew { self.take_up_cancelled_moves().await } else { Ok(()) };
         if anew || !self.state.unsettled.is_empty() {
             self.take_up_shares().await?;

@@ -146,7 +146,7 @@ impl Steps {
             }
         };
         let is_led = step == LeadStep::Lead;
-        let reason = "the sidecar was started again before all state had moved";
+        let reason = "the sidecar was started again, or had a fault, before all state had moved";
         let failure = (!is_led).then(|| Failure::new(FailureKind::Cancelled, reason));
         let versions =
             moved.into_iter().map(|piece| ((piece.scope, one_way(&piece.id)), piece.version));

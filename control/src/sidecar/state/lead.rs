@@ -37,7 +37,7 @@ pub(super) struct Lead {
     row: LedMove,
     /// The next hops of both functions.
     next_hops: [Vec<NextHop>; 2],
-    /// An earlier sidecar has begun it.
+    /// An earlier sidecar has begun it, or a task that a fault has cut off.
     is_taken_up: bool,
     /// The journal has it.
     is_kept: bool,
@@ -78,7 +78,7 @@ impl Lead {
         Ok(Self { row, next_hops, is_taken_up: false, is_kept: false, is_unsure: false })
     }
 
-    /// What an earlier sidecar has begun.
+    /// What was begun and left.
     fn taken_up(row: LedMove) -> Self {
         let next_hops = [Vec::new(), Vec::new()];
         Self { row, next_hops, is_taken_up: true, is_kept: true, is_unsure: true }
@@ -93,7 +93,7 @@ impl Lead {
         }
     }
 
-    /// Whether an earlier sidecar has begun it.
+    /// Whether it was begun before, and left.
     pub(super) fn is_taken_up(&self) -> bool {
         self.is_taken_up
     }
@@ -258,31 +258,36 @@ impl Sidecar {
     /// they are in the way of others about the same.
     pub(in crate::sidecar) async fn take_up_led_moves(self: &Arc<Self>) -> Result<(), StoreError> {
         for row in self.store.run(|database| database.led_moves()).await? {
-            tracing::info!(operation = row.operation, step = ?row.step, "takes up a move");
-            let asked = MoveAsked {
-                from: End::Nf(row.ends.0.clone()),
-                to: End::Nf(row.ends.1.clone()),
-                selection: Selection::Filter(row.filter.clone()),
-                scopes: row.scopes.clone(),
-                guarantee: row.guarantee,
-            };
-            let begun = Asked::Move(asked.clone());
-            let (reins, reader) = self.go_on_with(begun, &row.request_id, row.operation).await;
-            let moved = Move {
-                sidecar: Arc::clone(self),
-                reins,
-                asked,
-                filter: row.filter.clone(),
-                limit: FINISH_LIMIT,
-                way: Way::Led(Box::new(Lead::taken_up(row))),
-                again: false,
-            };
-            tokio::spawn(async move {
-                let _followed = reader;
-                moved.run().await;
-            });
+            self.take_up_led_move(row).await;
         }
         Ok(())
+    }
+
+    /// Goes on with a move that the journal has, and no task.
+    pub(super) async fn take_up_led_move(self: &Arc<Self>, row: LedMove) {
+        tracing::info!(operation = row.operation, step = ?row.step, "takes up a move");
+        let asked = MoveAsked {
+            from: End::Nf(row.ends.0.clone()),
+            to: End::Nf(row.ends.1.clone()),
+            selection: Selection::Filter(row.filter.clone()),
+            scopes: row.scopes.clone(),
+            guarantee: row.guarantee,
+        };
+        let begun = Asked::Move(asked.clone());
+        let (reins, reader) = self.go_on_with(begun, &row.request_id, row.operation).await;
+        let moved = Move {
+            sidecar: Arc::clone(self),
+            reins,
+            asked,
+            filter: row.filter.clone(),
+            limit: FINISH_LIMIT,
+            way: Way::Led(Box::new(Lead::taken_up(row))),
+            again: false,
+        };
+        tokio::spawn(async move {
+            let _followed = reader;
+            moved.run().await;
+        });
     }
 }
 

@@ -79,7 +79,7 @@ struct Running {
 
 /// What an operation's task has of it. When it is dropped and the operation has not ended, as when
 /// its caller goes away while it is begun, the operation is forgotten; when its task panics, it has
-/// failed.
+/// failed, or is taken up.
 #[derive(Debug)]
 pub(super) struct Reins {
     sidecar: Arc<Sidecar>,
@@ -181,12 +181,8 @@ impl Drop for Reins {
         if !std::thread::panicking() {
             return self.sidecar.state.forget(self.id);
         }
-        // Who waits for the end of an operation gets one, whatever its task does.
         let (sidecar, id) = (Arc::clone(&self.sidecar), self.id);
-        let reason = "a fault of the sidecar has cut it off, of which the log of the sidecar tells: \
-                      what it has done until then is not undone";
-        let end = (State::Failed, Some(Failure::new(FailureKind::Internal, reason)));
-        tokio::spawn(async move { sidecar.end_operation(id, end).await });
+        tokio::spawn(async move { sidecar.end_cut_off(id).await });
     }
 }
 

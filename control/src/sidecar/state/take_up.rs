@@ -20,12 +20,15 @@ use crate::{
     service::has_ended,
     sidecar::Sidecar,
     southbound::ended,
-    state_manager::operation::Operation,
+    state_manager::operation::{Asked, Failure, FailureKind, Operation, State},
     store::{Answer, Ending},
 };
 
 /// How long the right to change is held for something to end that nobody follows.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// The wait until it is seen what a task has left that a fault has cut off: a fault that comes again
+/// comes no faster.
+const CUT_OFF_WAIT: Duration = Duration::from_secs(1);
 /// Times that the data plane is looked at for what it may have begun late, once each time that it is
 /// read (`[scaling] interval`).
 const LOOKS: u32 = 30;
@@ -68,6 +71,36 @@ impl Unsettled {
 }
 
 impl Sidecar {
+    /// Sees to an operation whose task a fault has cut off, so that who waits for its end gets one.
+    /// A move that the journal has is taken up, as packets may be held; a share of the data plane is
+    /// ended as one that nobody follows.
+    pub(super) async fn end_cut_off(self: &Arc<Self>, id: u64) {
+        let journal = loop {
+            tokio::select! {
+                () = tokio::time::sleep(CUT_OFF_WAIT) => {}
+                () = self.stopped() => return self.state.forget(id),
+            }
+            match self.store.keep(|database| database.led_moves()).await {
+                Ok(journal) => break journal,
+                Err(error) => tracing::warn!(%error, operation = id, "what it left is not read"),
+            }
+        };
+        if let Some(row) = journal.into_iter().find(|row| row.operation == id) {
+            return self.take_up_led_move(row).await;
+        }
+        let found = self.state.table.borrow().find(id).cloned();
+        let Some(Operation { asked, request_id, .. }) = found else { return };
+        let reason = "a fault of the sidecar has cut it off, of which the log of the sidecar tells: \
+                      what it has done until then is not undone";
+        let end = (State::Failed, Some(Failure::new(FailureKind::Internal, reason)));
+        if matches!(asked, Asked::Share(_)) {
+            self.give_up_operation(id, end).await;
+            self.state.unsettled.add(&request_id);
+        } else {
+            self.end_operation(id, end).await;
+        }
+    }
+
     /// Takes up what others have left at the data plane, when that is reached anew, and else what may
     /// have been begun there meanwhile.
     pub(in crate::sidecar) async fn take_up_left(

@@ -1,46 +1,146 @@
 //! What becomes of an operation whose task does not come to its end.
 
+use std::path::PathBuf;
+
+use prost::Name as _;
+use weir_api::{
+    dataplane::v1::{Guarantee, ShareMode},
+    v1::ShareRequest,
+};
 use weir_state_transfer::{StateFilter, chunk::Scope};
 
 use super::*;
 use crate::{
     config::Config,
-    state_manager::{end::End, operation::CopyAsked},
+    state_manager::{
+        end::End,
+        lead::Plan,
+        operation::{CopyAsked, MoveAsked, Selection, ShareAsked},
+    },
+    store::{LeadStep, LedMove},
 };
 
 /// How long a test waits for an event before it fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A sidecar without a data plane, in a folder that goes with it.
+struct Alone {
+    sidecar: Arc<Sidecar>,
+    folder: PathBuf,
+}
+
+impl Alone {
+    async fn start(name: &str) -> Self {
+        let folder = format!("weir-control-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let root = folder.display();
+        let text = format!(
+            "[control]\nsocket = '{root}/c.sock'\ndataplane_socket = '{root}/d.sock'\n\
+             store = '{root}/store/control.db'\n"
+        );
+        let config = Config::parse(&text, "weir.toml").expect("a configuration");
+        let sidecar = Sidecar::start(config, None).await.expect("it starts");
+        Self { sidecar, folder }
+    }
+
+    /// Begins an operation whose task panics once `left` is in the store; its number.
+    async fn cut_off(&self, asked: Asked, left: impl FnOnce(u64) -> Option<LedMove>) -> u64 {
+        let begun = self.sidecar.begin_operation(asked, "r", None).await.expect("it begins");
+        let (operation, reins, _reader) = begun;
+        if let Some(row) = left(operation.id) {
+            let kept = self.sidecar.store.run(move |database| database.begin_lead(&row)).await;
+            kept.expect("it is written down");
+        }
+        let task = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            panic!("a fault of {reins:?}");
+        });
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        operation.id
+    }
+
+    /// Waits until an operation is so.
+    async fn becomes(&self, id: u64, state: State) -> Operation {
+        let mut table = self.sidecar.state().watch();
+        let is_so = |table: &Table| table.find(id).is_some_and(|found| found.state == state);
+        let seen = tokio::time::timeout(LIMIT, table.wait_for(is_so)).await;
+        let seen = seen.expect("it becomes so").expect("a table");
+        seen.find(id).expect("it is remembered").clone()
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // A test that fails for another reason should say that one.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn ends() -> [End; 2] {
+    ["a", "b"].map(|name| End::Nf(name.to_owned()))
+}
+
 #[tokio::test]
 async fn an_operation_whose_task_panics_has_failed_and_says_so() {
-    let folder = std::env::temp_dir().join(format!("weir-control-panic-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let root = folder.display();
-    let text = format!(
-        "[control]\nsocket = '{root}/c.sock'\ndataplane_socket = '{root}/d.sock'\n\
-         store = '{root}/store/control.db'\n"
-    );
-    let config = Config::parse(&text, "weir.toml").expect("a configuration");
-    let sidecar = Sidecar::start(config, None).await.expect("it starts");
-    let [from, to] = ["a", "b"].map(|name| End::Nf(name.to_owned()));
-    let scopes = [Scope::MultiFlow].into();
+    let alone = Alone::start("panic").await;
+    let ([from, to], scopes) = (ends(), [Scope::MultiFlow].into());
     let copy = Asked::Copy(CopyAsked { from, to, filter: StateFilter::default(), scopes });
-    let begun = sidecar.begin_operation(copy, "r", None).await.expect("it begins");
-    let (operation, reins, _reader) = begun;
-    let task = tokio::spawn(async move {
-        tokio::task::yield_now().await;
-        panic!("a fault of {reins:?}");
-    });
-    assert!(task.await.is_err_and(|error| error.is_panic()));
-    let mut table = sidecar.state().watch();
-    let ended = table.wait_for(|table| {
-        table.find(operation.id).is_some_and(|operation| operation.state.ended())
-    });
-    let ended = tokio::time::timeout(LIMIT, ended).await.expect("it ends").expect("a table");
-    let ended = ended.find(operation.id).expect("it is remembered");
-    assert_eq!(ended.state, State::Failed);
+    let id = alone.cut_off(copy, |_| None).await;
+    let ended = alone.becomes(id, State::Failed).await;
     let kind = ended.failure.as_ref().map(|failure| &failure.kind);
     assert_eq!(kind, Some(&FailureKind::Internal));
-    // A test that fails before leaves it.
-    std::fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[tokio::test]
+async fn a_share_whose_task_panics_is_left_to_who_ends_those_that_nobody_follows() {
+    let alone = Alone::start("panic-share").await;
+    let share = ShareAsked {
+        instances: Vec::new(),
+        filter: StateFilter::default(),
+        scopes: [Scope::MultiFlow].into(),
+        mode: ShareMode::Strong,
+    };
+    let reserve = |database: &mut Database| database.reserve("r", &ShareRequest::full_name(), &[]);
+    alone.sidecar.store.run(reserve).await.expect("it is kept");
+    let id = alone.cut_off(Asked::Share(share), |_| None).await;
+    alone.becomes(id, State::Failed).await;
+    let begun = |database: &mut Database| database.begun(&ShareRequest::full_name());
+    let looked_for = async {
+        loop {
+            let begun = alone.sidecar.store.run(begun).await.expect("it is read");
+            if begun.iter().any(|answer| answer.answered && answer.goes_on) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, looked_for).await.expect("it is kept as one that goes on");
+}
+
+#[tokio::test]
+async fn a_move_that_may_hold_packets_is_taken_up_when_its_task_panics() {
+    let alone = Alone::start("panic-move").await;
+    let ([from, to], scopes) = (ends(), [Scope::PerFlow].into());
+    let filter = StateFilter::default();
+    let selection = Selection::Filter(filter.clone());
+    let asked = MoveAsked { from, to, selection, scopes, guarantee: Guarantee::Ordered };
+    let row = |operation| LedMove {
+        operation,
+        request_id: "r".to_owned(),
+        ends: ("a".to_owned(), "b".to_owned()),
+        filter,
+        scopes: asked.scopes.clone(),
+        guarantee: asked.guarantee,
+        incarnation: 1,
+        overflow: 0,
+        step: LeadStep::Hold,
+        plan: Plan::default(),
+        moved: Vec::new(),
+    };
+    let id = alone.cut_off(Asked::Move(asked.clone()), |id| Some(row(id))).await;
+    // It goes back, as soon as the data plane is there.
+    let undoing = alone.becomes(id, State::Undoing).await;
+    assert_eq!(undoing.ended, None);
+    assert_eq!(alone.sidecar.state().table.borrow().leading(), Some(id));
 }

@@ -59,13 +59,17 @@ impl Sidecar {
         routes: &[PolicyRoute],
     ) -> Result<Vec<Refused>, Status> {
         let listed = routes_of(&self.list_policies().await?);
-        let others = differing(&listed, routes);
-        match self.put_policies(others.clone()).await {
+        self.put_each(differing(&listed, routes)).await
+    }
+
+    /// Puts all, but for those that are refused.
+    async fn put_each(&self, routes: Vec<PolicyRoute>) -> Result<Vec<Refused>, Status> {
+        match self.put_policies(routes.clone()).await {
             Err(status) if !transient(&status) => {}
             all => return all.map(|()| Vec::new()),
         }
         let mut refused = Vec::new();
-        for route in others {
+        for route in routes {
             let name = route.name.clone();
             match self.put_policies(vec![route]).await {
                 Ok(()) => {}
@@ -94,7 +98,8 @@ impl Sidecar {
     }
 
     /// Puts the policy routes that the store has where the data plane has others, but for those of
-    /// moves in progress; removes those that decide nothing.
+    /// moves in progress, and those that hold: a move may have begun since the store was read. Removes
+    /// those that decide nothing.
     pub(in crate::sidecar) async fn program_policies(&self) -> Result<(), Fault> {
         let _guard = self.changes.lock().await;
         let (wanted, moves) = self
@@ -108,8 +113,13 @@ impl Sidecar {
         if wanted.is_empty() {
             return Ok(());
         }
-        let put = self.put_each_desired(&wanted).await;
-        for Refused { name, why } in put.map_err(|status| Fault::from_dataplane(&status))? {
+        let of = |status: Status| Fault::from_dataplane(&status);
+        let listed = routes_of(&self.list_policies().await.map_err(of)?);
+        let holds =
+            |route: &PolicyRoute| listed.iter().any(|seen| seen.holds && seen.name == route.name);
+        let free: Vec<_> = wanted.iter().filter(|route| !holds(route)).cloned().collect();
+        let put = self.put_each(differing(&listed, &free)).await;
+        for Refused { name, why } in put.map_err(of)? {
             tracing::warn!(policy = name, error = why, "policy route refused");
         }
         // One that is planned may be put in front of them.

@@ -25,7 +25,7 @@ use crate::support::{
     state::{Pair, moved},
 };
 
-fn policy(name: &str, filter: &str, from: &str, via: &str) -> PolicyRoute {
+pub(crate) fn policy(name: &str, filter: &str, from: &str, via: &str) -> PolicyRoute {
     let port = if via.starts_with("10.0.1") { "pa" } else { "pb" };
     PolicyRoute {
         name: name.to_owned(),
@@ -126,11 +126,9 @@ fn what_can_not_be_led_is_refused() {
     }
 }
 
-#[test]
-fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
-    let directory = Directory::new();
-    let path = directory.0.join("control.db");
-    let row = LedMove {
+/// A move that the journal has from its beginning on.
+pub(crate) fn journalled(plan: Plan) -> LedMove {
+    LedMove {
         operation: 7,
         request_id: "r".to_owned(),
         ends: ("a".to_owned(), "b".to_owned()),
@@ -140,9 +138,16 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
         incarnation: u64::MAX,
         overflow: 3,
         step: LeadStep::Hold,
-        plan: planned(&base(), "proto=tcp").unwrap(),
+        plan,
         moved: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
+    let directory = Directory::new();
+    let path = directory.0.join("control.db");
+    let row = journalled(planned(&base(), "proto=tcp").unwrap());
     let mut database = Database::open(&path).unwrap();
     database.begin_lead(&row).unwrap();
     assert_eq!(database.led_moves().unwrap(), std::slice::from_ref(&row));
@@ -200,20 +205,7 @@ fn how_a_move_has_ended_and_that_the_journal_has_it_no_more_are_kept_as_one() {
         operation: 0,
         answered: true,
     };
-    let (step, filter) = (LeadStep::Lead, "any".parse().unwrap());
-    let row = LedMove {
-        operation: 7,
-        request_id: "r".to_owned(),
-        ends: ("a".to_owned(), "b".to_owned()),
-        filter,
-        scopes: [chunk::Scope::PerFlow].into(),
-        guarantee: Guarantee::Ordered,
-        incarnation: 1,
-        overflow: 0,
-        step,
-        plan: Plan::default(),
-        moved: Vec::new(),
-    };
+    let row = LedMove { step: LeadStep::Lead, ..journalled(Plan::default()) };
     database.accept(&answer("r")).unwrap();
     database.begin_lead(&row).unwrap();
     drop(database);

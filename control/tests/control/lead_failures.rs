@@ -1,9 +1,17 @@
 //! Moves that lead packets while the data plane, the journal, the configuration or the sidecar fail.
 
-use weir_api::v1::{MoveRequest, StateOperation, StateOperationState as State};
-use weir_control::store::Database;
+use weir_api::{
+    dataplane::v1::PolicyRoute,
+    v1::{MoveRequest, StateOperation, StateOperationState as State},
+};
+use weir_control::{
+    state_manager::lead::Plan,
+    store::{Database, LeadStep, LedMove},
+};
 
-use crate::lead::{fill, leads_to, ordered, start, start_of, until, vias};
+use crate::lead::{
+    fill, journalled, leads_to, ordered, policy, start, start_of, until, vias,
+};
 use crate::state::refusal;
 use crate::support::{
     gate::{Gate, gated},
@@ -45,6 +53,15 @@ fn forbid(pair: &Pair, what: &str) {
 fn allow(pair: &Pair) {
     let connection = rusqlite::Connection::open(pair.node.store()).unwrap();
     connection.execute_batch("DROP TRIGGER no").unwrap();
+}
+
+/// Lets sidecars that are started from here on desire policy routes, as a move that led has left them.
+fn desire(pair: &Pair, led: Vec<PolicyRoute>) {
+    let row = LedMove { step: LeadStep::Lead, ..journalled(Plan { led, ..Plan::default() }) };
+    let mut database = Database::open(&pair.node.store()).unwrap();
+    database.begin_lead(&row).unwrap();
+    database.step_lead(&row).unwrap();
+    database.end_lead(row.operation, None).unwrap();
 }
 
 fn restart_dataplane(pair: &Pair) {
@@ -161,6 +178,21 @@ fn a_policy_route_that_is_refused_keeps_no_other_from_being_put_again() {
     let _running = start(&pair, None);
     block_on(until(async || vias(&pair).iter().any(|(via, _)| via == "10.0.2.3")));
     assert_eq!(vias(&pair).len(), 3);
+}
+
+#[test]
+fn a_policy_route_that_holds_is_left_to_who_has_it_hold() {
+    let pair = filled();
+    let led = |name: &str, last: u8| {
+        let led = policy(&format!("led-{name}"), "any", name, &format!("10.0.2.{last}"));
+        PolicyRoute { before: name.to_owned(), ..led }
+    };
+    desire(&pair, vec![led("in", 2), led("out", 3)]);
+    let holds = PolicyRoute { holds: true, ..policy("led-in", "any", "in", "10.0.1.2") };
+    pair.node.fake.model().policies.list.insert(0, holds);
+    let _running = start(&pair, None);
+    block_on(until(async || vias(&pair).iter().any(|(via, _)| via == "10.0.2.3")));
+    assert_eq!(vias(&pair)[0], ("10.0.1.2".to_owned(), true));
 }
 
 #[test]

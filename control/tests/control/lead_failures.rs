@@ -138,6 +138,46 @@ fn a_data_plane_that_was_started_again_while_it_held_has_the_move_undone() {
 }
 
 #[test]
+fn a_data_plane_that_was_started_again_with_another_file_keeps_what_that_says() {
+    let pair = filled();
+    let whole = |route| PolicyRoute { both_ways: true, ..route };
+    let with = |vias: [&str; 2]| {
+        let [inside, outside] = vias;
+        vec![
+            whole(policy("in", "any", "in", inside)),
+            whole(policy("out", "any", "out", outside)),
+        ]
+    };
+    let policies = |configured| {
+        let policies = &mut pair.node.fake.model().policies;
+        policies.configured = configured;
+        policies.start();
+    };
+    policies(with(["10.0.1.2", "10.0.1.3"]));
+    let running = start(&pair, Some("carry"));
+    let id = block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        until(async || vias(&pair) == [("10.0.1.2".to_owned(), true), ("10.0.1.3".to_owned(), true)])
+            .await;
+        begun.id
+    });
+    running.kill();
+    // The port of the old one is gone.
+    let edited = with(["10.0.3.2", "10.0.3.3"]);
+    policies(edited.clone());
+    {
+        let mut model = pair.node.fake.model();
+        model.incarnation += 2;
+        model.policies.refused = Some("in".to_owned());
+    }
+    let running = start(&pair, None);
+    let ended = block_on(running.state_ended(id));
+    assert_eq!(ended.state(), State::Undone, "{ended:?}");
+    assert_eq!(pair.node.fake.model().policies.list, edited);
+    assert_eq!(flows(&pair), (20, 0));
+}
+
+#[test]
 fn a_data_plane_that_was_started_again_before_it_led_has_the_move_say_so() {
     let pair = filled();
     let running = start(&pair, Some("led"));

@@ -177,7 +177,8 @@ impl Lead {
     }
 
     /// Leads packets back to the source, which has all state; whether the data plane has lost what it
-    /// held.
+    /// held. What does not hold is left as it is: one that was started again has it by its
+    /// configuration, which may be another now.
     pub(super) async fn go_back(&mut self, sidecar: &Sidecar) -> Result<bool, Failure> {
         let (back, added) = (&self.row.plan.back, &self.row.plan.added);
         if self.is_unsure && !self.is_restarted(sidecar).await? {
@@ -189,10 +190,12 @@ impl Lead {
             }
         }
         let listed = sidecar.list_policies().await.map_err(of_status)?;
-        let is_there = |name: &str| listed.routes.iter().any(|seen| name_of(seen) == name);
-        let back: Vec<_> = back.iter().filter(|route| is_there(&route.name)).cloned().collect();
-        sidecar.put_policies(back.clone()).await.map_err(of_status)?;
-        sidecar.released(&back).await.map_err(of_status)?;
+        let listed = routes_of(&listed);
+        let is_there = |name: &str| listed.iter().any(|seen| seen.name == name);
+        let holds = |name: &str| listed.iter().any(|seen| seen.name == name && seen.holds);
+        let held = back.iter().filter(|route| holds(&route.name)).cloned().collect();
+        sidecar.put_policies(held).await.map_err(of_status)?;
+        sidecar.released(back).await.map_err(of_status)?;
         let names = added.iter().filter(|name| is_there(name)).cloned().collect();
         sidecar.remove_policies(names).await.map_err(of_status)?;
         self.is_unsure = false;

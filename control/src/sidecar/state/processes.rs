@@ -334,7 +334,14 @@ impl Job<'_> {
                 steps.carry(scope, &chunk.id, chunk.version)?;
             }
         }
+        self.tell_left_behind(steps);
         Ok(())
+    }
+
+    /// Tells who follows the operation what stays at the source.
+    fn tell_left_behind(&self, steps: &Steps) {
+        let left_behind = steps.left_behind().clone();
+        self.sidecar.state().progress(self.reins.id, |progress| progress.left_behind = left_behind);
     }
 
     async fn survey(&self, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
@@ -382,9 +389,7 @@ impl Job<'_> {
             steps.taken(taken);
         }
         count.end(taken);
-        let left_behind = steps.left_behind().clone();
-        let id = self.reins.id;
-        self.sidecar.state().progress(id, |progress| progress.left_behind = left_behind);
+        self.tell_left_behind(steps);
         if let Some(failure) = failure {
             return Err(failure);
         }

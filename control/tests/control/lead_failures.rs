@@ -112,7 +112,7 @@ fn a_move_that_stays_in_the_journal_is_in_the_way_of_others_and_what_has_come_si
     let running = start(&pair, None);
     block_on(async {
         let done = running.state_ended(id).await;
-        // Of the two, the destination has one otherwise.
+        // One of the two has moved, of another version.
         assert_eq!((done.state(), done.left_behind), (State::Done, 1), "{done:?}");
         let again = running.moves(ordered("m")).await.unwrap();
         assert_eq!((again.id, again.state()), (id, State::Done), "{again:?}");

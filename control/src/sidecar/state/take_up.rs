@@ -263,12 +263,29 @@ impl Sidecar {
 /// Whether what is refused may be done when it is asked again later.
 fn passes(fault: &Fault) -> bool {
     use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
-    [Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown]
-        .contains(&fault.code)
+    // What goes on now ends.
+    ["OPERATION_IN_THE_WAY", "OPERATION_IN_PROGRESS"].contains(&&*fault.reason)
+        || [Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown]
+            .contains(&fault.code)
 }
 
 /// The operation that an answer tells of; all have the same form.
 fn operation_of(answer: &Answer) -> Option<StateOperation> {
     let response = MoveResponse::decode(answer.response.as_slice()).ok()?;
     response.operation.filter(|_| answer.answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_passes_and_what_is_wrong_does_not() {
+        let refused = |reason| Fault::precondition(reason, "it is refused");
+        for reason in ["OPERATION_IN_THE_WAY", "OPERATION_IN_PROGRESS"] {
+            assert!(passes(&refused(reason)), "{reason}");
+        }
+        assert!(!passes(&refused("NOT_LOSS_FREE")));
+        assert!(passes(&Fault::new(Code::Unavailable, "DATAPLANE_UNREACHABLE", "nobody answers")));
+    }
 }

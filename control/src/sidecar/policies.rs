@@ -135,10 +135,9 @@ impl Sidecar {
         let of = |status: Status| Fault::from_dataplane(&status);
         let listed = self.list_policies().await.map_err(of)?;
         let configured = listed.routes.iter().filter(|seen| seen.configured).map(name_of);
-        let configured: BTreeSet<_> = configured.collect();
-        let names = desired.iter().map(|route| route.name.clone());
-        let names = names.filter(|name| !configured.contains(name.as_str())).collect();
-        let idle = policies::idle(&routes_of(&listed), &names);
+        let configured = configured.map(str::to_owned).collect();
+        let desired = desired.iter().map(|route| route.name.clone()).collect();
+        let idle = policies::idle(&routes_of(&listed), &desired, &configured);
         if idle.is_empty() {
             return Ok(());
         }

@@ -28,14 +28,26 @@ pub fn placed(list: &[PolicyRoute], mut wanted: Vec<PolicyRoute>) -> Vec<PolicyR
     placed
 }
 
-/// Those of the policy routes of these names that decide nothing, as what they lead is led by others
-/// behind them to the same next hop; each with the one that stands directly behind it.
-pub fn idle(list: &[PolicyRoute], names: &BTreeSet<String>) -> Vec<(String, String)> {
+/// Those of the desired policy routes that decide nothing, as what they lead is led by others behind
+/// them to the same next hop; each with the first of these that is kept. What is neither desired nor
+/// configured is gone when the data plane is started again, and takes the place of none.
+pub fn idle(
+    list: &[PolicyRoute],
+    desired: &BTreeSet<String>,
+    configured: &BTreeSet<String>,
+) -> Vec<(String, String)> {
+    let is_kept =
+        |policy: &PolicyRoute| desired.contains(&policy.name) || configured.contains(&policy.name);
+    let goes = |policy: &PolicyRoute, behind: &[&PolicyRoute]| {
+        let is_removable = desired.contains(&policy.name) && !configured.contains(&policy.name);
+        is_removable && is_idle(policy, behind, is_kept)
+    };
     let mut left: Vec<&PolicyRoute> = list.iter().collect();
     let mut idle = Vec::new();
     let mut place = 0;
     while let Some((policy, behind)) = left[place..].split_first() {
-        match behind.first().filter(|_| names.contains(&policy.name) && is_idle(policy, behind)) {
+        let next = behind.iter().find(|other| is_kept(other));
+        match next.filter(|_| goes(policy, behind)) {
             Some(next) => {
                 idle.push((policy.name.clone(), next.name.clone()));
                 left.remove(place);
@@ -46,7 +58,11 @@ pub fn idle(list: &[PolicyRoute], names: &BTreeSet<String>) -> Vec<(String, Stri
     idle
 }
 
-fn is_idle(policy: &PolicyRoute, behind: &[&PolicyRoute]) -> bool {
+fn is_idle(
+    policy: &PolicyRoute,
+    behind: &[&PolicyRoute],
+    is_kept: impl Fn(&PolicyRoute) -> bool,
+) -> bool {
     let family = |policy: &PolicyRoute| policy.via.parse().ok().map(|via: IpAddr| via.is_ipv4());
     let Ok(filter) = filter_of(policy) else { return false };
     if policy.holds || policy.via.is_empty() {
@@ -64,7 +80,7 @@ fn is_idle(policy: &PolicyRoute, behind: &[&PolicyRoute]) -> bool {
         if !leads_alike {
             return false;
         }
-        if has_port && others.covers(&filter) {
+        if has_port && is_kept(other) && others.covers(&filter) {
             return true;
         }
     }
@@ -97,10 +113,12 @@ mod tests {
     #[test]
     fn what_is_led_by_others_to_the_same_place_is_idle_and_nothing_else_is() {
         let base = policy("base", "any", "in", A);
-        let found = |front: &[PolicyRoute]| -> Vec<String> {
+        let all = |front: &[PolicyRoute]| {
             let list = [front, std::slice::from_ref(&base)].concat();
-            let idle = idle(&list, &names("m n"));
-            idle.into_iter().map(|(name, _)| name).collect()
+            idle(&list, &names("m n base"), &names("base"))
+        };
+        let found = |front: &[PolicyRoute]| -> Vec<String> {
+            all(front).into_iter().map(|(name, _)| name).collect()
         };
         let tcp = policy("m", "proto=tcp", "in", A);
         assert_eq!(found(std::slice::from_ref(&tcp)), ["m"]);
@@ -123,6 +141,11 @@ mod tests {
         let small = policy("n", "proto=tcp,dport=80", "in", B);
         assert_eq!(found(&[small.clone(), policy("m", "proto=tcp", "in", B)]), ["n"]);
         assert_eq!(found(&[policy("n", "dport=80", "in", A), tcp]), ["n", "m"]);
+        // One that is not kept leads them only for now, and is no place to stand in front of.
+        assert_eq!(found(&[small.clone(), policy("hand", "proto=tcp", "in", B)]), [""; 0]);
+        let some = policy("m", "proto=tcp,dport=80", "in", A);
+        let first = all(&[some, policy("hand", "proto=tcp", "in", A)]);
+        assert_eq!(first, [("m".to_owned(), "base".to_owned())]);
         // Those of the other family are about other packets.
         let six = policy("six", "any", "in", "fd00::1");
         assert_eq!(found(&[small, six]), [""; 0]);

@@ -51,6 +51,8 @@ impl Sidecar {
         let mut policies = Ok(());
         if anew {
             self.program_routes().await?;
+        }
+        if anew || self.policies_due() {
             policies = self.program_policies().await;
         }
         let left = self.take_up_left(anew).await;

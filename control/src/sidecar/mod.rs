@@ -11,7 +11,7 @@ mod policies;
 mod scale;
 mod state;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use prost::Name as _;
 use tokio::sync::{Mutex, watch};
@@ -49,6 +49,8 @@ pub struct Sidecar {
     changes: Mutex<()>,
     /// The same for changes that the data plane is not asked for, which do not wait for it.
     changes_here: Mutex<()>,
+    /// The policy routes of the store could not be put.
+    policies_due: AtomicBool,
     /// The operation in progress, or the last one.
     operation: watch::Sender<Option<Operation>>,
     /// Whether an operation is being driven.
@@ -91,6 +93,7 @@ impl Sidecar {
             pause_move_at,
             changes: Mutex::new(()),
             changes_here: Mutex::new(()),
+            policies_due: AtomicBool::default(),
             operation: watch::Sender::new(last.clone()),
             driving: watch::Sender::new(false),
             undo: watch::Sender::new(0),

@@ -1,6 +1,6 @@
 //! The policy routes of the data plane: those that moves have put are desired, and come and go here.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use tonic::Status;
 use weir_api::dataplane::v1::{
@@ -99,9 +99,20 @@ impl Sidecar {
 
     /// Puts the policy routes that the store has where the data plane has others, but for those of
     /// moves in progress, and those that hold: a move may have begun since the store was read. Removes
-    /// those that decide nothing.
+    /// those that decide nothing. What fails is due until it is done.
     pub(in crate::sidecar) async fn program_policies(&self) -> Result<(), Fault> {
         let _guard = self.changes.lock().await;
+        let done = self.put_and_remove_policies().await;
+        self.policies_due.store(done.is_err(), Ordering::Relaxed);
+        done
+    }
+
+    /// Whether [`Self::program_policies`] is to be tried again.
+    pub(super) fn policies_due(&self) -> bool {
+        self.policies_due.load(Ordering::Relaxed)
+    }
+
+    async fn put_and_remove_policies(&self) -> Result<(), Fault> {
         let (wanted, moves) = self
             .store
             .run(|database| Ok((database.policy_routes()?, database.led_moves()?)))

@@ -276,6 +276,19 @@ fn policy_routes_of_moves_that_decide_nothing_are_removed() {
 }
 
 #[test]
+fn policy_routes_that_could_not_be_removed_when_a_move_had_ended_are_later() {
+    let pair = filled();
+    let running = start(&pair, None);
+    block_on(async {
+        assert_eq!(running.moves(ordered("to")).await.unwrap().state(), State::Done);
+        pair.node.fake.model().policies.trouble_removing = 2;
+        assert_eq!(running.moves(back("back")).await.unwrap().state(), State::Done);
+        until(async || vias(&pair).len() == 2).await;
+    });
+    assert!(leads_to(&pair, 1), "{:?}", vias(&pair));
+}
+
+#[test]
 fn what_the_data_plane_does_not_do_at_once_is_asked_for_again_until_it_is_done() {
     for is_cancelled in [false, true] {
         let (pair, gate, _served) = filled_and_gated();

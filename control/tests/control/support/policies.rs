@@ -19,6 +19,8 @@ pub(crate) struct Policies {
     pub(crate) refused: Option<String>,
     /// So many requests for policies to be put are not heard.
     pub(crate) trouble: u32,
+    /// So many for policies to be removed.
+    pub(crate) trouble_removing: u32,
 }
 
 impl Policies {
@@ -90,6 +92,13 @@ impl PolicyRouteService for Shared {
         request: Request<api::RemovePolicyRoutesRequest>,
     ) -> Result<Response<api::RemovePolicyRoutesResponse>, Status> {
         let names = request.into_inner().names;
+        {
+            let policies = &mut self.model().policies;
+            if policies.trouble_removing > 0 {
+                policies.trouble_removing -= 1;
+                return Err(Status::unavailable("nobody hears it"));
+            }
+        }
         let list = self.model().policies.list.clone();
         let removable = |name: &&String| list.iter().any(|p| p.name == **name && !p.holds);
         if let Some(name) = names.iter().find(|name| !removable(name)) {

@@ -131,7 +131,8 @@ impl Database {
     }
 
     /// Forgets a move that has ended, and writes down how, in the place of what its request was
-    /// answered: both or neither. Without an answer that stays as it is.
+    /// answered: both or neither. Without an answer that stays as it is. A row that came back with a
+    /// power cut would have what is at the source by then compared with what moved long ago.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -140,7 +141,7 @@ impl Database {
         operation: u64,
         answer: Option<(&str, &[u8])>,
     ) -> Result<(), StoreError> {
-        self.write(Durability::Process, |transaction| {
+        self.write(Durability::Power, |transaction| {
             let sql = "DELETE FROM led_move WHERE operation = ?1";
             transaction.execute(sql, [to_sql(operation)])?;
             answer.map_or(Ok(()), |answer| ongoing::amend(transaction, answer, false))

@@ -110,10 +110,11 @@ fn skip<T>(why: impl Into<String>) -> Result<T, Stop> {
 }
 
 /// Judges every rule, and tells each line as soon as it is known. All rests on what the function says
-/// of itself: where that is wrong, it is the only line.
+/// of itself: where that is wrong, it is the only line. Where a rule is not kept and nobody serves any
+/// more behind it, it is the last.
 ///
 /// # Errors
-/// There is nothing to judge, or not any more: nobody serves, or not this instance.
+/// There is nothing to judge: nobody serves, or not this instance.
 pub async fn run(
     client: &Client,
     options: &Options,
@@ -130,7 +131,7 @@ pub async fn run(
         }
     };
     let subject = &Subject::new(client.clone(), description, options.patience);
-    let mut judge = Judge { options, subject, lines: Vec::new(), lost: None, tell };
+    let mut judge = Judge { options, subject, lines: Vec::new(), is_lost: false, tell };
     judge.rule("describe", subject.describes_the_same()).await;
     for scope in Scope::ALL {
         state(&mut judge, subject, scope).await;
@@ -155,7 +156,7 @@ pub async fn run(
         judge.disturbing("events-cancel", events::cancel(subject)).await;
         judge.disturbing("events-buffer", events::buffering(subject)).await;
     }
-    judge.lost.map_or(Ok(judge.lines), Err)
+    Ok(judge.lines)
 }
 
 /// Whether nobody answers, or there is not what was asked for.
@@ -201,8 +202,8 @@ struct Judge<'a, F> {
     options: &'a Options,
     subject: &'a Subject,
     lines: Vec<Line>,
-    /// Why there is nothing to judge any more.
-    lost: Option<CallError>,
+    /// There is nothing to judge any more.
+    is_lost: bool,
     tell: F,
 }
 
@@ -210,12 +211,12 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
     /// Whether some rule is to be judged whose name begins with this.
     fn asks_of(&self, prefix: &str) -> bool {
         let rules = self.options.rules.as_str();
-        self.lost.is_none() && (rules.starts_with(prefix) || prefix.starts_with(rules))
+        !self.is_lost && (rules.starts_with(prefix) || prefix.starts_with(rules))
     }
 
     /// Judges a rule that leaves packets and state as they are.
     async fn rule(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
-        if !name.starts_with(&self.options.rules) || self.lost.is_some() {
+        if !name.starts_with(&self.options.rules) || self.is_lost {
             return;
         }
         let outcome = match tokio::time::timeout(RULE_LIMIT, rule).await {
@@ -227,7 +228,7 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
         self.subject.end_all().await;
         if matches!(outcome, Outcome::Fail(_)) {
             // Rules that nobody is there to keep are not broken.
-            self.lost = self.subject.client.describe().await.err().filter(is_absent);
+            self.is_lost = self.subject.client.describe().await.is_err_and(|why| is_absent(&why));
         }
         let line = Line { rule: name.to_owned(), outcome };
         (self.tell)(&line);

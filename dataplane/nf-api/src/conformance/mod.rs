@@ -31,8 +31,10 @@ use weir_state_transfer::southbound::Action;
 use crate::client::{CallError, Client};
 use subject::Subject;
 
-/// How long one rule may take.
+/// How long one rule may take beside its waits for packets.
 const RULE_LIMIT: Duration = Duration::from_secs(60);
+/// Times that a rule waits for packets, each for [`Options::patience`] at most.
+const WAITS_MAX: u32 = 3;
 
 /// How the rules are judged.
 #[derive(Clone, Debug)]
@@ -219,11 +221,13 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
         if !name.starts_with(&self.options.rules) || self.is_lost {
             return;
         }
-        let outcome = match tokio::time::timeout(RULE_LIMIT, rule).await {
+        let waits = self.options.patience.saturating_mul(WAITS_MAX);
+        let limit = RULE_LIMIT.saturating_add(waits);
+        let outcome = match tokio::time::timeout(limit, rule).await {
             Ok(Ok(())) => Outcome::Pass,
             Ok(Err(Stop::Fail(why))) => Outcome::Fail(why),
             Ok(Err(Stop::Skip(why))) => Outcome::Skip(why),
-            Err(_) => Outcome::Fail(format!("it takes longer than {RULE_LIMIT:?}")),
+            Err(_) => Outcome::Fail(format!("it takes longer than {limit:?}")),
         };
         self.subject.end_all().await;
         if matches!(outcome, Outcome::Fail(_)) {

@@ -9,9 +9,7 @@ use weir_control::{
     store::{Database, LeadStep, LedMove},
 };
 
-use crate::lead::{
-    fill, journalled, leads_to, ordered, policy, start, start_of, until, vias,
-};
+use crate::lead::{fill, journalled, leads_to, ordered, policy, start, start_of, until, vias};
 use crate::state::refusal;
 use crate::support::{
     gate::{Gate, gated},
@@ -62,6 +60,15 @@ fn desire(pair: &Pair, led: Vec<PolicyRoute>) {
     database.begin_lead(&row).unwrap();
     database.step_lead(&row).unwrap();
     database.end_lead(row.operation, None).unwrap();
+}
+
+/// Those that the store has which a sidecar is using; none when it was just written.
+fn desired(pair: &Pair) -> Option<Vec<PolicyRoute>> {
+    let copy = pair.node.directory.0.join("seen.db");
+    std::fs::copy(pair.node.store(), &copy).unwrap();
+    let wal = |path: &std::path::Path| format!("{}-wal", path.display());
+    std::fs::copy(wal(&pair.node.store()), wal(&copy)).unwrap();
+    Database::open(&copy).and_then(|database| database.policy_routes()).ok()
 }
 
 fn restart_dataplane(pair: &Pair) {
@@ -145,10 +152,7 @@ fn a_data_plane_that_was_started_again_with_another_file_keeps_what_that_says() 
     let whole = |route| PolicyRoute { both_ways: true, ..route };
     let with = |vias: [&str; 2]| {
         let [inside, outside] = vias;
-        vec![
-            whole(policy("in", "any", "in", inside)),
-            whole(policy("out", "any", "out", outside)),
-        ]
+        vec![whole(policy("in", "any", "in", inside)), whole(policy("out", "any", "out", outside))]
     };
     let policies = |configured| {
         let policies = &mut pair.node.fake.model().policies;
@@ -159,8 +163,10 @@ fn a_data_plane_that_was_started_again_with_another_file_keeps_what_that_says() 
     let running = start(&pair, Some("carry"));
     let id = block_on(async {
         let begun = begin(&running, ordered("m")).await;
-        until(async || vias(&pair) == [("10.0.1.2".to_owned(), true), ("10.0.1.3".to_owned(), true)])
-            .await;
+        until(async || {
+            vias(&pair) == [("10.0.1.2".to_owned(), true), ("10.0.1.3".to_owned(), true)]
+        })
+        .await;
         begun.id
     });
     running.kill();
@@ -189,15 +195,7 @@ fn a_data_plane_that_was_started_again_before_it_led_has_the_move_say_so() {
         begun.id
     });
     // It stands still behind what it writes down.
-    let is_led = || {
-        let copy = pair.node.directory.0.join("seen.db");
-        std::fs::copy(pair.node.store(), &copy).unwrap();
-        let wal = |path: &std::path::Path| format!("{}-wal", path.display());
-        std::fs::copy(wal(&pair.node.store()), wal(&copy)).unwrap();
-        let seen = Database::open(&copy).and_then(|database| database.policy_routes());
-        seen.is_ok_and(|routes| !routes.is_empty())
-    };
-    block_on(until(async || is_led()));
+    block_on(until(async || desired(&pair).is_some_and(|routes| !routes.is_empty())));
     running.kill();
     restart_dataplane(&pair);
     let running = start(&pair, None);
@@ -264,14 +262,13 @@ fn policy_routes_of_moves_that_decide_nothing_are_removed() {
     }
     moves(back("last"), "proto=tcp");
     are(2);
-    let kept = || Database::open(&pair.node.store()).unwrap().policy_routes().unwrap();
     running.kill();
-    // A sidecar that is killed between the two removes them when it is started again.
-    let left = kept();
-    let running = start(&pair, None);
-    if !left.is_empty() {
-        block_on(running.until(|status| status.instances_desired > 0));
-    }
+    // One that was killed before it had forgotten them, too.
+    let idle = policy("left", "proto=tcp", "in", "10.0.1.2");
+    desire(&pair, vec![PolicyRoute { before: "in".to_owned(), ..idle }]);
+    let _running = start(&pair, None);
+    block_on(until(async || desired(&pair) == Some(Vec::new())));
+    assert_eq!(vias(&pair).len(), 2);
     assert!(leads_to(&pair, 1));
 }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use super::tests::{failure, flow, id_number};
 use super::*;
 
+/// What is said of a data plane that is another than that which was asked to hold.
+const STARTED_AGAIN: &str = "the data plane was started again";
 /// Flows at the source.
 const FLOWS: u8 = 4;
 
@@ -57,8 +59,9 @@ struct World {
     /// Flows that the source has got by another way, since all has moved.
     fresh: Flows,
     journal: Option<(LeadStep, Vec<Piece>)>,
-    /// The data plane that was asked to hold.
+    /// The data plane that was asked to hold, and that which was found when packets went back.
     asked: u64,
+    found: u64,
     /// Packets were held, and all that were held have been led.
     stopped: bool,
     released: bool,
@@ -104,6 +107,7 @@ impl World {
             fresh: Flows::new(),
             journal: None,
             asked: 7,
+            found: 7,
             stopped: false,
             released: false,
             unheld: false,
@@ -193,10 +197,10 @@ impl World {
                     }
                 }
             }
-            Task::Assure if self.is_restarted() => return Err(failure("started again")),
+            Task::Assure if self.is_restarted() => return Err(failure(STARTED_AGAIN)),
             Task::Lead => {
                 if self.is_restarted() {
-                    steps.broke_its_promise(failure("started again"));
+                    steps.broke_its_promise(failure(STARTED_AGAIN));
                 }
                 (self.led, self.released) = (Led::ToDestination, true);
                 let held: Vec<_> = self.held.drain(..).collect();
@@ -204,9 +208,9 @@ impl World {
             }
             Task::GoBack => {
                 if self.is_restarted() {
-                    steps.adds("started again");
+                    steps.adds(STARTED_AGAIN);
                 }
-                self.led = Led::ToSource;
+                (self.led, self.found) = (Led::ToSource, self.incarnation);
                 let held: Vec<_> = self.held.drain(..).collect();
                 self.sent.extend(held);
             }
@@ -321,18 +325,14 @@ impl World {
             }
             State::Undone => {
                 let is_clean = self.killed > 0 || self.destination == self.own;
-                let is_told = !self.broken || self.incarnation == self.asked || says(why);
+                // Later, or before anything was to be held, it has lost nothing.
+                let is_told = self.found == self.asked || why.contains(STARTED_AGAIN);
                 whole(&self.source) && self.led == Led::ToSource && is_clean && is_told
             }
             _ => all_at(&self.source) || all_at(&self.destination),
         };
         if is_right { None } else { Some(format!("{state:?} is wrong: {why}")) }
     }
-}
-
-/// Whether a reason tells of the data plane, or nothing was held when it was started again.
-fn says(why: &str) -> bool {
-    why.contains("started again") || why == "it broke"
 }
 
 fn filter() -> StateFilter {

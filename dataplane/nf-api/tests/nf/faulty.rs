@@ -64,7 +64,7 @@ pub(crate) enum Fault {
 }
 
 /// How long a put takes that takes long.
-pub(crate) const TAKES: Duration = Duration::from_secs(1);
+pub(crate) const TAKES: Duration = Duration::from_secs(6);
 
 /// A service that answers as the fault says, and as another one for the rest.
 pub(crate) struct Faulty {

@@ -92,6 +92,12 @@ impl Fault {
         Self::new(Code::Unavailable, NOT_KNOWN, message).fix(ASK_AGAIN)
     }
 
+    /// A change whose turn did not come within its limit, as when the data plane hangs.
+    pub fn not_begun(limit: Duration) -> Self {
+        let message = format!("the change has not begun: it waited {limit:?} for others before it");
+        Self::new(Code::Unavailable, "NOT_BEGUN", message).fix("ask again")
+    }
+
     /// A change that was made, and that the store does not keep.
     pub fn not_kept(error: StoreError) -> Self {
         let message = format!("the change was made, and that it was cannot be kept: {error}");

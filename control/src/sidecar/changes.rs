@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::{Message, Name};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Instant, timeout_at},
 };
 use tonic::Code;
@@ -14,8 +14,9 @@ use super::Sidecar;
 use crate::{fault::Fault, store::Answer};
 
 /// How long a change may take to be begun, with the wait for others before it: less than its caller
-/// waits for the answer, so that the answer says what is known.
-const LIMIT: Duration = Duration::from_secs(25);
+/// waits for the answer (10 s where `weir` is not told otherwise), so that the answer says what is
+/// known.
+const LIMIT: Duration = Duration::from_secs(8);
 /// The longest request id, in bytes.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -25,8 +26,8 @@ impl Sidecar {
     /// `job` checks and begins the change. It runs while no other change does.
     ///
     /// # Errors
-    /// Those of the job; when the change can not be judged, or kept; and NOT_KNOWN when all that takes
-    /// longer than [`LIMIT`].
+    /// Those of the job; when the change can not be judged, or kept; and when all that takes longer
+    /// than [`LIMIT`], NOT_BEGUN if others before it did, else NOT_KNOWN.
     pub(crate) async fn change<Q, R>(
         &self,
         request: &Q,
@@ -66,7 +67,6 @@ impl Sidecar {
         R: Message + Default,
     {
         let until = Instant::now() + LIMIT;
-        let late = |_| Fault::late(LIMIT);
         let change = change.cloned().unwrap_or_default();
         check_request_id(&change.request_id)?;
         let asked = Asked {
@@ -74,7 +74,7 @@ impl Sidecar {
             method: Q::full_name(),
             request: request.encode_to_vec(),
         };
-        let _guard = timeout_at(until, turn.lock()).await.map_err(late)?;
+        let _guard = in_turn(turn, until).await?;
         let id = asked.id.clone();
         let (before, generation) = self
             .store
@@ -96,7 +96,7 @@ impl Sidecar {
         self.store
             .run(move |database| database.reserve(&place.id, &place.method, &place.request))
             .await?;
-        match timeout_at(until, job).await.unwrap_or_else(|elapsed| Err(late(elapsed))) {
+        match timeout_at(until, job).await.unwrap_or_else(|_| Err(Fault::late(LIMIT))) {
             Ok(response) => {
                 let goes_on = self.state.goes_on(&asked.id);
                 let answer = asked.answer(response.encode_to_vec(), goes_on);
@@ -127,6 +127,11 @@ impl Sidecar {
         }
         Ok(response)
     }
+}
+
+/// The right to change, unless others before it have it for too long.
+async fn in_turn(turn: &Mutex<()>, until: Instant) -> Result<MutexGuard<'_, ()>, Fault> {
+    timeout_at(until, turn.lock()).await.map_err(|_| Fault::not_begun(LIMIT))
 }
 
 /// A change that is asked for.

@@ -197,6 +197,11 @@ impl Steps {
         doubled.min(WAIT_MAX)
     }
 
+    /// Why it does not end as it was asked to, if that is known.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
     /// Whether it goes back.
     pub fn undoing(&self) -> Option<&Failure> {
         self.failure.as_ref().filter(|_| !self.stuck)

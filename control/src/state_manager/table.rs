@@ -94,11 +94,14 @@ impl Table {
         }
     }
 
-    /// An operation does not come further, for a reason that may pass.
-    pub fn waits(&mut self, id: u64, failure: &Failure) {
-        if let Some(operation) = self.running.get_mut(&id) {
-            operation.failure = Some(failure.clone());
+    /// What keeps an operation from coming further now, or has it go back; whether that is another.
+    pub fn waits(&mut self, id: u64, failure: Option<&Failure>) -> bool {
+        let Some(operation) = self.running.get_mut(&id) else { return false };
+        let is_other = operation.failure.as_ref() != failure;
+        if is_other {
+            operation.failure = failure.cloned();
         }
+        is_other
     }
 
     /// An operation in progress, as it looks when it has ended.
@@ -181,6 +184,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operation::FailureKind;
     use super::*;
 
     fn operation(id: u64) -> Operation {
@@ -223,6 +227,9 @@ mod tests {
         let mut table = Table::default();
         table.begin(operation(7)).unwrap();
         table.progress(7, |progress| progress.chunks = 3);
+        let why = Failure::new(FailureKind::Late, "it waits");
+        assert!(table.waits(7, Some(&why)) && !table.waits(7, Some(&why)));
+        assert!(table.waits(7, None) && table.find(7).unwrap().failure.is_none());
         let ended = table.end(7, (State::Cancelled, None), Nanos(9)).unwrap();
         assert_eq!((ended.progress.chunks, ended.ended), (3, Some(Nanos(9))));
         assert_eq!(table.end(7, (State::Done, None), Nanos(10)), None);

@@ -61,7 +61,7 @@ pub struct LedMove {
     pub scopes: BTreeSet<Scope>,
     /// What is promised.
     pub guarantee: Guarantee,
-    /// The data plane that was asked to hold.
+    /// The data plane that was asked to hold; 0 where a version before 5 has written it.
     pub incarnation: u64,
     /// Packets for which its policy routes had had no room before.
     pub overflow: u64,

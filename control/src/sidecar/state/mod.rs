@@ -353,9 +353,9 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Notes why a move does not come further now.
-    pub(super) fn operation_waits(&self, id: u64, why: &Failure) {
-        self.state.table.send_modify(|table| table.waits(id, why));
+    /// Notes why a move does not come further now, or goes back; none when it goes on.
+    pub(super) fn operation_waits(&self, id: u64, why: Option<&Failure>) {
+        self.state.table.send_if_modified(|table| table.waits(id, why));
     }
 
     /// What is answered now to the request of an operation that this sidecar knows.

@@ -75,12 +75,13 @@ impl Move {
             let outcome = job.attempt(&mut way, &mut steps, task, &mut times).await;
             let Err(failure) = outcome else {
                 steps.done();
+                sidecar.operation_waits(reins.id, steps.failure());
                 continue;
             };
             steps.failed(failure.clone());
             if task.manner() == Manner::Insisting {
                 tracing::warn!(operation = reins.id, ?task, why = failure.reason, "is tried again");
-                sidecar.operation_waits(reins.id, &failure);
+                sidecar.operation_waits(reins.id, Some(&failure));
                 tokio::select! {
                     () = tokio::time::sleep(steps.wait()) => continue,
                     () = sidecar.stopped() => return,

@@ -18,6 +18,10 @@ const FULL: &str = "BOUND_REACHED";
 /// The wait until one that was refused so is tried again.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 
+/// How long a get waits for those before it of the same client. Each of these may take its limit for
+/// each piece.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+
 /// The chunks of a get. Who does not read them holds the get up, and nobody else; after 10 s the
 /// network function ends it.
 #[derive(Debug)]
@@ -36,7 +40,11 @@ impl Chunks {
         scope: Scope,
         query: &Query,
     ) -> Result<Self, CallError> {
-        let turn = Arc::clone(&client.gets).acquire_owned().await.expect("nobody closes it");
+        let turn = Arc::clone(&client.gets).acquire_owned();
+        let Ok(turn) = tokio::time::timeout(TURN_LIMIT, turn).await else {
+            return Err(CallError::Late { call: "the gets before this one", limit: TURN_LIMIT });
+        };
+        let turn = turn.expect("nobody closes it");
         let (limit, since) = (client.limit, query.since);
         let full_until = Instant::now() + limit;
         let request = api::GetRequest {

@@ -226,8 +226,8 @@ impl Client {
     }
 
     /// State of a scope; all of it when that is all-flows. One that comes behind four others of this
-    /// client and its clones waits until one of them has ended, and where the function serves others
-    /// meanwhile, for its limit.
+    /// client and its clones waits until one of them has ended, for 60 s at most, and where the
+    /// function serves others meanwhile, for its limit.
     ///
     /// # Errors
     /// [`CallError`].

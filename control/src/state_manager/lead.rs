@@ -19,6 +19,33 @@ pub struct Plan {
     pub added: Vec<String>,
 }
 
+/// How far such a move may have come, as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeadStep {
+    /// Packets may be held, and no state has been put.
+    Hold,
+    /// State may have been put at the destination, and none was deleted.
+    Carry,
+    /// The destination has all state, and packets may be led there.
+    Lead,
+}
+
+impl LeadStep {
+    const ALL: [(Self, &str); 3] =
+        [(Self::Hold, "hold"), (Self::Carry, "carry"), (Self::Lead, "lead")];
+
+    /// What it is called where it is written down.
+    pub fn word(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(step, _)| *step == self);
+        found.expect("the table has a word for each step").1
+    }
+
+    /// The one that is called so.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(step, _)| *step)
+    }
+}
+
 /// Where such a move stands still, for tests: before it ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

@@ -25,8 +25,10 @@ use weir_state_transfer::{FlowId, StateFilter, chunk::Scope, flow_id::Extent};
 
 pub use super::task::{Manner, Task};
 
-use super::operation::{Failure, FailureKind, LeftBehind, State};
-use crate::store::LeadStep;
+use super::{
+    lead::LeadStep,
+    operation::{Failure, FailureKind, LeftBehind, State},
+};
 
 /// Pieces of state that a move carries, and pieces that the destination may have of what the filter
 /// names.

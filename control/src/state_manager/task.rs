@@ -2,7 +2,7 @@
 
 use weir_state_transfer::chunk::Scope;
 
-use crate::store::LeadStep;
+use super::lead::LeadStep;
 
 /// A task of a move; each has one effect. Those of `Steps` that are named say what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

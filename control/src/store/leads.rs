@@ -20,31 +20,10 @@ use super::{
 use crate::{
     southbound::{scope_message, scope_of},
     state_manager::{
-        lead::Plan,
+        lead::{LeadStep, Plan},
         steps::{PIECES_MAX, Piece},
     },
 };
-
-/// How far such a move may have come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeadStep {
-    /// Packets may be held, and no state has been put.
-    Hold,
-    /// State may have been put at the destination, and none was deleted.
-    Carry,
-    /// The destination has all state, and packets may be led there.
-    Lead,
-}
-
-impl LeadStep {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Hold, "hold"), (Self::Carry, "carry"), (Self::Lead, "lead")];
-
-    fn word(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(step, _)| *step == self);
-        found.expect("the table has a word for each step").1
-    }
-}
 
 /// A move in the journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -242,11 +221,7 @@ fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
             .map_err(|_| bad("guarantee of a move", &guarantee.to_string()))?,
         incarnation: from_sql(row.get(12)?),
         overflow: from_sql(row.get(13)?),
-        step: LeadStep::ALL
-            .into_iter()
-            .find(|(_, word)| *word == step)
-            .map(|(step, _)| step)
-            .ok_or_else(|| bad("step of a move", &step))?,
+        step: LeadStep::of_word(&step).ok_or_else(|| bad("step of a move", &step))?,
         plan: Plan {
             held: routes(&blob(8)?)?,
             led: routes(&blob(9)?)?,

@@ -23,7 +23,7 @@ pub use self::{
     decisions::{DECISIONS_MAX, LoggedDecision},
     desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
     journal::OPERATIONS_MAX,
-    leads::{LeadStep, LedMove},
+    leads::LedMove,
     ongoing::{Ending, GOING_ON_MAX, Numbered},
 };
 

@@ -11,10 +11,10 @@ use weir_api::{
 use weir_control::{
     config::{Config, Leg, NfProcess, Translates},
     state_manager::{
-        lead::{LeadError, Plan, plan},
+        lead::{LeadError, LeadStep, Plan, plan},
         steps::Piece,
     },
-    store::{Answer, Database, LeadStep, LedMove},
+    store::{Answer, Database, LedMove},
 };
 use weir_state_transfer::{FlowId, chunk};
 

@@ -5,8 +5,8 @@ use weir_api::{
     v1::{MoveRequest, StateOperation, StateOperationState as State},
 };
 use weir_control::{
-    state_manager::lead::Plan,
-    store::{Database, LeadStep, LedMove},
+    state_manager::lead::{LeadStep, Plan},
+    store::{Database, LedMove},
 };
 
 use crate::lead::{fill, journalled, leads_to, ordered, policy, start, start_of, until, vias};

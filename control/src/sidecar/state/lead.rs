@@ -21,11 +21,11 @@ use crate::{
     southbound::transient,
     state_manager::{
         end::End,
-        lead::{self, LeadError, Plan, Stage},
+        lead::{self, LeadError, LeadStep, Plan, Stage},
         operation::{Asked, Failure, FailureKind, MoveAsked, Selection, State},
         steps::{Piece, Steps},
     },
-    store::{LeadStep, LedMove, StoreError},
+    store::{LedMove, StoreError},
 };
 
 /// How long a function may take to answer behind all that it was sent.

@@ -18,11 +18,10 @@ use crate::{
     sidecar::Sidecar,
     state_manager::{
         end::End,
-        lead::Stage,
+        lead::{LeadStep, Stage},
         operation::{Failure, FailureKind, MoveAsked, State},
         steps::{Carry, Manner, Steps, Task},
     },
-    store::LeadStep,
 };
 
 /// How long what must be finished may take: deleting at the source, or undoing.

@@ -14,10 +14,10 @@ use crate::{
     config::Config,
     state_manager::{
         end::End,
-        lead::Plan,
+        lead::{LeadStep, Plan},
         operation::{CopyAsked, MoveAsked, Selection, ShareAsked},
     },
-    store::{LeadStep, LedMove},
+    store::LedMove,
 };
 
 /// How long a test waits for an event before it fails.

@@ -87,8 +87,9 @@ pub struct Steps {
     again: bool,
     /// Packets are held meanwhile.
     leads: bool,
-    /// What has moved, as it is written down: nothing else is deleted.
-    moved: Option<BTreeMap<(Scope, FlowId), u64>>,
+    /// What has moved, as it is written down, with the versions of the pieces of an id: nothing else is
+    /// deleted.
+    moved: Option<BTreeMap<(Scope, FlowId), BTreeSet<u64>>>,
 }
 
 impl Steps {
@@ -150,9 +151,11 @@ impl Steps {
         let is_led = step == LeadStep::Lead;
         let reason = "the sidecar was started again, or had a fault, before all state had moved";
         let failure = (!is_led).then(|| Failure::new(FailureKind::Cancelled, reason));
-        let versions =
-            moved.into_iter().map(|piece| ((piece.scope, one_way(&piece.id)), piece.version));
-        let moved = is_led.then(|| versions.collect());
+        let mut versions = BTreeMap::<_, BTreeSet<u64>>::new();
+        for Piece { scope, id, version } in moved {
+            versions.entry((scope, one_way(&id))).or_default().insert(version);
+        }
+        let moved = is_led.then_some(versions);
         let tasks = tasks.into_iter().chain([vec![Task::Close]]);
         Self { leads: true, failure, moved, ..Self::of_tasks(filter, tasks) }
     }
@@ -241,11 +244,14 @@ impl Steps {
     /// # Errors
     /// When there are too many; the task has failed then.
     pub fn carry(&mut self, scope: Scope, id: &FlowId, version: u64) -> Result<Carry, Failure> {
-        if let Some(moved) = &self.moved {
-            // What is of another version has come since: the destination does not have it.
-            let as_moved = moved.get(&(scope, one_way(id)));
-            if as_moved != Some(&version) {
-                as_moved.inspect(|_| self.left_behind.add(id.clone()));
+        if let Some(moved) = &mut self.moved {
+            let place = (scope, one_way(id));
+            let Some(versions) = moved.get(&place) else { return Ok(Carry::Leave) };
+            if !versions.contains(&version) {
+                // It has come since: the destination does not have it. What is deleted is deleted by
+                // its id, so all of the id stays.
+                moved.remove(&place);
+                self.left_behind.add(id.clone());
                 return Ok(Carry::Leave);
             }
         } else if !self.filter.picks(id, Extent::Contains) {
@@ -388,7 +394,12 @@ impl Steps {
     }
 
     fn of(&self, wanted: Scope) -> impl Iterator<Item = &FlowId> {
-        self.put.iter().filter(move |piece| piece.scope == wanted).map(|piece| &piece.id)
+        let stays = move |piece: &Piece| {
+            let place = || (piece.scope, one_way(&piece.id));
+            self.moved.as_ref().is_some_and(|moved| !moved.contains_key(&place()))
+        };
+        let of_scope = self.put.iter().filter(move |piece| piece.scope == wanted && !stays(piece));
+        of_scope.map(|piece| &piece.id)
     }
 
     /// What stays at the source.

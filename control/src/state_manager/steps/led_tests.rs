@@ -396,3 +396,16 @@ fn what_has_to_be_done_is_tried_again_after_waits_that_have_a_bound() {
     steps.done();
     assert_eq!(steps.ended().0, State::Undone);
 }
+
+#[test]
+fn an_id_of_which_any_piece_has_come_since_is_not_deleted() {
+    let pieces = [(1, 5), (1, 6), (2, 7), (2, 8)];
+    let piece = |(number, version)| Piece { scope: Scope::PerFlow, id: flow(number), version };
+    let moved = pieces.map(piece).to_vec();
+    let mut steps = Steps::taken_up(filter(), &scopes(), LeadStep::Lead, moved);
+    for (number, version) in [(1, 6), (1, 5), (2, 7), (2, 9), (2, 8), (3, 1)] {
+        steps.carry(Scope::PerFlow, &flow(number), version).unwrap();
+    }
+    assert_eq!(steps.carried(Scope::PerFlow), [flow(1), flow(1)]);
+    assert_eq!(steps.left_behind().listed, [flow(2)]);
+}

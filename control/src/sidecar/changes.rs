@@ -55,6 +55,14 @@ impl Sidecar {
         self.change_in_turn(&self.changes_here, request, change, job).await
     }
 
+    /// The right to change what the data plane is asked for.
+    ///
+    /// # Errors
+    /// NOT_BEGUN when others have it for [`LIMIT`].
+    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, ()>, Fault> {
+        in_turn(&self.changes, Instant::now() + LIMIT).await
+    }
+
     async fn change_in_turn<Q, R>(
         &self,
         turn: &Mutex<()>,

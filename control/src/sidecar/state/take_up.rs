@@ -121,7 +121,7 @@ impl Sidecar {
         (id, request_id): (u64, &str),
         begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
-        let _guard = self.changes.lock().await;
+        let _guard = self.turn().await?;
         if self.state.table.borrow().find(id).is_some() {
             return Ok(self.state.follow(id));
         }

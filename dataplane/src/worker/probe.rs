@@ -23,7 +23,8 @@ pub struct Probing {
 
 /// Questions whose answers are listened for at one time: of more, the oldest is forgotten.
 pub const PROBES_MAX: usize = 8;
-/// The time after which a question is forgotten that was not asked again: longer than anybody waits.
+/// The time after which a question is forgotten, longer than anybody waits: by the node after it was
+/// begun, by a worker after it was asked last.
 pub const PROBE_LIFE: Duration = Duration::from_secs(15);
 
 /// What a worker knows of questions.

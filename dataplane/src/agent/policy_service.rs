@@ -72,7 +72,7 @@ impl api::policy_route_service_server::PolicyRouteService for PolicyRouteService
             node.end_probe(nonce);
             left
         });
-        let left = left.await?.unwrap_or_default();
+        let left = left.await?.ok_or_else(forgotten)?;
         match answered {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(status)) => return Err(status),
@@ -90,7 +90,7 @@ impl PolicyRouteService {
         loop {
             let left = self.0.read(move |node, _| node.unanswered(nonce)).await?;
             match left {
-                None => return Err(Status::aborted("too many others have asked since")),
+                None => return Err(forgotten()),
                 Some(left) if left.is_empty() => return Ok(()),
                 Some(_) => {}
             }
@@ -104,6 +104,11 @@ impl PolicyRouteService {
             }
         }
     }
+}
+
+/// A question that others have taken the place of: nobody knows who has answered.
+fn forgotten() -> Status {
+    Status::aborted("too many others have asked since")
 }
 
 /// Refuses more than there may be.

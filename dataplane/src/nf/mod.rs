@@ -32,6 +32,6 @@ pub use multi_flow::MultiFlow;
 pub(crate) use multi_flow::{LeftBehind, MultiFlowCursor};
 pub use record::{Log, Record};
 pub use share::{Answer, Group, Operation, Piece};
-pub(crate) use share::{Concern, Shared, Sharing};
+pub(crate) use share::{Concern, Shared, Sharing, Update};
 pub use side::{Both, Side};
 pub use timestamp::Timestamp;

@@ -8,8 +8,8 @@ use weir_api::dataplane::v1 as api;
 use weir_nf_api::scope_message;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::share::{
-    Command as Next, Coordinator, Event as ShareNews, Mode, Phase, Request, Stamper, Surroundings,
-    View,
+    Command as Next, Coordinator, Event as ShareNews, Limits, Mode, Phase, Request, Stamper,
+    Surroundings, View,
 };
 use weir_state_transfer::{InstanceId, Nanos, ShareId, StateFilter, WorkerId, mark};
 
@@ -263,8 +263,13 @@ impl Node {
             return;
         };
         let workers = self.workers_of_instances();
+        let last = self.workers.keys().next_back();
+        let limits = Limits {
+            steerers: last.map_or(0, |last| usize::from(last.0) + 1),
+            ..self.limits.share
+        };
         for at in instances {
-            let how = (mode, self.limits.share);
+            let how = (mode, limits);
             let groups = self.limits.functions.groups(&sharing);
             let end = ShareEnd::new(sharing.clone(), *at, how, (workers.clone(), groups));
             self.tell_end(id, *at, ShareCommand::Prepare(Box::new(end)));

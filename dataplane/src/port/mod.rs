@@ -67,6 +67,15 @@ pub struct FarQueue {
     slots: u64,
 }
 
+/// How much of a transmit queue packets may fill that might wait as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// One half: the other is for what can not wait, and for what others have on the way there.
+    Half,
+    /// All of it, as what can not wait: some of what comes may find no room then.
+    All,
+}
+
 /// Whether a device takes packets, as a flush finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -193,15 +202,14 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Whether one more packet can be queued that might wait as well: one half of the slots is for
-    /// what can not, and for what others have on the way here.
-    pub(crate) fn has_room(&mut self) -> bool {
+    /// Whether one more packet can be queued.
+    pub(crate) fn has_room(&mut self, claim: Claim) -> bool {
         let has_slot = match &mut self.backend {
             Tx::AfXdp(tx) => tx.has_room(),
             Tx::Pcap(tx) => tx.has_room(),
             Tx::Memory(tx) => tx.has_room(),
         };
-        has_slot && 2 * self.in_flight() < self.slots()
+        has_slot && self.in_flight() < claim.of(self.slots())
     }
 
     /// Packets that can be in flight at one time.
@@ -301,12 +309,27 @@ impl FarQueue {
     }
 
     /// Whether the queue has room for one more packet of a sender, one of so many, that has this many on
-    /// their way to it: less than half of it is in flight, and what all have on the way is less than the
-    /// other half.
-    pub(crate) fn has_room(&self, senders: usize, on_their_way: usize) -> bool {
+    /// their way to it. With a claim to one half, less than that is in flight, and what all have on the
+    /// way is not more than the other.
+    pub(crate) fn has_room(&self, claim: Claim, senders: usize, on_their_way: usize) -> bool {
         let TxCounters { packets, completed, .. } = &*self.counters;
         let in_flight = packets.get().saturating_sub(completed.get());
-        2 * in_flight < self.slots && 2 * (senders * on_their_way) as u64 + 1 < self.slots
+        let claimed = claim.of(self.slots);
+        in_flight < claimed
+            && match claim {
+                Claim::Half => (senders * (on_their_way + 1)) as u64 <= claimed,
+                Claim::All => in_flight + (on_their_way as u64) < claimed,
+            }
+    }
+}
+
+impl Claim {
+    /// How many of the slots of a queue.
+    fn of(self, slots: u64) -> u64 {
+        match self {
+            Self::Half => slots / 2,
+            Self::All => slots,
+        }
     }
 }
 
@@ -328,6 +351,16 @@ mod tests {
         let number = frame.data()[0];
         wire.complete(frame);
         Some(number)
+    }
+
+    #[test]
+    fn what_all_have_on_the_way_to_a_queue_fits_into_half_of_it_and_each_may_have_some() {
+        let far = FarQueue { slots: 64, ..FarQueue::default() };
+        for senders in 1..=16 {
+            let may_send = |own: &usize| far.has_room(Claim::Half, senders, *own);
+            let each = (0..64).take_while(may_send).count();
+            assert!(each > 0 && senders * each <= 32, "{senders} senders have {each} each");
+        }
     }
 
     #[test]

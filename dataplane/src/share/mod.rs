@@ -4,9 +4,9 @@ mod end;
 mod flows;
 
 use weir_state_transfer::share::Slot;
-use weir_state_transfer::{FlowKey, InstanceId, ShareId};
+use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
-use crate::nf::{Answer, Operation, Piece};
+use crate::nf::{Answer, Operation, Piece, Update};
 use crate::worker::Packet;
 
 pub use end::ShareEnd;
@@ -28,9 +28,10 @@ pub struct Letter {
 /// What waits at an end of a share.
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    Packet(Packet),
+    /// A packet, and who steered it.
+    Packet(Packet, WorkerId),
     /// A change that keeps no packet.
-    Update(Operation),
+    Update(Update),
 }
 
 /// The ends of shares of one instance.

@@ -136,13 +136,15 @@ impl Worker {
         (worker, WorkerEnds { commands, events: events_out })
     }
 
-    /// One round: commands, queues, rings, moves, timers, transmit.
+    /// One round: commands, what was held, queues, rings, moves, timers, transmit.
     pub fn poll(&mut self, now: Nanos) -> Work {
         self.begin_round(now);
         let mut work = Work { busy: self.carry_out_commands(), ..Work::default() };
         // With some left it may not know yet who owns a port: an answer would go astray.
         let is_told = !work.busy;
         work.busy |= !self.forwarder.rings.flush();
+        // While there is room: what comes would take it, and goes behind this anyway.
+        work.busy |= self.forwarder.release_held();
         if is_told && !self.forwarder.rings.hold_up() && !self.functions.has_ended() {
             work.packets += self.receive();
         }
@@ -151,7 +153,6 @@ impl Worker {
             work.busy |= self.step_shares();
         }
         work.busy |= self.step_moves(now);
-        work.busy |= self.forwarder.release_held();
         work.busy |= self.report_piece();
         work.busy |= self.functions.step(&mut self.instances, &mut self.forwarder);
         work.busy |= self.serve(now);

@@ -17,6 +17,7 @@ use weir_state_transfer::mark::Hold;
 use super::{Forwarder, Packet};
 use crate::packet::DropReason;
 use crate::policy::{POLICIES_MAX, Policy, PolicyId};
+use crate::port::Claim;
 use crate::route_table::NextHop;
 
 /// Packets that are released in a poll round, besides as many as were held in it: so all have left some
@@ -26,6 +27,9 @@ const RELEASED: usize = 64;
 /// leaves again. Longer than a neighbour that does not answer is asked for, and than a link takes to
 /// come up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The time after which a release may fill the whole of a queue: what comes, or what the device has not
+/// given back yet, may keep one half of it full all the time.
+const URGENT: Duration = Duration::from_millis(100);
 /// The time after which a next hop is asked for again: it may have failed, or found no room, meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -45,6 +49,7 @@ pub struct PolicyHold {
 struct Release {
     id: PolicyId,
     hop: NextHop,
+    begun: Nanos,
     /// When it began, or a packet has left.
     since: Nanos,
     /// When the next hop was asked for.
@@ -88,7 +93,7 @@ impl PolicyHold {
 
     /// The release of a policy, which begins if there is none to this next hop.
     fn release(&mut self, id: PolicyId, hop: NextHop, now: Nanos) -> &mut Release {
-        let begun = Release { id, hop, since: now, asked: None };
+        let begun = Release { id, hop, begun: now, since: now, asked: None };
         let place = self.releases.iter().position(|release| release.id == id);
         let place = place.unwrap_or_else(|| {
             self.releases.push(begun);
@@ -110,6 +115,11 @@ impl Release {
     /// Whether nothing has left for too long.
     fn is_hopeless(&self, now: Nanos) -> bool {
         now.since(self.since) >= PATIENCE
+    }
+
+    /// How much of a queue it may fill.
+    fn claim(&self, now: Nanos) -> Claim {
+        if now.since(self.begun) < URGENT { Claim::Half } else { Claim::All }
     }
 
     /// Whether the next hop is to be asked for, which is done then.
@@ -169,7 +179,7 @@ impl Forwarder {
         let mut release = *self.policy_hold.release(id, policy.hop, now);
         let mut in_the_way = None;
         while *left > 0 && self.policy_hold.contains(id) {
-            let way = self.way_to(policy.hop);
+            let way = self.way_to(policy.hop, release.claim(now));
             in_the_way = way.err().filter(|_| !release.is_hopeless(now));
             if in_the_way.is_some() {
                 break;
@@ -208,12 +218,12 @@ impl Forwarder {
     }
 
     /// The neighbour that a packet can be sent to now, behind all that was; or what is in its way.
-    fn way_to(&mut self, hop: NextHop) -> Result<u32, DropReason> {
+    fn way_to(&mut self, hop: NextHop, claim: Claim) -> Result<u32, DropReason> {
         // A policy can hold only when it has an address.
         let address = hop.via.ok_or(DropReason::NeighbourUnresolved)?;
         let known = self.resolver.find(hop.port, address);
         let adjacency = known.ok_or(DropReason::NeighbourUnresolved)?;
-        self.egress.is_open(hop.port, &mut self.rings)?;
+        self.egress.check_open(hop.port, claim, &mut self.rings, &mut self.pool)?;
         Ok(adjacency)
     }
 }

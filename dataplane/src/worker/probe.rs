@@ -10,6 +10,7 @@ use weir_state_transfer::{Nanos, PortId, ServiceId};
 use super::{Event, Forwarder, Item, Packet, Worker};
 use crate::local::probe::{self, Probe};
 use crate::packet::{self, Meta, Parsed};
+use crate::port::{BURST, RxQueue};
 
 /// Next hops that are to be asked by a worker.
 #[derive(Clone, Debug)]
@@ -22,7 +23,8 @@ pub struct Probing {
 
 /// Questions whose answers are listened for at one time: of more, the oldest is forgotten.
 pub const PROBES_MAX: usize = 8;
-/// The time after which a question is forgotten that was not asked again: longer than anybody waits.
+/// The time after which a question is forgotten, longer than anybody waits: by the node after it was
+/// begun, by a worker after it was asked last.
 pub const PROBE_LIFE: Duration = Duration::from_secs(15);
 
 /// What a worker knows of questions.
@@ -30,8 +32,9 @@ pub const PROBE_LIFE: Duration = Duration::from_secs(15);
 pub(super) struct Probes {
     /// When each was asked, the oldest question first.
     asked: ArrayVec<(u64, Nanos), PROBES_MAX>,
-    /// Who wants to know when all that the queues had is processed.
-    catching_up: ArrayVec<u64, PROBES_MAX>,
+    /// Who wants to know when all that the queues had is processed, and the rounds in which full bursts
+    /// take all of it.
+    catching_up: ArrayVec<(u64, usize), PROBES_MAX>,
 }
 
 impl Probes {
@@ -100,15 +103,24 @@ impl Forwarder {
 impl Worker {
     /// Has all workers tell the node when they have processed what the queues of this one have now.
     pub(super) fn catch_up(&mut self, nonce: u64) {
-        push(&mut self.forwarder.probes.catching_up, nonce);
+        // What a queue has is in frames that were lent to it.
+        let most = self.queues.iter().map(RxQueue::lent).max().unwrap_or(0);
+        push(&mut self.forwarder.probes.catching_up, (nonce, most.div_ceil(BURST)));
     }
 
-    /// The queues have been empty in this round: what came by them is processed, or in front of this in
-    /// the rings to those who will.
-    pub(super) fn has_caught_up(&mut self) {
-        while let Some(nonce) = self.forwarder.probes.catching_up.pop() {
-            for peer in self.forwarder.rings.peers() {
-                self.forwarder.hand_out(peer, Item::CaughtUp(nonce));
+    /// A round has taken `all` that each queue had, or a full burst of some. When they were emptied, or as
+    /// many bursts were taken as they may have had, that is processed, or in front of this in the rings to
+    /// those who will.
+    pub(super) fn has_received(&mut self, all: bool) {
+        let forwarder = &mut self.forwarder;
+        forwarder.probes.catching_up.iter_mut().for_each(|(_, rounds)| {
+            *rounds = if all { 0 } else { rounds.saturating_sub(1) };
+        });
+        let is_done = |(_, rounds): &(u64, usize)| *rounds == 0;
+        while let Some(place) = forwarder.probes.catching_up.iter().position(is_done) {
+            let (nonce, _) = forwarder.probes.catching_up.remove(place);
+            for peer in forwarder.rings.peers() {
+                forwarder.hand_out(peer, Item::CaughtUp(nonce));
             }
         }
     }

@@ -19,9 +19,7 @@ impl Worker {
             self.burst.reverse();
             received += self.steer_burst();
         }
-        if all_were_empty {
-            self.has_caught_up();
-        }
+        self.has_received(all_were_empty);
         received
     }
 

@@ -8,7 +8,7 @@ use weir_state_transfer::{FlowKey, InstanceId, ShareId, WorkerId};
 
 use super::{Event, Forwarder, ITEMS, Item, Packet, Stamped, Stamps, Worker};
 use crate::instance::Instance;
-use crate::nf::{Answer, Group, Operation};
+use crate::nf::{Answer, Group, Update};
 use crate::packet::DropReason;
 use crate::share::{Letter, ShareEnd, Stage, Waiting};
 
@@ -113,13 +113,13 @@ impl Worker {
                 let end = instance.shares.remove(0);
                 let (id, known) = (end.id(), end.packets);
                 let waited: Vec<_> = end.into_packets().collect();
-                let packets = waited.iter().filter(|w| matches!(w, Waiting::Packet(_))).count();
+                let packets = waited.iter().filter(|w| matches!(w, Waiting::Packet(..))).count();
                 if packets > known {
                     // The packet in hand is among them.
                     forwarder.in_hand.put_down();
                 }
                 for waiting in waited {
-                    if let Waiting::Packet(packet) = waiting {
+                    if let Waiting::Packet(packet, _) = waiting {
                         forwarder.drop_packet(packet, DropReason::WorkerPanic);
                     }
                 }
@@ -141,6 +141,7 @@ impl Forwarder {
     pub(super) fn share(&mut self, instance: &mut Instance, packet: Packet) {
         let (flow, steerer) = (packet.meta.key.both_ways(), self.steerer);
         let stamps = std::mem::take(&mut self.stamps);
+        instance.chain.steered_by(steerer);
         let concern = instance.concern(&packet, self.now);
         let waits = instance.shares.waits(&flow);
         let concerned = concern.as_ref().map(|concern| (concern.share, concern.slot));
@@ -166,7 +167,8 @@ impl Forwarder {
         // What packets of the same flow come to in front of it changes what it needs.
         let ask = concern.and_then(|concern| concern.ask).filter(|_| waits.is_none());
         let need = ask.map_or(Need::Unknown, Need::Answer);
-        let arrival = Arrival::new(slot, steerer, sequence, Waiting::Packet(packet));
+        let waiting = Waiting::Packet(packet, steerer);
+        let arrival = Arrival::new(slot, steerer, sequence, waiting);
         let now = self.now;
         let turn =
             instance.share_act(place, |member, store| member.packet(need, arrival, store, now));
@@ -211,16 +213,18 @@ impl Forwarder {
                     instance.shares.keep(place, flow, slot);
                 }
             }
-            Turn::Process(Waiting::Packet(packet)) => self.judge(instance, packet, None),
+            Turn::Process(Waiting::Packet(packet, _)) => self.judge(instance, packet, None),
             Turn::Process(Waiting::Update(_)) => {}
-            Turn::Alone(Waiting::Packet(packet)) => self.process(instance, packet),
-            Turn::Alone(Waiting::Update(operation)) => {
+            Turn::Alone(Waiting::Packet(packet, _)) => self.process(instance, packet),
+            Turn::Alone(Waiting::Update(Update { operation, .. })) => {
                 instance.chain.execute(&operation, self.now);
             }
-            Turn::Full(Waiting::Packet(packet)) => self.drop_packet(packet, DropReason::ShareFull),
-            Turn::Full(Waiting::Update(operation)) => {
+            Turn::Full(Waiting::Packet(packet, _)) => {
+                self.drop_packet(packet, DropReason::ShareFull);
+            }
+            Turn::Full(Waiting::Update(update)) => {
                 let share = instance.shares.ends[place].id();
-                instance.chain.return_update(share, operation);
+                instance.chain.return_update(share, update);
             }
             Turn::Decide(_) => unreachable!("what is decided is not asked again"),
         }
@@ -236,8 +240,8 @@ impl Forwarder {
         let (share, slot) = (instance.shares.ends[place].id(), arrival.slot);
         let mut elsewhere = false;
         let need = match &arrival.packet {
-            Waiting::Update(operation) => Need::Update(operation.clone()),
-            Waiting::Packet(packet) => {
+            Waiting::Update(update) => Need::Update(update.operation.clone()),
+            Waiting::Packet(packet, _) => {
                 let concern = instance.concern(packet, self.now);
                 let asks =
                     concern.and_then(|concern| Some(((concern.share, concern.slot), concern.ask?)));
@@ -252,7 +256,7 @@ impl Forwarder {
         match turn {
             // It has waited for others of its flow with another source: it would wait anew, behind
             // packets that came later.
-            Turn::Process(Waiting::Packet(packet)) if elsewhere => {
+            Turn::Process(Waiting::Packet(packet, _)) if elsewhere => {
                 self.drop_packet(packet, DropReason::ShareUnanswered);
                 None
             }
@@ -286,7 +290,10 @@ impl Forwarder {
             Next::Decide(arrival) => &arrival.packet,
         };
         let flow = match waiting {
-            Waiting::Packet(packet) => Some(packet.meta.key.both_ways()),
+            Waiting::Packet(packet, steerer) => {
+                instance.chain.steered_by(*steerer);
+                Some(packet.meta.key.both_ways())
+            }
             Waiting::Update(_) => None,
         };
         self.in_hand.take_up(flow.is_some());
@@ -298,14 +305,14 @@ impl Forwarder {
                 let slot = arrival.slot;
                 self.take_turn(instance, place, (flow, slot), Turn::Decide(arrival));
             }
-            Next::Process(Waiting::Packet(packet)) => self.judge(instance, packet, None),
-            Next::Answered(Waiting::Packet(packet), answer) => {
+            Next::Process(Waiting::Packet(packet, _)) => self.judge(instance, packet, None),
+            Next::Answered(Waiting::Packet(packet, _), answer) => {
                 self.judge(instance, packet, Some(&answer));
             }
-            Next::Late(Waiting::Packet(packet)) => {
+            Next::Late(Waiting::Packet(packet, _)) => {
                 self.drop_packet(packet, DropReason::ShareLate);
             }
-            Next::Unanswered(Waiting::Packet(packet)) => {
+            Next::Unanswered(Waiting::Packet(packet, _)) => {
                 self.drop_packet(packet, DropReason::ShareUnanswered);
             }
             Next::Process(Waiting::Update(_)) | Next::Answered(Waiting::Update(_), _) => {}
@@ -327,12 +334,12 @@ impl Forwarder {
         loop {
             let Instance { shares, chain, .. } = instance;
             let has_room = |share| shares.end(share).is_none_or(ShareEnd::has_room);
-            let Some((share, slot, operation)) = chain.next_update(&has_room, now) else { break };
+            let Some((share, slot, update)) = chain.next_update(&has_room, now) else { break };
             let Some(place) = shares.place(share) else {
-                chain.return_update(share, operation);
+                chain.return_update(share, update);
                 break;
             };
-            let turn = self.hand_in(instance, place, slot, operation);
+            let turn = self.hand_in(instance, place, slot, update);
             self.take_turn(instance, place, (None, slot), turn);
         }
         if instance.chain.take_changed() {
@@ -355,10 +362,10 @@ impl Forwarder {
         instance: &mut Instance,
         place: usize,
         slot: Slot,
-        operation: Operation,
+        update: Update,
     ) -> Turn<Waiting> {
-        let (now, need) = (self.now, Need::Update(operation.clone()));
-        let arrival = Arrival::new(slot, self.worker, None, Waiting::Update(operation));
+        let (now, need) = (self.now, Need::Update(update.operation.clone()));
+        let arrival = Arrival::new(slot, update.steerer, None, Waiting::Update(update));
         instance.share_act(place, |member, store| member.packet(need, arrival, store, now))
     }
 

@@ -6,7 +6,7 @@ use weir_state_transfer::{PortId, WorkerId};
 use super::mesh::RingEnds;
 use crate::moves::DrainTarget;
 use crate::packet::DropReason;
-use crate::port::{FarQueue, TxQueue};
+use crate::port::{Claim, FarQueue, TxQueue};
 
 /// The way out to each port, by port number.
 #[derive(Debug, Default)]
@@ -72,17 +72,34 @@ impl Egress {
         }
     }
 
-    /// Whether a port takes one more frame at once; else why not.
-    pub(crate) fn is_open(&mut self, port: PortId, rings: &mut RingEnds) -> Result<(), DropReason> {
+    /// Whether a port takes one more frame at once of those that have a claim to so much of it. A queue
+    /// without room is flushed once before it counts as full.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way.
+    pub(crate) fn check_open(
+        &mut self,
+        port: PortId,
+        claim: Claim,
+        rings: &mut RingEnds,
+        pool: &mut Pool,
+    ) -> Result<(), DropReason> {
         match self.paths.get_mut(usize::from(port.0)) {
             Some(Path::Own(queue)) if queue.is_down() => Err(DropReason::PortDown),
-            Some(Path::Own(queue)) => queue.has_room().then_some(()).ok_or(DropReason::TxRingFull),
+            Some(Path::Own(queue)) => {
+                let has_room = queue.has_room(claim) || {
+                    queue.flush(pool);
+                    queue.has_room(claim)
+                };
+                has_room.then_some(()).ok_or(DropReason::TxRingFull)
+            }
             Some(Path::Via(_, far)) if far.is_down() => Err(DropReason::PortDown),
             Some(Path::Via(worker, far)) => {
                 let senders = rings.outboxes.len();
                 let outbox = rings.to(*worker);
                 match outbox.has_room() {
-                    true if far.has_room(senders, outbox.waiting()) => Ok(()),
+                    true if far.has_room(claim, senders, outbox.waiting()) => Ok(()),
                     true => Err(DropReason::TxRingFull),
                     false => Err(DropReason::TxHandoverFull),
                 }

@@ -76,6 +76,7 @@ enum Fate<A> {
 
 impl<O: Clone, A, P> Asking<O, A, P> {
     pub(super) fn new(me: InstanceId, mode: Mode, limits: Limits) -> Self {
+        let steerers = if mode == Mode::Strict { limits.steerers } else { 0 };
         Self {
             me,
             mode,
@@ -85,7 +86,7 @@ impl<O: Clone, A, P> Asking<O, A, P> {
             next_number: 0,
             ready: VecDeque::new(),
             passed: Vec::new(),
-            places: Places::new(limits.slots),
+            places: Places::new(limits.slots, steerers),
             due: None,
             given_up: BTreeSet::new(),
             stray: VecDeque::new(),

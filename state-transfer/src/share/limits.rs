@@ -9,6 +9,10 @@ use super::slot::SLOTS_MAX;
 pub struct Limits {
     /// Slots that the groups are divided into, at most [`SLOTS_MAX`]. Default 1,024.
     pub slots: usize,
+    /// Workers that stamp packets of a strict share, at most 256: memory for how far an instance has
+    /// seen the order of each is there from the start, and for others from their first packet on.
+    /// Default 0.
+    pub steerers: usize,
     /// Packets and operations that wait at an instance: one more is refused. Default 1,024.
     pub waiting: usize,
     /// Places of a steerer's order, from the one that is waited for on, in which operations wait
@@ -30,6 +34,7 @@ impl Limits {
     pub(super) fn in_bounds(self) -> Self {
         Self {
             slots: self.slots.clamp(1, SLOTS_MAX),
+            steerers: self.steerers.min(256),
             waiting: self.waiting.max(1),
             window: self.window.max(1),
             patience: self.patience,
@@ -39,6 +44,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { slots: 1024, waiting: 1024, window: 1024, patience: Duration::from_millis(10) }
+        let patience = Duration::from_millis(10);
+        Self { slots: 1024, steerers: 0, waiting: 1024, window: 1024, patience }
     }
 }

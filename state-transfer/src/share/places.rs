@@ -4,7 +4,7 @@ use super::slot::Slot;
 use crate::id::WorkerId;
 
 /// The last place of each slot that has come to an instance, by steerer. It takes 8 bytes for each
-/// slot, once a steerer has stamped a packet to the instance.
+/// slot and steerer: of those that are known at the start, and of others that have stamped a packet.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Places {
     slots: usize,
@@ -13,8 +13,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(slots: usize) -> Self {
-        Self { slots, by_steerer: Vec::new() }
+    pub(super) fn new(slots: usize, steerers: usize) -> Self {
+        Self { slots, by_steerer: vec![vec![0; slots].into_boxed_slice(); steerers] }
     }
 
     /// A place has come.
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_last_place_is_known_of_each_slot_and_steerer() {
-        let mut places = Places::new(4);
+        let mut places = Places::new(4, 1);
         let (one, other) = (WorkerId(0), WorkerId(3));
         assert_eq!(places.last(Slot(1), other), None);
         for sequence in [5, 7, 6] {

@@ -92,8 +92,8 @@ pub(crate) enum Fault {
 impl Scope {
     /// Two steerers and these packets, strong, among instances 0 and 1 of three, without changes.
     pub(crate) fn small(script: &[&[Load]]) -> Self {
-        let limits =
-            Limits { slots: 2, waiting: 16, window: 16, patience: Duration::from_millis(1) };
+        let patience = Duration::from_millis(1);
+        let limits = Limits { slots: 2, steerers: 2, waiting: 16, window: 16, patience };
         Self {
             mode: Mode::Strong,
             instances: 3,

@@ -63,7 +63,8 @@ pub struct Moved {
     pub done: bool,
     /// From start to end, in microseconds.
     pub took_us: f64,
-    /// Of it, until steering led to the destination: both ends prepared, and rules were made.
+    /// Of it, until steering led to the destination: both ends prepared, and rules were made. This and
+    /// the next two are 0 if it was undone.
     pub steer_us: f64,
     /// From there until the source had no packet of the flows any more.
     pub drain_us: f64,
@@ -157,12 +158,15 @@ fn make(dataplane: &Dataplane, pid: u32, from: u32, to: u32) -> Result<Moved> {
 }
 
 fn moved(ended: &Move) -> Moved {
+    let done = ended.phase() == MovePhase::Done;
+    // One that was undone has not come to all of them.
+    let phase = |from: u64, to: u64| if done { micros(to.saturating_sub(from)) } else { 0.0 };
     Moved {
-        done: ended.phase() == MovePhase::Done,
+        done,
         took_us: micros(ended.ended_ns - ended.started_ns),
-        steer_us: micros(ended.flipped_ns.saturating_sub(ended.started_ns)),
-        drain_us: micros(ended.drained_ns.saturating_sub(ended.flipped_ns)),
-        hand_over_us: micros(ended.ended_ns.saturating_sub(ended.drained_ns)),
+        steer_us: phase(ended.started_ns, ended.flipped_ns),
+        drain_us: phase(ended.flipped_ns, ended.drained_ns),
+        hand_over_us: phase(ended.drained_ns, ended.ended_ns),
         flows: ended.flows,
         packets_during: ended.packets_during,
         held: ended.held,
@@ -254,4 +258,20 @@ fn transit_drops(dataplane: &Dataplane) -> Result<Vec<String>> {
     let drops = dataplane.counters()?.drops.into_iter();
     let transit = drops.filter(|d| d.packets > 0 && !to_the_link.contains(&d.reason.as_str()));
     Ok(transit.map(|drop| format!("{} {}", drop.packets, drop.reason)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_that_was_undone_has_no_phases() {
+        let times =
+            Move { started_ns: 1_000, flipped_ns: 2_000, ended_ns: 9_000, ..Move::default() };
+        let undone = moved(&Move { phase: MovePhase::Undone.into(), ..times.clone() });
+        assert_eq!((undone.took_us, undone.done), (8.0, false));
+        assert_eq!((undone.steer_us, undone.drain_us, undone.hand_over_us), (0.0, 0.0, 0.0));
+        let done = moved(&Move { phase: MovePhase::Done.into(), drained_ns: 5_000, ..times });
+        assert_eq!((done.steer_us, done.drain_us, done.hand_over_us), (1.0, 3.0, 4.0));
+    }
 }

@@ -149,7 +149,8 @@ pub(super) fn assert_a_share_breaks_no_rule(setup: &Setup) {
     let waits =
         |line: &&Line| matches!(&line.outcome, Outcome::Skip(why) if why.starts_with("share "));
     let waiting: Vec<_> = lines.iter().filter(waits).map(|line| &*line.rule).collect();
-    assert_eq!(waiting, ["events-actions", "events-cancel", "events-buffer"]);
+    // The third rule that keeps packets first waits for some, and none come.
+    assert_eq!(waiting, ["events-actions", "events-cancel"]);
     assert!(!lines.iter().any(|line| matches!(line.outcome, Outcome::Fail(_))), "{lines:?}");
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etherparse::{PacketBuilder, PacketHeaders};
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::port::BURST;
 use weir_dataplane::worker::PROBE_LIFE;
 use weir_state_transfer::{PortId, WorkerId};
 use weir_testbed::memory_node::{MemoryNode, Plan, host, host_mac, port_mac};
@@ -117,6 +118,26 @@ fn a_worker_that_has_more_than_a_burst_is_behind_until_it_has_taken_it() {
     assert_eq!(left_over(&node), [(0, false)], "it is behind");
     node.settle();
     assert_eq!(left_over(&node), []);
+}
+
+#[test]
+fn a_worker_whose_queue_is_never_empty_has_caught_up_when_it_has_taken_as_much_as_that_holds() {
+    const RING: usize = 4 * BURST;
+    let mut node = node(&Plan { port_ring: RING, ..plan() });
+    node.node.begin_probe(&[hop(1)], NONCE, node.now).unwrap();
+    node.step_worker(HERE);
+    let reply = answer(1, &node.take(PortId(1), 0).unwrap()).unwrap();
+    assert!(node.wires.get_mut(&(PortId(1), 0)).unwrap().inject(&reply));
+    node.step_worker(HERE);
+    node.step_node();
+    let has_caught_up = |node: &mut MemoryNode| {
+        while node.wires.get_mut(&(PortId(0), 0)).unwrap().inject(&request_to_nobody()) {}
+        node.step_worker(HERE);
+        node.step_node();
+        left_over(node).is_empty()
+    };
+    let rounds = (1..=2 * RING / BURST).find(|_| has_caught_up(&mut node));
+    assert_eq!(rounds, Some(RING / BURST));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What is held leaves as its next hop takes it, whatever is in the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
+use weir_dataplane::port::BURST;
 use weir_state_transfer::{PortId, WorkerId};
 use weir_testbed::memory_node::{MemoryNode, Plan, host};
 
@@ -95,6 +96,41 @@ fn what_is_released_by_the_queue_of_another_worker_leaves_no_faster_than_that_ta
     assert_eq!(drops(&node), []);
     let all = (1_000..1_008).map(|sport| (sport, Vec::from_iter(0..50)));
     assert_eq!(came, all.collect());
+}
+
+/// Others fill what is left of the port in each round. Where it keeps frames for long, half of it is
+/// never free.
+#[test]
+fn what_is_released_leaves_beside_all_traffic_that_the_port_takes() {
+    for (kept_by_port, rounds) in [(0, 10), (70, 120)] {
+        let mut node = held(&Plan { port_ring: 128, ..plan() }, 0..=99);
+        release(&mut node, 2);
+        let (mut came, mut kept) = (Vec::<u8>::new(), VecDeque::new());
+        for _ in 0..rounds {
+            for port in [0, 1] {
+                let other = packet((port, host(2)), 2_000, 255);
+                let wire = node.wires.get_mut(&(PortId(port), 0)).unwrap();
+                assert!((0..BURST).all(|_| wire.inject(&other)));
+            }
+            node.now = node.now + Duration::from_millis(1);
+            node.step_worker(HERE);
+            let wire = node.wires.get_mut(&(PortId(2), 0)).unwrap();
+            while let Some(frame) = wire.take() {
+                came.extend(frame.data().last().filter(|payload| **payload != 255));
+                kept.push_back(frame);
+            }
+            while kept.len() > kept_by_port {
+                wire.complete(kept.pop_front().unwrap());
+            }
+        }
+        assert_eq!(came, Vec::from_iter(0..100), "{kept_by_port} kept");
+        assert_eq!((drops(&node), state(&node, 0).holding), (vec![], 0));
+        node.step_worker(HERE);
+        let wire = node.wires.get_mut(&(PortId(2), 0)).unwrap();
+        kept.into_iter().for_each(|frame| wire.complete(frame));
+        node.settle();
+        assert_eq!(unaccounted(&node), 0);
+    }
 }
 
 #[test]

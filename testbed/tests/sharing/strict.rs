@@ -9,7 +9,7 @@ use weir_state_transfer::{Nanos, WorkerId};
 use weir_testbed::asked::Asked;
 
 use crate::mute_panics;
-use crate::setup::{SEED, asks, dropped, left, node, plan, port_at, send, start_share_of};
+use crate::setup::{SEED, TIMEOUT, asks, dropped, left, node, plan, port_at, send, start_share_of};
 
 /// How long a packet waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -57,4 +57,35 @@ fn what_is_behind_a_place_that_was_lost_in_a_panic_is_let_begin() {
     node.settle();
     assert_eq!(left(&mut node), 2);
     assert_eq!(dropped(&node, "share_unanswered"), 0);
+}
+
+#[test]
+fn what_has_ended_makes_room_behind_the_packets_that_another_worker_has_received_before() {
+    for source in 9..17 {
+        let (mut node, ids) = node(&plan(3, 2), 3, SEED);
+        start_share_of(&mut node, &ids, "any", Mode::Strict).unwrap();
+        node.settle();
+        // All come in by the first worker, and these go to the second.
+        assert!(asks(&mut node, ids[1], source, 1000));
+        node.now = node.now + TIMEOUT / 2;
+        assert!(asks(&mut node, ids[1], source, 2000));
+        node.now = node.now + TIMEOUT / 2;
+        let open = port_at(&node, ids[1], source, 2000);
+        let first = port_at(&node, ids[2], source, 3000);
+        let second = port_at(&node, ids[0], source, 4000);
+        for port in [first, second, open] {
+            send(&mut node, source, port);
+        }
+        // The third worker, to which the first of them goes, is late: all others wait for it.
+        for _ in 0..100 {
+            node.now = node.now + Duration::from_millis(1);
+            for worker in [0, 1].map(WorkerId) {
+                node.step_worker(worker);
+            }
+        }
+        node.settle();
+        assert_eq!((left(&mut node), dropped(&node, "firewall")), (1, 2), "source {source}");
+        assert!(asks(&mut node, ids[0], source, 5000), "the first has ended");
+        assert!(!asks(&mut node, ids[0], source, 6000), "and no other");
+    }
 }

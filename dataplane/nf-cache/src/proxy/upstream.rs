@@ -48,6 +48,7 @@ impl Upstream {
                 Err(Refusal::UpstreamProtocol) if parts.method.is_idempotent() => {}
                 Err(refusal) => return Err(refusal),
                 Ok(response) => {
+                    let response = plain(response)?;
                     *self.0.borrow_mut() = Some(kept);
                     return Ok(response);
                 }
@@ -55,6 +56,7 @@ impl Upstream {
         }
         let mut sender = connect(address, limits).await?;
         let response = send(&mut sender, Request::from_parts(parts, body), limits.upstream).await?;
+        let response = plain(response)?;
         *self.0.borrow_mut() = Some(Kept { address: address.clone(), sender });
         Ok(response)
     }
@@ -107,7 +109,7 @@ async fn send(
     loop {
         let last = progress.as_ref().map_or(begun, |progress| progress.get());
         match tokio::time::timeout_at((last + limit).into(), &mut answer).await {
-            Ok(answer) => return answer.map_err(|error| refusal(&error)).and_then(plain),
+            Ok(answer) => return answer.map_err(|error| refusal(&error)),
             Err(_) if progress.as_ref().is_some_and(|progress| progress.get() > last) => {}
             Err(_) => return Err(Refusal::UpstreamTimeout),
         }

@@ -67,16 +67,32 @@ fn shapes_that_smuggle_are_refused() {
 
 #[test]
 fn an_answer_with_a_length_beside_an_encoding_is_not_passed_on() {
-    let origin = Origin::start(|_| {
-        let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-        Reply::Bytes(format!("{head}8\r\nabcdefgh\r\n0\r\n\r\n").into_bytes())
-    });
+    let origin = Origin::start(|_| Reply::Bytes(split()));
     let proxy = Running::plain(1);
     let ask = format!("GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n", origin.address);
     for _ in 0..2 {
         let (status, why) = sent(&proxy, ask.as_bytes()).expect("an answer");
         assert_eq!((status, why.as_str()), (502, "upstream-protocol"));
     }
+}
+
+/// An answer that ends in one place by its length, and in another by its encoding.
+fn split() -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}8\r\nabcdefgh\r\n0\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn an_origin_that_answers_with_a_length_beside_an_encoding_is_not_asked_again() {
+    let origin = Origin::start(|asked| match asked.path().as_str() {
+        "/plain" => Reply::Bytes(answer("Cache-Control: no-store\r\n", b"plain")),
+        _ => Reply::Bytes(split()),
+    });
+    let proxy = Running::plain(1);
+    let mut client = proxy.client();
+    assert_eq!(client.get(&origin.url("/plain")).text(), "plain");
+    assert_eq!(client.get(&origin.url("/split")).status, 502);
+    assert_eq!(origin.count(), 2);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::{Slot, SlotSet};
 use weir_state_transfer::southbound::{Cursor, PutError};
-use weir_state_transfer::{Chunk, InstanceId, ShareId};
+use weir_state_transfer::{Chunk, InstanceId, ShareId, WorkerId};
 
 use super::{FunctionOperation, Sharing};
 use crate::nf::numbered::Numbered;
@@ -26,8 +26,10 @@ const UPDATES_MAX: usize = 1_024;
 #[derive(Clone, Debug, Default)]
 pub(in crate::nf) struct Groups {
     of_shares: Vec<Group>,
+    /// Who steered the packet that functions were shown last.
+    steerer: WorkerId,
     /// Changes that have waited for shares that are over.
-    left: VecDeque<Update>,
+    left: VecDeque<Change>,
 }
 
 /// Those of one share. It is made where the share is, and freed there.
@@ -35,7 +37,7 @@ pub(in crate::nf) struct Groups {
 pub struct Group {
     sharing: Arc<Sharing>,
     /// Changes that wait until they can be handed in.
-    updates: VecDeque<Update>,
+    updates: VecDeque<Change>,
     slots: Box<[BTreeMap<u64, Origin>]>,
     occupied: SlotSet,
     /// What others are giving away: as which replica each has counted which source.
@@ -45,7 +47,14 @@ pub struct Group {
 }
 
 /// A change of a source that needs no answer.
-type Update = (Origin, FunctionOperation);
+#[derive(Clone, Debug)]
+pub(in crate::nf) struct Change {
+    pub(in crate::nf) origin: Origin,
+    pub(in crate::nf) what: FunctionOperation,
+    /// It comes behind the packets that this worker has steered here: who steered the one that it comes
+    /// of, or the last one when a time was over.
+    pub(in crate::nf) steerer: WorkerId,
+}
 
 /// An instance gives away what it knows of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +78,11 @@ impl Groups {
         Some(group)
     }
 
+    /// The packets that come are of a steerer from here on.
+    pub(in crate::nf) fn steered_by(&mut self, steerer: WorkerId) {
+        self.steerer = steerer;
+    }
+
     /// Whether nothing is shared.
     #[inline]
     pub(in crate::nf) fn is_empty(&self) -> bool {
@@ -89,12 +103,17 @@ impl Groups {
         origin: Origin,
         what: FunctionOperation,
     ) -> Result<(), FunctionOperation> {
-        match self.of_shares.iter_mut().find(|group| group.sharing.has(&origin)) {
+        let change = Change { origin, what, steerer: self.steerer };
+        self.note(change).map_err(|Change { what, .. }| what)
+    }
+
+    fn note(&mut self, change: Change) -> Result<(), Change> {
+        match self.of_shares.iter_mut().find(|group| group.sharing.has(&change.origin)) {
             Some(group) => {
-                group.updates.push_back((origin, what));
+                group.updates.push_back(change);
                 Ok(())
             }
-            None => Err(what),
+            None => Err(change),
         }
     }
 
@@ -127,24 +146,24 @@ impl Groups {
     pub(in crate::nf) fn next_update(
         &mut self,
         has_room: &dyn Fn(ShareId) -> bool,
-    ) -> Option<(Option<(ShareId, Slot)>, Update)> {
-        while let Some((origin, what)) = self.left.pop_front() {
+    ) -> Option<(Option<(ShareId, Slot)>, Change)> {
+        while let Some(change) = self.left.pop_front() {
             // It may be shared anew.
-            if let Err(what) = self.tell(origin, what) {
-                return Some((None, (origin, what)));
+            if let Err(change) = self.note(change) {
+                return Some((None, change));
             }
         }
         let mut waiting = self.of_shares.iter_mut().filter(|group| !group.updates.is_empty());
         let group = waiting.find(|group| has_room(group.sharing.id))?;
-        let update = group.updates.pop_front()?;
-        Some((Some((group.sharing.id, group.sharing.slot(&update.0))), update))
+        let change = group.updates.pop_front()?;
+        Some((Some((group.sharing.id, group.sharing.slot(&change.origin))), change))
     }
 
     /// Takes a change back that could not be handed in to a share: it is its next.
-    pub(in crate::nf) fn return_update(&mut self, share: ShareId, update: Update) {
+    pub(in crate::nf) fn return_update(&mut self, share: ShareId, change: Change) {
         match self.of_mut(share) {
-            Some(group) => group.updates.push_front(update),
-            None => self.left.push_back(update),
+            Some(group) => group.updates.push_front(change),
+            None => self.left.push_back(change),
         }
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::share::Slot;
-use weir_state_transfer::{FlowKey, Nanos, ShareId, StateFilter};
+use weir_state_transfer::{FlowKey, Nanos, ShareId, StateFilter, WorkerId};
 
 use super::chain::Chain;
 use super::chain::ChainConfig;
@@ -25,6 +25,7 @@ use super::function::{FlowState, Shown};
 use super::ids;
 use super::origin::Origin;
 use crate::worker::Packet;
+use groups::Change;
 pub use groups::Group;
 pub(super) use groups::{Giving, Groups};
 pub(super) use sources::{Countable, Known, KnownSources, Shareable};
@@ -57,6 +58,14 @@ pub struct Operation {
     function: u8,
     origin: Origin,
     what: FunctionOperation,
+}
+
+/// A change that needs no answer: nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct Update {
+    pub(crate) operation: Operation,
+    /// It comes behind the packets that this worker has steered here.
+    pub(crate) steerer: WorkerId,
 }
 
 /// The operation of one kind of function.
@@ -188,6 +197,13 @@ impl Chain {
         concern
     }
 
+    /// The packets that the functions are shown are of a steerer from here on: what they want changed
+    /// comes behind those.
+    pub(crate) fn steered_by(&mut self, steerer: WorkerId) {
+        let shared = self.functions.iter_mut().filter_map(|function| function.shared_mut());
+        shared.for_each(|shared| shared.steered_by(steerer));
+    }
+
     /// The next packet is judged by what is shared: by this answer, or without one.
     pub(crate) fn judge_by(&mut self, answer: Option<&Answer>) {
         for (n, function) in self.functions.iter_mut().enumerate() {
@@ -207,14 +223,17 @@ impl Chain {
         &mut self,
         has_room: &dyn Fn(ShareId) -> bool,
         now: Nanos,
-    ) -> Option<(ShareId, Slot, Operation)> {
+    ) -> Option<(ShareId, Slot, Update)> {
         for n in 0..self.functions.len() {
             while let Some(shared) = self.functions[n].shared_mut()
-                && let Some((place, (origin, what))) = shared.next_update(has_room)
+                && let Some((place, change)) = shared.next_update(has_room)
             {
+                let Change { origin, what, steerer } = change;
                 let operation = Operation { function: n as u8, origin, what };
                 match place {
-                    Some((share, slot)) => return Some((share, slot, operation)),
+                    Some((share, slot)) => {
+                        return Some((share, slot, Update { operation, steerer }));
+                    }
                     None => drop(self.execute(&operation, now)),
                 }
             }
@@ -223,11 +242,11 @@ impl Chain {
     }
 
     /// Gives a change back that could not be handed in to a share.
-    pub(crate) fn return_update(&mut self, share: ShareId, operation: Operation) {
-        let Operation { function, origin, what } = operation;
+    pub(crate) fn return_update(&mut self, share: ShareId, update: Update) {
+        let Update { operation: Operation { function, origin, what }, steerer } = update;
         let function = self.functions.get_mut(usize::from(function));
         if let Some(shared) = function.and_then(|function| function.shared_mut()) {
-            shared.return_update(share, (origin, what));
+            shared.return_update(share, Change { origin, what, steerer });
         }
     }
 

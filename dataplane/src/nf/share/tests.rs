@@ -115,10 +115,10 @@ impl World {
 
     /// What an instance wants changed elsewhere is.
     fn hand_in(&mut self, at: u8) {
-        while let Some((_, _, operation)) =
+        while let Some((_, _, update)) =
             self.alive.get_mut(&at).unwrap().next_update(&|_| true, NOW)
         {
-            self.operate(at, &operation);
+            self.operate(at, &update.operation);
         }
     }
 

@@ -141,7 +141,7 @@ mod tests {
         let small = policy("n", "proto=tcp,dport=80", "in", B);
         assert_eq!(found(&[small.clone(), policy("m", "proto=tcp", "in", B)]), ["n"]);
         assert_eq!(found(&[policy("n", "dport=80", "in", A), tcp]), ["n", "m"]);
-        // One that is not kept leads them only for now, and is no place to stand in front of.
+        // One that is not kept leads them while it is there, and is no place to stand in front of.
         assert_eq!(found(&[small.clone(), policy("hand", "proto=tcp", "in", B)]), [""; 0]);
         let some = policy("m", "proto=tcp,dport=80", "in", A);
         let first = all(&[some, policy("hand", "proto=tcp", "in", A)]);

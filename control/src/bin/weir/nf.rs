@@ -59,13 +59,20 @@ fn row([instance, nf, counter, value]: [&str; 4]) -> String {
     format!("{instance:<16} {nf:<10} {counter:<32} {value:>20}\n")
 }
 
-/// A row for each kind of state that a process has, whose names are free text; then why those that do
-/// not answer do not.
+/// A row for each kind of state that a process has, whose names are free text; then the filter fields
+/// that only it knows, and why those that do not answer do not.
 fn table(processes: &[NfProcess]) -> String {
     let header = ["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "STATE"];
     let mut text = columns(&header, processes.iter().flat_map(process).collect());
-    for nf in processes.iter().filter(|nf| nf.description.is_none()) {
-        text += &format!("{} does not answer: {}\n", nf.name, escape::line(&nf.error));
+    for nf in processes {
+        match &nf.description {
+            None => text += &format!("{} does not answer: {}\n", nf.name, escape::line(&nf.error)),
+            Some(said) if said.fields.is_empty() => {}
+            Some(said) => {
+                let fields = escape::line(&said.fields.join(", "));
+                text += &format!("{} knows the filter fields {fields}\n", nf.name);
+            }
+        }
     }
     text
 }
@@ -101,6 +108,7 @@ mod tests {
             name: "counter".to_owned(),
             version: "2.0".to_owned(),
             kinds: vec![kind(Scope::PerFlow, "packets, bytes"), kind(Scope::AllFlows, "packets")],
+            fields: vec!["http.host".to_owned(), "http.url".to_owned()],
             ..DescribeResponse::default()
         };
         let answers = NfProcess {
@@ -111,7 +119,7 @@ mod tests {
         };
         let has_none = NfProcess {
             name: "b".to_owned(),
-            description: Some(DescribeResponse { kinds: Vec::new(), ..said }),
+            description: Some(DescribeResponse { kinds: Vec::new(), fields: Vec::new(), ..said }),
             ..answers.clone()
         };
         let silent = NfProcess {
@@ -133,6 +141,7 @@ mod tests {
             &["a", "/run/a", "yes", "counter 2.0", "all-flows", "packets"],
             &["b", "/run/a", "yes", "counter 2.0", "-", "-"],
             &["c", "/run/a", "no", "-", "-", "-"],
+            &["a knows the filter fields http.host, http.url"],
             &["c does not answer: connect: no\\nsuch file"],
         ];
         assert_eq!(cells, expected);

@@ -69,6 +69,7 @@ pub struct Worker {
     moves: Moves,
     steered: Arc<Steered>,
     stampers: stamp::Stampers,
+    places: stamp::Announced,
     queues: Vec<RxQueue>,
     /// The burst in hand, last packet first, and the queue that it came from. It is kept here so
     /// that a panic loses the packet that caused it and no other.
@@ -119,6 +120,7 @@ impl Worker {
             moves: Moves::default(),
             steered: shared.steered.clone(),
             stampers: stamp::Stampers::default(),
+            places: stamp::Announced::default(),
             queues: Vec::new(),
             burst: ArrayVec::new(),
             burst_queue: 0,
@@ -325,7 +327,9 @@ impl Worker {
         }
         match item {
             Item::Packet(instance, packet) => self.deliver(sender, instance, packet),
-            Item::Stamped(instance, packet, stamps) => {
+            Item::Places(stamps) => self.places.put(sender, stamps),
+            Item::Stamped(instance, packet) => {
+                let stamps = self.places.take(sender);
                 self.deliver_stamped(sender, instance, packet, stamps);
             }
             Item::ShareMarker(id, view) => self.forwarder.tell(Event::Stamped(id, view)),

@@ -73,7 +73,10 @@ impl Worker {
             (true, true) => self.deliver(worker, instance, packet),
             (false, true) => self.hand_over(worker, Item::Packet(instance, packet)),
             (true, false) => self.deliver_stamped(worker, instance, packet, stamps),
-            (false, false) => self.hand_over(worker, Item::Stamped(instance, packet, stamps)),
+            (false, false) => {
+                self.forwarder.hand_out(worker, Item::Places(stamps));
+                self.hand_over(worker, Item::Stamped(instance, packet));
+            }
         }
     }
 

@@ -14,7 +14,7 @@ const PLACES: usize = 2;
 /// The places of a packet in the order of who has steered it: in the slot of its source, and in that
 /// of its destination, as either may be the source of its connection.
 ///
-/// They go through a ring in the packet's own slot. By columns, so that this is no longer for them.
+/// By columns, so that they are no longer than a packet in a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamps {
     shares: [ShareId; PLACES],
@@ -89,6 +89,26 @@ impl Stamps {
             slot: self.slots[at],
             sequence: self.sequences[at],
         })
+    }
+}
+
+/// The places of the next stamped packet of each worker.
+#[derive(Debug, Default)]
+pub(super) struct Announced(Vec<Stamps>);
+
+impl Announced {
+    /// Memory is taken at the first of a worker with a greater number.
+    pub(super) fn put(&mut self, sender: WorkerId, stamps: Stamps) {
+        let sender = usize::from(sender.0);
+        if self.0.len() <= sender {
+            self.0.resize(sender + 1, Stamps::default());
+        }
+        self.0[sender] = stamps;
+    }
+
+    /// None, if a panic came between.
+    pub(super) fn take(&mut self, sender: WorkerId) -> Stamps {
+        self.0.get_mut(usize::from(sender.0)).map(std::mem::take).unwrap_or_default()
     }
 }
 

@@ -6,11 +6,13 @@
 //! Many at once are from one instance to as many others, by buckets: each ends when the last does,
 //! as they share the budget of a poll round.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use weir_api::dataplane::v1 as api;
 use weir_benches::router::{Router, SEED, key, second_instance};
+use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp, ids};
 use weir_dataplane::node::FIRST;
 use weir_state_transfer::mark::Request;
 use weir_state_transfer::steering_hash::random_key;
@@ -23,6 +25,8 @@ const FLOWS: [usize; 5] = [1, 489, 10_000, 100_000, 1_000_000];
 /// Moves at once, and the flows of each: as in figure 13 of OpenNF.
 const AT_ONCE: usize = 20;
 const EACH: usize = 1_000;
+/// Bytes that other work touches between two moves: more than a core's caches have.
+const OTHERS: usize = 64 << 20;
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("moves");
@@ -49,6 +53,39 @@ fn bench(criterion: &mut Criterion) {
                 });
             });
         }
+    }
+    group.finish();
+}
+
+/// What a move finds in a busy router: network functions know the flows, and packets of others have
+/// taken the caches meanwhile. To and fro, as what is not owned by bucket lies elsewhere.
+fn cold(criterion: &mut Criterion) {
+    const FLOWS: usize = 489;
+    let functions = vec![FunctionConfig::Ids(ids::Config::default())];
+    let functions = ChainConfig::new(functions, Timestamp(0)).expect("one function");
+    let mut router = Router::with_functions(2, FLOWS, functions);
+    router.warm();
+    let other = second_instance(&mut router);
+    let filter = Selection::Filter("proto=udp".parse().expect("a filter of this bench"));
+    let mut others = vec![0_u8; OTHERS];
+    let mut group = criterion.benchmark_group("moves");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    for (name, there) in [("cold, out of buckets", true), ("cold, back into them", false)] {
+        group.bench_function(BenchmarkId::new(name, FLOWS), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..times {
+                    for (from, to) in [(FIRST, other), (other, FIRST)] {
+                        others.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+                        black_box(&mut others);
+                        let took = timed(&mut router, FLOWS, (from, to), &filter);
+                        elapsed += if there == (from == FIRST) { took } else { Duration::ZERO };
+                    }
+                }
+                elapsed
+            });
+        });
     }
     group.finish();
 }
@@ -143,5 +180,5 @@ fn by_buckets(flows: usize) -> Selection {
     Selection::Buckets(buckets)
 }
 
-criterion_group!(benches, bench, at_once);
+criterion_group!(benches, bench, cold, at_once);
 criterion_main!(benches);

@@ -1,5 +1,7 @@
 //! A flow entry: what an instance keeps of one flow, two cache lines.
 
+use std::hint::black_box;
+
 use weir_state_transfer::{FlowKey, MoveId, Nanos, PortId};
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
@@ -115,6 +117,12 @@ impl Entry {
     /// Notes the move that the flow came by.
     pub(crate) fn set_move(&mut self, id: MoveId) {
         self.moved = id.0;
+    }
+
+    /// Reads both of its cache lines.
+    #[inline]
+    pub(super) fn read(&self) {
+        black_box((self.packets, self.poisoned));
     }
 
     /// Whether processing a packet of the flow has panicked.

@@ -12,6 +12,7 @@ mod southbound;
 mod states;
 mod subscriptions;
 mod table;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,6 @@ pub use entry::Entry;
 pub(crate) use entry::{Basis, Choice};
 pub(crate) use known::StatesCursor;
 use known::StatesPlace;
-pub(crate) use moved::TakeCursor;
 pub use moved::{MovedFlow, MovedFlows};
 pub use part::{Part, Slot};
 pub(crate) use southbound::AsFunction;
@@ -35,6 +35,7 @@ use subscriptions::Fields;
 pub(crate) use subscriptions::Subscriptions;
 pub(crate) use table::Cursor;
 pub use table::{FlowHasher, FlowTable, Place};
+pub(crate) use take::TakeCursor;
 
 use crate::counters::{Counter, InstanceCounters};
 use crate::nf::{Chain, Concern, Passing, Refused};

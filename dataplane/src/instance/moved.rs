@@ -1,12 +1,11 @@
 //! Flows on their way from one instance to another, one by one.
 
+use std::hint::black_box;
+
 use weir_state_transfer::{Bucket, FlowKey, MoveId};
 
-use super::known::StatesCursor;
-use super::part::Part;
 use super::states::Removed;
-use super::table::OWN;
-use super::{Cursor, Entry, FlowStates, FlowTable};
+use super::{Entry, FlowStates, FlowTable};
 
 /// All that an instance keeps of some flows, both directions of each, on its way to another.
 #[derive(Debug, Default)]
@@ -80,7 +79,7 @@ impl MovedFlows {
 
     /// A flow of which an entry, if any, has been taken already. Room for `more` like it is made at
     /// the first.
-    fn push(&mut self, key: &FlowKey, entry: Option<Entry>, more: usize) {
+    pub(super) fn push(&mut self, key: &FlowKey, entry: Option<Entry>, more: usize) {
         if self.flows.capacity() == 0 {
             self.flows.reserve(more);
             self.entries.reserve(2 * more);
@@ -100,6 +99,23 @@ impl MovedFlow {
 }
 
 impl FlowTable {
+    /// Reads the places that flows are about to be put into: see [`Self::read_ahead`].
+    pub(crate) fn read_places(&self, flows: &MovedFlows, bucket: impl Fn(&FlowKey) -> Bucket) {
+        let part = |key| self.parts[bucket(key).index()].as_deref().unwrap_or(&self.own);
+        for Entry { key, .. } in &flows.entries {
+            part(key).read_sets(self.hasher.hash(key));
+        }
+        for Entry { key, .. } in &flows.entries {
+            part(key).read_free(self.hasher.hash(key));
+        }
+        for MovedFlow { key, .. } in &flows.flows {
+            // It is looked for in both before it is put into one.
+            for states in [self.own.states(), part(key).states()].into_iter().flatten() {
+                black_box(states.find(key));
+            }
+        }
+    }
+
     /// Takes in a flow, with the move that it comes by: whether there was room for its entries, and
     /// what network functions know of it if there was none for that.
     pub(crate) fn put_flow(
@@ -170,7 +186,7 @@ impl FlowTable {
     }
 
     /// Takes out what is kept of a flow, if anything is.
-    fn take_into(
+    pub(super) fn take_into(
         &mut self,
         taken: &mut MovedFlows,
         key: &FlowKey,
@@ -185,7 +201,7 @@ impl FlowTable {
 
     /// Takes out what network functions know of the last flow of `taken`, and what entries it has
     /// under its names but for that of the direction that `is_taken`.
-    fn take_rest(
+    pub(super) fn take_rest(
         &mut self,
         taken: &mut MovedFlows,
         is_taken: Option<&FlowKey>,
@@ -208,91 +224,5 @@ impl FlowTable {
                 taken.entries.extend(entry);
             }
         }
-    }
-
-    /// Takes out the flows that `wanted` gives a bucket for, by the entries of both directions and
-    /// then by what network functions alone know: at most as many sets and places are looked at and
-    /// flows taken as the two numbers allow, which become what is left of them.
-    pub(crate) fn take_matching(
-        &mut self,
-        cursor: &mut TakeCursor,
-        (looks, flows): (&mut usize, &mut usize),
-        wanted: impl Fn(&FlowKey) -> Option<Bucket>,
-    ) -> MovedFlows {
-        let mut taken = MovedFlows::default();
-        'sets: while *looks > 0 && *flows > 0 {
-            let Some(part) = self.part_at(&mut cursor.entries) else { break };
-            *looks -= 1;
-            let number = cursor.entries.part;
-            for slot in part.in_set(cursor.entries.set) {
-                if *flows == 0 {
-                    break 'sets;
-                }
-                let Some(part) = self.part_mut(number) else { break };
-                // Its other direction may just have taken it along.
-                if !part.is_taken(slot) {
-                    continue;
-                }
-                let Some(bucket) = wanted(&part.entry(slot).key) else { continue };
-                let entry = part.remove(slot);
-                self.len -= 1;
-                let key = entry.key;
-                taken.push(&key, Some(entry), (*flows).min(self.len + 1));
-                self.take_rest(&mut taken, Some(&key), bucket, |key| wanted(key).is_some());
-                *flows -= 1;
-            }
-            cursor.entries.set += 1;
-        }
-        if cursor.entries.is_done() {
-            self.take_known(&mut cursor.states, (looks, flows), wanted, &mut taken);
-        }
-        taken
-    }
-
-    /// Takes out flows of which there was no entry. One may have come since, if their packets are
-    /// still processed here.
-    fn take_known(
-        &mut self,
-        cursor: &mut StatesCursor,
-        (looks, flows): (&mut usize, &mut usize),
-        wanted: impl Fn(&FlowKey) -> Option<Bucket>,
-        taken: &mut MovedFlows,
-    ) {
-        while *looks > 0 && *flows > 0 && !cursor.is_done() {
-            *looks -= 1;
-            let Some(place) = self.next_place(cursor) else { continue };
-            let states = self.part(cursor.part).and_then(Part::states);
-            let Some(key) = states.and_then(|states| states.at(place)).copied() else { continue };
-            if let Some(bucket) = wanted(&key) {
-                self.take_into(taken, &key, bucket, *flows, |key| wanted(key).is_some());
-                *flows -= 1;
-            }
-        }
-    }
-}
-
-/// How far the taking of flows has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TakeCursor {
-    entries: Cursor,
-    states: StatesCursor,
-}
-
-impl TakeCursor {
-    /// A walk over the own part only.
-    pub(crate) fn own() -> Self {
-        let states = StatesCursor { part: OWN, ..StatesCursor::default() };
-        Self { entries: Cursor::own(), states }
-    }
-
-    /// A walk that is over.
-    pub(crate) fn end() -> Self {
-        let states = StatesCursor { part: OWN + 1, ..StatesCursor::default() };
-        Self { entries: Cursor::end(), states }
-    }
-
-    /// Whether the walk is over.
-    pub(crate) fn is_done(&self) -> bool {
-        self.entries.is_done() && self.states.is_done()
     }
 }

@@ -1,5 +1,7 @@
 //! A part of a flow table: what belongs to one steering bucket, handed over as a whole.
 
+use std::hint::black_box;
+
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::FromZeros;
 
@@ -78,17 +80,36 @@ impl Part {
         self.find_in(first, key, hash).or_else(|| self.find_in(second, key, hash))
     }
 
+    /// Reads the tags of both sets that a key may be in.
+    #[inline]
+    pub(super) fn read_sets(&self, hash: u64) {
+        let (first, second) = self.candidates(hash);
+        black_box((self.tags[first][0], self.tags[second][0]));
+    }
+
+    /// Reads the place that an entry would be put into.
+    #[inline]
+    pub(super) fn read_free(&self, hash: u64) {
+        self.free(hash).iter().for_each(|slot| self.entry(*slot).read());
+    }
+
     /// Puts an entry into the part; `None` when both of its sets are full.
     pub fn insert(&mut self, entry: Entry, hash: u64) -> Option<Slot> {
+        let Slot(at) = self.free(hash)?;
+        self.tags[at / WAYS][at % WAYS] = tag(hash);
+        self.entries[at] = entry;
+        self.len += 1;
+        Some(Slot(at))
+    }
+
+    /// A free place for a key, in the emptier of its two sets.
+    #[inline]
+    fn free(&self, hash: u64) -> Option<Slot> {
         let (first, second) = self.candidates(hash);
         let (free_first, free_second) = (self.tagged(first, 0), self.tagged(second, 0));
         let is_first = free_first.count_ones() >= free_second.count_ones();
         let (set, free) = if is_first { (first, free_first) } else { (second, free_second) };
-        let way = ways(free).next()?;
-        self.tags[set][way] = tag(hash);
-        self.entries[set * WAYS + way] = entry;
-        self.len += 1;
-        Some(Slot(set * WAYS + way))
+        ways(free).next().map(|way| Slot(set * WAYS + way))
     }
 
     /// The entry in a slot.
@@ -108,6 +129,21 @@ impl Part {
         self.tags[slot.0 / WAYS][slot.0 % WAYS] = 0;
         self.len -= 1;
         self.entries[slot.0].clone()
+    }
+
+    /// The first set from one on that holds an entry, of so many at most; the one behind them if none
+    /// does.
+    #[inline]
+    pub(super) fn next_used(&self, set: usize, most: usize) -> usize {
+        let tags = self.tags.iter().skip(set).take(most);
+        let empty = tags.take_while(|tags| **tags == [0; WAYS]);
+        set + empty.count()
+    }
+
+    /// Reads where a walk over it begins.
+    #[inline]
+    pub(super) fn read(&self) {
+        black_box((self.tags[0], self.known()));
     }
 
     /// The slots of a set that hold entries.

@@ -1,5 +1,7 @@
 //! What network functions know of the flows of one part.
 
+use std::hint::black_box;
+
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use weir_state_transfer::{FlowKey, MoveId, Nanos};
@@ -320,6 +322,12 @@ impl States {
         second.iter().for_each(|second| self.unname(&first, second));
         self.kept -= states.kept;
         Some(Removed { first, second, states })
+    }
+
+    /// Reads what the last flows, so many, are found by: they take the places of those that are removed.
+    pub(super) fn read_last(&self, count: usize) {
+        let last = self.flows.keys().rev().take(count);
+        last.for_each(|key| _ = black_box(self.flows.get_index_of(key)));
     }
 
     /// The flow at a place under [`Self::len`]. Places change when flows are removed: the last one

@@ -227,17 +227,22 @@ impl SourceEnd {
         if self.cursor.is_done() {
             return false;
         }
-        if !self.has_room(forwarder) {
-            return true;
-        }
-        let (spec, hash) = (&self.spec, &forwarder.steering_hash);
-        let left = (&mut budget.looks, &mut budget.pieces);
-        let flows = instance.flows.take_matching(&mut self.cursor, left, |key| {
-            let hash = hash.hash(key);
-            spec.concerns(key, hash).then(|| Bucket::of(hash))
-        });
-        if !flows.is_empty() {
-            self.send_flows(flows, forwarder);
+        while self.has_room(forwarder) && budget.looks > 0 && budget.pieces > 0 {
+            let (spec, hash) = (&self.spec, &forwarder.steering_hash);
+            let mut flows = TOGETHER.min(budget.pieces);
+            budget.pieces -= flows;
+            let left = (&mut budget.looks, &mut flows);
+            let taken = instance.flows.take_matching(&mut self.cursor, left, |key| {
+                let hash = hash.hash(key);
+                spec.concerns(key, hash).then(|| Bucket::of(hash))
+            });
+            budget.pieces += flows;
+            if !taken.is_empty() {
+                self.send_flows(taken, forwarder);
+            }
+            if self.cursor.is_done() {
+                break;
+            }
         }
         true
     }
@@ -292,3 +297,6 @@ impl SourceEnd {
         forwarder.hand_out(self.spec.to_worker, Item::Move(self.spec.id, message));
     }
 }
+
+/// Flows of one message: while the destination takes them in, the source takes out the next.
+const TOGETHER: usize = 16;

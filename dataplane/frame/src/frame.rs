@@ -4,6 +4,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use crate::prefetch::prefetch_line;
 use crate::region::Shared;
 
 /// Bytes in front of the data of an empty frame: where the kernel puts what AF_XDP receives.
@@ -152,13 +153,7 @@ impl Frame {
     /// Asks the processor for the first cache line of the packet.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 processor has the instruction, which is a hint that may name
-            // any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start().cast()) };
-        }
+        prefetch_line(self.start());
     }
 
     /// Gives up the frame without its coming home, for a ledger that answers for the chunk.

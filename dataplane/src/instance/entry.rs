@@ -1,7 +1,6 @@
 //! A flow entry: what an instance keeps of one flow, two cache lines.
 
-use std::hint::black_box;
-
+use weir_frame::prefetch;
 use weir_state_transfer::{FlowKey, MoveId, Nanos, PortId};
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
@@ -119,10 +118,11 @@ impl Entry {
         self.moved = id.0;
     }
 
-    /// Reads both of its cache lines.
+    /// Asks the processor for both of its cache lines.
     #[inline]
-    pub(super) fn read(&self) {
-        black_box((self.packets, self.poisoned));
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.key);
+        prefetch(&self.poisoned);
     }
 
     /// Whether processing a packet of the flow has panicked.

@@ -285,8 +285,8 @@ impl FlowTable {
 /// Where what network functions know of a flow is, until one is put or removed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StatesPlace {
-    part: usize,
-    place: usize,
+    pub(super) part: usize,
+    pub(super) place: usize,
 }
 
 /// How far a walk over what network functions know has come.

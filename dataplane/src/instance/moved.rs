@@ -1,9 +1,8 @@
 //! Flows on their way from one instance to another, one by one.
 
-use std::hint::black_box;
-
 use weir_state_transfer::{Bucket, FlowKey, MoveId};
 
+use super::part::Part;
 use super::states::Removed;
 use super::{Entry, FlowStates, FlowTable};
 
@@ -99,20 +98,20 @@ impl MovedFlow {
 }
 
 impl FlowTable {
-    /// Reads the places that flows are about to be put into: see [`Self::read_ahead`].
-    pub(crate) fn read_places(&self, flows: &MovedFlows, bucket: impl Fn(&FlowKey) -> Bucket) {
-        let part = |key| self.parts[bucket(key).index()].as_deref().unwrap_or(&self.own);
+    /// Brings the places that flows are about to be put into into the cache: see
+    /// [`Self::take_matching`].
+    pub(crate) fn prefetch_places(&self, flows: &MovedFlows, bucket: impl Fn(&FlowKey) -> Bucket) {
+        let of_bucket = |key| self.parts[bucket(key).index()].as_deref();
+        let part = |key| of_bucket(key).unwrap_or(&self.own);
         for Entry { key, .. } in &flows.entries {
-            part(key).read_sets(self.hasher.hash(key));
+            part(key).prefetch_sets(self.hasher.hash(key));
         }
         for Entry { key, .. } in &flows.entries {
-            part(key).read_free(self.hasher.hash(key));
+            part(key).prefetch_free(self.hasher.hash(key));
         }
         for MovedFlow { key, .. } in &flows.flows {
-            // It is looked for in both before it is put into one.
-            for states in [self.own.states(), part(key).states()].into_iter().flatten() {
-                black_box(states.find(key));
-            }
+            let parts = [Some(&self.own), of_bucket(key)].into_iter().flatten();
+            parts.filter_map(Part::states).for_each(|states| states.prefetch(key));
         }
     }
 

@@ -217,7 +217,7 @@ fn a_walk_takes_a_flow_once_with_all_its_entries() {
     let (mut cursor, mut taken) = (TakeCursor::default(), 0);
     while !cursor.is_done() {
         let wanted = |key: &FlowKey| Some(hash.bucket(key));
-        let flows = site.instance.flows.take_matching(&mut cursor, (&mut 64, &mut 2), wanted);
+        let flows = site.instance.flows.take_matching(&mut cursor, &mut 64, 2, wanted);
         flows.each(|flow, entries| {
             assert!(entries.len() == 2 && flow.states.is_some());
             taken += 1;

@@ -1,7 +1,6 @@
 //! A part of a flow table: what belongs to one steering bucket, handed over as a whole.
 
-use std::hint::black_box;
-
+use weir_frame::prefetch;
 use weir_state_transfer::{FlowKey, Nanos};
 use zerocopy::FromZeros;
 
@@ -80,17 +79,19 @@ impl Part {
         self.find_in(first, key, hash).or_else(|| self.find_in(second, key, hash))
     }
 
-    /// Reads the tags of both sets that a key may be in.
+    /// Asks the processor for the tags of both sets that a key may be in.
     #[inline]
-    pub(super) fn read_sets(&self, hash: u64) {
+    pub(super) fn prefetch_sets(&self, hash: u64) {
         let (first, second) = self.candidates(hash);
-        black_box((self.tags[first][0], self.tags[second][0]));
+        prefetch(&self.tags[first]);
+        prefetch(&self.tags[second]);
     }
 
-    /// Reads the place that an entry would be put into.
+    /// Asks the processor for the place that an entry would be put into, if no other comes into its
+    /// set before.
     #[inline]
-    pub(super) fn read_free(&self, hash: u64) {
-        self.free(hash).iter().for_each(|slot| self.entry(*slot).read());
+    pub(super) fn prefetch_free(&self, hash: u64) {
+        self.free(hash).iter().for_each(|slot| self.entry(*slot).prefetch());
     }
 
     /// Puts an entry into the part; `None` when both of its sets are full.
@@ -140,10 +141,11 @@ impl Part {
         set + empty.count()
     }
 
-    /// Reads where a walk over it begins.
+    /// Asks the processor for where a walk over it begins.
     #[inline]
-    pub(super) fn read(&self) {
-        black_box((self.tags[0], self.known()));
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.tags[0]);
+        self.states.iter().for_each(|states| prefetch(&**states));
     }
 
     /// The slots of a set that hold entries.

@@ -324,10 +324,16 @@ impl States {
         Some(Removed { first, second, states })
     }
 
-    /// Reads what the last flows, so many, are found by: they take the places of those that are removed.
-    pub(super) fn read_last(&self, count: usize) {
-        let last = self.flows.keys().rev().take(count);
-        last.for_each(|key| _ = black_box(self.flows.get_index_of(key)));
+    /// Brings what a flow is found by into the cache: looks it up, though nobody wants to know, which
+    /// the compiler must not see. Looks at several flows wait for memory at the same time.
+    #[inline]
+    pub(super) fn prefetch(&self, key: &FlowKey) {
+        black_box(self.find(key));
+    }
+
+    /// The same for the last flows, so many: they take the places of those that are removed.
+    pub(super) fn prefetch_last(&self, count: usize) {
+        self.flows.keys().rev().take(count).for_each(|key| self.prefetch(key));
     }
 
     /// The flow at a place under [`Self::len`]. Places change when flows are removed: the last one

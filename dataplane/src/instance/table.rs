@@ -45,8 +45,8 @@ pub struct FlowTable {
 /// Where a flow's entry is.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    part: usize,
-    slot: Slot,
+    pub(super) part: usize,
+    pub(super) slot: Slot,
 }
 
 /// The number that stands for the own part, behind the buckets.
@@ -221,16 +221,11 @@ impl FlowTable {
     /// The part under the cursor, which skips parts that are absent, empty or done.
     pub(super) fn part_at(&mut self, cursor: &mut Cursor) -> Option<&mut Part> {
         while !cursor.is_done() {
-            let (has_more, is_void) = self.part(cursor.part).map_or((false, true), |part| {
-                let is_empty = part.is_empty();
-                (!is_empty && cursor.set < part.sets(), is_empty && part.known() == 0)
-            });
-            if has_more {
+            let part = self.part(cursor.part);
+            if part.is_some_and(|part| !part.is_empty() && cursor.set < part.sets()) {
                 return self.part_mut(cursor.part);
             }
-            if is_void && cursor.part < OWN {
-                self.occupied.remove(Bucket::of(cursor.part as u32));
-            }
+            self.vacate(cursor.part);
             (cursor.part, cursor.set) = (self.next_part(cursor.part + 1), 0);
         }
         None
@@ -247,6 +242,14 @@ impl FlowTable {
     pub(super) fn occupy(&mut self, part: usize) {
         if part < OWN {
             self.occupied.insert(Bucket::of(part as u32));
+        }
+    }
+
+    /// Something has left a part: if it was the last, walks skip the part.
+    pub(super) fn vacate(&mut self, part: usize) {
+        let is_void = self.part(part).is_none_or(|part| part.is_empty() && part.known() == 0);
+        if is_void && part < OWN {
+            self.occupied.remove(Bucket::of(part as u32));
         }
     }
 

@@ -1,19 +1,17 @@
 //! Taking the flows out of a table that a move is to hand over, a few at a time.
 
-use std::hint::black_box;
-
 use arrayvec::ArrayVec;
 use weir_state_transfer::{Bucket, FlowKey};
 
 use super::known::StatesCursor;
-use super::part::{Part, Slot};
+use super::part::Part;
 use super::table::OWN;
-use super::{Cursor, FlowTable, MovedFlows};
+use super::{Cursor, FlowTable, MovedFlows, Place};
 
-/// Entries that are found before they are taken.
+/// Entries that are found before they are taken, and parts that are fetched before they are looked at.
 const AHEAD: usize = 16;
-/// Sets without an entry that cost as much to look at as one with.
-const EMPTY: usize = 16;
+/// Sets without an entry that one look may go over.
+const EMPTY_SETS: usize = 16;
 
 /// How far the taking of flows has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,67 +39,65 @@ impl TakeCursor {
     }
 }
 
-/// An entry that is about to be taken.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    part: usize,
-    slot: Slot,
-    bucket: Bucket,
-}
-
 impl FlowTable {
     /// Takes out the flows that `wanted` gives a bucket for, by the entries of both directions and
-    /// then by what network functions alone know: at most as many sets and places are looked at and
-    /// flows taken as the two numbers allow, which become what is left of them.
+    /// then by what network functions alone know: so many at most, and as many sets and places are
+    /// looked at as `looks` allows, which becomes what is left of it. A look may go over
+    /// [`EMPTY_SETS`] that hold nothing.
+    ///
+    /// A move finds little of its flows in a cache. To take one after the other would wait for memory
+    /// several times for each, so that some are found first, and all that is read of them is fetched
+    /// at the same time: see `moves/cold` of the benches.
     pub(crate) fn take_matching(
         &mut self,
         cursor: &mut TakeCursor,
-        (looks, flows): (&mut usize, &mut usize),
+        looks: &mut usize,
+        most: usize,
         wanted: impl Fn(&FlowKey) -> Option<Bucket>,
     ) -> MovedFlows {
         let mut taken = MovedFlows::default();
-        while *looks > 0 && *flows > 0 && !cursor.entries.is_done() {
-            let found = self.find_matching(&mut cursor.entries, (looks, *flows), &wanted);
-            self.read_ahead(&found);
-            for Found { part, slot, bucket } in found {
-                let Some(part) = self.part_mut(part) else { break };
+        while *looks > 0 && taken.len() < most && !cursor.entries.is_done() {
+            let left = most - taken.len();
+            let found = self.find_matching(&mut cursor.entries, looks, left, &wanted);
+            self.prefetch(&found);
+            for (place, bucket) in found {
                 // Its other direction may just have taken it along.
-                if !part.is_taken(slot) {
+                if !self.part(place.part).is_some_and(|part| part.is_taken(place.slot)) {
                     continue;
                 }
-                let entry = part.remove(slot);
-                self.len -= 1;
+                let Some(entry) = self.remove(place) else { continue };
                 let key = entry.key;
-                taken.push(&key, Some(entry), (*flows).min(self.len + 1));
+                taken.push(&key, Some(entry), left.min(self.len + 1));
                 self.take_rest(&mut taken, Some(&key), bucket, |key| wanted(key).is_some());
-                *flows -= 1;
+                self.vacate(place.part);
             }
         }
         if cursor.entries.is_done() {
-            self.take_known(&mut cursor.states, (looks, flows), wanted, &mut taken);
+            self.take_known(&mut cursor.states, looks, most, wanted, &mut taken);
         }
         taken
     }
 
-    /// The next entries that are wanted, so many at most.
+    /// The next entries that are wanted, so many at most, and their buckets.
     fn find_matching(
         &mut self,
         cursor: &mut Cursor,
-        (looks, most): (&mut usize, usize),
+        looks: &mut usize,
+        most: usize,
         wanted: impl Fn(&FlowKey) -> Option<Bucket>,
-    ) -> ArrayVec<Found, AHEAD> {
+    ) -> ArrayVec<(Place, Bucket), AHEAD> {
         let mut found = ArrayVec::new();
-        self.read_parts(cursor.part);
+        self.prefetch_parts(cursor.part);
         while *looks > 0 {
             let Some(part) = self.part_at(cursor) else { break };
             *looks -= 1;
-            cursor.set = part.next_used(cursor.set, EMPTY);
+            cursor.set = part.next_used(cursor.set, EMPTY_SETS);
             for slot in part.in_set(cursor.set) {
                 if found.len() == most.min(AHEAD) {
                     return found;
                 }
                 if let Some(bucket) = wanted(&part.entry(slot).key) {
-                    found.push(Found { part: cursor.part, slot, bucket });
+                    found.push((Place { part: cursor.part, slot }, bucket));
                 }
             }
             cursor.set += 1;
@@ -109,36 +105,31 @@ impl FlowTable {
         found
     }
 
-    /// Reads the first set of the parts that come next.
-    fn read_parts(&self, from: usize) {
+    /// Asks the processor for the parts behind one.
+    fn prefetch_parts(&self, from: usize) {
         let mut next = from;
         for _ in 0..AHEAD {
             next = self.next_part(next + 1);
             let Some(part) = self.parts.get(next).and_then(Option::as_deref) else { return };
-            part.read();
+            part.prefetch();
         }
     }
 
-    /// Reads what there is of flows that are about to be taken.
-    ///
-    /// A move finds little of it in a cache. To take one flow after the other would wait for memory
-    /// several times for each; reads of many that do not depend on each other wait at the same time.
-    fn read_ahead(&self, found: &[Found]) {
-        let entry = |found: &Found| Some((self.part(found.part)?.entry(found.slot), found.bucket));
-        for (entry, _) in found.iter().filter_map(entry) {
-            entry.read();
+    /// Brings all that there is of flows into the cache: one kind after the other, as looks of one
+    /// kind do not depend on each other.
+    fn prefetch(&self, found: &[(Place, Bucket)]) {
+        for (place, _) in found {
+            self.entry(*place).prefetch();
         }
-        for (entry, bucket) in found.iter().filter_map(entry) {
-            if let Some(back) = self.find(&entry.key.reversed(), bucket) {
-                self.entry(back).read();
-            }
+        for (place, bucket) in found {
+            let back = self.find(&self.entry(*place).key.reversed(), *bucket);
+            back.iter().for_each(|back| self.entry(*back).prefetch());
         }
-        for (entry, bucket) in found.iter().filter_map(entry) {
-            black_box(self.place_of_states(&entry.key, bucket));
-        }
-        if let Some(own) = self.own.states() {
-            own.read_last(found.len());
-        }
+        let states = |(place, bucket): &(Place, Bucket)| {
+            self.place_of_states(&self.entry(*place).key, *bucket)
+        };
+        let in_own = found.iter().filter_map(states).filter(|states| states.part == OWN).count();
+        self.own.states().iter().for_each(|own| own.prefetch_last(in_own));
     }
 
     /// Takes out flows of which there was no entry. One may have come since, if their packets are
@@ -146,18 +137,21 @@ impl FlowTable {
     fn take_known(
         &mut self,
         cursor: &mut StatesCursor,
-        (looks, flows): (&mut usize, &mut usize),
+        looks: &mut usize,
+        most: usize,
         wanted: impl Fn(&FlowKey) -> Option<Bucket>,
         taken: &mut MovedFlows,
     ) {
-        while *looks > 0 && *flows > 0 && !cursor.is_done() {
+        while *looks > 0 && taken.len() < most && !cursor.is_done() {
             *looks -= 1;
+            let part = cursor.part;
             let Some(place) = self.next_place(cursor) else { continue };
-            let states = self.part(cursor.part).and_then(Part::states);
+            let states = self.part(part).and_then(Part::states);
             let Some(key) = states.and_then(|states| states.at(place)).copied() else { continue };
             if let Some(bucket) = wanted(&key) {
-                self.take_into(taken, &key, bucket, *flows, |key| wanted(key).is_some());
-                *flows -= 1;
+                let left = most - taken.len();
+                self.take_into(taken, &key, bucket, left, |key| wanted(key).is_some());
+                self.vacate(part);
             }
         }
     }

@@ -5,7 +5,8 @@
 pub(super) struct Budget {
     /// Pieces that may be exported: flows, or buckets by pointer.
     pub(super) pieces: usize,
-    /// Sets of flow tables, and parked packets, that may be looked at.
+    /// Sets of flow tables that hold anything, or sixteen that do not, and parked packets, that may be
+    /// looked at.
     pub(super) looks: usize,
     /// Packets that may be released, sent back, taken back, or taken from park to park.
     pub(super) packets: usize,

@@ -111,7 +111,7 @@ impl DestinationEnd {
             Message::Flows(flows) => {
                 let Some(instance) = context.instances.find(self.spec.to) else { return };
                 let hash = &context.forwarder.steering_hash;
-                instance.flows.read_places(&flows, |key| hash.bucket(key));
+                instance.flows.prefetch_places(&flows, |key| hash.bucket(key));
                 flows.each(|flow, entries| self.put(flow, entries, instance, context.forwarder));
             }
             Message::MultiFlow(state) => self.take_in(state, context),

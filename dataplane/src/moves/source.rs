@@ -224,27 +224,22 @@ impl SourceEnd {
         instance: &mut Instance,
         forwarder: &mut Forwarder,
     ) -> bool {
-        if self.cursor.is_done() {
-            return false;
-        }
-        while self.has_room(forwarder) && budget.looks > 0 && budget.pieces > 0 {
+        while !self.cursor.is_done() {
+            if !self.has_room(forwarder) || budget.looks == 0 || budget.pieces == 0 {
+                return true;
+            }
             let (spec, hash) = (&self.spec, &forwarder.steering_hash);
-            let mut flows = TOGETHER.min(budget.pieces);
-            budget.pieces -= flows;
-            let left = (&mut budget.looks, &mut flows);
-            let taken = instance.flows.take_matching(&mut self.cursor, left, |key| {
+            let (looks, most) = (&mut budget.looks, FLOWS.min(budget.pieces));
+            let flows = instance.flows.take_matching(&mut self.cursor, looks, most, |key| {
                 let hash = hash.hash(key);
                 spec.concerns(key, hash).then(|| Bucket::of(hash))
             });
-            budget.pieces += flows;
-            if !taken.is_empty() {
-                self.send_flows(taken, forwarder);
-            }
-            if self.cursor.is_done() {
-                break;
+            budget.pieces -= flows.len();
+            if !flows.is_empty() {
+                self.send_flows(flows, forwarder);
             }
         }
-        true
+        false
     }
 
     /// Buckets as a whole; whether there are more. They go after the flows, so that a bucket
@@ -298,5 +293,5 @@ impl SourceEnd {
     }
 }
 
-/// Flows of one message: while the destination takes them in, the source takes out the next.
-const TOGETHER: usize = 16;
+/// Flows that go in one message: while the destination takes them in, the source takes out the next.
+const FLOWS: usize = 16;

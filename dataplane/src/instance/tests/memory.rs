@@ -91,8 +91,8 @@ fn move_some(from: &mut Instance, to: &mut Instance, below: u16) {
         let port = key.src_port().max(key.dst_port());
         (port < below).then(|| bucket_of(key))
     };
-    let (mut cursor, mut looks, mut most) = (TakeCursor::default(), 10_000, 1_000);
-    let flows = from.flows.take_matching(&mut cursor, (&mut looks, &mut most), wanted);
+    let (mut cursor, mut looks) = (TakeCursor::default(), 10_000);
+    let flows = from.flows.take_matching(&mut cursor, &mut looks, 1_000, wanted);
     flows.each(|flow, entries| {
         let bucket = bucket_of(&flow.key);
         let (_, left) = to.flows.put_flow(flow, entries, bucket, MoveId(1));

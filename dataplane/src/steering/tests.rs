@@ -19,7 +19,11 @@ fn random_moves_do_what_they_do_to_a_map_of_flows() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let universe = universe();
     let (mut moves, mut refusals) = (0, BTreeMap::new());
-    for _ in 0..60 {
+    // Until each bound was met: one of them is not in most worlds.
+    for world in 0.. {
+        if world >= 60 && (refusals.len() == 3 || world == 1_000) {
+            break;
+        }
         let mut steering = table(&mut rng, 4);
         let mut model: BTreeMap<FlowKey, InstanceId> =
             universe.iter().map(|key| (*key, A)).collect();

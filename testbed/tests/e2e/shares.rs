@@ -19,6 +19,9 @@ const OPEN: u64 = 10;
 const ASKED: u64 = 80;
 /// The first port that it asks from.
 const FIRST: u16 = 20_000;
+/// The key of steering. With one in thirty all connections from ports in a row are in one half of the
+/// buckets; with this some are in each.
+const KEY: &str = "6d02";
 /// How long a packet waits for its answer.
 const PATIENCE: &str = "1s";
 
@@ -28,7 +31,7 @@ fn limited(queues: u32) -> Setup {
     // for its core holds nobody up for long enough to be given up.
     let tables = format!(
         "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\nconnections_max = {OPEN}\n\
-         [shares]\npatience = \"{PATIENCE}\"\n"
+         [shares]\npatience = \"{PATIENCE}\"\n[steering]\nkey = \"{KEY}\"\n"
     );
     let mut setup = Setup::new(&Shape { tables, queues, ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;

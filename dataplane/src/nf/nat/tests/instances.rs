@@ -160,7 +160,11 @@ fn ports_that_do_not_keep_the_bucket_lead_astray() {
     for (other_hash, expected) in [(false, 0..1), (true, 200..1_000)] {
         let mut world = World::new(&mut rng, Rules::steering_key);
         if other_hash {
-            world.hash = random_hash(&mut rng);
+            // One key in some hundred leaves the same ports in a bucket.
+            let first: Vec<_> = world.hash.neutral_words().collect();
+            while world.hash.neutral_words().eq(first.iter().copied()) {
+                world.hash = random_hash(&mut rng);
+            }
         }
         let mut astray = 0;
         for n in 0..1_000_u16 {

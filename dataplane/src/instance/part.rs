@@ -264,6 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_goes_over_so_many_empty_sets_and_no_other() {
+        let hasher = FlowHasher::with_seed(7);
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let mut part = Part::new(512);
+            for _ in 0..rng.usize(..6) {
+                let key = key(rng.u16(..));
+                part.insert(Entry::new(key, Nanos(0)), hasher.hash(&key)).expect("room");
+            }
+            let (from, most) = (rng.usize(..=64), rng.usize(..70));
+            let end = (from + most).min(part.sets());
+            let used = (from..end).find(|set| part.in_set(*set).next().is_some());
+            assert_eq!(part.next_used(from, most), used.unwrap_or(end.max(from)));
+        }
+    }
+
+    #[test]
     fn behaves_as_a_map_under_random_use() {
         let seed = 0xF10;
         let mut rng = fastrand::Rng::with_seed(seed);

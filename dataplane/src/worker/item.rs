@@ -149,5 +149,6 @@ mod tests {
     fn a_packet_with_its_next_hop_is_the_largest_item() {
         let (item, largest) = (size_of::<Item>(), size_of::<(PortId, IpAddr, Packet)>());
         assert!(item <= largest + 8, "{item} bytes, and that {largest}");
+        assert!(item <= 128, "{item} bytes: two cache lines");
     }
 }

@@ -188,7 +188,7 @@ fn a_filter_that_is_not_refused_tells_no_names_apart() {
             matched += usize::from(filter.matches(&names[0]));
         }
     }
-    assert!(matched > 5, "{matched}");
+    assert!(matched > 20, "{matched}");
 }
 
 /// What the router is asked itself stays its own, though it has the address too.

@@ -19,6 +19,8 @@ const ENOUGH: usize = 50;
 const SNAP: u32 = 20;
 /// Events in which a gap has to show.
 const GAP_WITHIN: usize = 100_000;
+/// Parts of the patience in which nobody reads, each before as long a time in which somebody does.
+const GAP_PAUSES: [u32; 4] = [32, 16, 8, 4];
 
 /// It refuses the actions that it says it refuses, and no others.
 pub(super) async fn actions(subject: &Subject) -> Verdict {
@@ -183,24 +185,31 @@ pub(super) async fn buffering(subject: &Subject) -> Verdict {
 /// Events that are lost are told where they are missing.
 pub(super) async fn gap(subject: &Subject) -> Verdict {
     let mut unread = subject.subscribe(&any(), Action::Process, 1500).await?;
-    // Nobody reads meanwhile. That none is missing without a word is seen to by who reads.
-    tokio::time::sleep(subject.patience / 4).await;
-    let gap = async {
-        for _ in 0..GAP_WITHIN {
-            match unread.notes.next().await? {
-                Some(Note::Gap(_)) => return Ok(true),
-                Some(Note::Event(_)) => {}
-                None => return fail("a subscription ends by itself"),
-            }
+    // For longer each time: the function may have stood still while nobody read.
+    for part in GAP_PAUSES {
+        let pause = subject.patience / part;
+        // That none is missing without a word is seen to by who reads.
+        tokio::time::sleep(pause).await;
+        if let Ok(found) = timeout(pause, has_gap(&mut unread)).await
+            && found?
+        {
+            return subject.end(unread).await;
         }
-        Ok(false)
-    };
-    let found = match timeout(subject.patience, gap).await {
-        Ok(found) => found?,
-        Err(_) => false,
-    };
+    }
     subject.end(unread).await?;
-    if found { Ok(()) } else { skip("so few packets come that no event is lost") }
+    skip("so few packets come that no event is lost")
+}
+
+/// Whether one of the next events is missing.
+async fn has_gap(subscription: &mut Subscription) -> Result<bool, Stop> {
+    for _ in 0..GAP_WITHIN {
+        match subscription.notes.next().await? {
+            Some(Note::Gap(_)) => return Ok(true),
+            Some(Note::Event(_)) => {}
+            None => return fail("a subscription ends by itself"),
+        }
+    }
+    Ok(false)
 }
 
 /// So many events at most, and one at least.

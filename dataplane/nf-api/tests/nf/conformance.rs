@@ -16,8 +16,12 @@ use crate::counting::Counting;
 use crate::faulty::{Fault, Faulty};
 use crate::running::{Place, Running, Traffic, ends};
 
-/// Short where nothing is to come, long enough where something is.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// Generous where something is to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same for what is found by silence, and so waits for all of it.
+const OF_SILENCE: Duration = Duration::from_secs(5);
+/// Where nothing is to come.
+const SHORT: Duration = Duration::from_millis(100);
 const MESSAGE_MAX: usize = 2 << 20;
 
 /// A function with some flows and that fault.
@@ -55,7 +59,7 @@ async fn judged(running: &Running, rules: &str, patience: Duration) -> Vec<Line>
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_function_that_keeps_the_rules_passes_all_of_them() {
     let running = running(Fault::None, Traffic::Always);
-    let lines = judged(&running, "", Duration::from_secs(20)).await;
+    let lines = judged(&running, "", PATIENCE).await;
     let passed = lines.iter().filter(|line| line.outcome == Outcome::Pass).count();
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
     assert_eq!((passed, others), (67, Vec::new()));
@@ -70,7 +74,7 @@ async fn a_function_that_keeps_the_rules_passes_all_of_them() {
 async fn rules_about_packets_are_skipped_where_none_come() {
     let running = running(Fault::None, Traffic::None);
     for rule in ["events-match", "events-gap", "events-drop", "events-buffer", "multi-flow-join"] {
-        let lines = judged(&running, rule, Duration::from_millis(100)).await;
+        let lines = judged(&running, rule, SHORT).await;
         assert!(matches!(lines[0].outcome, Outcome::Skip(_)), "{lines:?}");
     }
 }
@@ -78,7 +82,7 @@ async fn rules_about_packets_are_skipped_where_none_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_rule_that_is_skipped_leaves_nothing_that_makes_another_fail() {
     let mut running = running(Fault::None, Traffic::None);
-    let lines = judged(&running, "", Duration::from_millis(100)).await;
+    let lines = judged(&running, "", SHORT).await;
     let is_skipped = |line: &&Line| matches!(line.outcome, Outcome::Skip(_));
     let of_packets = [
         "multi-flow-join",
@@ -114,7 +118,7 @@ async fn what_a_share_is_in_the_way_of_is_skipped_with_its_reason() {
 async fn nothing_is_disturbed_where_that_is_not_asked_for() {
     for disturb in [false, true] {
         let mut running = running(Fault::None, Traffic::None);
-        let options = Options { rules: String::new(), patience: PATIENCE / 8, disturb };
+        let options = Options { rules: String::new(), patience: SHORT, disturb };
         let lines = run(&running.client(), &options, |_| {}).await.expect("it is served");
         let disturbing =
             |line: &&Line| matches!(&line.outcome, Outcome::Skip(why) if why.contains("--disturb"));
@@ -146,7 +150,7 @@ async fn what_dies_while_it_is_judged_fails_one_rule_and_ends_the_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_a_function_says_that_it_has_not_is_not_asked_for() {
     let running = running(Fault::RefusesDropAsSaid, Traffic::None);
-    let lines = judged(&running, "", Duration::from_millis(100)).await;
+    let lines = judged(&running, "", SHORT).await;
     let has = |rule: &str| lines.iter().any(|line| line.rule == rule);
     assert!(has("events-buffer") && !has("events-drop") && !has("all-flows-join"));
     let actions = lines.iter().find(|line| line.rule == "events-actions").expect("it is judged");
@@ -213,7 +217,9 @@ const BROKEN: &[(Fault, &str)] = &[
 async fn each_broken_rule_is_found() {
     for (fault, rule) in BROKEN {
         let running = running(*fault, Traffic::Always);
-        let lines = judged(&running, rule, PATIENCE).await;
+        let is_silent = matches!(fault, Fault::OneIsTold | Fault::BufferIsLost);
+        let patience = if is_silent { OF_SILENCE } else { PATIENCE };
+        let lines = judged(&running, rule, patience).await;
         let line = lines.iter().find(|line| line.rule == *rule).expect(rule);
         assert!(matches!(line.outcome, Outcome::Fail(_)), "{fault:?} is not found: {line}");
     }

@@ -19,6 +19,7 @@ use crate::state::refusal;
 use crate::support::{
     nf::{Monitor, Nf, flow},
     node::{Node, Running, block_on, change, limited},
+    stalls::Stalls,
     state::{Pair, copied, moved},
 };
 
@@ -166,6 +167,11 @@ fn copies_out_of_one_function_wait_for_their_turn() {
     });
 }
 
+/// Times that this is tried: again only where the machine stood still for long meanwhile, so that the
+/// changes may have waited their time.
+const TRIES: u32 = 4;
+const LONG: Duration = Duration::from_millis(250);
+
 /// Changes that ask the data plane wait for each other, until nobody would read the answer.
 #[test]
 fn a_data_plane_that_hangs_holds_up_nothing_that_does_not_need_it() {
@@ -175,35 +181,51 @@ fn a_data_plane_that_hangs_holds_up_nothing_that_does_not_need_it() {
     let _silent = UnixListener::bind(&silent).unwrap();
     pair.node.fake.socket = silent;
     let running = pair.start();
-    block_on(async {
-        let mut ask = copied("c", "a", "b", "any");
-        ask.interval_ns = 3_600_000_000_000;
-        let mut follows = running.state().await.copy(ask).await.unwrap().into_inner();
-        let copy = limited(follows.message()).await.unwrap().unwrap().operation.unwrap().id;
-        let channel = running.channel().await;
-        let mut adds = (0..10).map(|number| {
-            let mut routes = RouteServiceClient::new(channel.clone());
-            let (prefix, port) = ("10.0.0.0/8".to_owned(), "p0".to_owned());
-            let route = Some(Route { prefix, port, ..Route::default() });
-            let change = Some(change(&format!("r{number}")));
-            let add = AddRouteRequest { change, route };
-            tokio::spawn(async move { routes.add_route(add).await })
-        });
-        let mut adds: Vec<_> = adds.by_ref().collect();
-        // Once the first is answered the others wait, the next for the data plane.
-        let first = limited(adds.remove(0)).await.unwrap().unwrap_err();
-        assert!(!first.message().contains("has not begun"), "{first:?}");
-        limited(running.cancel(copy)).await.unwrap();
-        assert_eq!(running.state_ended(copy).await.state(), State::Cancelled);
-        let done = limited(running.moves(moved("m", "a", "b", "any"))).await.unwrap();
-        assert_eq!(done.state(), State::Done, "{done:?}");
-        let waiting = adds.iter().filter(|add| !add.is_finished()).count();
-        assert!(waiting > 4, "{waiting} changes wait for the data plane");
-        let last = limited(adds.pop().unwrap()).await.unwrap().unwrap_err();
-        let (reason, _, fix) = refusal(&last);
-        assert_eq!((last.code(), reason.as_str()), (Code::Unavailable, "NOT_BEGUN"), "{last:?}");
-        assert_eq!(fix, "ask again");
+    for tried in 1..=TRIES {
+        let stalls = Stalls::watch();
+        let waiting = block_on(waiting_beside_others(&running, tried));
+        if waiting > 4 {
+            return;
+        }
+        let longest = stalls.longest();
+        assert!(longest > LONG && tried < TRIES, "{waiting} changes wait for the data plane");
+        println!("{waiting} changes wait, and nothing has run for {longest:?}");
+    }
+}
+
+/// How many of nine changes wait for a data plane that hangs when an operation that does not need it
+/// has been cancelled, and another one is done.
+async fn waiting_beside_others(running: &Running, tried: u32) -> usize {
+    let mut ask = copied(&format!("c{tried}"), "a", "b", "any");
+    ask.interval_ns = 3_600_000_000_000;
+    let mut follows = running.state().await.copy(ask).await.unwrap().into_inner();
+    let copy = limited(follows.message()).await.unwrap().unwrap().operation.unwrap().id;
+    let channel = running.channel().await;
+    let mut adds = (0..10).map(|number| {
+        let mut routes = RouteServiceClient::new(channel.clone());
+        let (prefix, port) = ("10.0.0.0/8".to_owned(), "p0".to_owned());
+        let route = Some(Route { prefix, port, ..Route::default() });
+        let change = Some(change(&format!("r{tried}.{number}")));
+        let add = AddRouteRequest { change, route };
+        tokio::spawn(async move { routes.add_route(add).await })
     });
+    let mut adds: Vec<_> = adds.by_ref().collect();
+    // Once the first is answered the others wait, the next for the data plane.
+    let first = limited(adds.remove(0)).await.unwrap().unwrap_err();
+    assert!(!first.message().contains("has not begun"), "{first:?}");
+    limited(running.cancel(copy)).await.unwrap();
+    assert_eq!(running.state_ended(copy).await.state(), State::Cancelled);
+    let done = limited(running.moves(moved(&format!("m{tried}"), "a", "b", "any"))).await.unwrap();
+    assert_eq!(done.state(), State::Done, "{done:?}");
+    let waiting = adds.iter().filter(|add| !add.is_finished()).count();
+    let last = limited(adds.pop().unwrap()).await.unwrap().unwrap_err();
+    let (reason, _, fix) = refusal(&last);
+    assert_eq!((last.code(), reason.as_str()), (Code::Unavailable, "NOT_BEGUN"), "{last:?}");
+    assert_eq!(fix, "ask again");
+    for add in adds {
+        limited(add).await.unwrap().unwrap_err();
+    }
+    waiting
 }
 
 /// As what an id has not is not compared, it would pick everything.

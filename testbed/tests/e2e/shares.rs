@@ -2,6 +2,7 @@
 //! death of the sidecar, until it is cancelled, its time is over, or the data plane dies.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use weir_api::dataplane::v1::Instance;
 use weir_testbed::dataplane::Selection;
@@ -14,6 +15,11 @@ use weir_testbed::wait::{LIMIT, until};
 use super::Setup;
 use super::southbound::assert_a_share_breaks_no_rule;
 
+#[path = "../../../control/tests/control/support/stalls.rs"]
+mod stalls;
+
+use stalls::Stalls;
+
 /// Connections that a source may have open, and that it asks for.
 const OPEN: u64 = 10;
 const ASKED: u64 = 80;
@@ -22,13 +28,18 @@ const FIRST: u16 = 20_000;
 /// The key of steering. With one in thirty all connections from ports in a row are in one half of the
 /// buckets; with this some are in each.
 const KEY: &str = "6d02";
-/// How long a packet waits for its answer.
+/// How long a packet waits for its answer: as long as it may.
 const PATIENCE: &str = "1s";
+/// Times that a source may ask as another: again only where the machine stood still for long, so that
+/// answers may have come too late.
+const TRIES: u8 = 4;
+const LONG: Duration = Duration::from_millis(250);
+/// Addresses between those that a source asks as.
+const APART: u8 = 30;
 
 /// A node whose two instances have half of the flows each, and a sidecar.
 fn limited(queues: u32) -> Setup {
-    // The warm-up of the hosts takes one for each other host, which is over soon. A worker that waits
-    // for its core holds nobody up for long enough to be given up.
+    // The warm-up of the hosts takes one for each other host, which is over soon.
     let tables = format!(
         "[[nf]]\nkind = \"firewall\"\nrules = [\"all: accept any\"]\nconnections_max = {OPEN}\n\
          [shares]\npatience = \"{PATIENCE}\"\n[steering]\nkey = \"{KEY}\"\n"
@@ -50,9 +61,38 @@ fn counted(setup: &Setup, name: &str) -> u64 {
     counters.filter(|counter| counter.name == name).map(|counter| counter.value).sum()
 }
 
+/// Packets that an instance did not decide on, as the other one did not answer in time.
+fn undecided(setup: &Setup) -> u64 {
+    let drops = setup.dataplane.counters().unwrap().drops;
+    let late = drops.iter().filter(|d| ["share_unanswered", "share_late"].contains(&&*d.reason));
+    late.map(|drop| drop.packets).sum()
+}
+
 /// The first host sends a packet from each of so many ports, as an address of its own that nothing
 /// has come from before; how many of them were let begin.
-fn begun(setup: &Setup, address: &str) -> u64 {
+fn begun(setup: &Setup, number: u8) -> u64 {
+    begun_as(setup, number).0
+}
+
+/// The same, and as which address: another where the machine stood still, and an answer was not there
+/// in time. Then nothing can be told of the limit.
+fn begun_as(setup: &Setup, number: u8) -> (u64, String) {
+    for tried in 0..TRIES {
+        let address = format!("10.0.1.{}", number + tried * APART);
+        let (stalls, before) = (Stalls::watch(), undecided(setup));
+        let begun = judged(setup, &address);
+        let (longest, late) = (stalls.longest(), undecided(setup) - before);
+        if late == 0 {
+            return (begun, address);
+        }
+        assert!(longest > LONG, "{late} of {address} are not answered in {PATIENCE}");
+        println!("{late} of {address} are late, and nothing has run for {longest:?}");
+    }
+    panic!("{TRIES} times a packet of {number} is not answered in {PATIENCE}");
+}
+
+/// How many packets of an address were let begin, once it is known of all what has become of them.
+fn judged(setup: &Setup, address: &str) -> u64 {
     let host = &setup.topology.hosts[0].namespace;
     host.run(&format!("ip address add {address}/32 dev lo")).unwrap();
     let program = format!(
@@ -60,15 +100,15 @@ fn begun(setup: &Setup, address: &str) -> u64 {
          s.bind(('{address}', port))\n s.sendto(b'x', ('10.0.2.2', 9))\n",
         u64::from(FIRST) + ASKED
     );
-    let refused = "dropped.source_connections";
-    let before = (counted(setup, "begun"), counted(setup, refused));
+    let others = || counted(setup, "dropped.source_connections") + undecided(setup);
+    let before = (counted(setup, "begun"), others());
     let mut command = host.command("python3");
     assert!(command.args(["-c", &program]).status().unwrap().success());
-    let judged = || {
+    let all = || {
         let begun = counted(setup, "begun") - before.0;
-        (begun + counted(setup, refused) - before.1 == ASKED).then_some(begun)
+        (begun + others() - before.1 == ASKED).then_some(begun)
     };
-    until("all packets to be judged", LIMIT, judged).unwrap()
+    until("all packets to be judged", LIMIT, all).unwrap()
 }
 
 fn weir(setup: &Setup, line: &str) -> Output {
@@ -88,10 +128,10 @@ fn done(setup: &Setup, line: &str) -> String {
 #[ignore = "needs root"]
 fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
     let mut setup = limited(2);
-    assert_eq!(begun(&setup, "10.0.1.101"), 2 * OPEN, "each instance lets as many begin");
+    assert_eq!(begun(&setup, 101), 2 * OPEN, "each instance lets as many begin");
     let share = "share --instances r1,second --filter src=10.0.0.0/8 --mode strong --no-wait";
     done(&setup, share);
-    assert_eq!(begun(&setup, "10.0.1.102"), OPEN);
+    assert_eq!(begun(&setup, 102), OPEN);
     assert_a_share_breaks_no_rule(&setup);
     // What contradicts it is refused with its number.
     for line in ["move --from r1 --to second --filter src=10.0.1.0/24", "scale --to 1", share] {
@@ -101,7 +141,7 @@ fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
     }
     // It needs no sidecar, and the next one takes it up.
     setup.node.kill_sidecar().unwrap();
-    assert_eq!(begun(&setup, "10.0.1.103"), OPEN);
+    assert_eq!(begun(&setup, 103), OPEN);
     setup.node.start_sidecar(None).unwrap();
     let taken_up = || {
         let said = done(&setup, "operation list");
@@ -112,7 +152,7 @@ fn a_limit_of_a_source_holds_for_two_instances_together_while_they_share() {
     // It has not ended well, but as it was told to.
     assert!(!weir(&setup, "operation watch 1").status.success());
     assert!(done(&setup, "operation list").contains("cancelled"));
-    assert_eq!(begun(&setup, "10.0.1.104"), 2 * OPEN, "nobody shares any more");
+    assert_eq!(begun(&setup, 104), 2 * OPEN, "nobody shares any more");
     // Another with a time of its own ends with that.
     done(&setup, "share --instances r1,second --filter any --mode strict --time-limit 100ms");
     done(&setup, "move --from r1 --to second --filter src=10.0.1.0/24");
@@ -137,9 +177,11 @@ fn a_strict_share_lets_those_begin_that_came_first_whichever_instance_they_went_
     let mut receiver = Process::spawn("receiver", &command, &logs.path().join("log")).unwrap();
     receiver.wait_for_line("ready", LIMIT).unwrap();
     done(&setup, "share --instances r1,second --filter src=10.0.0.0/8 --mode strict --no-wait");
-    let addresses: Vec<_> = (0..SOURCES).map(|source| format!("10.0.1.{}", 120 + source)).collect();
-    for address in &addresses {
-        assert_eq!(begun(&setup, address), OPEN, "{address}");
+    let mut addresses = Vec::new();
+    for source in 0..SOURCES {
+        let (begun, address) = begun_as(&setup, 120 + source);
+        assert_eq!(begun, OPEN, "{address}");
+        addresses.push(address);
     }
     let mut expected: Vec<_> = addresses
         .iter()
@@ -147,8 +189,10 @@ fn a_strict_share_lets_those_begin_that_came_first_whichever_instance_they_went_
             (0..OPEN).map(move |port| format!("{address} {}", u64::from(FIRST) + port))
         })
         .collect();
+    let is_one = |from: &str| addresses.iter().any(|address| address == from);
     let all = || {
-        let lines: Vec<_> = receiver.lines().into_iter().filter(|line| line != "ready").collect();
+        let of_them = |line: &String| line.split_once(' ').is_some_and(|(from, _)| is_one(from));
+        let lines: Vec<_> = receiver.lines().into_iter().filter(of_them).collect();
         (lines.len() >= expected.len()).then_some(lines)
     };
     let mut passed = until("what was let begin to arrive", LIMIT, all).unwrap();
@@ -170,7 +214,7 @@ fn a_strict_share_lets_those_begin_that_came_first_whichever_instance_they_went_
 fn a_share_is_over_when_its_data_plane_dies_and_the_next_can_share_again() {
     let mut setup = limited(2);
     done(&setup, "share --instances r1,second --filter src=10.0.0.0/8 --no-wait");
-    assert_eq!(begun(&setup, "10.0.1.101"), OPEN);
+    assert_eq!(begun(&setup, 101), OPEN);
     setup.dataplane = setup.node.restart_dataplane().unwrap();
     warm_up(&setup.topology).unwrap();
     // The sidecar has as many instances again, which share nothing.
@@ -188,9 +232,9 @@ fn a_share_is_over_when_its_data_plane_dies_and_the_next_can_share_again() {
     let said = String::from_utf8_lossy(&told.stdout) + String::from_utf8_lossy(&told.stderr);
     assert!(!told.status.success() && said.contains("started again"), "{said}");
     assert!(done(&setup, "operation list").contains("failed"));
-    assert_eq!(begun(&setup, "10.0.1.102"), 2 * OPEN, "nobody shares any more");
+    assert_eq!(begun(&setup, 102), 2 * OPEN, "nobody shares any more");
     done(&setup, &format!("share --instances {names} --filter src=10.0.0.0/8 --no-wait"));
-    assert_eq!(begun(&setup, "10.0.1.103"), OPEN);
+    assert_eq!(begun(&setup, 103), OPEN);
     setup.dataplane.balance_at_rest().unwrap();
     setup.node.stop().unwrap();
 }

@@ -12,8 +12,8 @@ pub use failure::{Failure, Kind};
 
 use crate::memory_node::FAULT;
 
-/// Schedules in which a fault must have been noticed.
-const CONTROLS: u64 = 100;
+/// Schedules in which a fault must have been noticed: the rarest shows in one of eighty.
+const CONTROLS: u64 = 1_000;
 
 thread_local! {
     /// Whether a panic on this thread is a finding that was hoped for.

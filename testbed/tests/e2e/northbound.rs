@@ -98,12 +98,16 @@ fn every_packet_that_an_application_asks_for_is_told_or_is_in_a_gap() {
 /// sees, and less than both do.
 const PORTS: u16 = 90;
 const THRESHOLD: u16 = 66;
+/// The key of steering, and the port that all attempts come from: so each half of the buckets sees
+/// the same part of them each time.
+const KEY: &str = "6d02";
+const FROM: u16 = 20_000;
 
 /// A host asks for one closed port after the other.
 fn scan(setup: &Setup) -> Child {
     let program = format!(
         "import socket\nfor port in range(30000, {}):\n s = socket.socket()\n \
-         s.connect_ex(('10.0.2.2', port))\n s.close()\n",
+         s.bind(('10.0.1.2', {FROM}))\n s.connect_ex(('10.0.2.2', port))\n s.close()\n",
         30_000 + PORTS
     );
     let mut command = setup.topology.hosts[0].namespace.command("python3");
@@ -117,7 +121,7 @@ fn scans(in_step: bool) -> usize {
     let logs = Folder::new().unwrap();
     let tables = format!(
         "[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\nscan_threshold = {THRESHOLD}\n\
-         reset_timeout = \"1s\"\n",
+         reset_timeout = \"1s\"\n[steering]\nkey = \"{KEY}\"\n",
         logs.path().display()
     );
     let setup = with_second(Setup::new(&Shape { tables, ..Shape::default() }));

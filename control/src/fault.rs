@@ -80,7 +80,7 @@ impl Fault {
         if !transient(status) || status.get_details_error_info().is_some() {
             return Self::from_dataplane(status);
         }
-        let why = status.message();
+        let why = words(status);
         let message = format!("whether the data plane has begun the {what} is not known: {why}");
         Self::new(Code::Unavailable, NOT_KNOWN, message).object("dataplane").fix(ASK_AGAIN)
     }
@@ -144,17 +144,28 @@ impl Fault {
         if status.get_details_error_info().is_some() {
             return Self::from_status(status);
         }
+        let why = words(status);
         match status.code() {
             Code::Unavailable => Self::new(
                 Code::Unavailable,
                 "DATAPLANE_UNREACHABLE",
-                format!("the data plane does not answer: {}", status.message()),
+                format!("the data plane does not answer: {why}"),
             )
             .object("dataplane")
-            .fix(dataplane_fix(status.message())),
-            code => Self::new(code, "DATAPLANE_REFUSED", status.message()).object("dataplane"),
+            .fix(dataplane_fix(&why)),
+            code => Self::new(code, "DATAPLANE_REFUSED", why).object("dataplane"),
         }
     }
+}
+
+/// What a status says: of a connection that was not made or that broke, the last cause, as tonic's own
+/// words are "transport error".
+fn words(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    while let Some(source) = cause.and_then(std::error::Error::source) {
+        cause = Some(source);
+    }
+    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
 /// What mends a data plane that is not reached, by what the system says of its socket.

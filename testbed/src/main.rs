@@ -47,7 +47,7 @@ enum Command {
     Experiment {
         /// Where the report, its plots and the logs go
         #[arg(long, value_name = "FOLDER", default_value = "target/experiment")]
-        report: PathBuf,
+        folder: PathBuf,
         /// Moves, to the second instance and back in turn
         #[arg(long, default_value_t = 20)]
         moves: usize,
@@ -115,9 +115,9 @@ fn carry_out(command: Command) -> ExitCode {
             let seed = seed.unwrap_or_else(any_seed);
             (seed, run(&Options { flows, cycles, rate, seed, folder }))
         }
-        Command::Experiment { report, moves, rate, generated, seed } => {
+        Command::Experiment { folder, moves, rate, generated, seed } => {
             let seed = seed.unwrap_or_else(any_seed);
-            let options = experiment::Options { rate, moves, generated, seed, folder: report };
+            let options = experiment::Options { rate, moves, generated, seed, folder };
             (seed, repeat(&options))
         }
         Command::Bench(Bench::Forward { rounds, packets, seed }) => {

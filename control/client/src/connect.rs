@@ -1,6 +1,7 @@
 //! Connections to a sidecar: a Unix socket, or TCP with certificates on both sides.
 
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,7 +32,7 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The sidecar is not reached, or the connection is refused.
-    #[error("cannot reach the sidecar at {address}: {source}")]
+    #[error("cannot reach the sidecar at {address}: {}; {}", root_cause(source), advice(address))]
     Unreachable {
         /// Where it was looked for.
         address: String,
@@ -126,6 +127,40 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectErro
     }
 }
 
+/// The last of an error's causes: what the operating system or TLS said.
+pub(crate) fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
+/// What may mend that a sidecar is not reached.
+fn advice(address: &str) -> &'static str {
+    if address.starts_with("unix:") {
+        "see that weir-control --config FILE runs with this socket in its [control], as the same user \
+         or as root"
+    } else {
+        "see that weir-control runs with this address as listen in its [control], and that the \
+         certificates are of one authority"
+    }
+}
+
 fn wrong(path: &Path, why: &dyn std::fmt::Display) -> ConnectError {
     ConnectError::Certificate { path: path.to_owned(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_reached_is_named_with_what_the_system_says_and_what_to_do() {
+        let absent = std::env::temp_dir().join("weir-client-test-absent/control.sock");
+        let error = unix_channel(&absent).await.expect_err("nobody listens there").to_string();
+        for part in ["unix://", "absent/control.sock: No such file", "; see that weir-control"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_api::v1::{StateFailure, StateOperation};
 
+use crate::connect::root_cause;
+
 /// Why something was not done, by what a caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,7 +52,12 @@ impl Error {
     pub(crate) fn of(status: Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == "weir");
         let Some(info) = info else {
-            return Self::Unreachable { why: format!("{:?}: {}", status.code(), status.message()) };
+            let why = match std::error::Error::source(&status) {
+                // Tonic's own words are "transport error".
+                Some(error) => root_cause(error).to_string(),
+                None => status.message().to_owned(),
+            };
+            return Self::Unreachable { why: format!("{:?}: {why}", status.code()) };
         };
         let of = |key: &str| info.metadata.get(key).cloned().unwrap_or_default();
         let said = Box::new(Refused {

@@ -274,6 +274,8 @@ fn an_unreachable_data_plane_is_named_with_its_mend() {
     assert!(status.status.success() && text(&status.stdout).contains("not reached"));
     let refused = running.weir(&["scale", "--to", "2"]);
     assert_eq!(refused.status.code(), Some(6));
+    let says = text(&refused.stderr);
+    assert!(says.contains("No such file") && !says.contains("transport"), "{says}");
     assert!(text(&refused.stderr).contains("[DATAPLANE_UNREACHABLE]"), "{refused:?}");
     let doctor = running.weir(&["-o", "json", "doctor"]);
     assert_eq!(doctor.status.code(), Some(9));
@@ -318,6 +320,16 @@ fn completions_and_help_name_every_noun_and_the_exit_codes() {
         assert!(text(&help.stdout).contains(noun), "{noun}");
     }
     assert!(text(&help.stdout).contains("9 a check found problems"));
+    // Those of a command come first, and those of every command stand apart.
+    let help = weir(&["share", "--help"]);
+    let (own, global) = text(&help.stdout).split_once("Global options:").unwrap();
+    assert!(own.contains("--instances") && own.contains("--no-wait"), "{own}");
+    for option in ["--server", "--output", "--timeout", "--tls-ca"] {
+        assert!(global.contains(option) && !own.contains(option), "{option}");
+    }
+    let refused = weir(&["share", "--instances", "a,b", "--filter", "any", "--scope", "all-flows"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("[possible values: multi-flow]"), "{refused:?}");
 }
 
 #[test]

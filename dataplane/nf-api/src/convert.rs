@@ -178,6 +178,6 @@ mod tests {
         assert_eq!(refusal.reason(), api::RefusalReason::WrongId);
         let schema = Schema { kind: 1, revision: 2 };
         let unknown = refusal_to(&PutError::UnknownSchema { scope: Scope::PerFlow, schema });
-        assert_eq!(unknown.message, "per-flow state of schema 1.2 is not known here");
+        assert_eq!(unknown.message, "per-flow state of schema 0x0001.2 is not known here");
     }
 }

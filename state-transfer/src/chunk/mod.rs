@@ -103,8 +103,9 @@ impl std::fmt::Display for Scope {
     }
 }
 
+/// The kind as documents and sources write it, in hexadecimal, and the revision: `0x8001.2`.
 impl std::fmt::Display for Schema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.kind, self.revision)
+        write!(f, "{:#06x}.{}", self.kind, self.revision)
     }
 }

@@ -16,7 +16,7 @@ const MOVES: usize = 6;
 fn a_short_experiment_is_exact_and_writes_its_report() {
     let folder = Folder::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir-testbed"));
-    command.args(["experiment", "--generated", "--moves", &MOVES.to_string(), "--report"]);
+    command.args(["experiment", "--generated", "--moves", &MOVES.to_string(), "--folder"]);
     command.arg(folder.path());
     let mut experiment =
         Process::spawn("experiment", &command, &folder.path().join("experiment.log")).unwrap();

@@ -16,6 +16,9 @@ pub(crate) struct Total {
     /// Flows that were let begin, and that were not.
     pub(crate) admitted: u64,
     pub(crate) refused: u64,
+    /// Flows that have closed, and those of them that have begun anew.
+    pub(crate) closed: u64,
+    pub(crate) again: u64,
     /// Rounds after which packets waited.
     pub(crate) waited: u64,
     /// Times that instances joined or left, and those of them with packets that waited.
@@ -33,6 +36,8 @@ impl AddAssign for Total {
         self.schedules += other.schedules;
         self.admitted += other.admitted;
         self.refused += other.refused;
+        self.closed += other.closed;
+        self.again += other.again;
         self.waited += other.waited;
         self.changes += other.changes;
         self.busy_changes += other.busy_changes;
@@ -52,7 +57,7 @@ pub(crate) struct Judge {
     flows: BTreeMap<u16, Flow>,
     /// Flows in the order in which they began.
     order: Vec<u16>,
-    /// Packets that were sent in epochs before and did not leave.
+    /// Packets that were sent in epochs before and did not leave, and those that no host sees.
     lost_before: u64,
     /// Who takes part.
     members: Vec<InstanceId>,
@@ -88,6 +93,8 @@ pub(crate) struct Flow {
     place: (Address, InstanceId, u16),
     pub(crate) sent: u32,
     left: Vec<u32>,
+    /// It was closed behind so many packets; those behind that are of another connection.
+    closed: Option<u32>,
 }
 
 impl Judge {
@@ -120,7 +127,7 @@ impl Judge {
         let order = &mut self.order;
         self.flows.entry(number).or_insert_with(|| {
             order.push(number);
-            Flow { place, sent: 0, left: Vec::new() }
+            Flow { place, sent: 0, left: Vec::new(), closed: None }
         })
     }
 
@@ -129,6 +136,28 @@ impl Judge {
         let sequence = packet[42..46].try_into().unwrap();
         let flow = self.flows.get_mut(&(sport - 1000)).expect("nothing of an epoch before is left");
         flow.left.push(u32::from_be_bytes(sequence));
+    }
+
+    /// So many packets were sent that no host sees.
+    pub(crate) fn unseen(&mut self, packets: u64) {
+        self.lost_before += packets;
+    }
+
+    /// Flows that were let begin.
+    pub(crate) fn begun_flows(&self) -> Vec<u16> {
+        let begun = self.flows.iter().filter(|(_, flow)| flow.is_open());
+        begun.map(|(number, _)| *number).collect()
+    }
+
+    /// The connection of a flow is closed.
+    pub(crate) fn closes(&mut self, flow: u16) {
+        let flow = self.flows.get_mut(&flow).expect("it has begun");
+        flow.closed = Some(flow.sent);
+    }
+
+    /// Whether the connection of a flow was closed.
+    pub(crate) fn has_closed(&self, flow: u16) -> bool {
+        self.flows.get(&flow).is_some_and(Flow::has_closed)
     }
 
     /// Others take part from here on, though there may be packets under way.
@@ -164,6 +193,25 @@ impl Judge {
         self.check_order(total)?;
         for source in self.sources() {
             self.check_limit(source, &counts)?;
+        }
+        self.check_counts(counts, total)
+    }
+
+    /// Nothing is under way, some connections have closed, and some of those have begun anew.
+    pub(crate) fn check_closed(
+        &mut self,
+        node: &MemoryNode,
+        counts: Counts,
+        total: &mut Total,
+    ) -> Result<(), Failure> {
+        self.check_packets(node)?;
+        for (number, flow) in &self.flows {
+            total.closed += u64::from(flow.has_closed());
+            total.again += u64::from(flow.has_closed() && flow.is_open());
+            self.check_again(*number, flow)?;
+        }
+        for source in self.sources() {
+            self.check_excess(source, &counts)?;
         }
         self.check_counts(counts, total)
     }
@@ -217,7 +265,7 @@ impl Judge {
         }
         let panicked = self.panicked;
         let is_excused = |reason: &str| match reason {
-            "firewall" => true,
+            "firewall" | "ttl_expired" => true,
             "worker_panic" | "poisoned" | "share_unanswered" | "share_late" => panicked,
             _ => false,
         };
@@ -247,6 +295,22 @@ impl Judge {
         let has_left = self.since.left.contains(&instance);
         if !whole && !has_left && !self.may_begin_later(source) {
             return Err(Kind::Denied.at(format!("flow {number}: {flow:?}")));
+        }
+        Ok(())
+    }
+
+    /// What takes the place of a connection that has closed is let begin when there is room, which may
+    /// be later: ends are executed behind what came before they were told. From then on it goes on.
+    fn check_again(&self, number: u16, flow: &Flow) -> Result<(), Failure> {
+        let Since { joined, left, .. } = &self.since;
+        let is_disturbed = !joined.is_empty() || !left.is_empty();
+        let [_, (_, again)] = flow.connections();
+        let begun = flow.left[flow.left.len() - again..].iter().copied();
+        if !is_disturbed && !begun.eq(flow.sent - again as u32..flow.sent) {
+            return Err(Kind::Denied.at(format!("flow {number}: {flow:?}")));
+        }
+        if !flow.left.is_sorted_by(|one, other| one < other) {
+            return Err(Kind::Reordered.at(format!("flow {number}: {flow:?}")));
         }
         Ok(())
     }
@@ -314,18 +378,11 @@ impl Judge {
     /// Who lets connections of a source begin has let none begin too much, and has refused none that
     /// may begin.
     fn check_limit(&self, source: Address, counts: &Counts) -> Result<(), Failure> {
-        let judges = self.judges();
-        for judge in &judges {
-            let (counted, most) = (counts.of(source, judge), self.most(source, judge));
-            if counted > most {
-                let what = format!("source {source} has {counted} at {judge:?}, not {most}");
-                let (since, before) = (&self.since, &self.before);
-                return Err(Kind::Excess.at(format!("{what}: {since:?} {before:?} {counts:?}")));
-            }
-        }
+        self.check_excess(source, counts)?;
         if self.may_begin_later(source) {
             return Ok(());
         }
+        let judges = self.judges();
         let of_it = self.flows.values().filter(|flow| flow.place.0 == source && flow.sent > 0);
         for flow in of_it.filter(|flow| flow.left.is_empty()) {
             let mut may_have = judges.iter().filter(|judge| {
@@ -334,6 +391,19 @@ impl Judge {
             });
             if may_have.all(|judge| counts.of(source, judge) < self.most) {
                 return Err(Kind::Denied.at(format!("{flow:?} may begin: {counts:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who lets connections of a source begin has let none begin too much.
+    fn check_excess(&self, source: Address, counts: &Counts) -> Result<(), Failure> {
+        for judge in self.judges() {
+            let (counted, most) = (counts.of(source, &judge), self.most(source, &judge));
+            if counted > most {
+                let what = format!("source {source} has {counted} at {judge:?}, not {most}");
+                let (since, before) = (&self.since, &self.before);
+                return Err(Kind::Excess.at(format!("{what}: {since:?} {before:?} {counts:?}")));
             }
         }
         Ok(())
@@ -394,6 +464,26 @@ impl Judge {
 
     fn begun(&self, source: Address) -> impl Iterator<Item = &Flow> {
         let of_it = self.flows.values().filter(move |flow| flow.place.0 == source);
-        of_it.filter(|flow| !flow.left.is_empty())
+        of_it.filter(|flow| flow.is_open())
+    }
+}
+
+impl Flow {
+    /// Whether its connection was closed.
+    pub(crate) fn has_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// How many packets of its connection, and of the one in its place, were sent and have left.
+    fn connections(&self) -> [(usize, usize); 2] {
+        let (sent, first) = (self.sent as usize, self.closed.unwrap_or(self.sent));
+        let left = self.left.iter().filter(|sequence| **sequence < first).count();
+        [(first as usize, left), (sent - first as usize, self.left.len() - left)]
+    }
+
+    /// Whether it has a connection that was let begin and has not closed.
+    fn is_open(&self) -> bool {
+        let [first, again] = self.connections();
+        if self.has_closed() { again.1 > 0 } else { first.1 > 0 }
     }
 }

@@ -69,6 +69,7 @@ fn instances_that_share_judge_as_one_and_lose_and_reorder_nothing() {
     assert!(total.refused > total.schedules && total.admitted > total.schedules);
     assert!(total.waited > total.schedules && total.changes > total.schedules / 2);
     assert!(total.busy_changes > total.schedules / 8);
+    assert!(total.closed > total.again && total.again > total.schedules);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use weir_api::dataplane::v1 as api;
-use weir_dataplane::nf::connection::{Settings, Timeouts};
+use weir_dataplane::nf::connection::{Settings, TcpTimeouts, Timeouts};
 use weir_dataplane::nf::firewall::{Config, Limits, Rules};
 use weir_dataplane::nf::{ChainConfig, FunctionConfig, Timestamp};
 use weir_dataplane::node::{FIRST, NodeError, ShareRequest};
@@ -35,7 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn plan(workers: usize, connections_max: u32) -> Plan {
     let rules = Rules::new(vec!["all: accept any".parse().unwrap()]).unwrap();
     let limits = Limits { connections_max: Some(connections_max), ..Limits::default() };
-    let timeouts = Timeouts { udp_unreplied: TIMEOUT, ..Timeouts::default() };
+    let (syn_sent, syn_received, closed) = (TIMEOUT, TIMEOUT, TIMEOUT);
+    let tcp = TcpTimeouts { syn_sent, syn_received, closed, ..TcpTimeouts::default() };
+    let timeouts = Timeouts { udp_unreplied: TIMEOUT, tcp, ..Timeouts::default() };
     let tracking = Settings { timeouts, ..Settings::default() };
     let firewall = Config { rules, limits, tracking };
     let functions = vec![FunctionConfig::Firewall(firewall)];
@@ -44,6 +46,7 @@ pub(crate) fn plan(workers: usize, connections_max: u32) -> Plan {
         queues: u16::try_from(workers).unwrap(),
         port_ring: 256,
         frames: 8_192,
+        icmp_errors: 0,
         ..Plan::default()
     };
     plan.limits.functions = ChainConfig::new(functions, Timestamp(0)).unwrap();

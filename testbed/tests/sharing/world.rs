@@ -1,6 +1,8 @@
 //! A node and the hosts around it: packets of sources that ask for more than they may have, while
 //! instances join and leave.
 
+mod closing;
+
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
@@ -18,6 +20,7 @@ use crate::counts::{Counting, Counts};
 use crate::judge::{Judge, Total};
 use crate::relays::Relays;
 use crate::setup::{IN, OUT, TIMEOUT, node, phase, plan, start_share_by};
+use closing::protocol_of;
 
 /// What is different from a node as it is shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +140,10 @@ impl World {
             if self.broken == Broken::Panics && self.rng.bool() {
                 self.panic();
             }
+            // What panics lead astray is judged by connections that end together.
+            if self.broken != Broken::Panics {
+                self.close_connections()?;
+            }
             self.end_connections()?;
         }
         if self.relays.is_none() && self.share.is_some() {
@@ -169,10 +176,20 @@ impl World {
         }
     }
 
-    fn step(&mut self) {
+    /// Something happens; of these flows some close or begin anew, or others send.
+    fn step(&mut self, closing: Option<&[u16]>) {
         let workers: Vec<_> = self.node.workers.keys().copied().collect();
         match self.rng.u8(..16) {
-            0..4 => self.send(),
+            0..4 => match closing {
+                Some(flows) => {
+                    let flow = flows[self.rng.usize(..flows.len())];
+                    self.close(flow);
+                }
+                None => {
+                    let flow = self.rng.u16(..FLOWS);
+                    self.send_of(flow);
+                }
+            },
             4..11 => {
                 let worker = workers[self.rng.usize(..workers.len())];
                 self.poll(worker);
@@ -187,30 +204,28 @@ impl World {
     }
 
     /// A few packets of a flow come in, always by the same queue.
-    fn send(&mut self) {
-        let number = self.rng.u16(..FLOWS);
-        let (address, sport) = (10 + (number % u16::from(SOURCES)) as u8, 1000 + number);
-        let key = FlowKey::v4(
-            [10, 0, IN.0, address].into(),
-            host(OUT.0),
-            (sport, 53),
-            protocol::UDP,
-            ServiceId(0),
-        );
+    fn send_of(&mut self, number: u16) {
+        let (address, sport, protocol) = (address(number), 1000 + number, protocol_of(number));
+        let (ends, ports) = ((closing::source(number).into(), host(OUT.0)), (sport, 53));
+        let key = FlowKey::v4(ends.0, ends.1, ports, protocol, ServiceId(0));
         let owner = InstanceId(self.owners[self.hash.bucket(&key).index()]);
-        let queues = self.node.wires.keys().filter(|(port, _)| *port == IN).count() as u16;
-        let queue = number % queues;
+        let queue = self.queue(number);
         for _ in 0..self.rng.u8(1..=3) {
             let flow = self.judge.flow(number, (address, owner, queue));
-            let headers = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
-                .ipv4([10, 0, IN.0, address], host(OUT.0).octets(), 64)
-                .udp(sport, 53);
-            let mut packet = Vec::new();
-            headers.write(&mut packet, &flow.sent.to_be_bytes()).unwrap();
+            let packet = match protocol {
+                protocol::TCP => Self::syn(number, flow.has_closed(), flow.sent),
+                _ => datagram(number, flow.sent),
+            };
             if self.node.wires.get_mut(&(IN, queue)).unwrap().inject(&packet) {
                 flow.sent += 1;
             }
         }
+    }
+
+    /// The queue by which the packets of a flow come in.
+    fn queue(&self, flow: u16) -> u16 {
+        let queues = self.node.wires.keys().filter(|(port, _)| *port == IN).count() as u16;
+        flow % queues
     }
 
     fn poll(&mut self, worker: WorkerId) {
@@ -317,7 +332,7 @@ impl World {
     /// Packets come, until nothing is under way any more, which is judged.
     fn begin_connections(&mut self) -> Result<(), Failure> {
         for _ in 0..self.steps {
-            self.step();
+            self.step(None);
         }
         let counts = self.come_to_rest()?;
         self.judge.check(&self.node, counts, &mut self.total)
@@ -419,4 +434,19 @@ impl World {
             phase => Err(Kind::Stuck.at(format!("the share is {phase:?}"))),
         }
     }
+}
+
+/// The last byte of the address that a flow is from.
+fn address(flow: u16) -> u8 {
+    10 + (flow % u16::from(SOURCES)) as u8
+}
+
+/// A packet of a flow of UDP.
+fn datagram(flow: u16, sequence: u32) -> Vec<u8> {
+    let headers = PacketBuilder::ethernet2(host_mac(IN.0).0, port_mac(IN.0).0)
+        .ipv4(closing::source(flow), host(OUT.0).octets(), 64)
+        .udp(1000 + flow, 53);
+    let mut packet = Vec::new();
+    headers.write(&mut packet, &sequence.to_be_bytes()).unwrap();
+    packet
 }

@@ -49,7 +49,7 @@ standard error: code (a constant to match on), message, object and fix.";
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, after_help = EXIT_CODES)]
 struct Arguments {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Global options")]
     client: client::Options,
     #[command(subcommand)]
     noun: Noun,

@@ -45,7 +45,7 @@ struct Start {
     /// Whose state: sources that it names as a whole, as src=10.0.0.0/8 does; any for all
     #[arg(long, required = true)]
     filter: Option<String>,
-    /// Which state: that of several flows is shared
+    /// Which state: that of several flows; that of all flows is copied, by weir copy --scope all-flows
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Shared::MultiFlow])]
     scope: Vec<Shared>,
     /// The order of updates: one that keeps that of each instance, or that in which each worker
@@ -75,7 +75,6 @@ enum Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Shared {
     MultiFlow,
-    AllFlows,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,7 +95,6 @@ pub(crate) async fn run(client: &Client, share: Share) -> Result<(), Failure> {
     let Start { instances, filter, scope, mode, time_limit, no_wait } = share.start;
     let number = |shared: Shared| match shared {
         Shared::MultiFlow => nf::Scope::MultiFlow.into(),
-        Shared::AllFlows => nf::Scope::AllFlows.into(),
     };
     let mode = match mode {
         Mode::Strong => ShareMode::Strong,

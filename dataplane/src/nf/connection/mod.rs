@@ -161,6 +161,16 @@ impl Connection {
         now >= self.deadline
     }
 
+    /// Whether it has closed: a FIN of each end was acknowledged, or one end has reset it. It stays
+    /// until it is over, for what is still under way, and a packet may open it again.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        match &self.protocol {
+            Protocol::Tcp(tcp) => tcp.state.is_closed(),
+            Protocol::Echo(_) | Protocol::Exchange(_) => false,
+        }
+    }
+
     fn relate(&mut self, packet: &Packet<'_>) -> Result<Tracked, Invalid> {
         if let Protocol::Echo(echo) = &mut self.protocol {
             // The key is that of the quoted packet, reversed.

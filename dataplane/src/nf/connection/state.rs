@@ -68,6 +68,16 @@ impl State {
         }
     }
 
+    /// Whether both ends are done with it, as far as they have told.
+    pub(super) fn is_closed(self) -> bool {
+        match self {
+            TimeWait | Closed => true,
+            SynSent | BothSynSent | SynReceived | Established | FinWait | CloseWait | LastAck => {
+                false
+            }
+        }
+    }
+
     /// Where a segment leads from here.
     pub(super) fn step(self, kind: Kind, direction: Direction) -> Step {
         match kind {

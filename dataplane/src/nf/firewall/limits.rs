@@ -14,7 +14,8 @@ const SEARCHED: usize = 16;
 /// What each source may do. A limit that is absent does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections that a source has begun.
+    /// Open connections that a source has begun. What has closed counts no more, though it is kept
+    /// for late packets: a FIN of each end was acknowledged, or one has reset it.
     pub connections_max: Option<u32>,
     /// Connections that a source begins in a time.
     pub rate: Option<Rate>,
@@ -25,7 +26,7 @@ pub struct Limits {
 /// What is known of a source. A copy of it may be joined with any other, at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The connections that it has begun and that have not ended.
+    /// The connections that it has begun and that have neither closed nor ended.
     pub open: Gauge,
     /// How fast it begins them.
     pub bucket: Bucket,
@@ -93,7 +94,7 @@ impl Sources {
         Ok(())
     }
 
-    /// A connection of a source has ended. Where there is no room for a source that is not known
+    /// A connection of a source is not open any more. Where there is no room for a source that is not known
     /// here, this is not counted.
     pub(super) fn end(&mut self, origin: Origin) {
         if !self.limits.is_none() && self.has_room(origin) {

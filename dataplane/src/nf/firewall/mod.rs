@@ -95,7 +95,7 @@ impl Firewall {
     pub fn end_if_over(&mut self, connection: &mut Option<Connection>, now: Nanos) {
         if let Some(over) = connection.take_if(|known| known.is_over(now)) {
             self.totals.ended.add(self.replica, 1);
-            self.end_of(Origin::of(over.key()));
+            opener(&over).into_iter().for_each(|origin| self.end_of(origin));
         }
     }
 
@@ -157,21 +157,42 @@ impl Firewall {
             *connection = Some(opened);
             return Ok(());
         };
+        let closed = known.is_closed().then(|| known.clone());
         match known.track(packet, now, &self.tracking) {
-            Tracked::New | Tracked::Established | Tracked::Related => Ok(()),
+            Tracked::New | Tracked::Established | Tracked::Related => {
+                self.count_change(closed, known, now)
+            }
             Tracked::Invalid(reason) => Err(reason.into()),
             Tracked::Begins => {
                 let mut next = known.clone();
                 next.begin(packet, now, &self.tracking)?;
-                let (before, after) = (Origin::of(known.key()), Origin::of(next.key()));
+                let (before, after) = (opener(known), opener(&next));
                 self.admit(packet, before != after, now)?;
-                if before != after {
-                    self.end_of(before);
-                }
+                let ends = before.filter(|_| before != after);
+                ends.into_iter().for_each(|origin| self.end_of(origin));
                 *known = next;
                 Ok(())
             }
         }
+    }
+
+    /// Counts that a packet has closed a connection, or lets it open again what had closed, which is
+    /// given as it was. Where it may not, the connection stays as that.
+    fn count_change(
+        &mut self,
+        closed: Option<Connection>,
+        known: &mut Connection,
+        now: Nanos,
+    ) -> Result<(), Reason> {
+        let origin = Origin::of(known.key());
+        match (closed, known.is_closed()) {
+            (None, true) => self.end_of(origin),
+            (Some(closed), false) => {
+                self.begin(origin, true, now).inspect_err(|_| *known = closed)?;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        Ok(())
     }
 
     /// Whether a packet may begin a connection.
@@ -184,4 +205,10 @@ impl Firewall {
             Action::Reject => Err(Reason::RuleReject),
         }
     }
+}
+
+/// The source that has a connection open: nobody, once it has closed. So what has been counted of it
+/// stands in the connection itself, and goes wherever that is moved.
+fn opener(connection: &Connection) -> Option<Origin> {
+    (!connection.is_closed()).then(|| Origin::of(connection.key()))
 }

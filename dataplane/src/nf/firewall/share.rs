@@ -6,10 +6,10 @@
 use weir_state_transfer::Nanos;
 use weir_state_transfer::merge::Replica;
 
-use super::Firewall;
 use super::limits::Source;
 use super::reason::Reason;
 use super::rules::Action;
+use super::{Firewall, opener};
 use crate::nf::connection::{Connection, Packet, Tracked};
 use crate::nf::origin::Origin;
 use crate::nf::share::{Countable as _, Counted, FunctionOperation, Giving};
@@ -22,7 +22,7 @@ pub(in crate::nf) enum Operation {
         /// It takes the place of no other of the same source.
         opens: bool,
     },
-    /// A connection that it has begun has ended, or did not begin.
+    /// A connection that it has begun has closed or ended, or did not begin.
     End,
     /// Another copy is joined.
     Join(Box<Source>),
@@ -74,11 +74,14 @@ impl Firewall {
         };
         let origin = Origin::of(known.key());
         let mut next = known.clone();
-        let begins_another = next.track(packet, now, &self.tracking) == Tracked::Begins
-            && next.begin(packet, now, &self.tracking).is_ok()
-            && accepts().is_some();
+        if next.track(packet, now, &self.tracking) != Tracked::Begins {
+            let opens_again = known.is_closed() && !next.is_closed();
+            let ask = opens_again.then_some(Operation::Begin { opens: true });
+            return shared.has(&origin).then_some((origin, ask));
+        }
+        let begins_another = next.begin(packet, now, &self.tracking).is_ok() && accepts().is_some();
         if begins_another && shared.has(&begins) {
-            return Some(asks(origin != Origin::of(next.key())));
+            return Some(asks(opener(known) != opener(&next)));
         }
         shared.has(&origin).then_some((origin, None))
     }
@@ -118,7 +121,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// A connection of a source has ended.
+    /// A connection of a source has closed, or has ended without that.
     pub(super) fn end_of(&mut self, origin: Origin) {
         let told = FunctionOperation::Firewall(Operation::End);
         if self.sources.known.groups.tell(origin, told).is_err() {

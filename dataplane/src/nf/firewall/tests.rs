@@ -1,5 +1,6 @@
 //! The firewall, alone and as two instances that give each other what they know.
 
+mod closing;
 mod southbound;
 
 use std::collections::HashMap;

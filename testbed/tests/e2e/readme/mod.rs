@@ -1,9 +1,11 @@
 //! The examples of documents do what they say: each command of the README runs as a shell takes it,
 //! on a node with the configuration that stands in front of it; what it says is refused is refused.
 
+mod client;
 mod functions;
 mod legs;
 mod nodes;
+mod peers;
 mod text;
 
 use std::path::Path;
@@ -91,6 +93,7 @@ impl Places {
         let files = [
             ("/etc/weir/pki", "pki"),
             ("/var/log/weir", "logs"),
+            ("/run/weir/control.sock", "control.sock"),
             ("/run/weir/dataplane.sock", "dataplane.sock"),
             ("/run/weir/nat-1.sock", "nat-1.sock"),
             ("/run/cache-1.sock", "cache-1.sock"),
@@ -108,6 +111,8 @@ impl Places {
         all.push(("cargo run -p weir-nf-api --bin weir-nf-conformance -- ", built));
         let python = programs().ancestors().nth(1).unwrap().join("python").display().to_string();
         all.push(("../../../target/python", python));
+        let examples = programs().join("examples").display().to_string() + "/";
+        all.push(("cargo run -p weir-client --example ", examples));
         all.push(("http://origin.example/", "http://10.0.3.2:8000/".to_owned()));
         Self(all)
     }

@@ -16,9 +16,10 @@ use crate::southbound::Steady;
 /// The blocks of configuration, by their place in the README.
 pub(super) const ROUTER: usize = 0;
 const FUNCTIONS: usize = 2;
-const PROCESS: usize = 3;
+pub(super) const PROCESS: usize = 3;
 pub(super) const LEGS: usize = 4;
-const NETWORK: usize = 6;
+pub(super) const PEER: usize = 5;
+pub(super) const NETWORK: usize = 6;
 
 /// A node between the hosts of a topology, both processes as the README starts them. Dropped in this
 /// order.
@@ -91,7 +92,7 @@ pub(super) fn tables(number: usize) -> String {
 
 /// A router with the network functions of the README without its NAT, of which filters name hosts;
 /// what the firewall's rules do not name may begin, so that there is traffic.
-fn functions() -> String {
+pub(super) fn functions() -> String {
     let all = tables(FUNCTIONS);
     let (functions, nat) = all.split_once("[[nf]]\nkind = \"nat\"").unwrap();
     assert!(nat.contains("[[nf.source]]") && functions.contains("rest: reject any"));
@@ -99,7 +100,7 @@ fn functions() -> String {
 }
 
 /// The tables in a file, where there are other cores and devices, and files are in a folder.
-fn configuration(places: &Places, folder: &Folder, tables: &str) -> String {
+pub(super) fn configuration(places: &Places, folder: &Folder, tables: &str) -> String {
     let text = places.put(tables).replace("device = \"eth", "device = \"sap");
     let lines = text.lines().filter(|line| !line.starts_with("core = "));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();

@@ -12,9 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::namespace::Namespace;
-use crate::topology::Topology;
+use crate::topology::{Host, Topology};
 use crate::wait::Deadline;
 
+/// The port of the first streams of a host; the next have the next.
 const PORT: u16 = 5_001;
 const CHUNK: usize = 16 << 10;
 /// Bounds what a stream has in flight to about 45 packets, so that all streams together stay
@@ -32,9 +33,11 @@ pub struct Options {
     pub bytes: u64,
     /// Where the contents come from.
     pub seed: u64,
+    /// Streams from each host to the next.
+    pub each: u16,
 }
 
-/// Streams around the hosts of a topology, each host to the next, half of them over IPv6.
+/// Streams around the hosts of a topology, from each to the next, half of them over IPv6.
 #[derive(Debug)]
 pub struct Bulk {
     /// Dropping it tells the senders to stop.
@@ -56,7 +59,7 @@ pub struct BulkReport {
 }
 
 impl Bulk {
-    /// Starts one stream from each host to the next.
+    /// Starts streams from each host to the next.
     ///
     /// # Errors
     /// When a host cannot listen, or another not connect to it.
@@ -68,10 +71,12 @@ impl Bulk {
             received: Arc::default(),
         };
         let hosts = &topology.hosts;
-        for (index, (from, to)) in hosts.iter().zip(hosts.iter().cycle().skip(1)).enumerate() {
+        let pairs = || hosts.iter().zip(hosts.iter().cycle().skip(1));
+        let streams = (0..options.each).flat_map(|port| pairs().map(move |pair| (port, pair)));
+        for (index, (port, (from, to))) in streams.enumerate() {
             let address =
                 if index % 2 == 0 { IpAddr::V4(to.ipv4()) } else { IpAddr::V6(to.ipv6()) };
-            let target = SocketAddr::new(address, PORT);
+            let target = SocketAddr::new(address, PORT + port);
             let listener = listen(&to.namespace, target)?;
             let content = Content::new(options.seed.wrapping_add(index as u64));
             let check = content.clone();
@@ -121,17 +126,29 @@ impl Bulk {
 /// # Errors
 /// When the counters of a host cannot be read.
 pub fn retransmits(topology: &Topology) -> Result<u64> {
-    topology.hosts.iter().map(|host| retransmitted(&host.namespace)).sum()
+    topology.hosts.iter().map(|host| count(&host.namespace, "RetransSegs")).sum()
 }
 
-fn retransmitted(namespace: &Namespace) -> Result<u64> {
+/// TCP resets that the hosts of a topology have sent, and connections that have ended by one there,
+/// since they were made.
+///
+/// # Errors
+/// When the counters of a host cannot be read.
+pub fn resets(topology: &Topology) -> Result<u64> {
+    let of_host = |host: &Host| -> Result<u64> {
+        Ok(count(&host.namespace, "OutRsts")? + count(&host.namespace, "EstabResets")?)
+    };
+    topology.hosts.iter().map(of_host).sum()
+}
+
+/// A counter of TCP of a kernel.
+fn count(namespace: &Namespace, name: &str) -> Result<u64> {
     let counters = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
     // Two lines: the names of the counters and their values.
     let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = lines.next().zip(lines.next()).context("no TCP counters")?;
     let mut counters = names.split(' ').zip(values.split(' '));
-    let (_, count) =
-        counters.find(|(name, _)| *name == "RetransSegs").context("no such counter")?;
+    let (_, count) = counters.find(|(known, _)| *known == name).context("no such counter")?;
     Ok(count.parse()?)
 }
 
@@ -272,13 +289,19 @@ mod tests {
     fn transfers_through_the_kernel_arrive_whole() {
         let topology = Topology::new(1).unwrap();
         topology.forward_by_kernel().unwrap();
-        let options = Options { rate: 1 << 30, bytes: 3 << 20, seed: 1 };
+        let options = Options { rate: 1 << 30, bytes: 3 << 20, seed: 1, each: 2 };
         let report = Bulk::start(&topology, options).unwrap().finish();
-        assert_eq!(report, BulkReport { whole: 4, streams: 4, bytes_ok: 12 << 20 });
+        assert_eq!(report, BulkReport { whole: 8, streams: 8, bytes_ok: 24 << 20 });
         let slow = Bulk::start(&topology, Options { rate: 1 << 20, ..options }).unwrap();
         let report = slow.stop();
-        assert_eq!((report.whole, report.streams), (4, 4));
-        assert!(report.bytes_ok < 12 << 20);
+        assert_eq!((report.whole, report.streams), (8, 8));
+        assert!(report.bytes_ok < 24 << 20);
         retransmits(&topology).unwrap();
+        assert_eq!(resets(&topology).unwrap(), 0);
+        // Nobody listens.
+        assert!(
+            connect(&topology.hosts[0].namespace, (topology.hosts[1].ipv4(), 9).into()).is_err()
+        );
+        assert_eq!(resets(&topology).unwrap(), 1);
     }
 }

@@ -12,8 +12,12 @@ use weir_client::{Client, Error, Events, Guarantee, Move, Told};
 
 /// Moves the flow of each packet that is told of, as long as `goes_on` says so.
 ///
-/// A flow is moved once, however many of its packets are told of. What a gap has hidden is found
-/// when another packet of its flow comes.
+/// A flow is moved once, however many of its packets are told of, in either direction. What a gap has
+/// hidden is found when another packet of its flow comes.
+///
+/// Where Weir leads the packets of functions in processes of their own, each flow that is moved takes
+/// a policy route for each leg of its family, of which there are 64 with all others: a move that finds
+/// no room is undone, and ends this.
 pub(crate) async fn invoke(
     client: &Client,
     events: &mut Events,
@@ -24,13 +28,13 @@ pub(crate) async fn invoke(
     let mut moved = BTreeSet::new();
     while let Some(told) = events.next().await? {
         let Told::Event(event) = told else { continue };
-        if moved.contains(&event.flow) {
+        if moved.contains(&both_ways(&event.flow)) {
             continue;
         }
         let flow = Move { guarantee, ..Move::new(light, heavy, &event.flow) };
         client.move_state(&flow).await?;
         let enough = !goes_on(&event.flow);
-        moved.insert(event.flow);
+        moved.insert(both_ways(&event.flow));
         if enough {
             break;
         }
@@ -41,8 +45,17 @@ pub(crate) async fn invoke(
     Ok(())
 }
 
-/// Flows that are known to have been moved; one that is forgotten is moved again, which does nothing.
+/// Flows that are known to have been moved; one that is forgotten is moved again, which does nothing
+/// between instances.
 const REMEMBERED_MAX: usize = 4_096;
+
+/// One name for both directions of a flow: its two ends in any order, and its protocol.
+fn both_ways(flow: &str) -> BTreeSet<String> {
+    let value =
+        |name: &str| flow.split(',').find_map(|field| field.strip_prefix(name)).unwrap_or("");
+    let end = |host, port| format!("{} {}", value(host), value(port));
+    [end("src=", "sport="), end("dst=", "dport="), value("proto=").to_owned()].into()
+}
 
 #[tokio::main(flavor = "current_thread")]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests use what is above, and not this")]

@@ -32,7 +32,7 @@ pub(super) fn run(stage: &mut Stage) -> Result<()> {
 
 /// Starts the transfer that is made once without and once with scaling.
 pub(super) fn start(stage: &Stage) -> Result<Bulk> {
-    let options = Options { rate: RATE, bytes: BYTES, seed: stage.report.seed };
+    let options = Options { rate: RATE, bytes: BYTES, seed: stage.report.seed, each: 1 };
     Bulk::start(&stage.topology, options)
 }
 

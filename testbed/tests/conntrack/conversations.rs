@@ -19,8 +19,9 @@ const PIECE: usize = 1_000;
 const BETWEEN: Duration = Duration::from_millis(8);
 /// Bounds what one direction of a connection has in flight.
 const SOCKET_BUFFER: usize = 8 << 10;
-/// The port of the server.
+/// The ports of the server: what is published, and another.
 const PORT: u16 = 5_001;
+pub(crate) const OTHER_PORT: u16 = 5_002;
 
 /// Connections from a client to a server.
 pub(crate) struct Conversations {
@@ -40,12 +41,15 @@ impl Conversations {
         seed: u64,
     ) -> Self {
         let listeners = ["203.0.113.2", "fd02::2"].map(|address| {
-            let address = SocketAddr::new(address.parse().unwrap(), PORT);
-            server.enter(|| TcpListener::bind(address)).unwrap().unwrap()
+            [PORT, OTHER_PORT].map(|port| {
+                let address = SocketAddr::new(address.parse().unwrap(), port);
+                server.enter(|| TcpListener::bind(address)).unwrap().unwrap()
+            })
         });
         let mut all = Self { stop: Arc::default(), ends: Vec::new(), progress: Vec::new(), seed };
         for address in to {
-            let listener = &listeners[usize::from(address.is_ipv6())];
+            let [published, other] = &listeners[usize::from(address.is_ipv6())];
+            let listener = if address.port() == OTHER_PORT { other } else { published };
             let near = client.enter(|| connect(*address)).unwrap().unwrap();
             let far = listener.accept().unwrap().0;
             all.talk(&near, &far);

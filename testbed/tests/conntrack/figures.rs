@@ -26,6 +26,8 @@ pub(crate) struct Host {
     /// Of these, for want of an answer in time, and to ask whether the end of a flight is lost.
     pub(crate) timeouts: u64,
     pub(crate) probes: u64,
+    /// Segments that came in front of one that was sent before them.
+    pub(crate) out_of_order: u64,
     pub(crate) resets_sent: u64,
     /// Connections that ended by a reset.
     pub(crate) resets_received: u64,
@@ -37,14 +39,11 @@ impl Kernel {
         let tcp = lines.iter().filter(|line| line.split_whitespace().nth(2) == Some("tcp"));
         let tcp: Vec<_> = tcp.collect();
         let sum = |name: &str| tcp.iter().flat_map(|line| numbers(line, name)).sum();
-        let counter = namespace.run("nft list counter inet weir strangers").unwrap();
-        let words: Vec<_> = counter.split_whitespace().collect();
-        let place = words.iter().position(|word| *word == "packets").unwrap();
         Self {
             entries: tcp.len(),
             packets: sum("packets="),
             bytes: sum("bytes="),
-            strangers: words[place + 1].parse().unwrap(),
+            strangers: counted(namespace, "strangers"),
             invalid: of_cores(namespace, "invalid"),
             resets: of_tcp(namespace, "OutRsts"),
         }
@@ -57,10 +56,19 @@ impl Host {
             retransmits: of_tcp(namespace, "RetransSegs"),
             timeouts: count(namespace, ("netstat", "TcpExt: "), "TCPTimeouts"),
             probes: count(namespace, ("netstat", "TcpExt: "), "TCPLossProbes"),
+            out_of_order: count(namespace, ("netstat", "TcpExt: "), "TCPOFOQueue"),
             resets_sent: of_tcp(namespace, "OutRsts"),
             resets_received: of_tcp(namespace, "EstabResets"),
         }
     }
+}
+
+/// Packets that a counter of the kernel's rules has counted.
+pub(crate) fn counted(namespace: &Namespace, name: &str) -> u64 {
+    let counter = namespace.run(&format!("nft list counter inet weir {name}")).unwrap();
+    let words: Vec<_> = counter.split_whitespace().collect();
+    let place = words.iter().position(|word| *word == "packets").unwrap();
+    words[place + 1].parse().unwrap()
 }
 
 /// The kernel's own listing of its connection tracking.

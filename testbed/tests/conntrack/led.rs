@@ -14,9 +14,9 @@ use crate::switch::{
 /// Connections, a third of them over IPv6, a third to a service whose address is translated too.
 const CONNECTIONS: usize = 60;
 /// Bytes that every direction of every connection has to have before and after a move.
-const BYTES: u64 = 20_000;
+pub(crate) const BYTES: u64 = 20_000;
 /// Packets that each worker may hold: those of seconds.
-const HOLD: u32 = 32_768;
+pub(crate) const HOLD: u32 = 32_768;
 
 fn talk(switch: &Switch, seed: u64) -> Conversations {
     let kinds = ["203.0.113.2:5001", "[fd02::2]:5001", SERVICE];
@@ -39,7 +39,7 @@ fn print(switch: &Switch, when: &str) {
 
 /// All that a move promises: no packet met a kernel that did not know its connection, and none was
 /// dropped anywhere.
-fn assert_nothing_lost(switch: &Switch) {
+pub(crate) fn assert_nothing_lost(switch: &Switch) {
     for kernel in &switch.kernels {
         let figures = Kernel::of(kernel);
         assert_eq!((figures.strangers, figures.invalid, figures.resets), (0, 0, 0), "{figures:?}");

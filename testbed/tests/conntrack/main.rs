@@ -14,4 +14,5 @@ mod moves;
 mod network;
 mod relay;
 mod round_trip;
+mod selective;
 mod switch;

@@ -34,7 +34,8 @@ const PUBLIC: [&str; 2] = ["192.0.2.1", "fd99::1"];
 pub(crate) const SERVICE: &str = "198.51.100.1:8080";
 /// The networks of the kernels' sides, as Weir numbers them.
 const SIDES: [[&str; 2]; 2] = [["a-in", "a-out"], ["b-in", "b-out"]];
-const NAMES: [&str; 2] = ["nat-a", "nat-b"];
+/// The kernels, as the sidecar calls them.
+pub(crate) const NAMES: [&str; 2] = ["nat-a", "nat-b"];
 
 /// Hosts, kernels and agents, and Weir between them. Dropped in this order.
 pub(crate) struct Switch {
@@ -51,8 +52,19 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    /// Two workers that may hold so many packets each; traffic goes through the first kernel.
+    /// Two workers that may hold so many packets each, and kernels that translate; traffic goes
+    /// through the first.
     pub(crate) fn new(hold: u32) -> Self {
+        let source = format!(
+            "meta nfproto ipv4 snat ip to {} fully-random; \
+             add rule inet weir out oifname outer meta nfproto ipv6 snat ip6 to {} fully-random",
+            PUBLIC[0], PUBLIC[1]
+        );
+        Self::between([&rules(&source); 2], "anything", hold)
+    }
+
+    /// The same between kernels with these rules, which translate what is said.
+    pub(crate) fn between(rules: [&str; 2], translates: &str, hold: u32) -> Self {
         let weir = Namespace::new().unwrap();
         weir.set("net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         let [client, server, a, b] = [(); 4].map(|()| Namespace::new().unwrap());
@@ -63,6 +75,7 @@ impl Switch {
         let kernels = [a, b];
         for (number, kernel) in kernels.iter().enumerate() {
             cables.extend(lay_kernel(&weir, kernel, number));
+            run(kernel.command("nft").arg(rules[number])).unwrap();
         }
         for gateway in ["route add default via 10.1.0.1", "-6 route add default via fd01::1"] {
             client.run(&format!("ip {gateway}")).unwrap();
@@ -73,7 +86,8 @@ impl Switch {
         }
         let agents = kernels.each_ref().map(Agent::start);
         let folder = Folder::new().unwrap();
-        fs::write(folder.path().join("weir.toml"), configuration(&folder, &agents, hold)).unwrap();
+        let text = configuration(&folder, &agents, translates, hold);
+        fs::write(folder.path().join("weir.toml"), text).unwrap();
         let mut command = weir.command(sibling("weir-dataplane").unwrap());
         command.arg("--config").arg(folder.path().join("weir.toml"));
         let log = folder.path().join("weir-dataplane.log");
@@ -126,7 +140,7 @@ impl Switch {
         process.wait_for_line("paused before this stage", LIMIT).unwrap();
     }
 
-    fn control_socket(&self) -> PathBuf {
+    pub(crate) fn control_socket(&self) -> PathBuf {
         self.folder.path().join("control.sock")
     }
 
@@ -246,16 +260,10 @@ fn lay_kernel(weir: &Namespace, kernel: &Namespace, number: usize) -> [Veth; 2] 
     }
     kernel.set("net/ipv4/ip_forward", "1").unwrap();
     kernel.set("net/ipv6/conf/all/forwarding", "1").unwrap();
-    let source = format!(
-        "meta nfproto ipv4 snat ip to {} fully-random; \
-         add rule inet weir out oifname outer meta nfproto ipv6 snat ip6 to {} fully-random",
-        PUBLIC[0], PUBLIC[1]
-    );
-    run(kernel.command("nft").arg(rules(&source))).unwrap();
     cables
 }
 
-fn configuration(folder: &Folder, agents: &[Agent; 2], hold: u32) -> String {
+fn configuration(folder: &Folder, agents: &[Agent; 2], translates: &str, hold: u32) -> String {
     let folder = folder.path().display();
     let mut text = format!(
         "[node]\nname = \"switch\"\n[dataplane]\nsocket = \"{folder}/dataplane.sock\"\n\
@@ -286,7 +294,10 @@ fn configuration(folder: &Folder, agents: &[Agent; 2], hold: u32) -> String {
     }
     for (n, name) in NAMES.iter().enumerate() {
         let socket = agents[n].socket();
-        text += &format!("[[control.nf]]\nname = \"{name}\"\nsocket = \"{}\"\n", socket.display());
+        text += &format!(
+            "[[control.nf]]\nname = \"{name}\"\nsocket = \"{}\"\ntranslates = \"{translates}\"\n",
+            socket.display()
+        );
         for (name, from, side) in [("inside", "client", 0), ("outside", "server", 1)] {
             for (family, via) in vias(n, side) {
                 text += &format!(

@@ -11,6 +11,7 @@ mod experiment;
 mod full_disk;
 mod functions;
 mod idling;
+mod move_prefix;
 mod moves;
 mod nat;
 mod northbound;

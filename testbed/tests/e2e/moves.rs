@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use weir_api::dataplane::v1::{Move, MovePhase};
 use weir_dataplane::instance::digest::digest;
+use weir_testbed::bulk::{self, Bulk};
 use weir_testbed::dataplane::Selection;
 use weir_testbed::flow::DESTINATION_PORTS;
 use weir_testbed::node::Shape;
@@ -16,6 +17,9 @@ use super::{Setup, let_flow};
 
 const FLOWS: usize = 1_200;
 const RATE: u64 = 30_000;
+/// TCP streams from each of the four hosts to the next, and bytes a second of each.
+const STREAMS: u16 = 3;
+const STREAM_RATE: u64 = 1 << 20;
 
 /// Two instances under traffic.
 struct Pair {
@@ -87,6 +91,50 @@ fn moves_of_everything_lose_duplicate_and_reorder_nothing() {
     let pair = Pair::new();
     let moves = pair.to_and_fro(5, &Selection::Buckets("0-4095".to_owned()));
     pair.finish(&moves);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn moves_under_tcp_change_no_byte_and_reset_no_connection() {
+    let setup = Setup::new(&Shape { queues: 2, ..Shape::default() });
+    let first = setup.dataplane.instances().unwrap()[0].id;
+    let second = setup.dataplane.add_instance("second").unwrap().id;
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let options = bulk::Options { rate: STREAM_RATE, bytes: u64::MAX, seed, each: STREAMS };
+    let resets = bulk::resets(&setup.topology).unwrap();
+    let bulk = Bulk::start(&setup.topology, options).unwrap();
+    let let_flow = || {
+        let target = bulk.received() + STREAM_RATE;
+        until("TCP to flow", LIMIT, || (bulk.received() >= target).then_some(())).unwrap();
+    };
+    let_flow();
+    let selections = [
+        Selection::Filter("proto=tcp".to_owned()),
+        Selection::Buckets("0-2047".to_owned()),
+        Selection::Filter("proto=tcp,src=10.0.2.0/24".to_owned()),
+        Selection::Buckets("0-4095".to_owned()),
+    ];
+    let (mut flows, mut during) = (0, 0);
+    for selection in selections.iter().cycle().take(12) {
+        for (from, to) in [(first, second), (second, first)] {
+            let started = setup.dataplane.start_move(from, to, selection.clone()).unwrap();
+            let ended = setup.dataplane.finish_move(started.id).unwrap();
+            assert_eq!(ended.phase(), MovePhase::Done, "{ended:?}");
+            flows += ended.flows;
+            during += ended.packets_during;
+            let_flow();
+        }
+    }
+    let report = bulk.stop();
+    let again = bulk::retransmits(&setup.topology).unwrap();
+    println!("{report:?}; {flows} flows, {during} packets during, {again} segments sent again");
+    let streams = setup.topology.hosts.len() * usize::from(STREAMS);
+    assert_eq!((report.whole, report.streams), (streams, streams));
+    assert_eq!(bulk::resets(&setup.topology).unwrap(), resets);
+    assert!(flows > streams as u64 && during > 0);
+    assert_eq!(setup.transit_drops(), Vec::<String>::new());
+    assert_eq!(setup.dataplane.balance_at_rest().unwrap().overload, 0);
 }
 
 #[test]

@@ -34,14 +34,14 @@ const FLOWS: usize = 200;
 const RATE: u64 = 1_500;
 
 /// A packet counter in Python, and its sockets.
-struct Counter {
+pub(super) struct Counter {
     _process: Process,
     serve: PathBuf,
-    feed: PathBuf,
+    pub(super) feed: PathBuf,
 }
 
 impl Counter {
-    fn start(script: &str, version: u32, folder: &Path) -> Self {
+    pub(super) fn start(script: &str, version: u32, folder: &Path) -> Self {
         let python = sibling("weir-dataplane").unwrap();
         let python = python.ancestors().nth(2).unwrap().join("python/bin/python");
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nf_python");
@@ -61,7 +61,7 @@ impl Counter {
     }
 
     /// Packets of each flow that it knows, and the bytes of its state of one.
-    async fn flows(&self) -> BTreeMap<FlowKey, (u64, usize)> {
+    pub(super) async fn flows(&self) -> BTreeMap<FlowKey, (u64, usize)> {
         let query = Query::new(StateFilter::default());
         let chunks = Nf::unix(&self.serve, LIMIT).get_per_flow(&query).await.unwrap();
         let chunks = chunks.all(10 * FLOWS).await.unwrap().into_iter();
@@ -73,7 +73,8 @@ impl Counter {
     }
 }
 
-fn sockets(folder: &Path, version: u32) -> (PathBuf, PathBuf) {
+/// Where a version serves, and where frames come to it.
+pub(super) fn sockets(folder: &Path, version: u32) -> (PathBuf, PathBuf) {
     let path = |what: &str| folder.join(format!("counter-{version}.{what}"));
     (path("serve"), path("feed"))
 }

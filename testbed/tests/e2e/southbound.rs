@@ -18,6 +18,7 @@ use weir_testbed::flow::{Flow, between_all_pairs};
 use weir_testbed::folder::Folder;
 use weir_testbed::node::Shape;
 use weir_testbed::packet_socket::{PacketSocket, arriving};
+use weir_testbed::topology::Topology;
 use weir_testbed::udp::{FRAME_MIN, Mark, TTL, write};
 use weir_testbed::wait::{LIMIT, until};
 
@@ -59,15 +60,15 @@ async fn copy(from: &Client, to: &Client) -> usize {
 }
 
 /// Packets of some flows, sent whether they arrive or not, until this is dropped.
-struct Steady {
+pub(super) struct Steady {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Steady {
-    fn start(setup: &Setup) -> Self {
+    pub(super) fn start(topology: &Topology) -> Self {
         let sockets: Vec<PacketSocket> =
-            setup.topology.hosts.iter().map(|host| host.socket(&arriving()).unwrap()).collect();
+            topology.hosts.iter().map(|host| host.socket(&arriving()).unwrap()).collect();
         let flows = between_all_pairs(sockets.len(), 120, 1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -127,7 +128,7 @@ fn all_rules() -> Options {
 fn assert_every_rule_is_kept(tables: &str, other_names: bool) {
     let setup = Setup::new(&Shape { tables: tables.to_owned(), ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;
-    let steady = Steady::start(&setup);
+    let steady = Steady::start(&setup.topology);
     let lines = asking().block_on(async {
         let client = instance(&setup, first);
         assert_eq!(client.describe().await.unwrap().other_names, other_names);

@@ -23,7 +23,7 @@ use weir_state_transfer::{
     FlowId, FlowKey, Nanos, PortId, Prefix, ServiceId,
     chunk::{Chunk, Schema, Scope, decode_body},
     flow_id::Ends,
-    merge::{Counter, Join as _, Replica},
+    merge::{Counter, Join as _, MergeRule, Replica},
     southbound::{
         Action, Arrival, Cursor, Event, EventLimits, Events, EventsError, Get, Marks, More, Note,
         PutError, Southbound, StateKind, SubscriptionId,
@@ -36,9 +36,24 @@ const FLOW: Schema = Schema { kind: 0x7101, revision: 1 };
 const HOST: Schema = Schema { kind: 0x7102, revision: 1 };
 const TOTAL: Schema = Schema { kind: 0x7103, revision: 1 };
 const KINDS: [StateKind; 3] = [
-    StateKind { scope: Scope::PerFlow, schema: FLOW, name: "packets of a flow" },
-    StateKind { scope: Scope::MultiFlow, schema: HOST, name: "packets of a host or network" },
-    StateKind { scope: Scope::AllFlows, schema: TOTAL, name: "packets" },
+    StateKind {
+        scope: Scope::PerFlow,
+        schema: FLOW,
+        name: "packets of a flow",
+        merge_rules: &[MergeRule::Newer],
+    },
+    StateKind {
+        scope: Scope::MultiFlow,
+        schema: HOST,
+        name: "packets of a host or network",
+        merge_rules: &[MergeRule::Counter],
+    },
+    StateKind {
+        scope: Scope::AllFlows,
+        schema: TOTAL,
+        name: "packets",
+        merge_rules: &[MergeRule::Counter],
+    },
 ];
 /// How long one that dies may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@ pub(crate) mod peers;
 mod policies;
 mod shares;
 pub(crate) mod source;
+pub(crate) mod spoiling;
 pub(crate) mod state;
 
 /// A seed that is printed, so that a failure can be repeated with `WEIR_TEST_SEED`.

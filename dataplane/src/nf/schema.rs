@@ -14,7 +14,10 @@ pub const OTHERS: u16 = 0x8000;
 
 /// Declares kinds: number, revision of the layout, scope, merge rules, and name for people.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $number:literal, $revision:literal, $scope:ident, [$($rule:ident),+], $name:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $kind:ident = $number:literal, $revision:literal, $scope:ident, [$($rule:ident),+], $name:literal;
+    )*) => {
         $($(#[$doc])*
         pub const $kind: StateKind = StateKind {
             scope: Scope::$scope,

@@ -21,7 +21,11 @@ use std::{
     time::Duration,
 };
 
-use weir_state_transfer::{FlowId, StateFilter, chunk::Scope, flow_id::Extent};
+use weir_state_transfer::{
+    FlowId, StateFilter,
+    chunk::{Schema, Scope},
+    flow_id::Extent,
+};
 
 pub use super::task::{Manner, Task};
 
@@ -76,6 +80,8 @@ pub struct Steps {
     put: Vec<Piece>,
     /// Where the scope that is carried begins among them.
     carrying: usize,
+    /// The versions of what gets have given, by scope, id and schema.
+    given: BTreeMap<(Scope, FlowId, Schema), u64>,
     left_behind: LeftBehind,
     failure: Option<Failure>,
     tries: u32,
@@ -169,6 +175,7 @@ impl Steps {
             kept: 0,
             put: Vec::new(),
             carrying: 0,
+            given: BTreeMap::new(),
             left_behind: LeftBehind::default(),
             failure: None,
             tries: 0,
@@ -269,6 +276,23 @@ impl Steps {
         bounded(self.put.len() + 1, "the filter names more state")?;
         self.put.push(Piece { scope, id: id.clone(), version });
         Ok(())
+    }
+
+    /// Whether a piece that a get gives was not given before. State that was changed since may come once
+    /// more, as a later version.
+    ///
+    /// # Errors
+    /// When there are too many; the task has failed then.
+    pub fn is_new(
+        &mut self,
+        scope: Scope,
+        id: &FlowId,
+        schema: Schema,
+        version: u64,
+    ) -> Result<bool, Failure> {
+        let last = self.given.insert((scope, one_way(id), schema), version);
+        bounded(self.given.len(), "the filter names more state")?;
+        Ok(last.is_none_or(|last| last < version))
     }
 
     /// All that is carried.

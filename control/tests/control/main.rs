@@ -13,6 +13,7 @@ mod readers;
 mod scaling;
 mod server;
 mod share;
+mod spoilt;
 mod state;
 mod store;
 mod support;

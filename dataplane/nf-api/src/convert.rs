@@ -5,6 +5,7 @@ use weir_api::refusal::cut;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{ChunkError, Scope};
 use weir_state_transfer::flow_id::Extent;
+use weir_state_transfer::merge::MergeRule;
 use weir_state_transfer::southbound::{Action, Cause, Event, PutError, SubscriptionId};
 use weir_state_transfer::time::Nanos;
 use weir_state_transfer::wire::{Reader, WireError, Writer};
@@ -46,6 +47,21 @@ pub(crate) fn extent_of(extent: api::Extent) -> Extent {
         api::Extent::Unspecified | api::Extent::Overlaps => Extent::Overlaps,
         api::Extent::Contains => Extent::Contains,
     }
+}
+
+pub(crate) fn merge_rule_to(rule: MergeRule) -> api::MergeRule {
+    match rule {
+        MergeRule::Newer => api::MergeRule::Newer,
+        MergeRule::Counter => api::MergeRule::Counter,
+        MergeRule::Register => api::MergeRule::Register,
+        MergeRule::Union => api::MergeRule::Union,
+        MergeRule::Min => api::MergeRule::Min,
+        MergeRule::Max => api::MergeRule::Max,
+    }
+}
+
+pub(crate) fn merge_rule_of(number: i32) -> Option<MergeRule> {
+    MergeRule::ALL.into_iter().find(|rule| merge_rule_to(*rule) as i32 == number)
 }
 
 pub(crate) fn action_to(action: Action) -> api::Action {

@@ -1,9 +1,12 @@
 //! What a network function says of itself.
 
+use std::collections::BTreeSet;
+
 use weir_api::nf::v1 as api;
 use weir_state_transfer::StateFilter;
 use weir_state_transfer::chunk::{Schema, Scope};
 use weir_state_transfer::flow_id::Extra;
+use weir_state_transfer::merge::MergeRule;
 use weir_state_transfer::quote::quoted;
 use weir_state_transfer::southbound::{Action, StateKind};
 
@@ -15,6 +18,8 @@ const KINDS_MAX: usize = 64;
 const FIELDS_MAX: usize = 16;
 /// Actions that are refused at most.
 const ACTIONS_MAX: usize = 3;
+/// Merge rules of one kind at most.
+const RULES_MAX: usize = MergeRule::ALL.len();
 /// Bytes of a name or version at most.
 const TEXT_MAX: usize = 64;
 
@@ -46,6 +51,8 @@ pub struct Kind {
     pub schema: Schema,
     /// Its name, for people, 1 to 64 bytes.
     pub name: String,
+    /// By which rules its parts are merged; none where it does not say.
+    pub merge_rules: Vec<MergeRule>,
 }
 
 /// An answer that is not what the API says.
@@ -60,6 +67,7 @@ impl Description {
             scope: kind.scope,
             schema: kind.schema,
             name: kind.name.to_owned(),
+            merge_rules: kind.merge_rules.to_vec(),
         };
         Self {
             name: name.to_owned(),
@@ -83,11 +91,13 @@ impl Description {
 
     /// The same as the API says it.
     pub fn to_message(&self) -> api::DescribeResponse {
+        let rule = |rule: &MergeRule| convert::merge_rule_to(*rule).into();
         let kind = |kind: &Kind| api::StateKind {
             scope: convert::scope_message(kind.scope).into(),
             schema: kind.schema.kind.into(),
             revision: kind.schema.revision.into(),
             name: kind.name.clone(),
+            merge_rules: kind.merge_rules.iter().map(rule).collect(),
         };
         api::DescribeResponse {
             name: self.name.clone(),
@@ -160,7 +170,17 @@ impl Kind {
         if message.name.is_empty() || message.name.len() > TEXT_MAX {
             return Err(Malformed(format!("the name of {schema} must have 1 to 64 bytes")));
         }
-        Ok(Self { scope, schema, name: message.name })
+        let rules = message.merge_rules.iter().map(|number| convert::merge_rule_of(*number));
+        let rules: Option<Vec<_>> = rules.take(RULES_MAX + 1).collect();
+        let is_known = |rules: &Vec<MergeRule>| {
+            let each: BTreeSet<_> = rules.iter().collect();
+            each.len() == rules.len() && (rules.is_empty() || MergeRule::fit(scope, rules))
+        };
+        let Some(merge_rules) = rules.filter(is_known) else {
+            let what = "merge rules are none that there are, or none of its scope";
+            return Err(Malformed(format!("the {what}: {}", quoted(&message.name))));
+        };
+        Ok(Self { scope, schema, name: message.name, merge_rules })
     }
 }
 
@@ -170,7 +190,8 @@ mod tests {
 
     fn kind(scope: Scope, number: u16) -> Kind {
         let schema = Schema { kind: number, revision: 1 };
-        Kind { scope, schema, name: format!("state {number}") }
+        let merge = if scope == Scope::PerFlow { MergeRule::Newer } else { MergeRule::Union };
+        Kind { scope, schema, name: format!("state {number}"), merge_rules: vec![merge] }
     }
 
     fn sample() -> Description {
@@ -203,13 +224,17 @@ mod tests {
     #[test]
     fn a_description_that_can_not_be_is_refused() {
         type Spoil = fn(&mut api::DescribeResponse);
-        let cases: [(Spoil, &str); 10] = [
+        let cases: [(Spoil, &str); 14] = [
             (|answer| answer.name.clear(), "its name must"),
             (|answer| answer.version = "x".repeat(65), "its version 64"),
             (|answer| answer.kinds[0].scope = 0, "\"state 7\" has no scope"),
             (|answer| answer.kinds[0].schema = 1 << 16, "65536 is not of 16 bits"),
             (|answer| answer.kinds[1].schema = 7, "state 7 and state 7 have"),
             (|answer| answer.kinds[1].name.clear(), "the name of 8.1"),
+            (|answer| answer.kinds[0].merge_rules = vec![9], "\"state 7\""),
+            (|answer| answer.kinds[0].merge_rules = vec![1, 1], "merge rules"),
+            (|answer| answer.kinds[0].merge_rules = vec![2], "none of its scope"),
+            (|answer| answer.kinds[1].merge_rules.push(1), "none of its scope"),
             (|answer| answer.fields[0] = "host".to_owned(), "\"host\" can not be"),
             (|answer| answer.fields = vec!["a.b".to_owned(); 17], "16 filter fields"),
             (|answer| answer.refused_actions[0] = 0, "an action that it refuses is none"),

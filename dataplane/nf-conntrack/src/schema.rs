@@ -2,6 +2,7 @@
 //! of those that `dataplane/src/nf/schema.rs` leaves to such functions.
 
 use weir_state_transfer::chunk::{Schema, Scope};
+use weir_state_transfer::merge::MergeRule;
 use weir_state_transfer::southbound::StateKind;
 
 /// An entry of the connection tracking: [`Entry`](crate::entry::Entry).
@@ -9,12 +10,14 @@ pub(crate) const ENTRY: StateKind = StateKind {
     scope: Scope::PerFlow,
     schema: Schema { kind: 0x9001, revision: 2 },
     name: "kernel connection tracking entry",
+    merge_rules: &[MergeRule::Newer],
 };
 /// What it has counted: [`Statistics`](crate::statistics::Statistics).
 pub(crate) const STATISTICS: StateKind = StateKind {
     scope: Scope::AllFlows,
     schema: Schema { kind: 0x9003, revision: 1 },
     name: "kernel connection tracking statistics",
+    merge_rules: &[MergeRule::Counter],
 };
 
 /// All of them. Expectations, which helpers make, would be the multi-flow state: there is none, as

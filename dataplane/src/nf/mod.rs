@@ -6,6 +6,7 @@ pub mod connection;
 mod figures;
 pub mod firewall;
 mod function;
+mod idle;
 pub mod ids;
 #[cfg(test)]
 mod laws;

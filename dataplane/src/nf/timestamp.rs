@@ -13,6 +13,11 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// So much time later.
+    pub(super) fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(time)))
+    }
+
     /// So much time earlier.
     pub(super) fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(nanos(time)))

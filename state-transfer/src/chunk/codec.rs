@@ -2,24 +2,25 @@
 //!
 //! ```text
 //! magic 4 | format 1 | scope 1 | stage 1 | zero 1 | kind 2 | revision 2 | version 8 | age 8
-//! | time left 8 | id length 2 | applied count 2 | body length 4 | id | applied 10 each | body
-//! | CRC-32C of all before 4
+//! | time left 8 | id length 2 | zero 2 | body length 4 | id | body | CRC-32C of all before 4
 //! ```
+//!
+//! The stage is 1: the state as it is. One that asks for anything else, such as to forget a flow, is
+//! refused, as nobody would carry it out.
 
 use std::time::Duration;
 
-use super::{APPLIED_MAX, Applied, BODY_MAX, Chunk, Schema, Scope, Stage};
+use super::{BODY_MAX, Chunk, Schema, Scope};
 use crate::flow_id::{FLOW_ID_MAX, FlowId};
 use crate::wire::{Reader, WireError, Writer};
 
 /// Bytes of an encoded chunk at most.
-pub const CHUNK_MAX: usize =
-    HEADER + FLOW_ID_MAX + APPLIED_MAX * APPLIED + BODY_MAX + size_of::<u32>();
+pub const CHUNK_MAX: usize = HEADER + FLOW_ID_MAX + BODY_MAX + size_of::<u32>();
 const MAGIC: [u8; 4] = *b"WEIR";
 const FORMAT: u8 = 1;
 const HEADER: usize = 44;
-/// Bytes of one packet that was applied.
-const APPLIED: usize = 10;
+/// The only stage: the state as it is.
+const COPY: u8 = 1;
 /// The time left of what does not end by itself.
 const FOREVER: Duration = Duration::from_nanos(u64::MAX);
 
@@ -82,11 +83,10 @@ impl Chunk {
     /// [`ChunkError::TooLarge`] when a part is longer than it may be.
     pub fn encode(&self) -> Result<Vec<u8>, ChunkError> {
         bounded("bytes of state", self.body.len(), BODY_MAX)?;
-        bounded("applied packets", self.applied.len(), APPLIED_MAX)?;
         let id = Writer::bytes_of(|out| self.id.put(out));
         let mut out = Writer::default();
         out.raw(&MAGIC);
-        out.raw(&[FORMAT, scope_to_byte(self.scope), stage_to_byte(self.stage), 0]);
+        out.raw(&[FORMAT, scope_to_byte(self.scope), COPY, 0]);
         out.u16(self.schema.kind);
         out.u16(self.schema.revision);
         out.u64(self.version);
@@ -95,15 +95,11 @@ impl Chunk {
             Some(left) => out.duration(left.min(FOREVER - Duration::from_nanos(1))),
             None => out.duration(FOREVER),
         }
-        // All three are bounded by less than their fields hold.
+        // Both are bounded by less than their fields hold.
         out.u16(id.len() as u16);
-        out.u16(self.applied.len() as u16);
+        out.u16(0);
         out.u32(self.body.len() as u32);
         out.raw(&id);
-        for Applied { steerer, sequence } in &self.applied {
-            out.u16(*steerer);
-            out.u64(*sequence);
-        }
         out.raw(&self.body);
         let mut bytes = out.finish();
         let checksum = crc32c::crc32c(&bytes);
@@ -149,12 +145,11 @@ fn check_length(bytes: &[u8]) -> Result<(), ChunkError> {
     let refused = |error| ChunkError::of(error, bytes.len());
     let mut lengths = Reader::new(bytes.get(HEADER - 8..HEADER).unwrap_or_default());
     let id = usize::from(lengths.u16().map_err(refused)?);
-    let applied = usize::from(lengths.u16().map_err(refused)?);
+    lengths.u16().map_err(refused)?;
     let body = lengths.u32().map_err(refused)? as usize;
     bounded("bytes of flow id", id, FLOW_ID_MAX)?;
-    bounded("applied packets", applied, APPLIED_MAX)?;
     bounded("bytes of state", body, BODY_MAX)?;
-    let length = HEADER + id + applied * APPLIED + body + size_of::<u32>();
+    let length = HEADER + id + body + size_of::<u32>();
     match bytes.len().checked_sub(length) {
         None => Err(ChunkError::Truncated { length: bytes.len() }),
         Some(0) => Ok(()),
@@ -174,7 +169,9 @@ fn check_sum(bytes: &[u8]) -> Result<(), ChunkError> {
 fn decode_fields(reader: &mut Reader<'_>) -> Result<Chunk, WireError> {
     let bad = |what| WireError::BadField { what };
     let scope = scope_of_byte(reader.u8()?).ok_or(bad("scope"))?;
-    let stage = stage_of_byte(reader.u8()?).ok_or(bad("stage"))?;
+    if reader.u8()? != COPY {
+        return Err(bad("stage"));
+    }
     if reader.u8()? != 0 {
         return Err(bad("reserved byte"));
     }
@@ -183,14 +180,13 @@ fn decode_fields(reader: &mut Reader<'_>) -> Result<Chunk, WireError> {
     let age = reader.duration()?;
     let time_left = Some(reader.duration()?).filter(|left| *left != FOREVER);
     let id_length = usize::from(reader.u16()?);
-    let count = usize::from(reader.u16()?);
+    if reader.u16()? != 0 {
+        return Err(bad("reserved field"));
+    }
     let body_length = reader.u32()? as usize;
     let id = Reader::whole(reader.raw(id_length)?, FlowId::take).map_err(|_| bad("flow id"))?;
-    let applied = (0..count)
-        .map(|_| Ok(Applied { steerer: reader.u16()?, sequence: reader.u64()? }))
-        .collect::<Result<Vec<_>, WireError>>()?;
     let body = reader.raw(body_length)?.to_vec();
-    Ok(Chunk { id, scope, schema, version, age, time_left, stage, applied, body })
+    Ok(Chunk { id, scope, schema, version, age, time_left, body })
 }
 
 fn bounded(what: &'static str, length: usize, most: usize) -> Result<(), ChunkError> {
@@ -207,17 +203,4 @@ fn scope_to_byte(scope: Scope) -> u8 {
 
 fn scope_of_byte(byte: u8) -> Option<Scope> {
     Scope::ALL.into_iter().find(|scope| scope_to_byte(*scope) == byte)
-}
-
-fn stage_to_byte(stage: Stage) -> u8 {
-    match stage {
-        Stage::Copy => 1,
-        Stage::Final => 2,
-        Stage::Deleted => 3,
-    }
-}
-
-fn stage_of_byte(byte: u8) -> Option<Stage> {
-    let stages = [Stage::Copy, Stage::Final, Stage::Deleted];
-    stages.into_iter().find(|stage| stage_to_byte(*stage) == byte)
 }

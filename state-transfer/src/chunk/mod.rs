@@ -14,8 +14,6 @@ pub use codec::{CHUNK_MAX, ChunkError};
 
 /// Bytes of the state in one chunk at most: a network function divides what is larger.
 pub const BODY_MAX: usize = 1 << 20;
-/// Steerers whose packets a chunk can say to have been applied, at most.
-pub const APPLIED_MAX: usize = 256;
 
 /// Related state of one flow, or of one set of flows (OpenNF, section 4.2).
 ///
@@ -35,10 +33,6 @@ pub struct Chunk {
     /// How long the state still lives if no packet comes; none when it does not end by itself.
     /// Clocks differ from process to process, so times travel as what is left of them.
     pub time_left: Option<Duration>,
-    /// What is to be made of it.
-    pub stage: Stage,
-    /// Up to which packet of each steerer the state is the result; empty where nobody counts.
-    pub applied: Vec<Applied>,
     /// The state itself, [`BODY_MAX`] bytes at most.
     pub body: Vec<u8>,
 }
@@ -61,26 +55,6 @@ pub struct Schema {
     pub kind: u16,
     /// Its layout: one that a network function does not know, it refuses.
     pub revision: u16,
-}
-
-/// Where in the transfer of a flow a chunk stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stage {
-    /// The state as it is; the source goes on with the flow.
-    Copy,
-    /// The state as it will stay at the source: whoever has it may go on with the flow.
-    Final,
-    /// The flow has ended since an earlier chunk: that is to be forgotten.
-    Deleted,
-}
-
-/// The last packet of a steerer that a state is the result of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Applied {
-    /// The steerer.
-    pub steerer: u16,
-    /// The number that it gave to the packet.
-    pub sequence: u64,
 }
 
 impl Scope {

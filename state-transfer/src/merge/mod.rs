@@ -12,6 +12,7 @@ mod distinct;
 mod extreme;
 mod lives;
 mod register;
+mod rule;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use distinct::{Distinct, REGISTERS};
 pub use extreme::{First, Last};
 pub use lives::{Life, Lives};
 pub use register::Register;
+pub use rule::MergeRule;
 pub use set::{Set, Touched};
 
 /// State that can take in what another instance knows of the same thing.

@@ -12,8 +12,9 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::chunk::{Chunk, Schema, Scope, Stage};
+use crate::chunk::{Chunk, Schema, Scope};
 use crate::flow_id::{Extent, FlowId};
+use crate::merge::MergeRule;
 use crate::state_filter::StateFilter;
 
 pub use error::{EventsError, PutError};
@@ -29,11 +30,13 @@ pub struct StateKind {
     pub schema: Schema,
     /// Its name, for people.
     pub name: &'static str,
+    /// By which rules its parts are merged with what is known where they are put.
+    pub merge_rules: &'static [MergeRule],
 }
 
 impl StateKind {
-    /// A copy of state of this kind. What is not in its body is for the caller to say: version,
-    /// age and what was applied, which who counts packets knows of a flow; merged state has none.
+    /// A copy of state of this kind. What is not in its body is for the caller to say: version and
+    /// age, which who counts packets knows of a flow; merged state has none.
     pub fn chunk(&self, id: FlowId, body: Vec<u8>) -> Chunk {
         Chunk {
             id,
@@ -42,8 +45,6 @@ impl StateKind {
             version: 0,
             age: Duration::ZERO,
             time_left: None,
-            stage: Stage::Copy,
-            applied: Vec::new(),
             body,
         }
     }

@@ -49,6 +49,10 @@ pub struct Piece {
     pub scope: Scope,
     /// The flows that it is about.
     pub id: FlowId,
+    /// What its body is.
+    pub schema: Schema,
+    /// Its version.
+    pub version: u64,
     /// The chunk, encoded.
     pub bytes: Vec<u8>,
 }
@@ -283,7 +287,7 @@ impl Destination {
             let (what, length) = ("bytes", bytes.len());
             return Err(refused(ChunkError::TooLarge { what, length, most: CHUNK_MAX }));
         }
-        let Chunk { id, scope, schema, .. } = Chunk::decode(&bytes).map_err(refused)?;
+        let Chunk { id, scope, schema, version, .. } = Chunk::decode(&bytes).map_err(refused)?;
         let in_turn = self.scope.is_none_or(|last| last <= scope);
         let named = self.opened.filter.picks(&id, Extent::Contains);
         if !in_turn || !named || !self.opened.scopes.contains(&scope) {
@@ -293,7 +297,7 @@ impl Destination {
             return Err(Refusal::UnknownSchema { scope, schema });
         }
         self.scope = Some(scope);
-        Ok(Piece { scope, id, bytes })
+        Ok(Piece { scope, id, schema, version, bytes })
     }
 
     fn end(&mut self, sent: Summary, now: Nanos) -> Result<(), Refusal> {

@@ -37,10 +37,11 @@ class PacketCounter:
     """What is counted. A version is the number of the update, of all that there were."""
 
     name, version = "packet-counter", "1.0"
-    kinds = {PER_FLOW: (0x8001, 1, "packets and bytes of a flow"),
-             MULTI_FLOW: (0x8002, 1, "packets of a host"),
-             ALL_FLOWS: (0x8003, 1, "packets")}
-    # Of earlier versions, which it takes in too: {scope: (schema kind, revision, name)}.
+    # {scope: (schema kind, revision, name, by which rules it is merged)}
+    kinds = {PER_FLOW: (0x8001, 1, "packets and bytes of a flow", [api.MERGE_RULE_NEWER]),
+             MULTI_FLOW: (0x8002, 1, "packets of a host", [api.MERGE_RULE_COUNTER]),
+             ALL_FLOWS: (0x8003, 1, "packets", [api.MERGE_RULE_COUNTER])}
+    # The same of earlier versions, which it takes in too.
     earlier = {}
     flow_body = struct.Struct(">QQ")
 

@@ -10,6 +10,7 @@ version 2 gives.
 import struct
 
 from packet_counter import PacketCounter, main, read_body
+from stubs import nf_pb2 as api
 from wire import PER_FLOW
 
 UNKNOWN = 0
@@ -22,7 +23,8 @@ class PacketCounter2(PacketCounter):
 
     version = "2.0"
     kinds = PacketCounter.kinds | {
-        PER_FLOW: (0x8001, 2, "packets, bytes, and largest packet since version 2, of a flow")}
+        PER_FLOW: (0x8001, 2, "packets, bytes, and largest packet since version 2, of a flow",
+                   [api.MERGE_RULE_NEWER])}
     earlier = {PER_FLOW: PacketCounter.kinds[PER_FLOW]}
     flow_body = struct.Struct(">QQI")
 

@@ -1,7 +1,7 @@
 """The southbound API for a network function in Python: requests are checked here.
 
-A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name)}), `earlier` (the
-same, of revisions that it takes in and does not give), `events`, `lock` (a threading.Condition that
+A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name, merge rules)}), `earlier`
+(the same, of revisions that it takes in and does not give), `events`, `lock` (a threading.Condition that
 it holds while it processes a packet), and these methods, which are called with the lock held:
 `ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises wire.Refused and changes nothing
 then, `delete(scope, id)`, and `process_kept()`. State of a flow that is older than what is known is
@@ -47,8 +47,9 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
 
     def Describe(self, request, context):
         known = [*self.function.kinds.items(), *self.function.earlier.items()]
-        kinds = [api.StateKind(scope=scope, schema=kind, revision=revision, name=name)
-                 for scope, (kind, revision, name) in known]
+        kinds = [api.StateKind(scope=scope, schema=kind, revision=revision, name=name,
+                               merge_rules=rules)
+                 for scope, (kind, revision, name, rules) in known]
         return api.DescribeResponse(name=self.function.name, version=self.function.version,
                                     kinds=kinds, common_versions=True)
 

@@ -17,7 +17,6 @@ PORTS = (6, 17, 132)
 """Protocols with ports: TCP, UDP and SCTP."""
 
 BODY_MAX = 1 << 20
-APPLIED_MAX = 256
 EXTRAS_MAX, NAME_MAX, VALUE_MAX = 4, 32, 1024
 ID_MAX = 2 + 2 * 18 + 2 * 2 + 1 + 2 + 1 + EXTRAS_MAX * (3 + NAME_MAX + VALUE_MAX)
 
@@ -178,14 +177,13 @@ class Chunk:
             raise Refused("UNKNOWN_FORMAT", f"the chunk is of format {data[4]}")
         if size < HEADER.size:
             raise truncated
-        (_, _, scope, stage, zero, kind, revision, version, _, _, id_length, applied,
+        (_, _, scope, stage, zero, kind, revision, version, _, _, id_length, zeros,
          body_length) = HEADER.unpack_from(data)
         for what, length, most in (("bytes of flow id", id_length, ID_MAX),
-                                   ("applied packets", applied, APPLIED_MAX),
                                    ("bytes of state", body_length, BODY_MAX)):
             if length > most:
                 raise Refused("TOO_LARGE", f"the chunk has {length} {what}: {most} are the most")
-        body_at = HEADER.size + id_length + applied * 10
+        body_at = HEADER.size + id_length
         excess = size - (body_at + body_length + 4)
         if excess < 0:
             raise truncated
@@ -193,7 +191,7 @@ class Chunk:
             raise Refused("TOO_LONG", f"{excess} bytes follow the chunk")
         if crc32c.crc32c(data[:-4]) != int.from_bytes(data[-4:], "big"):
             raise Refused("CORRUPTED", "the checksum of the chunk is another")
-        if scope not in (PER_FLOW, MULTI_FLOW, ALL_FLOWS) or stage not in (1, 2, 3) or zero:
+        if scope not in (PER_FLOW, MULTI_FLOW, ALL_FLOWS) or stage != COPY or zero or zeros:
             raise Refused("BAD_FIELD", "the scope or stage of the chunk is none that there is")
         try:
             id_ = FlowId.decode(data[HEADER.size:HEADER.size + id_length])

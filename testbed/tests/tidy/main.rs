@@ -54,11 +54,22 @@ fn crates_use_only_what_the_design_lets_them() {
 #[test]
 fn the_southbound_api_is_a_small_part_of_each_network_function() {
     let files = files();
+    let config = read("dataplane/src/config/nf.rs");
+    let measured: BTreeSet<&str> = southbound::FUNCTIONS.iter().map(|of| of.name).collect();
+    assert_eq!(measured, southbound::known(&config, &files), "a function is not measured");
     for function in southbound::FUNCTIONS {
         let of_function = files.iter().filter(|path| function.has(path));
         let (all, of_api) = of_function
             .map(|path| function.count(path, &read(path)))
             .fold((0, 0), |sum, file| (sum.0 + file.0, sum.1 + file.1));
+        if function.is_agent {
+            println!(
+                "southbound API of {}: its agent, {all} lines; itself unmodified",
+                function.name
+            );
+            assert!(all > 0, "{}: is it found?", function.name);
+            continue;
+        }
         let percent = 100.0 * of_api as f64 / all as f64;
         println!("southbound API of {}: {of_api} of {all} lines, {percent:.1} %", function.name);
         assert!(of_api > 0 && of_api * 3 < all, "{}: is it found?", function.name);

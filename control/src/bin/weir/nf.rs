@@ -62,7 +62,7 @@ fn row([instance, nf, counter, value]: [&str; 4]) -> String {
 /// A row for each kind of state that a process has, whose names are free text; then the filter fields
 /// that only it knows, and why those that do not answer do not.
 fn table(processes: &[NfProcess]) -> String {
-    let header = ["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "STATE"];
+    let header = ["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "MERGE", "STATE"];
     let mut text = columns(&header, processes.iter().flat_map(process).collect());
     for nf in processes {
         match &nf.description {
@@ -78,36 +78,47 @@ fn table(processes: &[NfProcess]) -> String {
 }
 
 fn process(nf: &NfProcess) -> Vec<Vec<String>> {
-    let row = |answers: &str, what: &str, [scope, state]: [&str; 2]| {
-        [&nf.name, &nf.socket, answers, what, scope, state].map(str::to_owned).to_vec()
+    let row = |answers: &str, what: &str, [scope, merge, state]: [&str; 3]| {
+        [&nf.name, &nf.socket, answers, what, scope, merge, state].map(str::to_owned).to_vec()
     };
-    let Some(said) = &nf.description else { return vec![row("no", "-", ["-", "-"])] };
+    let Some(said) = &nf.description else { return vec![row("no", "-", ["-"; 3])] };
     let what = format!("{} {}", said.name, said.version);
     let kinds = said.kinds.iter().map(|kind| {
-        let scope = kind.scope().as_str_name().trim_start_matches("SCOPE_");
-        row("yes", &what, [&scope.to_lowercase().replace('_', "-"), &kind.name])
+        let merge = kind.merge_rules().map(|rule| word(rule.as_str_name(), "MERGE_RULE_"));
+        let merge = merge.collect::<Vec<_>>().join("+");
+        let merge = if merge.is_empty() { "-" } else { &merge };
+        row("yes", &what, [&word(kind.scope().as_str_name(), "SCOPE_"), merge, &kind.name])
     });
     let rows: Vec<_> = kinds.collect();
-    if rows.is_empty() { vec![row("yes", &what, ["-", "-"])] } else { rows }
+    if rows.is_empty() { vec![row("yes", &what, ["-"; 3])] } else { rows }
+}
+
+/// The word of a value of an enum of the API, without what all of it begin with.
+fn word(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', "-")
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_api::nf::v1::{DescribeResponse, Scope, StateKind};
+    use weir_api::nf::v1::{DescribeResponse, MergeRule, Scope, StateKind};
 
     use super::*;
 
     #[test]
     fn each_kind_of_state_has_a_row_and_each_error_a_line() {
-        let kind = |scope: Scope, name: &str| StateKind {
+        let kind = |scope: Scope, rules: &[MergeRule], name: &str| StateKind {
             scope: scope.into(),
+            merge_rules: rules.iter().map(|rule| (*rule).into()).collect(),
             name: name.to_owned(),
             ..StateKind::default()
         };
         let said = DescribeResponse {
             name: "counter".to_owned(),
             version: "2.0".to_owned(),
-            kinds: vec![kind(Scope::PerFlow, "packets, bytes"), kind(Scope::AllFlows, "packets")],
+            kinds: vec![
+                kind(Scope::PerFlow, &[], "packets, bytes"),
+                kind(Scope::AllFlows, &[MergeRule::Counter, MergeRule::Max], "packets"),
+            ],
             fields: vec!["http.host".to_owned(), "http.url".to_owned()],
             ..DescribeResponse::default()
         };
@@ -136,11 +147,11 @@ mod tests {
         };
         let cells: Vec<_> = lines.iter().map(|line| cells(line)).collect();
         let expected = [
-            &["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "STATE"][..],
-            &["a", "/run/a", "yes", "counter 2.0", "per-flow", "packets, bytes"],
-            &["a", "/run/a", "yes", "counter 2.0", "all-flows", "packets"],
-            &["b", "/run/a", "yes", "counter 2.0", "-", "-"],
-            &["c", "/run/a", "no", "-", "-", "-"],
+            &["PROCESS", "SOCKET", "ANSWERS", "WHAT", "SCOPE", "MERGE", "STATE"][..],
+            &["a", "/run/a", "yes", "counter 2.0", "per-flow", "-", "packets, bytes"],
+            &["a", "/run/a", "yes", "counter 2.0", "all-flows", "counter+max", "packets"],
+            &["b", "/run/a", "yes", "counter 2.0", "-", "-", "-"],
+            &["c", "/run/a", "no", "-", "-", "-", "-"],
             &["a knows the filter fields http.host, http.url"],
             &["c does not answer: connect: no\\nsuch file"],
         ];

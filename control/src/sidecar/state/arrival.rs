@@ -20,7 +20,7 @@ use weir_state_transfer::{
 use super::{
     CALL_LIMIT, Reins, STOP_LIMIT,
     arrivals::{Admitted, Told},
-    carry::{Count, not_taken},
+    carry::{Count, not_taken, repeated},
     opening::Opening,
     processes::{FINISH_LIMIT, Move, Way},
     transfer_message::{self as say, Why},
@@ -244,7 +244,10 @@ impl Arrival {
         let Some(Piece { scope, .. }) = pieces.first() else { return Ok(()) };
         let (scope, mut amount) = (*scope, Amount::default());
         let (mut ids, mut chunks) = (Vec::new(), Vec::new());
-        for Piece { id, bytes, .. } in pieces {
+        for Piece { id, schema, version, bytes, .. } in pieces {
+            if !steps.is_new(scope, &id, schema, version)? {
+                return Err(repeated(&self.from, &id));
+            }
             steps.take(scope, &id, 0)?;
             amount.chunks += 1;
             amount.bytes += bytes.len() as u64;

@@ -176,6 +176,14 @@ impl Names {
     }
 }
 
+/// Why a move does not go on: its source has given a piece again that has not changed.
+pub(super) fn repeated(source: &End, id: &FlowId) -> Failure {
+    let id = shortened(&id.to_string());
+    let reason = format!("{source} gives the state of {id} again, and a get gives each piece once");
+    let failure = Failure::new(FailureKind::Malformed, reason);
+    Failure { end: Some(source.clone()), ..failure }
+}
+
 /// Tells who follows an operation how much has been put, now and then.
 #[derive(Debug)]
 pub(super) struct Count<'a> {

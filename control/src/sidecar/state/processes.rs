@@ -9,7 +9,7 @@ use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 use super::{
     Reins,
     arrival::Arrival,
-    carry::{Carrier, Count, decode, put_back},
+    carry::{Carrier, Count, decode, put_back, repeated},
     departure::Departure,
     ends::knows_fields,
     lead::{Lead, STARTED_AGAIN},
@@ -366,6 +366,11 @@ impl Job<'_> {
         let mut count = Count::new(self.sidecar, self.reins.id);
         let (mut kept, told) = (0, &mut count);
         let mut keep = |chunk: &Chunk, size: usize| {
+            if !steps.is_new(scope, &chunk.id, chunk.schema, chunk.version)? {
+                // Where a flow of an instance ends, one that was given may take its place.
+                let is_instance = matches!(from, End::Instance { .. });
+                return if is_instance { Ok(false) } else { Err(repeated(from, &chunk.id)) };
+            }
             let put = steps.carry(scope, &chunk.id, chunk.version)? == Carry::Put;
             if put {
                 told.add(size);

@@ -279,6 +279,32 @@ fn a_flow_is_the_same_in_both_directions() {
 }
 
 #[test]
+fn state_that_comes_again_is_not_new_unless_it_has_changed() {
+    let mut steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow].into());
+    let [one, other] = [1, 2].map(|kind| Schema { kind, revision: 1 });
+    let (id, back) = (flow(1), FlowId::flow(&flow(1).key().unwrap().reversed()));
+    assert_eq!(steps.is_new(Scope::PerFlow, &id, one, 3), Ok(true));
+    // Of another function, scope and flow, and what packets have changed meanwhile.
+    assert_eq!(steps.is_new(Scope::PerFlow, &id, other, 3), Ok(true));
+    assert_eq!(steps.is_new(Scope::MultiFlow, &id, one, 3), Ok(true));
+    assert_eq!(steps.is_new(Scope::PerFlow, &flow(2), one, 3), Ok(true));
+    assert_eq!(steps.is_new(Scope::PerFlow, &id, one, 4), Ok(true));
+    for (id, version) in [(&id, 4), (&back, 4), (&id, 3), (&id, 0)] {
+        assert_eq!(steps.is_new(Scope::PerFlow, id, one, version), Ok(false));
+    }
+    let mut most = (4..).map(|kind| {
+        steps.is_new(
+            Scope::AllFlows,
+            &id,
+            Schema { kind: kind as u16, revision: (kind >> 16) as u16 },
+            0,
+        )
+    });
+    let room = most.by_ref().take_while(Result::is_ok).count();
+    assert_eq!(room, PIECES_MAX - 4);
+}
+
+#[test]
 fn more_than_it_carries_is_refused() {
     let mut steps = Steps::new("any".parse().unwrap(), &[Scope::PerFlow].into());
     let kept = steps.there(Scope::PerFlow, &flow(1), vec![0; KEPT_MAX + 1]).unwrap_err();

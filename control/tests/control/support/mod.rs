@@ -9,6 +9,7 @@ pub(crate) mod peers;
 mod policies;
 mod shares;
 pub(crate) mod source;
+pub(crate) mod spoiling;
 pub(crate) mod stalls;
 pub(crate) mod state;
 

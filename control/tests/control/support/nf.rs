@@ -23,7 +23,7 @@ use weir_state_transfer::{
     FlowId, FlowKey, Nanos, PortId, Prefix, ServiceId,
     chunk::{Chunk, Schema, Scope, decode_body},
     flow_id::Ends,
-    merge::{Counter, Join as _, Replica},
+    merge::{Counter, Join as _, MergeRule, Replica},
     southbound::{
         Action, Arrival, Cursor, Event, EventLimits, Events, EventsError, Get, Marks, More, Note,
         PutError, Southbound, StateKind, SubscriptionId,
@@ -32,13 +32,30 @@ use weir_state_transfer::{
     wire::Writer,
 };
 
+use super::spoiling::{Spoil, Spoiling};
+
 const FLOW: Schema = Schema { kind: 0x7101, revision: 1 };
 const HOST: Schema = Schema { kind: 0x7102, revision: 1 };
 const TOTAL: Schema = Schema { kind: 0x7103, revision: 1 };
 const KINDS: [StateKind; 3] = [
-    StateKind { scope: Scope::PerFlow, schema: FLOW, name: "packets of a flow" },
-    StateKind { scope: Scope::MultiFlow, schema: HOST, name: "packets of a host or network" },
-    StateKind { scope: Scope::AllFlows, schema: TOTAL, name: "packets" },
+    StateKind {
+        scope: Scope::PerFlow,
+        schema: FLOW,
+        name: "packets of a flow",
+        merge_rules: &[MergeRule::Newer],
+    },
+    StateKind {
+        scope: Scope::MultiFlow,
+        schema: HOST,
+        name: "packets of a host or network",
+        merge_rules: &[MergeRule::Counter],
+    },
+    StateKind {
+        scope: Scope::AllFlows,
+        schema: TOTAL,
+        name: "packets",
+        merge_rules: &[MergeRule::Counter],
+    },
 ];
 /// How long one that dies may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -195,6 +212,7 @@ impl Southbound for Monitor {
     }
 
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
+        KINDS[0].check(&chunk)?;
         let key = chunk.id.key().ok_or_else(|| PutError::wrong_id(&chunk))?.both_ways();
         let packets = decode_body(chunk.schema, FLOW, &chunk.body, |reader| reader.u64());
         let packets = packets.map_err(|error| PutError::BadBody {
@@ -238,6 +256,7 @@ impl Southbound for Monitor {
     }
 
     fn put_multi_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
+        KINDS[1].check(&chunk)?;
         let Ends::Host(place) = chunk.id.ends else { return Err(PutError::wrong_id(&chunk)) };
         let other = counter(&chunk, HOST)?;
         let mut own = self.hosts.remove(&place).unwrap_or_default();
@@ -297,6 +316,7 @@ pub(crate) struct Nf {
     /// It hangs, and a call waits.
     waits: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    spoil: Arc<Mutex<Option<(Scope, Spoil)>>>,
     thread: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
@@ -307,6 +327,7 @@ impl Nf {
         let (service, mut nf) = Self::unserved(monitor);
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
+        let service = Spoiling { inner: service, spoil: Arc::clone(&nf.spoil) };
         let within = runtime.enter();
         let socket = Socket::bind(socket).expect("a socket");
         runtime.spawn(async move {
@@ -348,7 +369,8 @@ impl Nf {
             }
         });
         *wake.lock().expect("nobody panics here") = Some(thread.thread().clone());
-        (service, Self { monitor, hangs, waits, stop, thread: Some(thread), runtime: None })
+        let (spoil, thread) = (Arc::default(), Some(thread));
+        (service, Self { monitor, hangs, waits, stop, spoil, thread, runtime: None })
     }
 
     /// The function, between two packets.
@@ -359,6 +381,11 @@ impl Nf {
     /// Whether it hangs, and a call waits for it.
     pub(crate) fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    /// What becomes of the state of a scope that it gives from here on.
+    pub(crate) fn spoil(&self, scope: Scope, spoil: Option<Spoil>) {
+        *self.spoil.lock().expect("nobody panics here") = spoil.map(|spoil| (scope, spoil));
     }
 
     /// Whether it answers nothing.

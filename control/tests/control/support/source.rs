@@ -5,7 +5,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt as _;
 use weir_api::{
-    nf::v1::{Scope, StateKind},
+    nf::v1::{MergeRule, Scope, StateKind},
     v1::{
         SettleTransferRequest, TransferChunks, TransferEnded, TransferOpen, TransferOutcome,
         TransferRequest, TransferResponse, TransferSummary, TransferVerdict,
@@ -15,7 +15,7 @@ use weir_api::{
 };
 use weir_state_transfer::{
     FlowId, FlowKey,
-    chunk::{Chunk, Schema, Scope as ChunkScope, Stage},
+    chunk::{Chunk, Schema, Scope as ChunkScope},
     transfer::Hasher,
 };
 
@@ -34,8 +34,6 @@ pub(crate) fn chunk(key: &FlowKey, schema: Schema) -> Vec<u8> {
         version: 1,
         age: std::time::Duration::ZERO,
         time_left: None,
-        stage: Stage::Final,
-        applied: Vec::new(),
         body: 5_u64.to_be_bytes().to_vec(),
     };
     chunk.encode().unwrap()
@@ -47,6 +45,7 @@ pub(crate) fn open(id: u64) -> TransferOpen {
         schema: schema.kind.into(),
         revision: schema.revision.into(),
         name: "packets".to_owned(),
+        merge_rules: vec![MergeRule::Newer.into()],
     };
     TransferOpen {
         id,

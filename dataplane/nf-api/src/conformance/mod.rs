@@ -135,6 +135,7 @@ pub async fn run(
     let subject = &Subject::new(client.clone(), description, options.patience);
     let mut judge = Judge { options, subject, lines: Vec::new(), is_lost: false, tell };
     judge.rule("describe", subject.describes_the_same()).await;
+    judge.rule("merge-rules", async { subject.says_its_merge_rules() }).await;
     for scope in Scope::ALL {
         state(&mut judge, subject, scope).await;
     }

@@ -1,7 +1,7 @@
 //! Rules of chunks that are none, or are not known.
 
 use weir_state_transfer::FlowId;
-use weir_state_transfer::chunk::{APPLIED_MAX, BODY_MAX, Chunk, Schema, Scope};
+use weir_state_transfer::chunk::{BODY_MAX, Chunk, Schema, Scope};
 use weir_state_transfer::flow_id::FLOW_ID_MAX;
 
 use super::subject::{Subject, encoded, state_of};
@@ -18,7 +18,7 @@ mod at {
     pub(super) const KIND: usize = 8;
     pub(super) const VERSION: usize = 12;
     pub(super) const ID_LENGTH: usize = 36;
-    pub(super) const APPLIED_COUNT: usize = 38;
+    pub(super) const RESERVED_FIELD: usize = 38;
     pub(super) const BODY_LENGTH: usize = 40;
     pub(super) const ID: usize = 44;
     /// Bytes of the checksum at the end.
@@ -119,13 +119,12 @@ fn too_long(of: &Spoil<'_>) -> Vec<Vec<u8>> {
 
 fn oversize(of: &Spoil<'_>) -> Vec<Vec<u8>> {
     let id = changed(of.bytes, at::ID_LENGTH, &(FLOW_ID_MAX as u16 + 1).to_be_bytes());
-    let applied = changed(of.bytes, at::APPLIED_COUNT, &(APPLIED_MAX as u16 + 1).to_be_bytes());
     let body = changed(of.bytes, at::BODY_LENGTH, &(BODY_MAX as u32 + 1).to_be_bytes());
     let most = changed(of.bytes, at::BODY_LENGTH, &u32::MAX.to_be_bytes());
     // One that is as long as it says, too.
     let mut whole = body[..of.bytes.len() - at::CHECKSUM].to_vec();
     whole.resize(whole.len() + BODY_MAX + 1 - of.chunk.body.len() + at::CHECKSUM, 0);
-    [id, applied, body, most, sealed(whole)].into()
+    [id, body, most, sealed(whole)].into()
 }
 
 fn corrupted(of: &Spoil<'_>) -> Vec<Vec<u8>> {
@@ -145,11 +144,13 @@ fn format_of_later(of: &Spoil<'_>) -> Vec<Vec<u8>> {
 }
 
 fn bad_field(of: &Spoil<'_>) -> Vec<Vec<u8>> {
-    let stage = sealed(changed(of.bytes, at::STAGE, &[9]));
+    // What other stages would ask for, such as to forget the flow, nobody carries out.
+    let stages = [0, 2, 3, 9].map(|stage| sealed(changed(of.bytes, at::STAGE, &[stage])));
     let reserved = sealed(changed(of.bytes, at::RESERVED, &[1]));
+    let field = sealed(changed(of.bytes, at::RESERVED_FIELD, &[0, 1]));
     // Bits of fields that no flow id has.
     let id = sealed(changed(of.bytes, at::ID, &[0xff, 0xff]));
-    vec![stage, reserved, id]
+    stages.into_iter().chain([reserved, field, id]).collect()
 }
 
 fn schema(of: &Spoil<'_>) -> Vec<Vec<u8>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_stream::iter;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{Chunk, Schema, Scope};
+use weir_state_transfer::quote::quoted;
 use weir_state_transfer::southbound::Action;
 use weir_state_transfer::state_filter::StateFilter;
 
@@ -44,6 +45,14 @@ impl Subject {
             return fail(format!("it says {:?}, and then {again:?}", self.description));
         }
         Ok(())
+    }
+
+    /// It has to say by which rules each kind of its state is merged.
+    pub(super) fn says_its_merge_rules(&self) -> Verdict {
+        match self.description.kinds.iter().find(|kind| kind.merge_rules.is_empty()) {
+            None => Ok(()),
+            Some(kind) => fail(format!("it does not say how {} is merged", quoted(&kind.name))),
+        }
     }
 
     /// Whether it says that it has state of a scope.

@@ -65,8 +65,8 @@ pub fn server<S: NetworkFunctionService>(service: S) -> NetworkFunctionServiceSe
 ///
 /// # Errors
 /// When the connections can not be served any more.
-pub async fn serve(
-    service: Service,
+pub async fn serve<S: NetworkFunctionService>(
+    service: S,
     socket: &Socket,
     stop: impl Future<Output = ()>,
 ) -> Result<(), transport::Error> {

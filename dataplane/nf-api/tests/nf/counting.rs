@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use weir_state_transfer::chunk::{BodyError, Chunk, Schema, Scope, Stage, decode_body};
+use weir_state_transfer::chunk::{BodyError, Chunk, Schema, Scope, decode_body};
 use weir_state_transfer::flow_id::Ends;
 use weir_state_transfer::id::{PortId, ServiceId};
-use weir_state_transfer::merge::{Counter, Join as _, Replica};
+use weir_state_transfer::merge::{Counter, Join as _, MergeRule, Replica};
 use weir_state_transfer::southbound::{
     Action, Arrival, Cursor, Event, EventLimits, Events, EventsError, Get, Marks, More, Note,
     PutError, Southbound, StateKind, SubscriptionId,
@@ -23,9 +23,24 @@ const FLOW: Schema = Schema { kind: 0x7001, revision: 1 };
 const HOST: Schema = Schema { kind: 0x7002, revision: 1 };
 const TOTAL: Schema = Schema { kind: 0x7003, revision: 3 };
 pub(crate) const KINDS: [StateKind; 3] = [
-    StateKind { scope: Scope::PerFlow, schema: FLOW, name: "packets of a flow" },
-    StateKind { scope: Scope::MultiFlow, schema: HOST, name: "packets of a host" },
-    StateKind { scope: Scope::AllFlows, schema: TOTAL, name: "packets" },
+    StateKind {
+        scope: Scope::PerFlow,
+        schema: FLOW,
+        name: "packets of a flow",
+        merge_rules: &[MergeRule::Newer],
+    },
+    StateKind {
+        scope: Scope::MultiFlow,
+        schema: HOST,
+        name: "packets of a host",
+        merge_rules: &[MergeRule::Counter],
+    },
+    StateKind {
+        scope: Scope::AllFlows,
+        schema: TOTAL,
+        name: "packets",
+        merge_rules: &[MergeRule::Counter],
+    },
 ];
 /// Flows at most.
 pub(crate) const FLOWS_MAX: usize = 20_000;
@@ -358,8 +373,7 @@ fn host_chunk((host, (counter, version)): (&IpAddr, &(Counter, u64))) -> Chunk {
 }
 
 fn chunk(id: FlowId, (scope, schema): (Scope, Schema), version: u64, body: Vec<u8>) -> Chunk {
-    let (age, time_left, applied) = (Duration::ZERO, None, Vec::new());
-    Chunk { id, scope, schema, version, age, time_left, stage: Stage::Copy, applied, body }
+    Chunk { id, scope, schema, version, age: Duration::ZERO, time_left: None, body }
 }
 
 fn wrong_id(chunk: &Chunk) -> PutError {

@@ -47,6 +47,7 @@ pub(crate) enum Fault {
     // Of what serves it.
     DescribesAnother,
     Nameless,
+    RulesUntold,
     OtherKinds,
     HidesKinds,
     SinceIgnored,
@@ -145,6 +146,7 @@ impl NetworkFunctionService for Faulty {
         match self.fault {
             Fault::DescribesAnother => told.name = format!("nf {}", fastrand::u64(..)),
             Fault::Nameless => told.name.clear(),
+            Fault::RulesUntold => told.kinds[1].merge_rules.clear(),
             Fault::OtherKinds => told.kinds.iter_mut().for_each(|kind| kind.schema += 100),
             Fault::HidesKinds => told.kinds.retain(|kind| kind.scope != 2),
             Fault::RefusesDropAsSaid => told.refused_actions.push(api::Action::Drop.into()),

@@ -225,6 +225,24 @@ fn a_copy_ends_without_a_record_and_one_that_a_packet_has_come_for_with_one() {
     assert_eq!(records.len(), 1, "{records:?}");
 }
 
+/// Who deletes it says that the flow goes on elsewhere, where its record will be made.
+#[test]
+fn what_is_deleted_leaves_no_record_and_what_ends_does() {
+    let mut here = instance(1, true);
+    (1..10).for_each(|port| packet(&mut here, port, Nanos(0)));
+    let ids: Vec<_> =
+        (1..10).filter(|port| *port != 3).map(|port| FlowId::flow(&key(port))).collect();
+    let hash = hash();
+    assert_eq!(as_function(&mut here, &hash, Nanos(1)).del_per_flow(&ids), 8);
+    assert!(here.chain.take_records(100).is_empty(), "a delete is silent");
+    // Nor does one come later, but of what was not deleted.
+    let later = Nanos(0) + Duration::from_hours(2);
+    (0..100).for_each(|_| here.sweep(4_096, Nanos(0), later));
+    assert_eq!(here.flows.known(), 0);
+    let records = here.chain.take_records(100);
+    assert_eq!(records.len(), 1, "{records:?}");
+}
+
 /// All per-flow chunks that have changed after so many changes, and how many there were before.
 fn changed(instance: &mut Instance, since: u64, now: Nanos) -> (Vec<Chunk>, u64) {
     let (hash, filter) = (hash(), StateFilter::default());

@@ -43,8 +43,10 @@ fn recounted(instance: &mut Instance) -> usize {
             let now = ids::Timestamp(1 << 40);
             for state in &known.states {
                 let FlowState::Ids(Some(connection)) = state else { continue };
-                let again = connection.to_chunk(&ids::Timeouts::default(), now);
-                let again = ids::Connection::from_chunk(&again, now).expect("its own chunk");
+                let timeouts = ids::Timeouts::default();
+                let again = connection.to_chunk(&timeouts, now);
+                let again =
+                    ids::Connection::from_chunk(&again, &timeouts, now).expect("its own chunk");
                 assert_eq!(again.kept(), connection.kept());
             }
             sum += kept(&known.states);
@@ -108,7 +110,8 @@ fn move_as_bytes(from: &mut Instance, to: &mut Instance, key: &FlowKey, now: ids
         for state in flow.states.into_iter().flat_map(|known| known.states) {
             let FlowState::Ids(Some(connection)) = state else { continue };
             let chunk = connection.to_chunk(&ids::Timeouts::default(), now);
-            let arrived = ids::Connection::from_chunk(&chunk, now).expect("its own chunk");
+            let arrived = ids::Connection::from_chunk(&chunk, &ids::Timeouts::default(), now)
+                .expect("its own chunk");
             let states = FlowStates::new(Box::new([FlowState::Ids(Some(arrived))]), 0);
             assert!(to.flows.keep(*key, bucket, states).is_ok(), "there is room");
         }

@@ -12,6 +12,7 @@ use super::lowest::Kept;
 use super::name::NAME_MAX;
 use super::packet::{Packet, Segment, Transport};
 use super::service::{self, Found, Payload, Role};
+use crate::nf::idle::Idle;
 use crate::nf::schema::ASSETS_CONNECTION;
 use crate::nf::{Both, Side, Timestamp};
 
@@ -30,7 +31,7 @@ pub struct Connection {
     /// From who was seen first.
     key: FlowKey,
     /// When the last packet came: a timer.
-    active: Timestamp,
+    idle: Idle,
     /// Who serves, once that is known.
     server: Option<Side>,
     reset: bool,
@@ -66,7 +67,7 @@ impl Connection {
     /// The flow that a packet begins.
     pub(super) fn begin(key: FlowKey, now: Timestamp) -> Self {
         let ends = Both::default();
-        Self { key, active: now, server: None, reset: false, ends, asked: None }
+        Self { key, idle: Idle::new(now), server: None, reset: false, ends, asked: None }
     }
 
     /// The flow, from who was seen first.
@@ -76,23 +77,31 @@ impl Connection {
 
     /// How long ago its last packet came.
     pub(super) fn idle(&self, now: Timestamp) -> Duration {
-        now.since(self.active)
+        now.since(self.idle.active())
     }
 
     /// How long the flow is still known if no packet comes.
     pub fn time_left(&self, timeouts: &Timeouts, now: Timestamp) -> Duration {
+        self.idle.left(self.timeout(timeouts), now)
+    }
+
+    /// What was left of it where it comes from.
+    pub(super) fn resume(&mut self, left: Duration, timeouts: &Timeouts, now: Timestamp) {
+        self.idle.resume(left, self.timeout(timeouts), now);
+    }
+
+    fn timeout(&self, timeouts: &Timeouts) -> Duration {
         let over = self.reset || (self.ends.orig.closed && self.ends.resp.closed);
-        let timeout = match self.key.protocol() {
+        match self.key.protocol() {
             protocol::TCP if over => timeouts.closed,
             protocol::TCP => timeouts.tcp,
             _ => timeouts.other,
-        };
-        timeout.saturating_sub(now.since(self.active))
+        }
     }
 
     /// Takes note of a packet, and of what its headers say of who serves.
     pub(super) fn packet(&mut self, packet: &Packet<'_>, now: Timestamp) {
-        self.active = self.active.max(now);
+        self.idle.packet(now);
         if let Transport::Tcp(segment) = &packet.transport {
             self.segment(self.side(packet), segment);
         }
@@ -220,7 +229,7 @@ fn take(reader: &mut Reader<'_>, active: Timestamp) -> Result<Connection, WireEr
     };
     let ends = Both { orig: take_end(reader)?, resp: take_end(reader)? };
     let asked = reader.option("name", Name::take)?;
-    Ok(Connection { key, active, server, reset, ends, asked })
+    Ok(Connection { key, idle: Idle::new(active), server, reset, ends, asked })
 }
 
 fn take_end(reader: &mut Reader<'_>) -> Result<End, WireError> {

@@ -67,7 +67,7 @@ impl Function for Assets {
     }
 
     fn state_of(&self, chunk: &Chunk, now: Moment) -> Result<FlowState, PutError> {
-        Ok(FlowState::Assets(Some(Connection::from_chunk(chunk, now.day)?)))
+        Ok(FlowState::Assets(Some(Connection::from_chunk(chunk, &self.config.timeouts, now.day)?)))
     }
 
     fn get_multi_flow(

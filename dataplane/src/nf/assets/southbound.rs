@@ -6,28 +6,38 @@ use weir_state_transfer::{Chunk, FlowId};
 use super::config::Timeouts;
 use super::{Assets, Connection, Host, HostId};
 use crate::nf::Timestamp;
+use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::figures::Figures as _;
+use crate::nf::idle::time_left;
 use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
 
 impl Connection {
     /// The flow, as it is now, as a chunk about the flow from who was seen first.
     pub fn to_chunk(&self, timeouts: &Timeouts, now: Timestamp) -> Chunk {
         let chunk = ASSETS_CONNECTION.chunk(FlowId::flow(self.key()), self.encode());
-        let (age, time_left) = (self.idle(now), Some(self.time_left(timeouts, now)));
+        let (age, time_left) =
+            (self.idle(now), Some(self.time_left(timeouts, now).min(TIMEOUT_MAX)));
         Chunk { age, time_left, ..chunk }
     }
 
-    /// The flow that a chunk is.
+    /// The flow that a chunk is. What is left of it there holds until its next packet, also where the
+    /// time-outs are others.
     ///
     /// # Errors
     /// Why it is none.
-    pub fn from_chunk(chunk: &Chunk, now: Timestamp) -> Result<Self, PutError> {
+    pub fn from_chunk(
+        chunk: &Chunk,
+        timeouts: &Timeouts,
+        now: Timestamp,
+    ) -> Result<Self, PutError> {
         ASSETS_CONNECTION.check(chunk)?;
-        let connection = Self::decode(chunk.schema, &chunk.body, now.before(chunk.age))
+        let left = time_left(chunk)?;
+        let mut connection = Self::decode(chunk.schema, &chunk.body, now.before(chunk.age))
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         if chunk.id != FlowId::flow(connection.key()) {
             return Err(PutError::wrong_id(chunk));
         }
+        connection.resume(left, timeouts, now);
         Ok(connection)
     }
 }

@@ -1,10 +1,10 @@
 //! What the southbound API takes: connections as chunks, and back.
 
 use weir_state_transfer::southbound::PutError;
-use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId, Nanos};
 
 use super::{Connection, TIMEOUT_MAX};
+use crate::nf::idle::time_left;
 use crate::nf::schema::CONNECTION;
 
 impl Connection {
@@ -20,11 +20,7 @@ impl Connection {
     /// Why it is none.
     pub fn from_chunk(chunk: &Chunk, now: Nanos) -> Result<Self, PutError> {
         CONNECTION.check(chunk)?;
-        let left = chunk.time_left.filter(|left| *left <= TIMEOUT_MAX);
-        let left = left.ok_or_else(|| {
-            PutError::bad_body(chunk, &WireError::BadField { what: "time left" }.into())
-        })?;
-        let connection = Self::decode(chunk.schema, &chunk.body, now + left)
+        let connection = Self::decode(chunk.schema, &chunk.body, now + time_left(chunk)?)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         if chunk.id != FlowId::flow(&connection.key) {
             return Err(PutError::wrong_id(chunk));

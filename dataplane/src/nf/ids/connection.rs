@@ -14,6 +14,7 @@ use super::packet::{Packet, Segment, Transport};
 use super::record::{ConnId, ConnRecord, Uid};
 use super::tcp::{Findings, Tcp};
 use crate::nf::Timestamp;
+use crate::nf::idle::Idle;
 use crate::nf::schema::IDS_CONNECTION;
 use crate::nf::side::{Both, Side};
 
@@ -32,7 +33,7 @@ pub struct Connection {
     /// When the last packet came that was part of the connection.
     last: Timestamp,
     /// When the last packet came at all. Unlike `last` it is no fact but a timer.
-    active: Timestamp,
+    idle: Idle,
     packets: Both<u64>,
     ip_bytes: Both<u64>,
     /// Bytes of payload, of protocols without sequence numbers.
@@ -72,7 +73,7 @@ impl Connection {
             key: if swapped { packet.key.reversed() } else { packet.key },
             start: now,
             last: now,
-            active: now,
+            idle: Idle::new(now),
             packets: Both::default(),
             ip_bytes: Both::default(),
             bytes: Both::default(),
@@ -94,12 +95,17 @@ impl Connection {
 
     /// How long ago its last packet came.
     pub(super) fn idle(&self, now: Timestamp) -> Duration {
-        now.since(self.active)
+        now.since(self.idle.active())
     }
 
     /// How long the connection still lives if no packet comes.
     pub fn time_left(&self, timeouts: &Timeouts, now: Timestamp) -> Duration {
-        self.timeout(timeouts).saturating_sub(now.since(self.active))
+        self.idle.left(self.timeout(timeouts), now)
+    }
+
+    /// What was left of it where it comes from.
+    pub(super) fn resume(&mut self, left: Duration, timeouts: &Timeouts, now: Timestamp) {
+        self.idle.resume(left, self.timeout(timeouts), now);
     }
 
     fn timeout(&self, timeouts: &Timeouts) -> Duration {
@@ -137,7 +143,7 @@ impl Connection {
         self.packets[from] = self.packets[from].saturating_add(1);
         self.ip_bytes[from] = self.ip_bytes[from].saturating_add(packet.ip_len);
         self.notes.add_all(packet.notes);
-        self.active = self.active.max(now);
+        self.idle.packet(now);
         // What comes behind the end of both directions is not part of the connection.
         if !matches!(&self.kind, Kind::Tcp(tcp) if tcp.is_over()) {
             self.last = self.last.max(now);
@@ -224,7 +230,7 @@ impl Connection {
     /// When its first packet came; not later than the last, whatever it says of itself that was put
     /// here.
     pub(super) fn begun(&self) -> Timestamp {
-        self.start.min(self.active)
+        self.start.min(self.idle.active())
     }
 
     fn side(&self, packet: &Packet<'_>) -> Side {
@@ -273,6 +279,7 @@ fn take(reader: &mut Reader<'_>, active: Timestamp) -> Result<Connection, WireEr
     let (start, last) = (Timestamp(reader.u64()?), Timestamp(reader.u64()?));
     let mut counts = || Ok(Both { orig: reader.u64()?, resp: reader.u64()? });
     let (packets, ip_bytes, bytes) = (counts()?, counts()?, counts()?);
+    let idle = Idle::new(active);
     let (history, notes) = (History::take(reader)?, Notes::take(reader)?);
     let kind = match reader.u8()? {
         1 => Kind::Tcp(Box::new(Tcp::take(reader)?)),
@@ -281,5 +288,5 @@ fn take(reader: &mut Reader<'_>, active: Timestamp) -> Result<Connection, WireEr
         4 => Kind::Other,
         _ => return Err(WireError::BadField { what: "kind of connection" }),
     };
-    Ok(Connection { key, start, last, active, packets, ip_bytes, bytes, history, notes, kind })
+    Ok(Connection { key, start, last, idle, packets, ip_bytes, bytes, history, notes, kind })
 }

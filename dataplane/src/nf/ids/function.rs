@@ -77,7 +77,7 @@ impl Function for Ids {
     }
 
     fn state_of(&self, chunk: &Chunk, now: Moment) -> Result<FlowState, PutError> {
-        Ok(FlowState::Ids(Some(Connection::from_chunk(chunk, now.day)?)))
+        Ok(FlowState::Ids(Some(Connection::from_chunk(chunk, &self.config().timeouts, now.day)?)))
     }
 
     fn get_multi_flow(

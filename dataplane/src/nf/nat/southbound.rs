@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use weir_state_transfer::merge::{REPLICAS_MAX, Replica};
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
-use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId, Nanos, ServiceId};
 
 use super::{Nat, Translation, Usage};
 use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::figures::{Figures as _, retires_us};
+use crate::nf::idle::time_left;
 use crate::nf::schema::{NAT_TOTALS, NAT_TRANSLATION, NAT_USAGE};
 
 impl Translation {
@@ -26,11 +26,7 @@ impl Translation {
     /// Why it is none.
     pub fn from_chunk(chunk: &Chunk, now: Nanos) -> Result<Self, PutError> {
         NAT_TRANSLATION.check(chunk)?;
-        let left = chunk.time_left.filter(|left| *left <= TIMEOUT_MAX);
-        let left = left.ok_or_else(|| {
-            PutError::bad_body(chunk, &WireError::BadField { what: "time left" }.into())
-        })?;
-        let translation = Self::decode(chunk.schema, &chunk.body, now + left)
+        let translation = Self::decode(chunk.schema, &chunk.body, now + time_left(chunk)?)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
         if chunk.id != FlowId::flow(translation.original()) {
             return Err(PutError::wrong_id(chunk));

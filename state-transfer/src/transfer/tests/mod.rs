@@ -8,7 +8,7 @@ mod verdicts;
 use super::{Amount, Destination, DestinationCommand, Hasher, Message, Opened, Reply, Summary};
 use crate::{
     FlowId, FlowKey, Nanos, ServiceId,
-    chunk::{Chunk, Schema, Scope, Stage},
+    chunk::{Chunk, Schema, Scope},
 };
 
 const FLOW: (Scope, Schema) = (Scope::PerFlow, Schema { kind: 0x7101, revision: 1 });
@@ -28,8 +28,6 @@ fn chunk((scope, schema): (Scope, Schema), port: u16, body: &[u8]) -> Vec<u8> {
         version: 1,
         age: std::time::Duration::ZERO,
         time_left: None,
-        stage: Stage::Final,
-        applied: Vec::new(),
         body: body.to_vec(),
     };
     chunk.encode().expect("a chunk")

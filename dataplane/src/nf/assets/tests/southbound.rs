@@ -85,7 +85,7 @@ fn a_connection_is_taken_in_whole_or_not_at_all() {
     let reversed = FlowId::flow(&connection.key().reversed());
     let ids = [reversed, FlowId::default(), host(CLIENT).flow_id()];
     let put = |place: &mut Option<Connection>, chunk: &Chunk| {
-        *place = Some(Connection::from_chunk(chunk, NOW)?);
+        *place = Some(Connection::from_chunk(chunk, &timeouts, NOW)?);
         Ok(())
     };
     let seen =

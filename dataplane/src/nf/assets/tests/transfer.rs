@@ -1,9 +1,14 @@
 //! Flows and hosts that travel: at any packet, and what becomes of bytes that are none.
 
+use std::time::Duration;
+
+use weir_state_transfer::Chunk;
 use weir_state_transfer::chunk::Schema;
+use weir_state_transfer::southbound::PutError;
 use weir_state_transfer::wire::WireError;
 
 use super::*;
+use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::laws::{all_chunks, rng};
 use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
 
@@ -15,7 +20,8 @@ fn move_flows(from: &mut Node, to: &mut Node, now: Timestamp) {
         let arrived = connection.map(|connection| {
             let chunk = connection.to_chunk(&to.assets.config().timeouts, now);
             assert!(chunk.body.len() < 300);
-            let arrived = Connection::from_chunk(&chunk, now).unwrap();
+            let arrived =
+                Connection::from_chunk(&chunk, &to.assets.config().timeouts, now).unwrap();
             assert_eq!(arrived.encode(), chunk.body);
             arrived
         });
@@ -130,8 +136,33 @@ fn time_goes_on_where_clocks_differ() {
     assert_eq!(left.as_secs(), 200);
     assert_eq!(connection.to_chunk(&timeouts, now).time_left, Some(left));
     let there = Timestamp(START + 5_000 * SECOND);
-    let arrived = Connection::from_chunk(&connection.to_chunk(&timeouts, now), there).unwrap();
+    let arrived =
+        Connection::from_chunk(&connection.to_chunk(&timeouts, now), &timeouts, there).unwrap();
     assert_eq!(arrived.time_left(&timeouts, there), left);
+}
+
+#[test]
+fn what_is_left_of_a_flow_holds_where_time_outs_are_others() {
+    let mut node = Node::new(1);
+    let mut talk = Talk::default();
+    talk.tcp(((CLIENT, 1), (SERVER, 2)), SYN, b"");
+    node.take_all(&talk.frames);
+    let timeouts = node.assets.config().timeouts;
+    let connection = node.connections.values().flatten().next().unwrap();
+    let chunk = connection.to_chunk(&timeouts, Timestamp(START + 100 * SECOND));
+    let (there, left) = (Timestamp(START + 5_000 * SECOND), chunk.time_left.unwrap());
+    for tcp in [Duration::from_secs(30), Duration::from_hours(24)] {
+        let others = Timeouts { tcp, ..timeouts };
+        let put = Connection::from_chunk(&chunk, &others, there).unwrap();
+        let later = Timestamp(there.0 + SECOND);
+        assert_eq!(put.time_left(&others, there), left);
+        assert_eq!(put.to_chunk(&others, later).time_left, Some(left - Duration::from_secs(1)));
+    }
+    for bad in [None, Some(TIMEOUT_MAX + Duration::from_secs(1))] {
+        let chunk = Chunk { time_left: bad, ..chunk.clone() };
+        let refused = Connection::from_chunk(&chunk, &timeouts, there);
+        assert!(matches!(refused, Err(PutError::BadBody { .. })), "{bad:?}");
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_connection_is_taken_in_whole_or_not_at_all() {
     assert_eq!(chunk.time_left, Some(connection.time_left(&timeouts, now)));
     let ids = [FlowId::flow(&connection.key().reversed()), FlowId::default(), SOURCE.flow_id()];
     let put = |place: &mut Option<Connection>, chunk: &Chunk| {
-        *place = Some(Connection::from_chunk(chunk, now)?);
+        *place = Some(Connection::from_chunk(chunk, &timeouts, now)?);
         Ok(())
     };
     let seen =
@@ -206,7 +206,7 @@ fn a_connection_that_says_it_begins_in_time_to_come_throws_out_no_source() {
     let start = START.to_be_bytes();
     let at = chunk.body.windows(8).position(|bytes| bytes == start).unwrap();
     chunk.body[at..at + 8].copy_from_slice(&u64::MAX.to_be_bytes());
-    let mut put = Some(Connection::from_chunk(&chunk, now).unwrap());
+    let mut put = Some(Connection::from_chunk(&chunk, &Timeouts::default(), now).unwrap());
     node.ids.end(&mut put);
     assert!(node.ids.source(&SOURCE).is_some());
     assert_eq!(node.ids.totals().unwatched.value(), 1);

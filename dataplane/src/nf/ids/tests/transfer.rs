@@ -1,11 +1,17 @@
 //! Connections that travel: at any packet, and what becomes of bytes that are none.
 
+use std::time::Duration;
+
+use weir_state_transfer::Chunk;
 use weir_state_transfer::chunk::{BodyError, Schema};
+use weir_state_transfer::southbound::PutError;
 use weir_state_transfer::wire::WireError;
 
 use super::*;
+use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::laws::all_chunks;
 use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
+use crate::nf::timestamp::nanos;
 
 const SCHEMA: Schema = IDS_CONNECTION.schema;
 
@@ -55,8 +61,9 @@ fn conversations() -> Vec<Timed> {
 /// Encodes and decodes the connection of a flow.
 fn travel(connection: &mut Option<Connection>, now: Timestamp) -> usize {
     let Some(known) = connection else { return 0 };
-    let chunk = known.to_chunk(&Config::default().timeouts, now);
-    let arrived = Connection::from_chunk(&chunk, now).unwrap();
+    let timeouts = Config::default().timeouts;
+    let chunk = known.to_chunk(&timeouts, now);
+    let arrived = Connection::from_chunk(&chunk, &timeouts, now).unwrap();
     assert_eq!(arrived.encode(), chunk.body);
     *connection = Some(arrived);
     chunk.body.len()
@@ -130,6 +137,49 @@ fn the_name_of_a_connection_does_not_depend_on_the_instance() {
     assert_ne!(uid(1), conns(&Talk::open(1001).records())[0].id.uid);
 }
 
+/// What is left is told by who had it: it holds until a packet comes, and then those time-outs count
+/// that are there.
+#[test]
+fn what_is_left_of_a_connection_holds_where_time_outs_are_others() {
+    let mut talk = Talk::open(1000);
+    let before = talk.frames.len();
+    talk.wait(300_000);
+    talk.send(Side::Orig, ACK, b"more");
+    let mut node = Node::new(1);
+    node.take_all(&talk.frames[..before]);
+    let timeouts = node.ids.config().timeouts;
+    let now = Timestamp(START + 100 * SECOND);
+    let there = Timestamp(START + 5_000 * SECOND);
+    let connection = node.connections.values().flatten().next().unwrap();
+    let chunk = connection.to_chunk(&timeouts, now);
+    let left = chunk.time_left.unwrap();
+    let second = Duration::from_secs(1);
+    // With the first it would have ended before it came, with the second a day later.
+    for tcp in [Duration::from_secs(30), timeouts.tcp + Duration::from_hours(24)] {
+        let others = Timeouts { tcp, ..timeouts };
+        let mut node = Node::with(Config { timeouts: others, ..Config::default() }, 2);
+        let mut put = Some(Connection::from_chunk(&chunk, &others, there).unwrap());
+        assert_eq!(put.as_ref().unwrap().time_left(&others, there), left);
+        // Nor does it begin anew where it goes on to.
+        let on = put.as_ref().unwrap().to_chunk(&others, Timestamp(there.0 + 5 * SECOND));
+        assert_eq!(on.time_left, Some(left - 5 * second));
+        let end = Timestamp(there.0 + nanos(left));
+        node.ids.expire(&mut put, end.before(Duration::from_nanos(1)));
+        let frame = Timed { at: end.before(second), ..talk.frames[before].clone() };
+        *node.connections.entry(put.as_ref().unwrap().key().both_ways()).or_default() = put.clone();
+        let key = node.take(&frame).unwrap();
+        let known = node.connections[&key].as_ref().unwrap();
+        assert_eq!(known.time_left(&others, frame.at), tcp, "a packet has come");
+        node.ids.expire(&mut put, end);
+        assert!(put.is_none(), "without one it is over");
+    }
+    for bad in [None, Some(TIMEOUT_MAX + second)] {
+        let chunk = Chunk { time_left: bad, ..chunk.clone() };
+        let refused = Connection::from_chunk(&chunk, &timeouts, there);
+        assert!(matches!(refused, Err(PutError::BadBody { .. })), "{bad:?}");
+    }
+}
+
 #[test]
 fn time_goes_on_where_clocks_differ() {
     let mut node = Node::new(1);
@@ -141,7 +191,7 @@ fn time_goes_on_where_clocks_differ() {
     assert!(left > timeouts.tcp / 2 && left < timeouts.tcp);
     let there = Timestamp(START + 5000 * SECOND);
     let chunk = connection.to_chunk(&timeouts, now);
-    let arrived = Connection::from_chunk(&chunk, there).unwrap();
+    let arrived = Connection::from_chunk(&chunk, &timeouts, there).unwrap();
     assert_eq!(arrived.time_left(&timeouts, there), left);
     // The record knows nothing of it.
     let records = |connection| {

@@ -1,0 +1,128 @@
+//! A network function in a process of its own whose state is spoilt on its way out.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+use weir_api::nf::v1::{
+    self as api, network_function_service_server::NetworkFunctionService as Api,
+};
+use weir_nf_api::server::Service;
+use weir_state_transfer::chunk::Scope;
+
+/// What becomes of the encoded chunks of one message.
+pub(crate) type Spoil = fn(&mut Vec<Vec<u8>>);
+
+/// A service that answers as another one, but for the state of a scope that it gives.
+#[derive(Debug)]
+pub(crate) struct Spoiling {
+    pub(crate) inner: Service,
+    pub(crate) spoil: Arc<Mutex<Option<(Scope, Spoil)>>>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Spoiling {
+    fn given(
+        &self,
+        scope: Scope,
+        got: Response<impl Stream<Item = Result<api::GetResponse, Status>> + Send + 'static>,
+    ) -> Response<Answers<api::GetResponse>> {
+        let spoil = *self.spoil.lock().expect("nobody panics here");
+        let spoil = spoil.filter(|(of, _)| *of == scope);
+        got.map(|stream| {
+            let spoilt = stream.map(move |message| {
+                message.map(|mut message| {
+                    if let Some((_, spoil)) = spoil
+                        && !message.chunks.is_empty()
+                    {
+                        spoil(&mut message.chunks);
+                    }
+                    message
+                })
+            });
+            Box::pin(spoilt) as Answers<_>
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Api for Spoiling {
+    async fn describe(&self, ask: Request<api::DescribeRequest>) -> Answer<api::DescribeResponse> {
+        self.inner.describe(ask).await
+    }
+
+    type GetPerFlowStream = Answers<api::GetResponse>;
+
+    async fn get_per_flow(&self, ask: Request<api::GetRequest>) -> Answer<Self::GetPerFlowStream> {
+        Ok(self.given(Scope::PerFlow, self.inner.get_per_flow(ask).await?))
+    }
+
+    async fn put_per_flow(
+        &self,
+        ask: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.inner.put_per_flow(ask).await
+    }
+
+    async fn del_per_flow(&self, ask: Request<api::DelRequest>) -> Answer<api::DelResponse> {
+        self.inner.del_per_flow(ask).await
+    }
+
+    type GetMultiFlowStream = Answers<api::GetResponse>;
+
+    async fn get_multi_flow(
+        &self,
+        ask: Request<api::GetRequest>,
+    ) -> Answer<Self::GetMultiFlowStream> {
+        Ok(self.given(Scope::MultiFlow, self.inner.get_multi_flow(ask).await?))
+    }
+
+    async fn put_multi_flow(
+        &self,
+        ask: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.inner.put_multi_flow(ask).await
+    }
+
+    async fn del_multi_flow(&self, ask: Request<api::DelRequest>) -> Answer<api::DelResponse> {
+        self.inner.del_multi_flow(ask).await
+    }
+
+    type GetAllFlowsStream = Answers<api::GetResponse>;
+
+    async fn get_all_flows(
+        &self,
+        ask: Request<api::GetAllFlowsRequest>,
+    ) -> Answer<Self::GetAllFlowsStream> {
+        Ok(self.given(Scope::AllFlows, self.inner.get_all_flows(ask).await?))
+    }
+
+    async fn put_all_flows(
+        &self,
+        ask: Request<Streaming<api::PutRequest>>,
+    ) -> Answer<api::PutResponse> {
+        self.inner.put_all_flows(ask).await
+    }
+
+    type EnableEventsStream = Answers<api::EnableEventsResponse>;
+
+    async fn enable_events(
+        &self,
+        ask: Request<api::EnableEventsRequest>,
+    ) -> Answer<Self::EnableEventsStream> {
+        let enabled = self.inner.enable_events(ask).await?;
+        Ok(enabled.map(|notes| Box::pin(notes) as Answers<_>))
+    }
+
+    async fn disable_events(
+        &self,
+        ask: Request<api::DisableEventsRequest>,
+    ) -> Answer<api::DisableEventsResponse> {
+        self.inner.disable_events(ask).await
+    }
+}

@@ -25,7 +25,7 @@ fn checked(name: &str) -> Option<Vec<Record>> {
 
 /// The values of some fields, of all records of a log.
 fn values(records: &[Record], log: log::Log, names: &[&str]) -> Vec<String> {
-    let header = log.header();
+    let header = log.header(Timestamp(0));
     let fields = header.lines().find_map(|line| line.strip_prefix("#fields\t")).unwrap();
     let fields: Vec<_> = fields.split('\t').collect();
     let places: Vec<_> =
@@ -108,9 +108,9 @@ fn captures_of_many_requests_are_read() {
             "GET www.mozilla.org /images/template/screen/bullet_utility.png 200 94",
             "GET www.mozilla.org /images/template/screen/key-point-top.png 200 2349",
             "GET www.mozilla.org /projects/calendar/images/header-sunbird.png 200 27579",
-
-            "GET www.mozilla.org /script/urchin.js 200 6716",
-            "GET www.mozilla.org /style/enhanced.css 200 946",
+            // These are encoded: how long their content is, which Zeek tells, is not known.
+            "GET www.mozilla.org /script/urchin.js 200 -",
+            "GET www.mozilla.org /style/enhanced.css 200 -",
         ];
         assert_eq!(http_values(&records), expected);
     }

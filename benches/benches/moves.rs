@@ -1,4 +1,4 @@
-//! How long does a move take, by the number of its flows, and how long do many at once?
+//! How long does a move take, by the number of its flows, and how long do up to 20 at once?
 //!
 //! The shipped node and two workers over memory rings, stepped in turn on one thread: the figure
 //! is the work of all three from the request to the end of the move, without traffic. A move by
@@ -23,7 +23,7 @@ use weir_state_transfer::{
 /// 489 flows are what the paper's move had.
 const FLOWS: [usize; 5] = [1, 489, 10_000, 100_000, 1_000_000];
 /// Moves at once, and the flows of each: as in figure 13 of OpenNF.
-const AT_ONCE: usize = 20;
+const AT_ONCE: [usize; 5] = [1, 5, 10, 15, 20];
 const EACH: usize = 1_000;
 /// Bytes that other work touches between two moves: more than a core's caches have.
 const OTHERS: usize = 64 << 20;
@@ -95,17 +95,21 @@ fn cold(criterion: &mut Criterion) {
 }
 
 fn at_once(criterion: &mut Criterion) {
-    let mut router = Router::new(2, AT_ONCE * EACH);
+    AT_ONCE.into_iter().for_each(|moves| so_many_at_once(criterion, moves));
+}
+
+fn so_many_at_once(criterion: &mut Criterion, count: usize) {
+    let mut router = Router::new(2, count * EACH);
     router.warm();
-    let others: Vec<_> = (0..AT_ONCE).map(|_| second_instance(&mut router)).collect();
-    let buckets = BUCKETS / AT_ONCE;
-    let parts = (0..AT_ONCE).map(|n| n * buckets..(n + 1) * buckets);
+    let others: Vec<_> = (0..count).map(|_| second_instance(&mut router)).collect();
+    let buckets = BUCKETS / count;
+    let parts = (0..count).map(|n| n * buckets..(n + 1) * buckets);
     let parts = parts.map(|part| part.map(|bucket| Bucket::of(bucket as u32)).collect());
     let moves: Vec<_> = others.into_iter().zip(parts.map(Selection::Buckets)).collect();
     let mut group = criterion.benchmark_group("moves");
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    group.bench_function(BenchmarkId::new("at once", format!("{AT_ONCE} x {EACH}")), |bencher| {
+    group.bench_function(BenchmarkId::new("at once", format!("{count} x {EACH}")), |bencher| {
         bencher.iter_custom(|times| {
             let mut elapsed = Duration::ZERO;
             for _ in 0..times {

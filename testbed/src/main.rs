@@ -57,6 +57,9 @@ enum Command {
         /// Generate the flows though the capture is there
         #[arg(long)]
         generated: bool,
+        /// Do without tshark, which otherwise must be there and agree
+        #[arg(long)]
+        without_tshark: bool,
         /// Where everything random comes from; another one each time when absent
         #[arg(long)]
         seed: Option<u64>,
@@ -115,9 +118,10 @@ fn carry_out(command: Command) -> ExitCode {
             let seed = seed.unwrap_or_else(any_seed);
             (seed, run(&Options { flows, cycles, rate, seed, folder }))
         }
-        Command::Experiment { folder, moves, rate, generated, seed } => {
+        Command::Experiment { folder, moves, rate, generated, without_tshark, seed } => {
             let seed = seed.unwrap_or_else(any_seed);
-            let options = experiment::Options { rate, moves, generated, seed, folder };
+            let options =
+                experiment::Options { rate, moves, generated, without_tshark, seed, folder };
             (seed, repeat(&options))
         }
         Command::Bench(Bench::Forward { rounds, packets, seed }) => {

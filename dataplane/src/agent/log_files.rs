@@ -6,9 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::logs::{Directories, Entry};
-use crate::nf::Log;
+use crate::nf::{Log, Timestamp};
 
 /// Where the files are.
 pub(super) trait Disk: Send + 'static {
@@ -20,6 +21,9 @@ pub(super) trait Disk: Send + 'static {
 
     /// Opens the log of an instance, to go on at its end.
     fn open(&mut self, instance: &str, log: Log) -> io::Result<Self::File>;
+
+    /// The time of day, by which files are dated.
+    fn now(&self) -> Timestamp;
 }
 
 /// A file, of which writing appends to its end.
@@ -45,6 +49,12 @@ impl Disk for OnDisk {
         fs::create_dir_all(&directory)?;
         let path = directory.join(format!("{}.log", log.path()));
         OpenOptions::new().create(true).read(true).append(true).open(path)
+    }
+
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "this is the driver of the files")]
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(day.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -91,7 +101,7 @@ impl<D: Disk> Files<D> {
         Self { disk, files: BTreeMap::new(), losses, failing: false }
     }
 
-    /// Writes what comes until nothing comes any more.
+    /// Writes what comes until nothing comes any more, and closes the files.
     pub(super) fn write_all(mut self, entries: &Receiver<Entry>) {
         loop {
             let entry = match entries.try_recv() {
@@ -108,6 +118,9 @@ impl<D: Disk> Files<D> {
             self.write(entry);
         }
         self.flush();
+        let footer = Log::footer(self.disk.now());
+        // A file that has no room for it ends as one does whose process was killed.
+        self.files.values_mut().for_each(|lines| _ = lines.file.write_all(footer.as_bytes()));
     }
 
     fn write(&mut self, (instance, record): Entry) {
@@ -124,7 +137,8 @@ impl<D: Disk> Files<D> {
             Place::Occupied(lines) => lines.into_mut(),
             Place::Vacant(place) => {
                 let file = self.disk.open(&instance, log);
-                match file.and_then(|file| Lines::open(file, &log.header())) {
+                let header = log.header(self.disk.now());
+                match file.and_then(|file| Lines::open(file, &header)) {
                     Ok(lines) => place.insert(lines),
                     Err(error) => {
                         self.losses.add(&instance, 1);
@@ -179,7 +193,8 @@ struct Lines<F> {
 }
 
 impl<F: Storage> Lines<F> {
-    /// Goes on behind the last whole line of a file; one without a header gets it.
+    /// Goes on behind the last whole line of a file with a header, as its lines may have had other
+    /// fields.
     fn open(mut file: F, header: &str) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
         let whole = end_of_lines(&mut file, length)?;
@@ -187,9 +202,7 @@ impl<F: Storage> Lines<F> {
         if kept < length {
             file.cut(kept)?;
         }
-        if kept == 0 {
-            file.write_all(header.as_bytes())?;
-        }
+        file.write_all(header.as_bytes())?;
         Ok(Self { file, gathered: Vec::new() })
     }
 

@@ -10,17 +10,42 @@ use super::Timestamp;
 /// Names and types of fields, as Zeek has them.
 pub(super) type Fields = &'static [(&'static str, &'static str)];
 
-/// The lines that a log begins with.
-pub(super) fn header(path: &str, fields: Fields) -> String {
+/// The lines that a log, or what is appended to one, begins with.
+pub(super) fn header(path: &str, fields: Fields, opened: Timestamp) -> String {
     let column = |part: fn(&(&'static str, &'static str)) -> &'static str| {
         fields.iter().map(part).collect::<Vec<_>>().join("\t")
     };
     format!(
         "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n\
-         #path\t{path}\n#fields\t{}\n#types\t{}\n",
+         #path\t{path}\n#open\t{}\n#fields\t{}\n#types\t{}\n",
+        date(opened),
         column(|(name, _)| name),
         column(|(_, kind)| kind),
     )
+}
+
+/// The line that a log ends with that was closed in order.
+pub(super) fn footer(closed: Timestamp) -> String {
+    format!("#close\t{}\n", date(closed))
+}
+
+/// A date and a time of day as `#open` and `#close` have them, of UTC.
+fn date(at: Timestamp) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let seconds = at.0 / 1_000_000_000;
+    let (days, second) = (seconds / DAY, seconds % DAY);
+    // Eras of 400 years of the proleptic Gregorian calendar, whose years begin in March: so the day
+    // that not all years have is their last.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}-{hour:02}-{minute:02}-{second:02}")
 }
 
 /// Values of a line, in the order of the fields.
@@ -95,4 +120,26 @@ fn escaped(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        // As `date -u -d @SECONDS` has them.
+        for (seconds, expected) in [
+            (0, "1970-01-01-00-00-00"),
+            (951_782_399, "2000-02-28-23-59-59"),
+            (951_782_400, "2000-02-29-00-00-00"),
+            (951_868_800, "2000-03-01-00-00-00"),
+            (1_700_000_000, "2023-11-14-22-13-20"),
+            (1_735_689_599, "2024-12-31-23-59-59"),
+            (4_107_542_400, "2100-03-01-00-00-00"),
+            (13_574_563_199, "2400-02-28-23-59-59"),
+        ] {
+            assert_eq!(date(Timestamp(seconds * 1_000_000_000)), expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What functions find out: lines of their logs.
 
-use super::{assets, ids};
+use super::{Timestamp, assets, ids, log};
 
 /// Something that a function has found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +55,16 @@ impl Log {
         }
     }
 
-    /// The lines that it begins with.
-    pub fn header(self) -> String {
+    /// The lines that it begins with, opened at that time.
+    pub fn header(self, opened: Timestamp) -> String {
         match self {
-            Self::Ids(log) => log.header(),
-            Self::Assets => assets::record::log_header(),
+            Self::Ids(log) => log.header(opened),
+            Self::Assets => assets::record::log_header(opened),
         }
+    }
+
+    /// The line that any of them ends with that was closed in order, at that time.
+    pub fn footer(closed: Timestamp) -> String {
+        log::footer(closed)
     }
 }

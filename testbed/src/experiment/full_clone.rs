@@ -15,7 +15,7 @@ use super::conversations::{Packet, segment};
 /// Between two packets, in nanoseconds: 10,000 in a second.
 const APART: u64 = 100_000;
 
-/// An instance of the intrusion detection with what it knows of single flows.
+/// An instance of the intrusion detection with what it knows of single flows and has logged.
 struct Instance {
     ids: Ids,
     connections: BTreeMap<FlowKey, Option<Connection>>,
@@ -52,9 +52,10 @@ impl Instance {
         Self { ids, connections: BTreeMap::new(), records: Vec::new() }
     }
 
-    /// A copy. What the original has logged so far stands in its own log only.
+    /// A copy of all that it knows. What it has logged so far stands in its own log only.
     fn cloned(&self) -> Self {
-        Self { connections: self.connections.clone(), ..Self::new(2) }
+        let Self { ids, connections, .. } = self;
+        Self { ids: ids.clone(), connections: connections.clone(), records: Vec::new() }
     }
 
     fn take(&mut self, packets: &[Packet], first: usize, is_own: impl Fn(&Packet) -> bool) {
@@ -113,6 +114,30 @@ mod tests {
         clone.take(&all.packets[at..], at, |_| true);
         let both = [original.finish(), clone.finish()].concat();
         assert_eq!(Logs::of(&both).unwrap().difference(&should).entries(), 0);
+    }
+
+    #[test]
+    fn a_clone_knows_all_that_the_original_knows() {
+        let all = Conversations::new(&generated::frames(10, 5)).unwrap();
+        let mut original = Instance::new(1);
+        // The first packet of each, with no answer: connections that failed, and their sources.
+        let firsts: Vec<_> =
+            (0..10).filter_map(|n| all.packets.iter().find(|p| p.flow == n)).collect();
+        for packet in firsts {
+            original.take(std::slice::from_ref(packet), 0, |_| true);
+        }
+        for connection in original.connections.values_mut() {
+            original.ids.end(connection);
+        }
+        original.take(&all.packets, 0, |_| true);
+        let clone = original.cloned();
+        assert_eq!(original.ids.sources().len(), 10);
+        assert_eq!(clone.ids.get_all_flows(), original.ids.get_all_flows());
+        for source in original.ids.sources() {
+            assert_eq!(clone.ids.source(&source), original.ids.source(&source));
+        }
+        assert_eq!(clone.connections.len(), original.connections.len());
+        assert!(clone.records.is_empty());
     }
 
     #[test]

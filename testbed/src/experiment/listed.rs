@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::conversations::Conversations;
+use super::conversations::{Conversations, End, segment};
+use super::known::Known;
 use super::logs::Logs;
 
 /// Ethernet header, which the list counts and the logs do not.
@@ -22,13 +23,17 @@ pub(super) struct Row {
     packets: u64,
     /// Bytes of frames.
     bytes: u64,
-    /// Packets that look like a request; not counted when absent.
-    requests: Option<u64>,
+    /// Packets that look like a request.
+    requests: u64,
 }
 
 /// By client.
 #[derive(Clone, Debug)]
-pub(super) struct List(BTreeMap<String, Row>);
+pub(super) struct List {
+    rows: BTreeMap<String, Row>,
+    /// Where there are more or fewer requests than packets that look like one.
+    known: Known,
+}
 
 /// How the logs agree with a list.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,13 +44,37 @@ pub struct Agreement {
     pub exact: usize,
     /// Connections that are in no row.
     pub unlisted: usize,
-    /// Requests in the logs.
-    pub requests: u64,
-    /// Conversations with as many requests as packets of them look like one. Requests that were
-    /// sent again, or several in a packet, make a difference.
-    pub requests_as_listed: Option<usize>,
     /// Some conversations that are not exact.
     pub examples: Vec<String>,
+    /// Requests in the logs.
+    pub requests: u64,
+    /// Conversations with as many requests as packets of them look like one.
+    pub requests_as_listed: usize,
+    /// Those with more or fewer.
+    pub otherwise: Vec<Counted>,
+    /// Conversations of which it is known that they have more or fewer, and that have not.
+    pub absent: Vec<String>,
+}
+
+/// A conversation that has not as many requests as packets of it look like one.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counted {
+    /// Its client.
+    pub client: String,
+    /// Requests in the logs.
+    pub logged: u64,
+    /// Packets that look like one.
+    pub listed: u64,
+    /// Why, if it is known.
+    pub why: Option<&'static str>,
+}
+
+impl Agreement {
+    /// Conversations with more or fewer requests than they should have.
+    pub(super) fn unexplained(&self) -> usize {
+        let otherwise = self.otherwise.iter().filter(|counted| counted.why.is_none());
+        otherwise.count() + self.absent.len()
+    }
 }
 
 impl List {
@@ -53,33 +82,33 @@ impl List {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path, known: Known) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let rows = text.lines().skip(1).map(|line| {
             let fields: Vec<_> = line.split(',').collect();
             let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-            let row = || {
-                let requests = Some(number(5)?);
-                Some(Row { packets: number(3)?, bytes: number(4)?, requests })
-            };
+            let row = || Some(Row { packets: number(3)?, bytes: number(4)?, requests: number(5)? });
             let row = row().with_context(|| format!("not a row of a list: {line}"))?;
             Ok((fields[1].to_owned(), row))
         });
-        Ok(Self(rows.collect::<Result<_>>()?))
+        Ok(Self { rows: rows.collect::<Result<_>>()?, known })
     }
 
     /// Counts frames, before they were cut up.
     pub(super) fn of(all: &Conversations) -> Self {
-        let mut rows = vec![Row { packets: 0, bytes: 0, requests: None }; all.clients.len()];
+        let mut rows = vec![Row { packets: 0, bytes: 0, requests: 0 }; all.clients.len()];
         for packet in &all.packets {
             rows[packet.flow].packets += 1;
             rows[packet.flow].bytes += packet.frame.len() as u64;
+            let asks = packet.from == End::Client && looks_like_a_request(&packet.frame);
+            rows[packet.flow].requests += u64::from(asks);
         }
         for (row, split) in rows.iter_mut().zip(&all.split) {
             row.packets -= split.packets;
             row.bytes -= split.bytes;
         }
-        Self(all.clients.iter().map(ToString::to_string).zip(rows).collect())
+        let rows = all.clients.iter().map(ToString::to_string).zip(rows).collect();
+        Self { rows, known: Known::NOTHING }
     }
 
     /// Compares logs with it.
@@ -95,17 +124,12 @@ impl List {
             let bytes = sum(["orig_ip_bytes", "resp_ip_bytes"]) + ETHERNET * packets;
             found.entry(conn.value("id.orig_h")).or_default().push((packets, bytes));
         }
-        let mut requests: BTreeMap<&str, u64> = BTreeMap::new();
-        for http in logs.https.iter().filter(|http| http.value("method") != "-") {
-            *requests.entry(http.value("id.orig_h")).or_default() += 1;
-        }
         let mut agreement = Agreement {
-            flows: self.0.len(),
-            unlisted: found.keys().filter(|client| !self.0.contains_key(**client)).count(),
-            requests: requests.values().sum(),
+            flows: self.rows.len(),
+            unlisted: found.keys().filter(|client| !self.rows.contains_key(**client)).count(),
             ..Agreement::default()
         };
-        for (client, row) in &self.0 {
+        for (client, row) in &self.rows {
             let added = split.get(client).map(|added| **added).unwrap_or_default();
             let expected = (row.packets + added.packets, row.bytes + added.bytes);
             let found = found.get(client.as_str()).map_or(&[][..], Vec::as_slice);
@@ -114,18 +138,45 @@ impl List {
             } else if agreement.examples.len() < EXAMPLES {
                 agreement.examples.push(format!("{client}: {expected:?} is logged as {found:?}"));
             }
-            if let Some(listed) = row.requests {
-                let same = requests.get(client.as_str()).copied().unwrap_or(0) == listed;
-                *agreement.requests_as_listed.get_or_insert(0) += usize::from(same);
-            }
         }
+        self.add_requests(logs, &mut agreement);
         agreement
     }
+
+    fn add_requests(&self, logs: &Logs, agreement: &mut Agreement) {
+        let mut requests: BTreeMap<&str, u64> = BTreeMap::new();
+        for http in logs.https.iter().filter(|http| http.value("method") != "-") {
+            *requests.entry(http.value("id.orig_h")).or_default() += 1;
+        }
+        agreement.requests = requests.values().sum();
+        for (client, row) in &self.rows {
+            let listed = row.requests;
+            let logged = requests.get(client.as_str()).copied().unwrap_or(0);
+            if logged == listed {
+                agreement.requests_as_listed += 1;
+                continue;
+            }
+            let (more, fewer) = (logged.saturating_sub(listed), listed.saturating_sub(logged));
+            let why = self.known.why(client, more, fewer);
+            agreement.otherwise.push(Counted { client: client.clone(), logged, listed, why });
+        }
+        let otherwise = agreement.otherwise.iter().map(|counted| counted.client.as_str());
+        agreement.absent = self.known.absent(otherwise);
+    }
+}
+
+/// Whether the payload of a segment begins as the requests do that are generated.
+fn looks_like_a_request(frame: &[u8]) -> bool {
+    let meta = segment(frame);
+    let tcp = meta.as_ref().and_then(|meta| meta.l4_bytes(frame)).unwrap_or_default();
+    let header = tcp.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let payload = tcp.get(header..).unwrap_or_default();
+    [&b"GET "[..], b"POST "].iter().any(|method| payload.starts_with(method))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{full_clone, generated};
+    use super::super::{full_clone, generated, known};
     use super::*;
     use crate::trace;
 
@@ -158,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn a_request_more_or_less_is_noticed_and_so_is_a_difference_that_is_gone() {
+        let (whole, logs) = all(&generated::frames(9, 1));
+        let mut list = List::of(&whole);
+        assert_eq!(list.agreement(&whole, &logs).unexplained(), 0);
+        assert_eq!(list.agreement(&whole, &logs).requests_as_listed, 9);
+        let mut fewer = logs.clone();
+        fewer.https.pop();
+        let found = list.agreement(&whole, &fewer);
+        assert_eq!((found.unexplained(), found.requests_as_listed), (1, 8), "{found:?}");
+        let mut more = logs.clone();
+        more.https.push(more.https[0].clone());
+        assert_eq!(list.agreement(&whole, &more).unexplained(), 1);
+        list.known = Known(&[("10.0.0.1", 1, 0, "it should have one more")]);
+        let found = list.agreement(&whole, &logs);
+        assert_eq!((found.unexplained(), found.absent), (1, vec!["10.0.0.1".to_owned()]));
+    }
+
+    #[test]
     fn the_capture_agrees_with_its_list_though_long_frames_are_cut_up() {
         let (capture, list) = (trace::data(super::super::CAPTURE), trace::data(super::super::LIST));
         if !capture.exists() {
@@ -166,10 +235,11 @@ mod tests {
         }
         let all = Conversations::read(&capture).unwrap();
         let logs = Logs::of(&full_clone::single(&all.packets)).unwrap();
-        let agreement = List::read(&list).unwrap().agreement(&all, &logs);
+        let agreement = List::read(&list, known::LISTED).unwrap().agreement(&all, &logs);
         let split: u64 = all.split.iter().map(|split| split.packets).sum();
         println!("data test ran: experiment: {agreement:?}, {split} packets more by cutting up");
         assert_eq!((agreement.flows, agreement.exact, agreement.unlisted), (489, 489, 0));
+        assert_eq!((agreement.unexplained(), agreement.requests_as_listed), (0, 455));
         assert!(split > 0 && List::of(&all).agreement(&all, &logs).exact == 489);
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use weir_dataplane::nf::ids::Record;
 use weir_dataplane::nf::ids::log::{self, Log};
+use weir_dataplane::nf::ids::{Record, Timestamp};
 
 /// What depends on when packets came: times, how long something took, and the names of
 /// connections, which are made of their start.
@@ -97,7 +97,8 @@ impl Logs {
         let mut logs = Self::default();
         for log in COMPARED {
             let own = records.iter().filter(|record| Log::of(record) == log);
-            let text: String = std::iter::once(log.header()).chain(own.map(log::line)).collect();
+            let header = std::iter::once(log.header(Timestamp(0)));
+            let text: String = header.chain(own.map(log::line)).collect();
             logs.add(log, &text)?;
         }
         Ok(logs)

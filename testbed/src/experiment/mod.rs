@@ -6,6 +6,7 @@ mod conversations;
 mod forwarding_only;
 mod full_clone;
 mod generated;
+mod known;
 mod listed;
 mod logs;
 mod player;
@@ -28,12 +29,13 @@ use weir_state_transfer::FlowKey;
 
 use conversations::Conversations;
 use forwarding_only::Lengths;
+use known::Known;
 use listed::List;
 use logs::{Difference, Logs};
 use run::Plan;
 
 pub use forwarding_only::Emptied;
-pub use listed::Agreement;
+pub use listed::{Agreement, Counted};
 pub use logs::Difference as LogDifference;
 pub use promises::{Promise, Times};
 pub use replay::Tally;
@@ -63,6 +65,8 @@ pub struct Options {
     pub moves: usize,
     /// Make conversations though there is a capture.
     pub generated: bool,
+    /// Do without tshark.
+    pub without_tshark: bool,
     /// Where everything random comes from.
     pub seed: u64,
     /// Where the report and the logs of the processes go.
@@ -78,13 +82,14 @@ pub fn run(options: &Options, cancel: &Cancel) -> Result<Report> {
     let folder = &options.folder;
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     namespace::sweep()?;
-    let (source, all, list) = conversations(options)?;
+    let Source { name, all, list, by_tshark } = source(options)?;
     let mut report = Report {
-        source,
+        source: name,
         flows: all.clients.len(),
         packets: all.packets.len(),
         rate: options.rate,
         seed: options.seed,
+        without_tshark: options.without_tshark,
         ..Report::default()
     };
     let all = Arc::new(all);
@@ -97,7 +102,9 @@ pub fn run(options: &Options, cancel: &Cancel) -> Result<Report> {
     report.logs = two.logs.difference(&one.logs);
     report.unnamed = one.logs.unnamed() + two.logs.unnamed();
     report.listed = list.agreement(&all, &one.logs);
-    report.tshark = tshark::compare(&all, &one.logs, Folder::new()?.path())?;
+    if !options.without_tshark {
+        report.tshark = tshark::compare(&all, &one.logs, by_tshark, Folder::new()?.path())?;
+    }
     (report.one, report.two, report.moves) = (one.figures, two.figures, two.moves);
     report.promises = promises::run(options.moves, options.seed, &folder.join("promises"), cancel)?;
 
@@ -120,16 +127,29 @@ pub fn summary(report: &Report) -> String {
     summary::markdown(report)
 }
 
-/// Where the conversations come from, themselves, and what is known of them.
-fn conversations(options: &Options) -> Result<(String, Conversations, List)> {
+/// Conversations, and what is known of them.
+struct Source {
+    name: String,
+    all: Conversations,
+    list: List,
+    /// Requests and statuses that tshark reads otherwise.
+    by_tshark: [Known; 2],
+}
+
+/// Those of the capture, or generated ones.
+fn source(options: &Options) -> Result<Source> {
     let capture = trace::data(CAPTURE);
     if options.generated || !capture.exists() {
         let all = Conversations::new(&generated::frames(FLOWS, options.seed))?;
-        let list = List::of(&all);
-        return Ok(("generated".to_owned(), all, list));
+        let (name, list) = ("generated".to_owned(), List::of(&all));
+        return Ok(Source { name, all, list, by_tshark: [Known::NOTHING; 2] });
     }
-    let list = List::read(&trace::data(LIST))?;
-    Ok(("real, http-489.pcap".to_owned(), Conversations::read(&capture)?, list))
+    Ok(Source {
+        name: "real, http-489.pcap".to_owned(),
+        all: Conversations::read(&capture)?,
+        list: List::read(&trace::data(LIST), known::LISTED)?,
+        by_tshark: [known::REQUESTS, known::STATUSES],
+    })
 }
 
 /// Clones the instance when half of the packets have come.

@@ -39,8 +39,10 @@ pub struct Report {
     pub in_process: Difference,
     /// The single instance's logs against the list of the conversations.
     pub listed: Agreement,
-    /// The single instance's logs against tshark, if it is installed.
+    /// The single instance's logs against tshark, if it is installed and was asked for.
     pub tshark: Option<Found>,
+    /// Whether it was asked to do without tshark.
+    pub without_tshark: bool,
     /// The logs of an instance and its full clone against those of the single one.
     pub clone: FullClone,
     /// An instance that waits for its flows to end, in simulated time.
@@ -97,6 +99,8 @@ impl Report {
         must_be_none(self.unnamed as u64, "transactions of no connection");
         let unlisted = self.listed.flows - self.listed.exact + self.listed.unlisted;
         must_be_none(unlisted as u64, "connections are not as listed");
+        let requests = self.listed.unexplained();
+        must_be_none(requests as u64, "connections have not the requests that are known of them");
         let undone = self.moves.iter().filter(|moved| !moved.done || moved.flows == 0).count();
         must_be_none(undone as u64, "moves were undone or moved nothing");
         must_be_none(u64::from(self.moves.is_empty()), "experiment without a move");
@@ -104,7 +108,23 @@ impl Report {
         must_be_none(u64::from(self.clone.logs.entries() == 0), "clone that makes no difference");
         must_be_none(u64::from(self.promises.is_empty()), "experiment without guarantees");
         faults.extend(self.promises.iter().flat_map(Promise::faults));
+        faults.extend(self.fault_by_tshark());
         faults
+    }
+
+    fn fault_by_tshark(&self) -> Option<String> {
+        match &self.tshark {
+            None if self.without_tshark => None,
+            None => Some(
+                "tshark is not installed and the requests were not compared: install it, or ask for \
+                 --without-tshark"
+                    .to_owned(),
+            ),
+            Some(found) => (found.unexplained() > 0).then(|| {
+                let (count, version) = (found.unexplained(), &found.version);
+                format!("{count} connections are not read as is known of tshark 4.0; this is {version}")
+            }),
+        }
     }
 
     /// The times of the moves, in milliseconds.
@@ -122,9 +142,11 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::listed::Counted;
     use super::super::promises::GUARANTEES;
     use super::super::promises::tests::kept;
     use super::super::replay::Tally;
+    use super::super::tshark::Otherwise;
     use super::*;
 
     /// A report without a fault.
@@ -139,6 +161,7 @@ pub(super) mod tests {
             moves: vec![Moved { done: true, flows: 2, took_us: 300.0, ..Moved::default() }],
             promises: GUARANTEES.map(kept).to_vec(),
             listed: Agreement { flows: 2, exact: 2, ..Agreement::default() },
+            tshark: Some(Found::default()),
             clone: FullClone { logs: wrong, ..FullClone::default() },
             ..Report::default()
         }
@@ -151,7 +174,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_thing_that_must_not_be_is_a_fault() {
-        let spoil: [fn(&mut Report); 18] = [
+        let spoil: [fn(&mut Report); 23] = [
             |report| report.one.packets.received = 8,
             |report| report.two.packets.received = 8,
             |report| report.two.packets.reordered = 1,
@@ -164,6 +187,11 @@ pub(super) mod tests {
             |report| report.in_process.missing = 1,
             |report| report.unnamed = 1,
             |report| report.listed.exact = 1,
+            |report| report.listed.otherwise.push(Counted::default()),
+            |report| report.listed.absent.push(String::new()),
+            |report| report.tshark = None,
+            |report| report.tshark.as_mut().unwrap().requests.otherwise.push(Otherwise::default()),
+            |report| report.tshark.as_mut().unwrap().statuses.absent.push(String::new()),
             |report| report.moves[0].done = false,
             |report| report.moves.clear(),
             |report| report.one.entries = 0,
@@ -176,6 +204,18 @@ pub(super) mod tests {
             spoil(&mut report);
             assert!(!report.faults().is_empty(), "spoiled {number}");
         }
+    }
+
+    #[test]
+    fn what_is_known_is_no_fault_and_nor_is_to_do_without() {
+        let mut report = clean();
+        let why = Some("it is known");
+        report.listed.otherwise.push(Counted { why, ..Counted::default() });
+        let found = report.tshark.as_mut().unwrap();
+        found.statuses.otherwise.push(Otherwise { why, ..Otherwise::default() });
+        assert_eq!(report.faults(), Vec::<String>::new());
+        (report.tshark, report.without_tshark) = (None, true);
+        assert_eq!(report.faults(), Vec::<String>::new());
     }
 
     #[test]

@@ -6,18 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::forwarding_only::{LONG, LONG_SECONDS};
+use super::listed::{Agreement, Counted};
 use super::logs::{Difference, OF_TIME};
 use super::plot::{self, Axis, Scale, Shape};
 use super::promises_table;
 use super::report::{Report, median};
 use super::run::{MOVED, NICE, Run};
-use super::tshark::Said;
+use super::tshark::{Found, Said};
 
 /// Time of a move of 489 HTTP flows in OpenNF, in milliseconds.
 const OPENNF_MOVE_MS: f64 = 260.0;
 /// Wrong entries of conn.log after a full clone, in OpenNF's evaluation.
 const OPENNF_CLONE: &str = "3,889";
 
+/// Why something is read otherwise, where that is not known.
+const UNEXPLAINED: &str = "**not known**";
 /// Characters of a request that are shown.
 const MESSAGE_MAX: usize = 80;
 
@@ -43,8 +46,7 @@ pub(super) fn write(report: &Report, folder: &Path) -> Result<()> {
 /// The table beside the published figures, and what stands behind it.
 pub(super) fn markdown(report: &Report) -> String {
     let ms = report.move_ms();
-    let (least, most) =
-        (ms.iter().copied().fold(f64::INFINITY, f64::min), ms.iter().copied().fold(0.0, f64::max));
+    let (least, most) = (ms.iter().copied().fold(f64::INFINITY, f64::min), most(&ms));
     let clone = &report.clone;
     let waited = &report.forwarding_only;
     let faults = report.faults();
@@ -96,20 +98,57 @@ pub(super) fn markdown(report: &Report) -> String {
 /// The last line of the output.
 pub(super) fn line(report: &Report) -> String {
     let reordered = report.one.packets.reordered + report.two.packets.reordered;
+    let ms = report.move_ms();
     format!(
-        "experiment: {} moves of {} flows, median {:.2} ms (OpenNF 260 ms); {} lost, {reordered} \
-         reordered, {} log differences; full clone {} differences; forwarding-only {:.0} flows left after \
-         {LONG_SECONDS:.0} s; {}; {}",
+        "experiment: {} moves of {} flows, median {:.2} ms, max {:.2} ms (OpenNF 260 ms), CPU {:.0} µs and run-queue \
+         delay {:.0} µs (medians); {} lost, {reordered} reordered, {} log differences; {}; {}; full clone {} \
+         differences; forwarding-only waits {:.0} s, {:.0} flows left after {LONG_SECONDS:.0} s (medians, \
+         simulated); {}; {}",
         report.moves.len(),
         report.flows,
-        median(report.move_ms()),
+        median(ms.iter().copied()),
+        most(&ms),
+        median(report.moves.iter().map(|moved| moved.cpu_us)),
+        median(report.moves.iter().map(|moved| moved.waited_us)),
         report.one.packets.lost() + report.two.packets.lost(),
         report.logs.entries(),
+        listed_line(report),
+        tshark_line(report),
         report.clone.logs.entries(),
+        median(report.forwarding_only.seconds.iter().copied()),
         left_late(report),
         promises_table::line(&report.promises),
         if report.faults().is_empty() { "ok" } else { "FAILED" },
     )
+}
+
+fn listed_line(report: &Report) -> String {
+    let listed = &report.listed;
+    format!(
+        "list: {} of {} flows exact, requests of {} alike, of {} otherwise, {} of these unexplained",
+        listed.exact,
+        listed.flows,
+        listed.requests_as_listed,
+        listed.otherwise.len(),
+        listed.unexplained()
+    )
+}
+
+fn tshark_line(report: &Report) -> String {
+    let Some(found) = &report.tshark else { return "tshark: not compared".to_owned() };
+    let Found { version, requests, statuses } = found;
+    format!(
+        "tshark {version}: {} requests and {} statuses alike, of {} and {} flows otherwise, {} of these unexplained",
+        requests.same,
+        statuses.same,
+        requests.otherwise.len(),
+        statuses.otherwise.len(),
+        found.unexplained()
+    )
+}
+
+fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }
 
 /// Flows that are left after 1,500 s, in the median of all draws.
@@ -177,27 +216,21 @@ fn runs(report: &Report) -> String {
 
 fn logs(report: &Report) -> String {
     let listed = &report.listed;
-    let requests = listed.requests_as_listed.map_or_else(String::new, |same| {
-        format!(
-            " {same} connections have as many requests as packets of them look like one; the others \
-             sent some again, or several in one packet."
-        )
-    });
     let tshark = report.tshark.as_ref().map_or_else(
-        || "tshark is not installed: the requests were not compared.".to_owned(),
+        || "tshark was not asked: the requests were not compared.".to_owned(),
         |found| {
             let told = |said: &Said| match said.otherwise.len() {
                 0 => format!("{}, none otherwise", said.same),
                 count => format!("{}, otherwise in the {count} connections below", said.same),
             };
             format!(
-                "tshark finds the same requests, by method, host and target: {}; and the same \
-                 status codes of answers: {}. It knows other protocols by their port or form (SOCKS, SSH), \
-                 takes requests without a version, goes on behind bytes that the capture lacks, \
-                 gives no status of most answers whose body is not whole, and reads broken heads \
-                 otherwise.",
+                "tshark {} finds the same requests, by method, host and target: {}; and the same \
+                 status codes of answers: {}. {} connections should be read otherwise and are not, \
+                 or the other way round.",
+                found.version,
                 told(&found.requests),
-                told(&found.statuses)
+                told(&found.statuses),
+                found.unexplained()
             )
         },
     );
@@ -209,7 +242,8 @@ fn logs(report: &Report) -> String {
          - the single one and the same function without a network: {}\n\
          - transactions that name no connection of conn.log: {}\n\
          - the single one and the list of connections: {} of {} have all packets and bytes, {} are \
-         in no row; {} requests.{requests}\n\
+         in no row; {} requests. {} connections have as many as packets of them look like one, {} \
+         otherwise, as below; {} should be otherwise and are not, or the other way round.\n\
          - {tshark}\n{}",
         OF_TIME.join(", "),
         told(&report.logs),
@@ -219,11 +253,27 @@ fn logs(report: &Report) -> String {
         listed.flows,
         listed.unlisted,
         listed.requests,
-        otherwise(report),
+        listed.requests_as_listed,
+        listed.otherwise.len(),
+        listed.unexplained(),
+        counted(listed) + &otherwise(report),
     )
 }
 
-/// What tshark reads otherwise, message by message.
+/// Where there are not as many requests as packets that look like one, and why.
+fn counted(listed: &Agreement) -> String {
+    if listed.otherwise.is_empty() {
+        return String::new();
+    }
+    let rows = listed.otherwise.iter().map(|counted| {
+        let Counted { client, logged, listed, why } = counted;
+        format!("| {client} | {logged} | {listed} | {} |\n", why.unwrap_or(UNEXPLAINED))
+    });
+    let head = "\n| client | requests | packets that look like one | why |\n|---|---|---|---|\n";
+    head.to_owned() + &rows.collect::<String>()
+}
+
+/// What tshark reads otherwise, message by message, and why.
 fn otherwise(report: &Report) -> String {
     let Some(found) = &report.tshark else { return String::new() };
     let kinds = [("request", &found.requests), ("status", &found.statuses)];
@@ -240,9 +290,10 @@ fn otherwise(report: &Report) -> String {
         shown.collect::<Vec<_>>().join("<br>")
     };
     let rows = all().map(|(kind, o)| {
-        format!("| {} | {kind} | {} | {} |\n", o.client, cell(&o.logged), cell(&o.tshark))
+        let why = o.why.unwrap_or(UNEXPLAINED);
+        format!("| {} | {kind} | {} | {} | {why} |\n", o.client, cell(&o.logged), cell(&o.tshark))
     });
-    let head = "\n| client | | only in the log | only tshark |\n|---|---|---|---|\n";
+    let head = "\n| client | | only in the log | only tshark | why |\n|---|---|---|---|---|\n";
     head.to_owned() + &rows.collect::<String>()
 }
 
@@ -301,6 +352,7 @@ fn forwarding_plot(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::report::tests::clean;
+    use super::super::run::Moved;
     use super::*;
     use crate::folder::Folder;
 
@@ -322,7 +374,20 @@ mod tests {
         {
             assert!(folder.path().join(name).metadata().unwrap().len() > 100, "{name}");
         }
-        let said = line(&clean());
-        assert!(said.contains("1 moves") && said.contains("0.30 ms"), "{said}");
+        let mut report = clean();
+        report.moves.push(Moved { took_us: 900.0, cpu_us: 70.0, ..report.moves[0].clone() });
+        let said = line(&report);
+        for figure in [
+            "2 moves",
+            "median 0.30 ms, max 0.90 ms",
+            "CPU 0 µs",
+            "list: 2 of 2 flows exact",
+            "0 requests and 0 statuses alike",
+            "waits 0 s",
+        ] {
+            assert!(said.contains(figure), "{figure}: {said}");
+        }
+        report.tshark = None;
+        assert!(line(&report).contains("tshark: not compared"), "{said}");
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod all_fields;
 mod bad_input;
 mod cycle;
 mod fixture;
@@ -52,18 +53,15 @@ fn compare(name: &str, frames: &[Vec<u8>], seed: u64) -> Moved {
 
 /// Logs of connections that do not end by themselves, and of hosts.
 fn functions() -> ChainConfig {
-    let hour = Duration::from_hours(1);
-    let timeouts = ids::Timeouts {
-        attempt: hour,
-        tcp: hour,
-        closed: hour,
-        reset: hour,
-        udp: hour,
-        other: hour,
-    };
-    let ids = ids::Config { timeouts, ..ids::Config::default() };
+    let ids = ids::Config { timeouts: patient(), ..ids::Config::default() };
     let assets = FunctionConfig::Assets(assets::Config::default());
     ChainConfig::new(vec![FunctionConfig::Ids(ids), assets], Timestamp(0)).unwrap()
+}
+
+/// Times that no test waits for.
+fn patient() -> ids::Timeouts {
+    let hour = Duration::from_hours(1);
+    ids::Timeouts { attempt: hour, tcp: hour, closed: hour, reset: hour, udp: hour, other: hour }
 }
 
 /// What the moves of all cycles did together.

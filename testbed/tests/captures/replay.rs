@@ -236,7 +236,7 @@ fn timeless(record: Record) -> Option<String> {
 }
 
 /// The packets of a flow come in by one queue, in both directions, as a network card would have it.
-fn queue_of(frame: &[u8]) -> u16 {
+pub(crate) fn queue_of(frame: &[u8]) -> u16 {
     let mut hasher = std::hash::DefaultHasher::new();
     flow_of(frame).map(|key| key.both_ways()).hash(&mut hasher);
     (hasher.finish() % u64::from(QUEUES)) as u16

@@ -12,6 +12,7 @@ use crate::nf::ids::{self, ScanRecord};
 use crate::nf::{Log, Timestamp, assets};
 
 const SCANS: Log = Log::Ids(Scan);
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
 /// A disk with room for so many bytes.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,10 @@ impl Disk for SmallDisk {
         let name = format!("{instance}/{}", log.path());
         self.with(|disk| _ = disk.files.entry(name.clone()).or_default());
         Ok(SmallFile { disk: self.clone(), name, at: 0 })
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW
     }
 }
 
@@ -130,7 +135,7 @@ fn write(disk: &SmallDisk, losses: &Losses, records: std::ops::Range<u64>) {
 /// The records in a log, all of whose lines are whole.
 fn written(disk: &SmallDisk) -> Vec<u64> {
     let text = disk.text("one/scan");
-    let lines = text.strip_prefix(&SCANS.header()).unwrap_or_else(|| panic!("header: {text}"));
+    let lines = text.strip_prefix(&SCANS.header(NOW)).unwrap_or_else(|| panic!("header: {text}"));
     assert!(lines.is_empty() || lines.ends_with('\n'), "{lines}");
     let number = |line: &str| {
         let n = line.rsplit('\t').next().and_then(|n| n.parse().ok());
@@ -138,7 +143,7 @@ fn written(disk: &SmallDisk) -> Vec<u64> {
         assert_eq!(format!("{line}\n"), record(n).line());
         n
     };
-    lines.lines().map(number).collect()
+    lines.lines().filter(|line| !line.starts_with('#')).map(number).collect()
 }
 
 #[test]
@@ -146,7 +151,7 @@ fn a_full_disk_leaves_no_half_line_and_what_is_lost_is_counted() {
     let line = record(100).line().len();
     for cuts in [true, false] {
         // Up to and beyond the header, at any byte of a line.
-        for room in 0..SCANS.header().len() + 3 * line {
+        for room in 0..SCANS.header(NOW).len() + 3 * line {
             let disk = SmallDisk::default();
             disk.with(|disk| (disk.room, disk.cuts) = (room, cuts));
             let losses = Losses::default();
@@ -175,6 +180,21 @@ fn a_log_whose_last_line_was_cut_by_a_crash_goes_on_behind_the_whole_ones() {
     assert!(losses.take().is_empty());
 }
 
+/// A log that was closed ends so, and what comes later has a header of its own.
+#[test]
+fn a_log_says_when_it_was_opened_and_closed() {
+    let (disk, losses) = (SmallDisk::default(), Losses::default());
+    disk.with(|disk| (disk.room, disk.cuts) = (1 << 20, true));
+    write(&disk, &losses, 1..3);
+    let one = [SCANS.header(NOW), record(1).line(), record(2).line()].concat();
+    assert!(one.contains("\n#open\t2023-11-14-22-13-20\n#fields\t"), "{one}");
+    let one = one + "#close\t2023-11-14-22-13-20\n";
+    assert_eq!(disk.text("one/scan"), one);
+    write(&disk, &losses, 3..4);
+    let two = [SCANS.header(NOW), record(3).line(), "#close\t2023-11-14-22-13-20\n".to_owned()];
+    assert_eq!(disk.text("one/scan"), one + &two.concat());
+}
+
 /// A disk that does not answer until it is told to.
 #[derive(Clone, Debug, Default)]
 struct StuckDisk(Arc<(Mutex<bool>, Condvar)>);
@@ -193,6 +213,10 @@ impl Disk for StuckDisk {
             answers = told.wait(answers).expect("nobody panics with it");
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW
     }
 }
 
@@ -214,7 +238,7 @@ fn a_disk_that_does_not_answer_keeps_nobody_from_ending() {
 #[test]
 fn what_the_thread_loses_is_told_and_what_it_has_is_written_at_the_end() {
     let disk = SmallDisk::default();
-    let room = SCANS.header().len() + 5 * record(100).line().len();
+    let room = SCANS.header(NOW).len() + 5 * record(100).line().len();
     disk.with(|disk| (disk.room, disk.cuts) = (room, true));
     let mut logs = Logs::on(disk.clone(), Duration::from_secs(60)).expect("a thread");
     let losses = logs.losses.clone();
@@ -263,9 +287,9 @@ fn each_function_has_a_directory_of_its_own_or_none() {
     write([("ids", one.clone()), ("assets", two.clone())].into());
     write([("assets", one.clone())].into());
     let lines = |path: PathBuf| fs::read_to_string(path).map(|text| text.lines().count()).ok();
-    let header = 7;
-    assert_eq!(lines(one.join("a/scan.log")), Some(header + 1));
-    assert_eq!(lines(one.join("a/assets.log")), Some(header + 1));
-    assert_eq!(lines(two.join("a/assets.log")), Some(header + 1));
+    // Eight lines of header, the record, and the line at the end.
+    for path in ["one/a/scan.log", "one/a/assets.log", "two/a/assets.log"] {
+        assert_eq!(lines(folder.0.join(path)), Some(8 + 1 + 1), "{path}");
+    }
     assert_eq!(lines(two.join("a/scan.log")), None);
 }

@@ -68,9 +68,9 @@ const FIELDS: Fields = &[
 /// What stands for something that was not recognised.
 const UNKNOWN: &str = "unknown";
 
-/// The lines that the log begins with.
-pub fn log_header() -> String {
-    header(PATH, FIELDS)
+/// The lines that the log begins with, opened at that time.
+pub fn log_header(opened: Timestamp) -> String {
+    header(PATH, FIELDS, opened)
 }
 
 impl Record {

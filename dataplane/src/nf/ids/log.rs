@@ -1,8 +1,9 @@
 //! Records as lines of Zeek's logs: values with tabs in between, under a header that names them.
 
 use super::digest::Digest;
-use super::note::Notes;
+use super::note::{Note, Notes};
 use super::record::{ConnId, ConnRecord, HttpRecord, Record, RequestHead, ScanRecord};
+use crate::nf::Timestamp;
 use crate::nf::log::{Fields, Line, header, seconds, transport};
 
 /// A log.
@@ -15,6 +16,9 @@ pub enum Log {
     /// Scans.
     Scan,
 }
+
+/// Columns of http.log that stay unset: credentials, and what Zeek's proxy and file analyses find.
+const HTTP_UNSET: usize = 9;
 
 // Columns that Zeek does not have stand at the end.
 const CONN: Fields = &[
@@ -65,6 +69,15 @@ const HTTP: Fields = &[
     ("info_code", "count"),
     ("info_msg", "string"),
     ("tags", "set[enum]"),
+    ("username", "string"),
+    ("password", "string"),
+    ("proxied", "set[string]"),
+    ("orig_fuids", "vector[string]"),
+    ("orig_filenames", "vector[string]"),
+    ("orig_mime_types", "vector[string]"),
+    ("resp_fuids", "vector[string]"),
+    ("resp_filenames", "vector[string]"),
+    ("resp_mime_types", "vector[string]"),
     ("request_md5", "string"),
     ("response_md5", "string"),
 ];
@@ -102,9 +115,9 @@ impl Log {
         }
     }
 
-    /// The lines that it begins with.
-    pub fn header(self) -> String {
-        header(self.path(), self.fields())
+    /// The lines that it begins with, opened at that time.
+    pub fn header(self, opened: Timestamp) -> String {
+        header(self.path(), self.fields(), opened)
     }
 }
 
@@ -165,13 +178,16 @@ fn put_http(line: &mut Line, record: &HttpRecord) {
     line.option(last.map(|last| format!("1.{}", last.minor)));
     line.text(field(|request| request.user_agent.as_ref()));
     line.text(field(|request| request.origin.as_ref()));
-    line.value(record.body_len.orig);
-    line.value(record.body_len.resp);
+    // Zeek tells the length of the content, and of this one only that of its encoding is known.
+    let length = |encoded, length| (!record.tags.has(encoded)).then_some(length);
+    line.option(length(Note::RequestEncoded, record.body_len.orig));
+    line.option(length(Note::ResponseEncoded, record.body_len.resp));
     line.option(last.map(|last| last.code));
     line.text(last.map(|last| last.message.as_slice()));
     line.option(record.info.as_ref().map(|info| info.code));
     line.text(record.info.as_ref().map(|info| info.message.as_slice()));
     put_notes(line, record.tags);
+    (0..HTTP_UNSET).for_each(|_| line.option(None::<&str>));
     line.option(record.body_md5.orig.map(hexadecimal));
     line.option(record.body_md5.resp.map(hexadecimal));
 }

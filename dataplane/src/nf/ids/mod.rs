@@ -50,7 +50,7 @@ pub(in crate::nf) use share::Operation;
 pub use totals::Totals;
 
 /// An instance of the intrusion detection: all but the connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ids {
     config: Config,
     replica: Replica,

@@ -73,6 +73,10 @@ notes! {
     /// There was no memory for what is kept of the streams: what was out of order is given up, and
     /// no more of it is looked into.
     MemoryLimit = "memory_limit",
+    /// The content of a request is encoded, such as by `gzip` (RFC 9110, section 8.4).
+    RequestEncoded = "request_encoded",
+    /// The content of a response is encoded.
+    ResponseEncoded = "response_encoded",
 }
 
 /// A set of notes.

@@ -114,9 +114,10 @@ pub struct HttpRecord {
     pub response: Option<ResponseHead>,
     /// The last informational response.
     pub info: Option<ResponseHead>,
-    /// Bytes of the bodies of request and response, without the framing of chunks.
+    /// Bytes of the bodies of request and response, without the framing of chunks, and encoded if
+    /// the tags say so.
     pub body_len: Both<u64>,
-    /// MD5 of the bodies that came whole and are not empty.
+    /// MD5 of the bodies, as they were sent, that came whole and are not empty.
     pub body_md5: Both<Option<Digest>>,
     /// What is remarkable about it.
     pub tags: Notes,

@@ -203,7 +203,7 @@ fn nothing_is_learned_from_errors_and_from_addresses_of_nobody() {
 fn a_line_has_a_value_for_each_field_of_its_header() {
     let mut node = Node::new(1);
     node.take_all(&conversations().frames);
-    let header = record::log_header();
+    let header = record::log_header(Timestamp(0));
     let columns = |start: &str| {
         let line = header.lines().find_map(|line| line.strip_prefix(start));
         line.expect("such a line").split('\t').count()

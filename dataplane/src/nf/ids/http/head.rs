@@ -57,6 +57,9 @@ pub(super) fn request(bytes: &[u8]) -> Option<(RequestHead, Framing, Notes)> {
             name if name.eq_ignore_ascii_case(b"origin") => &mut head.origin,
             name => {
                 length.field(name, value);
+                if is_encoded(name, value) {
+                    notes.add(Note::RequestEncoded);
+                }
                 continue;
             }
         };
@@ -88,12 +91,27 @@ pub(super) fn response(bytes: &[u8]) -> Option<(ResponseHead, Framing, Notes)> {
     let code = std::str::from_utf8(code).ok().filter(|code| code.len() <= 3)?.parse().ok()?;
     let message = keep(message.trim_ascii(), FIELD_MAX, &mut notes);
     let mut length = Length::default();
-    fields.iter().for_each(|(name, value)| length.field(name, value));
+    for (name, value) in &fields {
+        length.field(name, value);
+        if is_encoded(name, value) {
+            notes.add(Note::ResponseEncoded);
+        }
+    }
     let framing = match length.framing(&mut notes) {
         Framing::None => Framing::Close,
         framing => framing,
     };
     Some((ResponseHead { minor, code, message }, framing, notes))
+}
+
+/// Whether a field says that the content is not sent as it is (RFC 9110, section 8.4).
+fn is_encoded(name: &[u8], value: &[u8]) -> bool {
+    let is_as_it_is = |coding: &[u8]| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    name.eq_ignore_ascii_case(b"content-encoding")
+        && !value.split(|byte| *byte == b',').all(is_as_it_is)
 }
 
 /// What is before the minor version of a request.

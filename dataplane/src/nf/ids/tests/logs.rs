@@ -11,7 +11,7 @@ fn a_line_has_a_value_for_each_field_of_its_header() {
     let records = talk.records();
     assert!(conns(&records).len() == 1);
     for record in &records {
-        let header = Log::of(record).header();
+        let header = Log::of(record).header(Timestamp(0));
         let names = header.lines().find_map(|line| line.strip_prefix("#fields\t")).unwrap();
         let types = header.lines().find_map(|line| line.strip_prefix("#types\t")).unwrap();
         let (names, line) = (names.split('\t').count(), line(record));
@@ -30,11 +30,12 @@ fn a_connection_and_a_transaction_read_as_in_zeek() {
     let uid = conns(&records)[0].id.uid.to_string();
     assert!(uid.len() == 17 && uid.starts_with('C'));
     let lines: Vec<_> = records.iter().map(line).collect();
+    let unset = "-\t".repeat(9);
     assert_eq!(
         lines[0],
         format!(
             "1700000000.003000\t{uid}\t10.0.0.1\t1000\t192.0.2.80\t80\t1\tGET\t\\x2d\t/a\t-\t1.1\t\
-             \\xff\\\\\t-\t0\t2\t200\tOK\t-\t-\t(empty)\t-\t49f68a5c8493ec2c0bf489821c21fc3b\n"
+             \\xff\\\\\t-\t0\t2\t200\tOK\t-\t-\t(empty)\t{unset}-\t49f68a5c8493ec2c0bf489821c21fc3b\n"
         )
     );
     assert_eq!(
@@ -44,4 +45,32 @@ fn a_connection_and_a_transaction_read_as_in_zeek() {
              SF\t-\t-\t0\tShADadFf\t6\t284\t4\t200\t-\t6\t(empty)\n"
         )
     );
+}
+
+/// Zeek tells the length of the content, of which an encoding says nothing.
+#[test]
+fn an_encoded_body_has_no_length_and_a_tag_that_says_why() {
+    for (coding, length, tag) in [
+        ("gzip", "-", "response_encoded"),
+        ("identity", "2", "(empty)"),
+        ("Identity, br", "-", "response_encoded"),
+        ("", "2", "(empty)"),
+    ] {
+        let mut talk = Talk::open(1000);
+        let body = "Content-Encoding: deflate\r\nContent-Length: 3\r\n\r\nabc";
+        talk.say(Side::Orig, format!("POST /a HTTP/1.1\r\n{body}").as_bytes());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n");
+        talk.say(Side::Resp, format!("{head}Content-Length: 2\r\n\r\nhi").as_bytes());
+        talk.close();
+        let records = talk.records();
+        let line = line(&records[0]);
+        let values: Vec<_> = line.trim_end().split('\t').collect();
+        let tags = match tag {
+            "(empty)" => "request_encoded".to_owned(),
+            tag => format!("request_encoded,{tag}"),
+        };
+        assert_eq!((values[14], values[15], values[20]), ("-", length, tags.as_str()), "{coding}");
+        // The digest is of what was sent.
+        assert_eq!(values[31], "49f68a5c8493ec2c0bf489821c21fc3b");
+    }
 }

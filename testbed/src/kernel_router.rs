@@ -1,8 +1,13 @@
 //! A namespace whose kernel forwards from one device to another: what a network function of ours is
 //! compared with.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Result, bail, ensure};
+use etherparse::PacketBuilder;
 use rustix::event::{PollFd, PollFlags};
+use weir_dataplane::packet::{Parsed, parse};
+use weir_state_transfer::{ServiceId, protocol};
 
 use crate::namespace::Namespace;
 use crate::packet_socket::{Burst, PacketSocket, arriving};
@@ -13,6 +18,10 @@ const HOST: &str = "02:00:00:00:0f:01";
 const ROUTER: &str = "02:00:00:00:0f:02";
 /// [`ROUTER`], then [`HOST`]: the addresses of frames from the host.
 const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0x0f, 2], [2, 0, 0, 0, 0x0f, 1]];
+
+/// Who sends what tells that all before it came out or was dropped; see [`KernelRouter::pass`].
+pub const MARKS_FROM: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 250);
+const MARKS_TO: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 251);
 
 /// A host at both ends of a router. Removed, with its namespaces, when dropped.
 #[derive(Debug)]
@@ -93,6 +102,25 @@ impl KernelRouter {
         Ok(())
     }
 
+    /// Sends a frame in, and finds what the router makes of it: what it forwards and answers, in
+    /// order, or nothing. Rules have to let pass what is from [`MARKS_FROM`], untracked.
+    ///
+    /// # Errors
+    /// When the device does not take the frame, or the mark behind it does not come out.
+    pub fn pass(&mut self, frame: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.send(&[frame, &mark()])?;
+        let mut before = Vec::new();
+        self.receive(|frame| {
+            if is_mark(frame) {
+                return Some(std::mem::take(&mut before));
+            }
+            if !is_of_the_link(frame) {
+                before.push(frame.to_vec());
+            }
+            None
+        })
+    }
+
     /// Looks at what comes out until that tells something.
     ///
     /// # Errors
@@ -115,4 +143,24 @@ impl KernelRouter {
             pause(&mut [PollFd::new(&self.out, PollFlags::IN)], deadline.left())?;
         }
     }
+}
+
+/// A frame that is sent behind another.
+fn mark() -> Vec<u8> {
+    let mut frame = Vec::new();
+    let step = PacketBuilder::ethernet2(MACS[1], MACS[0]);
+    let step = step.ipv4(MARKS_FROM.octets(), MARKS_TO.octets(), 64).udp(9, 9);
+    step.write(&mut frame, b"mark").expect("a vector takes it");
+    frame
+}
+
+fn is_mark(frame: &[u8]) -> bool {
+    frame.len() > 34 && frame[12..14] == [8, 0] && frame[26..30] == MARKS_FROM.octets()
+}
+
+/// What a kernel says by itself: neighbour discovery and who is in a group (RFC 4861, RFC 3810).
+fn is_of_the_link(frame: &[u8]) -> bool {
+    let Ok(Parsed::Ip(meta)) = parse(frame, ServiceId(0)) else { return true };
+    let kind = meta.l4_bytes(frame).and_then(|bytes| bytes.first().copied());
+    meta.protocol == protocol::ICMPV6 && matches!(kind, Some(130..=143))
 }

@@ -168,16 +168,18 @@ impl Conversation {
 
     fn ip(&self, from: usize) -> PacketBuilderStep<etherparse::IpHeaders> {
         let step = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-        let number = self.number.to_be_bytes();
+        // Not one more in both, or all flows would be in one bucket.
+        let numbers = [self.number, 31 * self.number].map(|number| number.to_be_bytes());
+        let [one, other] = if from == 0 { [0, 1] } else { [1, 0] };
         if self.v6 {
-            let low = u16::from_be_bytes([number[2], number[3]]);
-            let host = |n| Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, low).octets();
-            let ends = if from == 0 { (host(1), host(2)) } else { (host(2), host(1)) };
-            step.ipv6(ends.0, ends.1, 64)
+            let low = |n: usize| u16::from_be_bytes([numbers[n][2], numbers[n][3]]);
+            let host =
+                |n: usize| Ipv6Addr::new(0x2001, 0xdb8, 1 + n as u16, 0, 0, 0, 0, low(n)).octets();
+            step.ipv6(host(one), host(other), 64)
         } else {
-            let host = |n| Ipv4Addr::new(10, n, number[2], number[3]).octets();
-            let ends = if from == 0 { (host(1), host(2)) } else { (host(2), host(1)) };
-            step.ipv4(ends.0, ends.1, 64)
+            let host =
+                |n: usize| Ipv4Addr::new(10, 1 + n as u8, numbers[n][2], numbers[n][3]).octets();
+            step.ipv4(host(one), host(other), 64)
         }
     }
 }

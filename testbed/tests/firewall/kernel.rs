@@ -87,7 +87,7 @@ fn tcp_entry(line: &str) -> Option<(FlowKey, Duration)> {
 
 /// Whether the kernel has made one frame of the other: behind addresses, DSCP, TTL and checksum
 /// of the header they are the same, but for padding.
-fn is_same(sent: &[u8], forwarded: &[u8]) -> bool {
+pub(crate) fn is_same(sent: &[u8], forwarded: &[u8]) -> bool {
     let start = if sent[12] == 8 { 26 } else { 22 };
     forwarded.len() > start
         && sent[12..14] == forwarded[12..14]

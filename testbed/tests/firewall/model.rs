@@ -1,6 +1,7 @@
 //! Our connection tracking, with a table of connections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use weir_dataplane::nf::connection::{Connection, Packet, Settings, TcpTimeouts, Tracked};
@@ -44,13 +45,18 @@ pub(crate) const TIMEOUTS: [(&str, u64, Place); 10] = [
 /// No time passes: the packets follow each other faster than any time-out.
 const NOW: Nanos = Nanos(1);
 
+/// How connections are tracked, with the time-outs that the kernel is told too.
+pub(crate) fn settings(pick_up: bool) -> Settings {
+    let mut settings = Settings { pick_up, ..Settings::default() };
+    for (_, seconds, timeout) in TIMEOUTS {
+        *timeout(&mut settings.timeouts.tcp) = Duration::from_secs(seconds);
+    }
+    settings
+}
+
 impl Model {
     pub(crate) fn new(pick_up: bool) -> Self {
-        let mut settings = Settings { pick_up, ..Settings::default() };
-        for (_, seconds, timeout) in TIMEOUTS {
-            *timeout(&mut settings.timeouts.tcp) = Duration::from_secs(seconds);
-        }
-        Self { settings, connections: HashMap::new() }
+        Self { settings: settings(pick_up), connections: HashMap::new() }
     }
 
     /// What the packet in a frame is here. The connection is encoded and decoded behind it.
@@ -102,13 +108,28 @@ impl Answer {
     }
 }
 
+/// Why a packet is kept out of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LeftOut {
+    /// No packet, or none that a router forwards.
+    Malformed,
+    /// The kernel puts fragments together first.
+    Fragment,
+    /// The kernel also tracks questions of ICMP that are no echoes, and does not track neighbour
+    /// discovery.
+    OtherIcmp,
+    /// The kernel has a tracker of its own for it.
+    OtherProtocol,
+    /// The kernel does not forward what is of a link or a group.
+    NotForwarded,
+    /// It fits no device.
+    TooLong,
+}
+
 /// The frame with a TTL that lasts, if both can track its packet.
-///
-/// The kernel puts fragments together first, does not track neighbour discovery, does not forward
-/// what is of a link or a group, and also tracks questions of ICMP that are no echoes.
-pub(crate) fn fit_for_both(frame: &[u8]) -> Option<(Vec<u8>, Meta)> {
+pub(crate) fn fit_for_both(frame: &[u8]) -> Result<(Vec<u8>, Meta), LeftOut> {
     let mut frame = frame.to_vec();
-    let Ok(Parsed::Ip(_)) = parse(&frame, ServiceId(0)) else { return None };
+    let Ok(Parsed::Ip(_)) = parse(&frame, ServiceId(0)) else { return Err(LeftOut::Malformed) };
     if frame[12] == 8 {
         // One word of the header changes, so its checksum does by as much (RFC 1624).
         let before = u32::from(u16::from_be_bytes([frame[22], frame[23]]));
@@ -122,10 +143,35 @@ pub(crate) fn fit_for_both(frame: &[u8]) -> Option<(Vec<u8>, Meta)> {
     } else {
         frame[21] = 64;
     }
-    let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { return None };
-    let (src, dst) = meta.addresses(&frame)?;
-    let alone = |address: std::net::IpAddr| match address {
-        std::net::IpAddr::V4(address) => {
+    let Ok(Parsed::Ip(meta)) = parse(&frame, ServiceId(0)) else { return Err(LeftOut::Malformed) };
+    let (src, dst) = meta.addresses(&frame).ok_or(LeftOut::Malformed)?;
+    if !is_forwarded(src) || !is_forwarded(dst) {
+        return Err(LeftOut::NotForwarded);
+    }
+    if meta.flags.has(Flags::FRAGMENT) {
+        return Err(LeftOut::Fragment);
+    }
+    match meta.protocol {
+        protocol::TCP | protocol::UDP => {}
+        protocol::ICMP | protocol::ICMPV6 => {
+            let kind = meta.l4_bytes(&frame).and_then(|bytes| bytes.first().copied());
+            if !meta.flags.has(Flags::ICMP_ERROR) && !matches!(kind, Some(0 | 8 | 128 | 129)) {
+                return Err(LeftOut::OtherIcmp);
+            }
+        }
+        protocol if TRACKED_APART.contains(&protocol) => return Err(LeftOut::OtherProtocol),
+        _ => {}
+    }
+    if frame.len() > 1514 { Err(LeftOut::TooLong) } else { Ok((frame, meta)) }
+}
+
+/// DCCP, GRE, SCTP and UDP-Lite (IANA's protocol numbers).
+const TRACKED_APART: [u8; 4] = [33, 47, 132, 136];
+
+/// Whether the kernel forwards what is from or to an address.
+fn is_forwarded(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
             !(address.is_multicast()
                 || address.is_broadcast()
                 || address.is_loopback()
@@ -133,24 +179,13 @@ pub(crate) fn fit_for_both(frame: &[u8]) -> Option<(Vec<u8>, Meta)> {
                 || address.octets()[0] == 0
                 || address.octets()[0] >= 240)
         }
-        std::net::IpAddr::V6(address) => {
+        IpAddr::V6(address) => {
             !(address.is_multicast()
                 || address.is_loopback()
                 || address.is_unspecified()
                 || address.is_unicast_link_local())
         }
-    };
-    let tracked = match meta.protocol {
-        protocol::TCP | protocol::UDP => true,
-        protocol::ICMP | protocol::ICMPV6 => {
-            let kind = meta.l4_bytes(&frame).and_then(|bytes| bytes.first().copied());
-            meta.flags.has(Flags::ICMP_ERROR) || matches!(kind, Some(0 | 8 | 128 | 129))
-        }
-        _ => false,
-    };
-    let whole = !meta.flags.has(Flags::FRAGMENT) && !meta.flags.has(Flags::HAS_OPTIONS);
-    let fits = frame.len() <= 1514;
-    (tracked && whole && fits && alone(src) && alone(dst)).then_some((frame, meta))
+    }
 }
 
 /// The flow of a packet, the same for both directions.

@@ -13,32 +13,8 @@ pub(crate) const EXTERNAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 
 const ROUTERS: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 9), Ipv4Addr::new(10, 254, 0, 9)];
 const ROUTERS6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 9), Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 9)];
-/// From and to these, marks are sent.
-pub(crate) const MARKS: [Ipv4Addr; 2] =
-    [Ipv4Addr::new(203, 0, 113, 250), Ipv4Addr::new(203, 0, 113, 251)];
 /// What all frames have, so that what a router takes off does not count.
 const TTL: u8 = 64;
-
-/// A frame that is sent behind another.
-pub(crate) fn mark() -> Vec<u8> {
-    let mut frame = Vec::new();
-    let step = PacketBuilder::ethernet2([0; 6], [0; 6]);
-    let step = step.ipv4(MARKS[0].octets(), MARKS[1].octets(), TTL).udp(9, 9);
-    step.write(&mut frame, b"mark").unwrap();
-    frame
-}
-
-pub(crate) fn is_mark(frame: &[u8]) -> bool {
-    frame.len() > 34 && frame[12..14] == [8, 0] && frame[26..30] == MARKS[0].octets()
-}
-
-/// Not what a kernel says by itself, such as neighbour discovery.
-pub(crate) fn is_ip_of_a_flow(frame: &[u8]) -> bool {
-    meta(frame).is_some_and(|meta| {
-        let kind = meta.l4_bytes(frame).and_then(|bytes| bytes.first().copied());
-        meta.protocol != protocol::ICMPV6 || !matches!(kind, Some(130..=143))
-    })
-}
 
 pub(crate) fn meta(frame: &[u8]) -> Option<Meta> {
     match parse(frame, ServiceId(0)) {

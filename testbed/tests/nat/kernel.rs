@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use weir_state_transfer::FlowKey;
-use weir_testbed::kernel_router::KernelRouter;
+use weir_testbed::kernel_router::{KernelRouter, MARKS_FROM};
 use weir_testbed::namespace::Namespace;
 
-use crate::frames::{self, EXTERNAL, EXTERNAL6, MARKS};
+use crate::frames::{self, EXTERNAL, EXTERNAL6};
 
 /// Longer than a test takes, in seconds: no connection ends by its time.
 const TIMEOUT: &str = "5000";
@@ -88,23 +88,10 @@ impl Kernel {
         self.0.namespace().run(&format!("nft {command}")).map(drop)
     }
 
-    /// What becomes of a frame: none if it is dropped. A mark that follows it tells.
+    /// What becomes of a frame: none if it is dropped.
     pub(crate) fn pass(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        self.forwarded(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
-    }
-
-    fn forwarded(&mut self, frame: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.0.send(&[frame, &frames::mark()])?;
-        let mut before = None;
-        self.0.receive(|frame| {
-            if frames::is_mark(frame) {
-                return Some(before.take());
-            }
-            if frames::is_ip_of_a_flow(frame) {
-                before = Some(frames::with_ttl(frame));
-            }
-            None
-        })
+        let out = self.0.pass(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        out.last().map(|frame| frames::with_ttl(frame))
     }
 }
 
@@ -126,7 +113,7 @@ fn rules_of(router: &Namespace, rules: &[&str]) -> Result<()> {
         add(format!("{family} t forward {family} daddr {external} drop"))?;
         add(format!("{family} t forward {family} saddr {external} drop"))?;
     }
-    add(format!("ip t raw ip saddr {} notrack", MARKS[0]))?;
+    add(format!("ip t raw ip saddr {MARKS_FROM} notrack"))?;
     for rule in rules {
         let (family, rest) = rule.split_once(' ').unwrap_or_default();
         add(format!("{family} t {rest}"))?;

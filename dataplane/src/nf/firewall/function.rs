@@ -5,7 +5,7 @@ use weir_state_transfer::share::Slot;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
 use weir_state_transfer::{Chunk, FlowId, FlowKey, Nanos, ShareId};
 
-use super::{Firewall, Origin, Reason, Verdict};
+use super::{Firewall, Origin, Verdict};
 use crate::icmp_error::Kind;
 use crate::nf::connection::{Connection, Packet};
 use crate::nf::function::{FlowState, Function, Moment, Refused, Shown};
@@ -40,7 +40,7 @@ impl Function for Firewall {
             Verdict::Accept => Ok(()),
             Verdict::Drop(reason) => Err(Refused {
                 reason: DropReason::Firewall,
-                answer: (reason == Reason::RuleReject).then_some(Kind::Prohibited),
+                answer: reason.is_answered().then_some(Kind::Prohibited),
             }),
         }
     }

@@ -69,8 +69,8 @@ impl Reason {
         }
     }
 
-    /// Whether the sender is to be told: by a reset for TCP, and else by an ICMP error
-    /// "administratively prohibited" (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
+    /// Whether the sender is told, whatever the protocol, by an ICMP error "administratively
+    /// prohibited" (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
     pub fn is_answered(self) -> bool {
         self == Self::RuleReject
     }

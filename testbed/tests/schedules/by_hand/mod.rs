@@ -9,6 +9,7 @@ mod idle;
 mod multi_flow;
 mod ping_pong;
 mod subscriptions;
+mod time_outs;
 mod unaffected;
 mod waiting;
 

@@ -74,3 +74,31 @@ fn an_encoded_body_has_no_length_and_a_tag_that_says_why() {
         assert_eq!(values[31], "49f68a5c8493ec2c0bf489821c21fc3b");
     }
 }
+
+/// The value of a field in the line of a record.
+fn field(record: &Record, name: &str) -> String {
+    let header = Log::of(record).header(Timestamp(0));
+    let names = header.lines().find_map(|line| line.strip_prefix("#fields\t")).unwrap();
+    let line = line(record);
+    let mut values = names.split('\t').zip(line.trim_end().split('\t'));
+    values.find(|(field, _)| *field == name).unwrap().1.to_owned()
+}
+
+#[test]
+fn what_is_remarkable_stands_in_the_lines_by_name() {
+    let mut talk = Talk::open(1000);
+    talk.say(
+        Side::Orig,
+        b"POST /a HTTP/1.1\r\nHost: h\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+          0\r\n\r\n",
+    );
+    talk.say(Side::Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    // Ahead, again with other bytes, and much too far ahead; what is between never comes.
+    talk.send_at(Side::Orig, 10, ACK, b"one");
+    talk.send_at(Side::Orig, 10, ACK, b"two");
+    talk.send_at(Side::Orig, 20 << 20, ACK, b"far");
+    let records = talk.records();
+    let of = |log: Log| records.iter().find(|record| Log::of(record) == log).unwrap();
+    assert_eq!(field(of(Log::Http), "tags"), "bare_line_feed,length_and_chunked");
+    assert_eq!(field(of(Log::Conn), "notes"), "overlap_conflict,out_of_window,gap");
+}

@@ -2,6 +2,7 @@
 
 mod captures;
 mod connections;
+mod hostile;
 mod http;
 mod logs;
 mod memory;

@@ -4,6 +4,7 @@
 mod bounds;
 mod cli;
 mod deaths;
+mod in_use;
 mod lead;
 mod lead_failures;
 mod notify;

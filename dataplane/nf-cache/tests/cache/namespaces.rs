@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use weir_nf_api::client::Query;
+use weir_nf_api::client::{Deleted, Query};
 use weir_nf_cache::Figure;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{Chunk, Scope};
@@ -106,7 +106,7 @@ fn move_all(network: &Network, (from, to): (&Peer, &Peer), to_second: bool) -> V
     for id in &ids {
         network.steer(id.key().expect("a flow").src_port(), to_second);
     }
-    assert_eq!(from.del_connections(&ids), ids.len() as u64);
+    assert_eq!(from.del_connections(&ids), Deleted { count: ids.len() as u64, in_use: 0 });
     from.wait(from.api.disable_events(subscription)).expect("it is there");
     drop(notes);
     chunks

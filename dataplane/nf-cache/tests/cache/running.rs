@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use weir_nf_api::client::{Client as Api, Put, Query};
+use weir_nf_api::client::{Client as Api, Deleted, Put, Query};
 use weir_nf_cache::{Figure, RunError, Settings, Statistics, run};
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::flow_id::{Extent, FlowId};
@@ -158,10 +158,10 @@ impl Peer {
     }
 
     pub(crate) fn del_objects(&self, ids: &[FlowId]) -> u64 {
-        self.wait(async { self.api.del_multi_flow(ids).await.expect("a deletion") })
+        self.wait(async { self.api.del_multi_flow(ids).await.expect("a deletion").count })
     }
 
-    pub(crate) fn del_connections(&self, ids: &[FlowId]) -> u64 {
+    pub(crate) fn del_connections(&self, ids: &[FlowId]) -> Deleted {
         self.wait(async { self.api.del_per_flow(ids).await.expect("a deletion") })
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use weir_nf_api::client::{Client as Api, Deleted, Put, Query};
 use weir_nf_cache::{Figure, RunError, Settings, Statistics, run};
 use weir_state_transfer::chunk::{Chunk, Scope};
-use weir_state_transfer::flow_id::{Extent, FlowId};
+use weir_state_transfer::flow_id::FlowId;
 
 use crate::client::{Client, LONG};
 
@@ -126,10 +126,14 @@ impl Peer {
         self.runtime.block_on(what)
     }
 
+    /// What asks for all that overlaps with what a filter names.
+    pub(crate) fn query(filter: &str) -> Query {
+        Query::new(filter.parse().expect("a filter"))
+    }
+
     /// The state that a filter picks.
     pub(crate) fn get(&self, scope: Scope, filter: &str) -> Vec<Chunk> {
-        let query =
-            Query { extent: Extent::Overlaps, ..Query::new(filter.parse().expect("a filter")) };
+        let query = Self::query(filter);
         self.wait(async {
             let got = match scope {
                 Scope::PerFlow => self.api.get_per_flow(&query).await,

@@ -7,6 +7,7 @@ mod deaths;
 mod in_use;
 mod lead;
 mod lead_failures;
+mod limits;
 mod notify;
 mod planner;
 mod process;

@@ -11,6 +11,7 @@ mod limits;
 mod notify;
 mod planner;
 mod process;
+mod progress;
 mod readers;
 mod scaling;
 mod server;

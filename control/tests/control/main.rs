@@ -3,6 +3,7 @@
 
 mod bounds;
 mod cli;
+mod client;
 mod deaths;
 mod in_use;
 mod lead;

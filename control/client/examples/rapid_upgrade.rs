@@ -21,8 +21,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use weir_client::{
-    Client, Copy, Error, Events, Guarantee, Move, Outcome, Scope, StateOperationState, Told,
-    request_id,
+    Client, Copy, Error, Events, Guarantee, Move, Notify, Outcome, Scope, StateOperationState,
+    Told, request_id,
 };
 
 /// How long a sidecar that is not reached is asked how a move has ended.
@@ -69,7 +69,7 @@ impl Fed {
     async fn new(client: &Client, function: Function<'_>) -> anyhow::Result<Self> {
         let feed = UnixDatagram::unbound()?;
         feed.connect(function.feed).with_context(|| function.feed.display().to_string())?;
-        let processed = client.notify(function.name, "any", 0).await?;
+        let processed = client.notify(&Notify::new(function.name, "any")).await?;
         Ok(Self { name: function.name.to_owned(), feed, processed, waiting: 0 })
     }
 
@@ -108,7 +108,8 @@ impl Feeder {
         function: Function<'_>,
     ) -> anyhow::Result<Self> {
         let fed = Fed::new(&client, function).await?;
-        let packets = client.notify(instance, filter, u16::MAX.into()).await?;
+        let whole = Notify { snap: u16::MAX.into(), ..Notify::new(instance, filter) };
+        let packets = client.notify(&whole).await?;
         Ok(Self { client, packets, fed, missed: 0 })
     }
 

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use weir_client::{Client, Error, Events, Guarantee, Move, Told};
+use weir_client::{Client, Error, Events, Guarantee, Move, Notify, Told};
 
 /// Moves the flow of each packet that is told of, as long as `goes_on` says so.
 ///
@@ -65,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: selective_invocation SOCKET LIGHT HEAVY FILTER");
     };
     let client = Client::unix(Path::new(socket)).await?;
-    let mut events = client.notify(light, suspicious, 0).await?;
+    let mut events = client.notify(&Notify::new(light, suspicious)).await?;
     let tell = |flow: &str| {
         eprintln!("{flow} is looked at more closely");
         true

@@ -13,14 +13,14 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use weir_api::v1::{
     CancelStateOperationRequest, ChangeShareRequest, CopyResponse, ListStateOperationsRequest,
-    MoveResponse, NotifyRequest, NotifyResponse, ShareResponse, StateEvent, StateOperation,
-    notify_response, state_service_client::StateServiceClient,
+    MoveResponse, NotifyResponse, ShareResponse, StateEvent, StateOperation, notify_response,
+    state_service_client::StateServiceClient,
 };
 
 pub use connect::{ConnectError, TlsFiles, tls_channel, unix_channel};
 pub use error::{Error, Refused};
 pub use operation::{Operation, Outcome};
-pub use request::{Copy, Guarantee, Move, Scope, Share, ShareMode, request_id};
+pub use request::{Copy, Guarantee, Move, Notify, Scope, Share, ShareMode, request_id};
 /// What the API says of an operation, and why one has failed.
 pub use weir_api::v1::{StateFailure, StateOperationState};
 
@@ -126,15 +126,14 @@ impl Client {
         begun(api.change_share(request)).await.map(drop)
     }
 
-    /// Is told of packets of an end after they are processed, from here on and until what this
-    /// returns is dropped. Of each packet the first `snap` bytes come along, 65,535 at most.
+    /// Is told of packets of an end after they are processed, from here on and until its time is over
+    /// or what this returns is dropped.
     ///
     /// # Errors
     /// As those of [`Self::begin_move`].
-    pub async fn notify(&self, end: &str, filter: &str, snap: u32) -> Result<Events, Error> {
-        let (end, filter) = (end.to_owned(), filter.to_owned());
+    pub async fn notify(&self, asked: &Notify) -> Result<Events, Error> {
         let mut api = self.api.clone();
-        let mut stream = begun(api.notify(NotifyRequest { end, filter, snap })).await?;
+        let mut stream = begun(api.notify(asked.request())).await?;
         match stream.message().await.map_err(Error::of)?.and_then(|first| first.note) {
             Some(notify_response::Note::Operation(operation)) => Ok(Events { operation, stream }),
             _ => Err(Error::broken("the sidecar does not say that the notification is in force")),
@@ -195,7 +194,7 @@ impl Events {
         self.operation.id
     }
 
-    /// The next event; none when the notification was cancelled. It may be dropped while it waits.
+    /// The next event; none when the notification was cancelled, or its time is over. It may be dropped while it waits.
     ///
     /// # Errors
     /// [`Error::Ended`] when its end has died or ended it, and when the sidecar is not reached.
@@ -208,7 +207,7 @@ impl Events {
             Some(Note::Event(event)) => Ok(Some(Told::Event(event))),
             Some(Note::Gap(gap)) => Ok(Some(Told::Gap(gap.lost))),
             Some(Note::Operation(ended)) => match ended.state() {
-                StateOperationState::Cancelled => Ok(None),
+                StateOperationState::Cancelled | StateOperationState::Done => Ok(None),
                 _ => Err(Error::Ended(ended)),
             },
             None => Err(Error::broken("an answer without a note")),

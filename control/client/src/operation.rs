@@ -59,6 +59,8 @@ pub struct Outcome {
     pub left_behind: u64,
     /// What the first 64 of them are about.
     pub left_behind_ids: Vec<String>,
+    /// Flows that finish at the source, because they are in use there; of a copy, in its last round.
+    pub in_use: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -114,6 +116,7 @@ impl<T: Progress> Operation<T> {
                 rounds: last.rounds,
                 left_behind: last.left_behind,
                 left_behind_ids: last.left_behind_ids,
+                in_use: last.in_use,
                 took: Duration::from_nanos(last.elapsed_ns),
             }),
             StateOperationState::Running | StateOperationState::Undoing => {

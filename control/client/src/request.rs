@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_api::{
     dataplane::v1::Change,
-    v1::{CopyRequest, MoveRequest, ShareRequest, move_request::Selection},
+    v1::{CopyRequest, MoveRequest, NotifyRequest, ShareRequest, move_request::Selection},
 };
 /// What a move promises of the packets of its flows, in which order a share has operations executed,
 /// and how many flows a piece of state is about.
@@ -77,6 +77,8 @@ pub struct Copy {
     pub every: Option<Duration>,
     /// Rounds of a copy that repeats; none for no end.
     pub rounds: Option<u64>,
+    /// How long a copy that repeats lasts: after that no round begins. None for no end.
+    pub time_limit: Option<Duration>,
     /// How long each round may take, an hour at most.
     pub limit: Duration,
     /// Identifies the request, 64 bytes at most, so that repeating it is harmless; random if none.
@@ -93,6 +95,7 @@ impl Copy {
             scopes: vec![Scope::MultiFlow],
             every: None,
             rounds: None,
+            time_limit: None,
             limit: Duration::from_secs(60),
             request_id: None,
         }
@@ -108,6 +111,7 @@ impl Copy {
             interval_ns: self.every.map_or(0, nanos),
             rounds: self.rounds.unwrap_or(0),
             limit_ns: nanos(self.limit),
+            time_limit_ns: self.time_limit.map_or(0, at_least_one),
         })
     }
 }
@@ -147,9 +151,37 @@ impl Share {
             filter: self.filter.clone(),
             scopes: vec![Scope::MultiFlow.into()],
             mode: self.mode.into(),
-            // 0 is no limit.
-            limit_ns: self.limit.map_or(0, |limit| nanos(limit).max(1)),
+            limit_ns: self.limit.map_or(0, at_least_one),
         })
+    }
+}
+
+/// Being told of packets of an end.
+#[derive(Clone, Debug)]
+pub struct Notify {
+    /// The end: the name or number of an instance, or the name of a network function.
+    pub end: String,
+    /// Which packets, as in `proto=tcp,tcp_flags=syn/syn+ack`, or `any`.
+    pub filter: String,
+    /// How many of the first bytes of each packet come along, 65,535 at most.
+    pub snap: u32,
+    /// How long it lasts; none for no end.
+    pub limit: Option<Duration>,
+}
+
+impl Notify {
+    /// One without bytes of packets and without an end.
+    pub fn new(end: &str, filter: &str) -> Self {
+        Self { end: end.to_owned(), filter: filter.to_owned(), snap: 0, limit: None }
+    }
+
+    pub(crate) fn request(&self) -> NotifyRequest {
+        NotifyRequest {
+            end: self.end.clone(),
+            filter: self.filter.clone(),
+            snap: self.snap,
+            limit_ns: self.limit.map_or(0, at_least_one),
+        }
     }
 }
 
@@ -174,6 +206,11 @@ pub fn request_id() -> Result<String, Error> {
     let random = getrandom::u64();
     let random = random.map_err(|error| Error::broken(&format!("no randomness: {error}")))?;
     Ok(format!("c-{random:016x}"))
+}
+
+/// A limit that there is: 0 is none.
+fn at_least_one(limit: Duration) -> u64 {
+    nanos(limit).max(1)
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -171,6 +171,8 @@ pub struct Progress {
     pub events_lost: u64,
     /// What stays at the source, as the filter names only some of it.
     pub left_behind: LeftBehind,
+    /// Flows that finish at the source, as they are in use there; of the last round of a copy.
+    pub in_use: u64,
     /// What the data plane tells of a move between instances.
     pub moved: Option<Move>,
     /// What it tells of a share.

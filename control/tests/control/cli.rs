@@ -204,6 +204,65 @@ fn state_is_moved_copied_and_told_of_by_commands() {
     assert!(event["event"]["flow"].as_str().unwrap().starts_with("src=10.0.1.2,"), "{event}");
 }
 
+/// Runs a command that goes on, and cancels by command what it has begun: what it said, and the
+/// operation as it ended.
+fn cancelled(running: &Running, command: &[&str]) -> (Output, serde_json::Value) {
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = running.weir(&[&["-o", "json", "operation"], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (told, id) = std::thread::scope(|scope| {
+        let told = scope.spawn(|| running.weir(command));
+        let id = loop {
+            let listed = json(&["list", "--running"]);
+            if let Some(id) = listed["operations"][0]["id"].as_str() {
+                break id.to_owned();
+            }
+            assert!(!told.is_finished(), "{:?}", told.join());
+        };
+        let cancel = running.weir(&["operation", "cancel", &id]);
+        assert!(cancel.status.success(), "{cancel:?}");
+        let said = text(&cancel.stderr);
+        assert!(said.contains(&format!("weir operation watch {id}")), "{said}");
+        (told.join().unwrap(), id)
+    });
+    let mut listed = json(&["list"]);
+    let mut ended = listed["operations"].as_array_mut().unwrap().iter_mut();
+    let ended = ended.find(|ended| ended["id"] == id.as_str()).unwrap().take();
+    assert_eq!(ended["failure"], "STATE_FAILURE_CANCELLED", "{ended}");
+    (told, ended)
+}
+
+#[test]
+fn moves_copies_and_notifications_are_cancelled_by_command() {
+    let pair = Pair::new();
+    pair.a.monitor().packets(&flow(1, 1, 1_000), 3);
+    let running = pair.start();
+    let ends = ["--from", "a", "--to", "b", "--filter", "any"];
+    pair.a.hang(true);
+    let (told, ended) =
+        cancelled(&running, &[&["move", "--guarantee", "none"], &ends[..]].concat());
+    pair.a.hang(false);
+    assert_eq!(
+        (told.status.code(), &ended["kind"]),
+        (Some(1), &"STATE_OPERATION_KIND_MOVE".into())
+    );
+    assert_eq!(ended["state"], "STATE_OPERATION_STATE_UNDONE", "{ended}");
+    assert_eq!((pair.a.monitor().of_flows(), pair.b.monitor().of_flows()), (3, 0));
+    let (told, ended) = cancelled(&running, &[&["copy", "--every", "1h"], &ends[..]].concat());
+    assert_eq!(
+        (told.status.code(), &ended["kind"]),
+        (Some(1), &"STATE_OPERATION_KIND_COPY".into())
+    );
+    assert_eq!(ended["state"], "STATE_OPERATION_STATE_CANCELLED", "{ended}");
+    // That it ends so is what was asked for.
+    let (told, ended) = cancelled(&running, &["notify", "a", "--filter", "any"]);
+    assert!(told.status.success(), "{told:?}");
+    assert_eq!(ended["kind"], "STATE_OPERATION_KIND_NOTIFY", "{ended}");
+    assert_eq!(ended["state"], "STATE_OPERATION_STATE_CANCELLED", "{ended}");
+}
+
 #[test]
 fn links_and_workers_that_were_started_again_are_shown() {
     let node = Node::new(1);

@@ -3,12 +3,16 @@
 
 mod bounds;
 mod cli;
+mod client;
 mod deaths;
+mod in_use;
 mod lead;
 mod lead_failures;
+mod limits;
 mod notify;
 mod planner;
 mod process;
+mod progress;
 mod readers;
 mod scaling;
 mod server;

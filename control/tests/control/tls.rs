@@ -9,7 +9,7 @@ fn pki(arguments: &[&str]) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-fn authority(path: &Path) -> String {
+pub(crate) fn authority(path: &Path) -> String {
     let directory = path.to_str().unwrap().to_owned();
     pki(&["init", &directory]);
     pki(&["issue", &directory, "--name", "edge", "--role", "server", "--san", "localhost"]);

@@ -96,7 +96,8 @@ pub trait Southbound {
         None
     }
 
-    /// Per-flow state of the flows that a filter picks.
+    /// Per-flow state of the flows that a filter picks. One in use that has to finish here is passed
+    /// over: see [`Self::take_in_use`].
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More;
 
     /// Takes in the state of a flow, in the place of what it has of that flow. A chunk of version 0
@@ -106,7 +107,8 @@ pub trait Southbound {
     /// Why the state can not be taken in, as when what is known is newer; nothing has changed then.
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError>;
 
-    /// Forgets flows, silently; how many it knew.
+    /// Forgets flows, silently; how many it knew. One that is in use, or has been since it was given,
+    /// may stay: see [`Self::take_in_use`].
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize;
 
     /// Multi-flow state that a filter picks.
@@ -155,6 +157,12 @@ pub trait Southbound {
 
     /// A subscriber has dealt with an event: see [`Events::give_back`].
     fn give_back(&mut self, event: Event);
+
+    /// How many flows the last call has passed over, or not forgotten, because they are in use and
+    /// finish here; told once. None where all state can go at any time, between two packets.
+    fn take_in_use(&mut self) -> usize {
+        0
+    }
 
     /// Why the last call was not carried out, told once: what that call gave is no answer then.
     /// Only a function whose state is elsewhere, such as in a kernel, can fail so.

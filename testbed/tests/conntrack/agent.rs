@@ -110,7 +110,7 @@ impl Agent {
     /// Deletes what chunks are about; how much there was.
     pub(crate) fn del(&self, chunks: &[Chunk]) -> u64 {
         let ids: Vec<FlowId> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
-        self.runtime.block_on(self.client.del_per_flow(&ids)).unwrap()
+        self.runtime.block_on(self.client.del_per_flow(&ids)).unwrap().count
     }
 
     /// The reason with which a subscription to packets is refused.

@@ -2,7 +2,7 @@
 //! move, copy and tell.
 
 use tokio::time::timeout;
-use weir_client::{Client, Copy, Move, Scope, Told};
+use weir_client::{Client, Copy, Move, Notify, Scope, Told};
 use weir_testbed::flow::Flow;
 use weir_testbed::folder::Folder;
 use weir_testbed::node::Shape;
@@ -61,7 +61,8 @@ fn every_packet_that_an_application_asks_for_is_told_or_is_in_a_gap() {
     let asking = asking();
     let client = asking.block_on(client(&setup));
     let filter = "proto=udp,src=10.0.1.0/24";
-    let mut events = asking.block_on(client.notify("r1", filter, 64)).unwrap();
+    let asked = Notify { snap: 64, ..Notify::new("r1", filter) };
+    let mut events = asking.block_on(client.notify(&asked)).unwrap();
     let traffic = setup.traffic(120, 4_000);
     let_flow(&traffic, 3_000);
     let report = traffic.stop().unwrap();

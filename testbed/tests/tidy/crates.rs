@@ -12,7 +12,11 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("dataplane/dpdk-sys", &[]),
     ("dataplane/nf-api", &["weir-state-transfer", "weir-api"]),
     ("dataplane/nf-conntrack", &["weir-nf-api", "weir-state-transfer", "weir-api"]),
-    ("dataplane/nf-cache", &["weir-state-transfer", "weir-api", "weir-nf-api"]),
+    // The sidecar and its client for its tests.
+    (
+        "dataplane/nf-cache",
+        &["weir-state-transfer", "weir-api", "weir-nf-api", "weir-control", "weir-client"],
+    ),
     ("state-transfer", &[]),
     ("control/api", &[]),
     (
@@ -26,7 +30,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "weir-api",
         ],
     ),
-    ("control", &["weir-nf-api", "weir-state-transfer", "weir-api"]),
+    // Its client for its tests.
+    ("control", &["weir-nf-api", "weir-state-transfer", "weir-api", "weir-client"]),
     // All but `weir-api` for its tests.
     ("control/client", &["weir-api", "weir-control", "weir-nf-api", "weir-state-transfer"]),
     (

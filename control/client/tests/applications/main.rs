@@ -17,7 +17,9 @@ mod selective_invocation;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use weir_client::{Client, Copy, Error, Guarantee, Move, Scope, StateFailure, StateOperationState};
+use weir_client::{
+    Client, Copy, Error, Guarantee, Move, Notify, Scope, StateFailure, StateOperationState, Told,
+};
 use weir_control::{config::Config, service, sidecar::Sidecar, store::Database};
 
 use nf::{Monitor, Nf, flow};
@@ -114,7 +116,7 @@ async fn a_scan_that_is_spread_over_two_monitors_is_seen_by_both_while_a_prefix_
 async fn suspicious_flows_are_moved_to_where_they_are_looked_at_more_closely() {
     let setup = Setup::new("selective").await;
     let (light, heavy) = (&setup.one, &setup.two);
-    let mut events = setup.client.notify("one", "src=10.0.1.0/24", 0).await.unwrap();
+    let mut events = setup.client.notify(&Notify::new("one", "src=10.0.1.0/24")).await.unwrap();
     for host in 1..=5 {
         light.monitor().packets(&flow(1, host, 1_000), 3);
         light.monitor().packets(&flow(2, host, 1_000), 3);
@@ -251,4 +253,22 @@ async fn what_is_not_done_has_a_type() {
     setup.one.hang(false);
     let nobody = Client::unix(&setup.directory.join("nobody.sock")).await.unwrap_err();
     assert!(nobody.to_string().contains("nobody.sock"), "{nobody}");
+}
+
+#[tokio::test]
+async fn what_repeats_and_what_is_told_end_with_their_time() {
+    let setup = Setup::new("time").await;
+    let (client, limit) = (&setup.client, Some(Duration::from_secs(2)));
+    let mut events = client.notify(&Notify { limit, ..Notify::new("one", "any") }).await.unwrap();
+    setup.one.monitor().packets(&flow(1, 1, 1_000), 1);
+    let told = async { (events.next().await.unwrap(), events.next().await.unwrap()) };
+    let (first, last) = tokio::time::timeout(LIMIT, told).await.unwrap();
+    assert!(matches!(first, Some(Told::Event(_))) && last.is_none(), "{first:?}, {last:?}");
+    let known = client.operations().await.unwrap().remove(0);
+    assert_eq!((known.state(), known.events), (StateOperationState::Done, 1));
+    let every = Some(Duration::from_millis(10));
+    let time_limit = Some(Duration::from_millis(100));
+    let asked = Copy { every, time_limit, ..Copy::new("one", "two", "any") };
+    let copied = tokio::time::timeout(LIMIT, client.copy(&asked)).await.unwrap().unwrap();
+    assert!(copied.rounds > 0, "{copied:?}");
 }

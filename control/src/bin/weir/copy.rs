@@ -21,7 +21,7 @@ Examples:
 
 What is copied is merged at the destination, so copying twice is the same as once. Where the source
 can tell, only what has changed since the last copy is sent. With --every the copy ends with this
-command.";
+command, if not before.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -45,6 +45,10 @@ pub(crate) struct Copy {
     /// So many times only
     #[arg(long, value_name = "N", requires = "every")]
     rounds: Option<u64>,
+    /// How long it lasts in all: after that no further copy begins. Without it, or --rounds, until it is
+    /// cancelled or this command ends
+    #[arg(long, value_name = "SPAN", requires = "every", value_parser = Span::positive)]
+    time_limit: Option<Span>,
     /// How long each may take
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = Span::positive)]
     limit: Span,
@@ -73,6 +77,7 @@ pub(crate) async fn run(client: &Client, copy: Copy) -> Result<(), Failure> {
         interval_ns: copy.every.map_or(0, |every| every.nanos()),
         rounds: copy.rounds.unwrap_or(0),
         limit_ns: copy.limit.nanos(),
+        time_limit_ns: copy.time_limit.map_or(0, |limit| limit.nanos()),
     };
     let stream = client.call(service.copy(client.request(ask))).await?;
     operation::follow(client, stream, operation::Until::Ended, |seen| seen.operation.as_ref()).await

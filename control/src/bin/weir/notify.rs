@@ -5,6 +5,7 @@ use weir_api::v1::{
     NotifyRequest, StateOperationState, notify_response::Note,
     state_service_client::StateServiceClient,
 };
+use weir_control::config::Span;
 
 use super::{
     client::{Client, service},
@@ -19,7 +20,7 @@ Examples:
   weir notify ids-a --filter dport=80 --snap 128 --count 10 -o json
 
 Events are told after their packets were processed. When they are not read as fast as they come, a
-gap says how many are missing.";
+gap says how many are missing. It ends with this command, if not before.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,12 +37,15 @@ pub(crate) struct Notify {
     /// End after so many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// How long it lasts
+    #[arg(long, value_name = "SPAN", value_parser = Span::positive)]
+    limit: Option<Span>,
 }
 
 pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> {
     let mut service = service!(StateServiceClient, client);
-    let Notify { end, filter, snap, count } = notify;
-    let ask = NotifyRequest { end, filter, snap };
+    let Notify { end, filter, snap, count, limit } = notify;
+    let ask = NotifyRequest { end, filter, snap, limit_ns: limit.map_or(0, |limit| limit.nanos()) };
     let mut stream = client.call(service.notify(client.request(ask))).await?;
     let mut left = count;
     while left != Some(0) {
@@ -54,9 +58,11 @@ pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> 
                 eprintln!("operation {}: in force", seen.id);
             }
             Some(Note::Operation(seen)) => {
-                escape::tell(&format!("operation {}: {}", seen.id, seen.reason));
-                let cancelled = seen.state() == StateOperationState::Cancelled;
-                return if cancelled { Ok(()) } else { Err(Failure::NotReached) };
+                let is_over = seen.state() == StateOperationState::Done;
+                let why = if is_over { "its time is over" } else { &seen.reason };
+                escape::tell(&format!("operation {}: {why}", seen.id));
+                let as_asked = is_over || seen.state() == StateOperationState::Cancelled;
+                return if as_asked { Ok(()) } else { Err(Failure::NotReached) };
             }
             Some(Note::Event(event)) => {
                 left = left.map(|left| left - 1);

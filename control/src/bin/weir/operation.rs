@@ -150,7 +150,7 @@ fn line(operation: &StateOperation) -> String {
 /// What it has carried.
 fn carried(operation: &StateOperation) -> String {
     let StateOperation { flows, chunks, bytes, rounds, events, events_lost, .. } = operation;
-    match operation.kind() {
+    let carried = match operation.kind() {
         StateOperationKind::Notify => format!("{events} events, {events_lost} lost"),
         StateOperationKind::Copy => format!("{rounds} rounds, {chunks} chunks, {bytes} bytes"),
         StateOperationKind::Share => format!("{} instances", operation.instances.len()),
@@ -161,6 +161,10 @@ fn carried(operation: &StateOperation) -> String {
             Some(seen) => format!("{flows} flows, {} packets held", seen.held),
             None => format!("{chunks} chunks, {bytes} bytes"),
         },
+    };
+    match operation.in_use {
+        0 => carried,
+        in_use => format!("{carried}, {in_use} in use at the source"),
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn state_message(operation: &Operation, now: Nanos) -> StateOperation
         chunks_of_round: progress.chunks_of_round,
         events: progress.events,
         events_lost: progress.events_lost,
+        in_use: progress.in_use,
         left_behind: progress.left_behind.count + moved.left_behind,
         left_behind_ids: progress
             .left_behind

@@ -119,7 +119,7 @@ impl StateService for Api {
             return Err(Fault::invalid("SNAP", message).object("snap").into());
         }
         let filter = parse_filter(&request.filter)?;
-        let mut notices = self.sidecar.notify(&request.end, filter, request.snap).await?;
+        let mut notices = self.sidecar.notify(&request, filter).await?;
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(move |sink| async move {
             // When the reader goes, so does the receiver: that ends the notification.

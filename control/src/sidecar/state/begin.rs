@@ -141,7 +141,9 @@ impl Sidecar {
             return Err(Fault::invalid("INTERVAL", message).object("interval_ns"));
         }
         let most = Some(request.rounds).filter(|rounds| *rounds > 0);
-        let rounds = Rounds { interval, most, done: 0 };
+        let lasts = Some(request.time_limit_ns).filter(|limit| *limit > 0);
+        let until = lasts.map(|lasts| self.now() + Duration::from_nanos(lasts));
+        let rounds = Rounds { interval, most, until, done: 0 };
         let (filter, scopes) =
             (filter(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
         let (from, to) = self.both_ends(&request.from, &request.to).await?;

@@ -78,6 +78,8 @@ pub(super) struct Carried {
     pub(super) taken: Option<u64>,
     /// Changes of the source before it was read, where it counts them apart from versions.
     pub(super) changes: Option<u64>,
+    /// Flows that the source passed over, as they are in use there.
+    pub(super) in_use: u64,
     /// Why it is not all.
     pub(super) failure: Option<Failure>,
 }
@@ -137,13 +139,14 @@ impl Carrier<'_> {
         let id = || names.find(put.taken);
         let refused = not_taken(destination, self.scope, (&put, kept), id);
         let failure = refused.or(read.err());
-        Carried { taken: Some(put.taken.min(kept)), changes: chunks.changes(), failure }
+        let (taken, changes) = (Some(put.taken.min(kept)), chunks.changes());
+        Carried { taken, changes, in_use: chunks.in_use(), failure }
     }
 }
 
 impl Carried {
     fn not_begun(taken: Option<u64>, failure: Failure) -> Self {
-        Self { taken, changes: None, failure: Some(failure) }
+        Self { taken, changes: None, in_use: 0, failure: Some(failure) }
     }
 }
 

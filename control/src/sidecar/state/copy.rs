@@ -28,6 +28,15 @@ pub(super) struct Copy {
     pub(super) limit: Duration,
 }
 
+/// What a round has copied of a scope.
+struct Copied {
+    /// Which versions it had.
+    seen: Seen,
+    chunks: u64,
+    /// Flows that the source passed over, as they are in use there.
+    in_use: u64,
+}
+
 impl Copy {
     /// Runs it to its end.
     pub(super) async fn run(mut self) {
@@ -68,30 +77,30 @@ impl Copy {
         let source =
             self.sidecar.acquaint(ends, &self.asked.filter, self.asked.scopes.iter()).await?;
         let epochs = self.epochs().await?;
-        let mut seen = Vec::new();
+        let mut copied = Vec::new();
         for scope in &self.asked.scopes {
             let way = self.way(*scope);
             let since = match source.common_versions {
                 true => self.sidecar.state().versions().begin(&way, epochs),
                 false => 0,
             };
-            seen.push((way, self.scope(*scope, since).await?));
+            copied.push((way, self.scope(*scope, since).await?));
         }
         let after = self.epochs().await?;
-        let chunks = seen.iter().map(|(_, (_, chunks))| chunks).sum();
         if source.common_versions && after == epochs {
             let mut versions = self.sidecar.state().versions();
-            seen.iter().for_each(|(way, (seen, _))| versions.copied(way, epochs, *seen));
+            copied.iter().for_each(|(way, copied)| versions.copied(way, epochs, copied.seen));
         }
         self.sidecar.state().progress(self.reins.id, |progress| {
             progress.rounds += 1;
-            progress.chunks_of_round = chunks;
+            progress.chunks_of_round = copied.iter().map(|(_, copied)| copied.chunks).sum();
+            progress.in_use = copied.iter().map(|(_, copied)| copied.in_use).sum();
         });
         Ok(())
     }
 
-    /// Copies the state of a scope; which versions it had, and how many chunks.
-    async fn scope(&self, scope: Scope, since: u64) -> Result<(Seen, u64), Failure> {
+    /// Copies the state of a scope.
+    async fn scope(&self, scope: Scope, since: u64) -> Result<Copied, Failure> {
         let CopyAsked { from, to, filter, .. } = &self.asked;
         let ends = &self.sidecar.state().ends;
         let query = Query { filter: filter.clone(), extent: Extent::Overlaps, since };
@@ -112,7 +121,7 @@ impl Copy {
             .await;
         count.end(carried.taken);
         seen.begun_at(carried.changes);
-        carried.failure.map_or(Ok((seen, chunks)), Err)
+        carried.failure.map_or(Ok(Copied { seen, chunks, in_use: carried.in_use }), Err)
     }
 
     async fn epochs(&self) -> Result<Epochs, Failure> {

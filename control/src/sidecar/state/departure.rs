@@ -113,13 +113,14 @@ impl Departure {
         })
     }
 
-    /// Gets a scope at the source and sends what `keep` says.
+    /// Gets a scope at the source and sends what `keep` says; how many flows the source passed over, as
+    /// they are in use there.
     pub(super) async fn carry(
         &mut self,
         (source, reader): (&End, &Client),
         (scope, query): (Scope, &Query),
         mut keep: impl FnMut(&Chunk, usize) -> Result<bool, Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let to = self.to.clone();
         let failed = |error| blame(&error, source, &to);
         // A source waits for its reader for a while only.
@@ -136,7 +137,7 @@ impl Departure {
                 encoded = chunks.next_encoded() => encoded.map_err(failed)?,
                 () = self.until(|transfer| !transfer.is_open()) => return Err(self.why()),
             };
-            let Some(encoded) = encoded else { return Ok(()) };
+            let Some(encoded) = encoded else { return Ok(chunks.in_use()) };
             let mut kept = Vec::new();
             for bytes in encoded {
                 let chunk = decode(&bytes, source)?;

@@ -9,10 +9,11 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use weir_api::v1::NotifyRequest;
 use weir_nf_api::client::Notes;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 
-use super::{Reader, Reins};
+use super::Reins;
 use crate::{
     fault::Fault,
     sidecar::Sidecar,
@@ -42,11 +43,11 @@ impl Sidecar {
     /// Begins to tell of packets. It is in force when this returns, and ends with the receiver.
     pub(crate) async fn notify(
         self: &Arc<Self>,
-        called: &str,
+        request: &NotifyRequest,
         filter: StateFilter,
-        snap: u32,
     ) -> Result<mpsc::Receiver<Notice>, Fault> {
-        let end = self.find_end("end", called).await?;
+        let end = self.find_end("end", &request.end).await?;
+        let snap = request.snap;
         let asked = Asked::Notify { end: end.clone(), filter: filter.clone(), snap };
         let (operation, reins, reader) = self.begin_operation(asked, "", None).await?;
         let client = self.state().ends.client(&end);
@@ -60,23 +61,27 @@ impl Sidecar {
                 return Err(fault);
             }
         };
-        let (sink, notices) = mpsc::channel(HANDED_MAX);
+        let (sidecar, (sink, notices)) = (Arc::clone(self), mpsc::channel(HANDED_MAX));
         // There is room for the first.
         let _room = sink.try_send(Notice::Operation(Box::new(operation)));
-        tokio::spawn(tell(Arc::clone(self), (end, notes), reins, sink, reader));
+        let limit = (request.limit_ns > 0).then(|| Duration::from_nanos(request.limit_ns));
+        tokio::spawn(async move {
+            tell(sidecar, (end, notes), (reins, limit), sink).await;
+            drop(reader);
+        });
         Ok(notices)
     }
 }
 
-/// Passes events on until the notification ends.
+/// Passes events on until the notification ends, after `limit` at the latest.
 async fn tell(
     sidecar: Arc<Sidecar>,
     (end, mut notes): (End, Notes),
-    reins: Reins,
+    (reins, limit): (Reins, Option<Duration>),
     sink: mpsc::Sender<Notice>,
-    _reader: Reader,
 ) {
     let (id, mut relay) = (reins.id, Relay::default());
+    let mut over = std::pin::pin!(over(limit));
     let failure = loop {
         tokio::select! {
             note = notes.next() => match note {
@@ -84,16 +89,17 @@ async fn tell(
                 Ok(None) => {
                     let reason = format!("{end} has ended the subscription");
                     let failure = Failure::new(FailureKind::Refused, reason);
-                    break Failure { end: Some(end), ..failure };
+                    break Some(Failure { end: Some(end), ..failure });
                 }
-                Err(error) => break Failure::of_call(&error, &end),
+                Err(error) => break Some(Failure::of_call(&error, &end)),
             },
             room = sink.reserve(), if !relay.is_empty() => match room {
                 Ok(room) => pass_on(&sidecar, id, &mut relay, room),
-                Err(_) => break gone(),
+                Err(_) => break Some(gone()),
             },
-            () = sink.closed() => break gone(),
-            failure = reins.cancelled() => break failure,
+            () = sink.closed() => break Some(gone()),
+            failure = reins.cancelled() => break Some(failure),
+            () = &mut over => break None,
         }
     };
     // The subscription ends before its last events are read.
@@ -106,11 +112,12 @@ async fn tell(
     };
     // Who does not read them has lost them.
     let _late = tokio::time::timeout(REST_LIMIT, rest).await;
-    let state = match failure.kind {
-        FailureKind::Cancelled | FailureKind::Stopping => State::Cancelled,
-        _ => State::Failed,
+    let state = match failure.as_ref().map(|failure| &failure.kind) {
+        None => State::Done,
+        Some(FailureKind::Cancelled | FailureKind::Stopping) => State::Cancelled,
+        Some(_) => State::Failed,
     };
-    sidecar.end_operation(id, (state, Some(failure))).await;
+    sidecar.end_operation(id, (state, failure)).await;
     let ended = sidecar.state().table.borrow().find(id).cloned();
     if let Some(ended) = ended {
         let last = sink.send_timeout(Notice::Operation(Box::new(ended)), REST_LIMIT);
@@ -126,6 +133,14 @@ fn pass_on(sidecar: &Sidecar, id: u64, relay: &mut Relay, room: mpsc::Permit<'_,
     };
     sidecar.state().count_events(id, events, lost);
     room.send(Notice::Told(told));
+}
+
+/// Ends when the time of a notification is over, if it has a limit.
+async fn over(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn gone() -> Failure {

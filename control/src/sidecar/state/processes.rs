@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Sleep;
-use weir_nf_api::client::{CallError, Client, Query};
+use weir_nf_api::client::{Client, Query};
 use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
 
 use super::{
@@ -267,10 +267,12 @@ impl Job<'_> {
                 self.carry(way, scope, steps).await
             }
             (Task::Delete(scope), _) => {
-                delete(&ends.client(from), from, scope, &steps.carried(scope)).await
+                let in_use = delete(&ends.client(from), from, scope, &steps.carried(scope)).await?;
+                self.tell_in_use(in_use);
+                Ok(())
             }
             (Task::Remove(scope), _) => {
-                delete(&ends.client(to), to, scope, &steps.to_remove(scope)).await
+                delete(&ends.client(to), to, scope, &steps.to_remove(scope)).await.map(drop)
             }
             (Task::PutBack, _) => put_back(to, &ends.client(to), steps.to_put_back()).await,
             (Task::Confirm, Way::Leaving(Some(departure))) => departure.confirm().await,
@@ -334,6 +336,7 @@ impl Job<'_> {
                 steps.carry(scope, &chunk.id, chunk.version)?;
             }
         }
+        self.tell_in_use(chunks.in_use());
         self.tell_left_behind(steps);
         Ok(())
     }
@@ -342,6 +345,15 @@ impl Job<'_> {
     fn tell_left_behind(&self, steps: &Steps) {
         let left_behind = steps.left_behind().clone();
         self.sidecar.state().progress(self.reins.id, |progress| progress.left_behind = left_behind);
+    }
+
+    /// Tells who follows the operation that so many flows more finish at the source.
+    fn tell_in_use(&self, more: u64) {
+        // Nothing holds the source to the truth.
+        let add = |in_use: u64| in_use.saturating_add(more);
+        self.sidecar
+            .state()
+            .progress(self.reins.id, |progress| progress.in_use = add(progress.in_use));
     }
 
     async fn survey(&self, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
@@ -378,16 +390,17 @@ impl Job<'_> {
             }
             Ok(put)
         };
-        let (taken, failure) = match way {
+        let (taken, in_use, failure) = match way {
             Way::Leaving(Some(departure)) => {
                 let sent = departure.carry((from, &reader), (scope, &query), &mut keep).await;
-                (Some(kept), sent.err())
+                let (in_use, failure) = sent.map_or_else(|why| (0, Some(why)), |n| (n, None));
+                (Some(kept), in_use, failure)
             }
             _ => {
                 // What would change nothing there must not be deleted here.
                 let to = (to, ends.client(to).refusing_older());
                 let carried = Carrier { from: (from, reader), to, scope }.run(&query, keep).await;
-                (carried.taken, carried.failure)
+                (carried.taken, carried.in_use, carried.failure)
             }
         };
         if let Some(taken) = taken {
@@ -395,6 +408,7 @@ impl Job<'_> {
         }
         count.end(taken);
         self.tell_left_behind(steps);
+        self.tell_in_use(in_use);
         if let Some(failure) = failure {
             return Err(failure);
         }
@@ -424,7 +438,8 @@ fn stage_before(task: Task) -> Option<Stage> {
     }
 }
 
-async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<(), Failure> {
-    let deleted: Result<u64, CallError> = client.del(scope, ids).await;
-    deleted.map(drop).map_err(|error| Failure::of_call(&error, end))
+/// Deletes state at an end; how many flows stay there, as they are in use.
+async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<u64, Failure> {
+    let deleted = client.del(scope, ids).await.map_err(|error| Failure::of_call(&error, end))?;
+    Ok(deleted.in_use)
 }

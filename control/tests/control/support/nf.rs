@@ -2,7 +2,7 @@
 //! flow, by host, by network and in all, on a thread of its own that serves `weir.nf.v1`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
     sync::{
@@ -79,6 +79,12 @@ pub(crate) struct Monitor {
     pub(crate) hangs_deleted: usize,
     /// Flows that it has deleted.
     pub(crate) deleted: usize,
+    /// Flows in use, which finish here.
+    pub(crate) in_use: BTreeSet<FlowKey>,
+    /// Flows that are in use once they have been given.
+    pub(crate) used_later: BTreeSet<FlowKey>,
+    /// Flows in use that the last call has passed over.
+    passed_over: usize,
     /// A packet comes of each flow that it deletes, right behind.
     pub(crate) busy: bool,
     /// It refuses what is older than what it knows.
@@ -104,6 +110,9 @@ impl Monitor {
             hangs_at: usize::MAX,
             hangs_deleted: usize::MAX,
             deleted: 0,
+            in_use: BTreeSet::new(),
+            used_later: BTreeSet::new(),
+            passed_over: 0,
             busy: false,
             keeps_newer: false,
             ignores_filters: false,
@@ -201,14 +210,21 @@ impl Southbound for Monitor {
     }
 
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
-        give(
+        let more = give(
             (get, self.ignores_filters),
             cursor,
             out,
             (self.flows.iter(), |(key, (packets, version))| {
                 chunk(0, FlowId::flow(key), *version, |out| out.u64(*packets))
             }),
-        )
+        );
+        let given = out.len();
+        out.retain(|chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key)));
+        self.passed_over += given - out.len();
+        for key in out.iter().filter_map(|chunk| self.used_later.take(&chunk.id.key()?)) {
+            self.in_use.insert(key);
+        }
+        more
     }
 
     fn put_per_flow(&mut self, chunk: Chunk) -> Result<(), PutError> {
@@ -233,9 +249,11 @@ impl Southbound for Monitor {
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
-        let key = |id: &FlowId| id.key().map(|key| key.both_ways());
+        let keys = ids.iter().filter_map(|id| id.key().map(|key| key.both_ways()));
+        let (in_use, idle): (Vec<_>, Vec<_>) = keys.partition(|key| self.in_use.contains(key));
+        self.passed_over += in_use.len();
         let deleted: Vec<FlowKey> =
-            ids.iter().filter_map(key).filter(|key| self.flows.remove(key).is_some()).collect();
+            idle.into_iter().filter(|key| self.flows.remove(key).is_some()).collect();
         self.deleted += deleted.len();
         if self.busy {
             deleted.iter().for_each(|key| self.count(key));
@@ -306,6 +324,10 @@ impl Southbound for Monitor {
 
     fn give_back(&mut self, event: Event) {
         self.events.give_back(event);
+    }
+
+    fn take_in_use(&mut self) -> usize {
+        std::mem::take(&mut self.passed_over)
     }
 }
 

@@ -136,7 +136,15 @@ impl Running {
         filter: &str,
         snap: u32,
     ) -> Result<(StateOperation, Streaming<NotifyResponse>), Status> {
-        let request = NotifyRequest { end: end.to_owned(), filter: filter.to_owned(), snap };
+        let (end, filter) = (end.to_owned(), filter.to_owned());
+        self.notified_as(NotifyRequest { end, filter, snap, limit_ns: 0 }).await
+    }
+
+    /// The same as a request has it.
+    pub(crate) async fn notified_as(
+        &self,
+        request: NotifyRequest,
+    ) -> Result<(StateOperation, Streaming<NotifyResponse>), Status> {
         let mut stream = self.state().await.notify(request).await?.into_inner();
         match limited(stream.message()).await?.and_then(|first| first.note) {
             Some(Note::Operation(operation)) => Ok((*operation, stream)),

@@ -29,6 +29,7 @@ pub struct Chunks {
     stream: Streaming<api::GetResponse>,
     limit: Duration,
     changes: Option<u64>,
+    in_use: u64,
     /// Others wait for it.
     _turn: OwnedSemaphorePermit,
 }
@@ -68,7 +69,7 @@ impl Chunks {
                 }
                 begun => {
                     let stream = begun?.into_inner();
-                    return Ok(Self { stream, limit, changes: None, _turn: turn });
+                    return Ok(Self { stream, limit, changes: None, in_use: 0, _turn: turn });
                 }
             }
         }
@@ -80,14 +81,21 @@ impl Chunks {
         self.changes
     }
 
+    /// Flows that were passed over so far, because they are in use and finish where they are.
+    pub fn in_use(&self) -> u64 {
+        self.in_use
+    }
+
     /// The next chunks as they travel, 256 at most; none when that was all.
     ///
     /// # Errors
     /// [`CallError`]; what came before is not all.
     pub async fn next_encoded(&mut self) -> Result<Option<Vec<Vec<u8>>>, CallError> {
         let message = within("get", self.limit, self.stream.message()).await?;
-        let Some(api::GetResponse { chunks, changes }) = message else { return Ok(None) };
+        let Some(api::GetResponse { chunks, changes, in_use }) = message else { return Ok(None) };
         self.changes = self.changes.or(changes);
+        // Nothing holds it to the truth.
+        self.in_use = self.in_use.saturating_add(in_use);
         if chunks.len() > CHUNKS_MAX {
             let why = format!("{} chunks in one message", chunks.len());
             return Err(CallError::Malformed { call: "get", why });

@@ -61,6 +61,15 @@ pub struct Query {
     pub since: u64,
 }
 
+/// What has become of what was to be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Of how many ids there was state, which is forgotten.
+    pub count: u64,
+    /// How many flows stay, because they are in use, or have been since they were given.
+    pub in_use: u64,
+}
+
 impl Query {
     /// All state that overlaps with what the filter names.
     pub fn new(filter: StateFilter) -> Self {
@@ -171,19 +180,19 @@ impl Client {
         self.put(Scope::AllFlows, chunks).await
     }
 
-    /// Forgets flows, silently; how many it knew.
+    /// Forgets flows, silently.
     ///
     /// # Errors
     /// [`CallError`]; some may be forgotten then.
-    pub async fn del_per_flow(&self, ids: &[FlowId]) -> Result<u64, CallError> {
+    pub async fn del_per_flow(&self, ids: &[FlowId]) -> Result<Deleted, CallError> {
         self.del(Scope::PerFlow, ids).await
     }
 
-    /// Forgets multi-flow state, silently; of how many ids it had some.
+    /// Forgets multi-flow state, silently.
     ///
     /// # Errors
     /// [`CallError`]; some may be forgotten then.
-    pub async fn del_multi_flow(&self, ids: &[FlowId]) -> Result<u64, CallError> {
+    pub async fn del_multi_flow(&self, ids: &[FlowId]) -> Result<Deleted, CallError> {
         self.del(Scope::MultiFlow, ids).await
     }
 
@@ -248,13 +257,12 @@ impl Client {
         put::run(self, scope, chunks).await
     }
 
-    /// Forgets state of a scope, silently; of how many ids it had some. State of all flows is never
-    /// deleted.
+    /// Forgets state of a scope, silently. State of all flows is never deleted.
     ///
     /// # Errors
     /// [`CallError`]; some may be forgotten then.
-    pub async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<u64, CallError> {
-        let mut deleted = 0;
+    pub async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<Deleted, CallError> {
+        let mut all = Deleted::default();
         for ids in ids.chunks(IDS_MAX) {
             let mut api = self.api.clone();
             let request = api::DelRequest { ids: ids.iter().map(id_to).collect() };
@@ -265,11 +273,12 @@ impl Client {
                     Scope::AllFlows => Err(Status::invalid_argument("it is never deleted")),
                 }
             };
-            let more = within("del", self.limit, answer).await?.into_inner().deleted;
+            let answer = within("del", self.limit, answer).await?.into_inner();
             // Nothing holds it to the truth.
-            deleted = u64::saturating_add(deleted, more);
+            all.count = all.count.saturating_add(answer.deleted);
+            all.in_use = all.in_use.saturating_add(answer.in_use);
         }
-        Ok(deleted)
+        Ok(all)
     }
 
     /// The stubs, for requests that this client does not make.

@@ -134,7 +134,7 @@ impl Subject {
         let mut ids: Vec<FlowId> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
         ids.sort_unstable();
         ids.dedup();
-        self.client.del(scope, &ids).await
+        self.client.del(scope, &ids).await.map(|deleted| deleted.count)
     }
 
     /// Fails when state is not what it was.

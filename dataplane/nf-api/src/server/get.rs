@@ -75,15 +75,17 @@ async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> 
                 }
             };
             let bytes = chunks.iter().map(|chunk| chunk.body.len()).sum();
-            ((chunks, changes, more, at), bytes)
+            ((chunks, changes, function.take_in_use() as u64, more, at), bytes)
         });
-        let (chunks, changes, more, at) = piece.await.map_err(|status| Failed(Some(status)))?;
-        if changes.is_some() && !told {
-            told = true;
-            sink.send(api::GetResponse { chunks: Vec::new(), changes }).await?;
+        let piece = piece.await.map_err(|status| Failed(Some(status)))?;
+        let (chunks, changes, in_use, more, at) = piece;
+        let changes = changes.filter(|_| !told);
+        if changes.is_some() || in_use > 0 {
+            told |= changes.is_some();
+            sink.send(api::GetResponse { changes, in_use, ..Default::default() }).await?;
         }
         // State that counts no updates is of version 0, and is part of all.
-        let is_all = query.since == 0 || changes.is_some();
+        let is_all = query.since == 0 || told;
         let wanted = |chunk: &&Chunk| is_all || chunk.version > query.since;
         send(chunks.iter().filter(wanted), sink).await?;
         if more == More::No {
@@ -103,11 +105,11 @@ async fn send(
             Failed(Some(Status::internal(format!("the state of {}: {error}", chunk.id))))
         })?;
         if let Some(chunks) = batch.push(bytes) {
-            sink.send(api::GetResponse { chunks, changes: None }).await?;
+            sink.send(api::GetResponse { chunks, ..Default::default() }).await?;
         }
     }
     if let Some(chunks) = batch.rest() {
-        sink.send(api::GetResponse { chunks, changes: None }).await?;
+        sink.send(api::GetResponse { chunks, ..Default::default() }).await?;
     }
     Ok(())
 }

@@ -76,12 +76,15 @@ impl Service {
         request: Request<api::DelRequest>,
     ) -> Answer<api::DelResponse> {
         let ids = ids(&request.into_inner().ids)?;
-        let deleted = self.function.call(move |function, _| match scope {
-            Scope::PerFlow => function.del_per_flow(&ids),
-            Scope::MultiFlow => function.del_multi_flow(&ids),
-            Scope::AllFlows => 0,
+        let deleted = self.function.call(move |function, _| {
+            let deleted = match scope {
+                Scope::PerFlow => function.del_per_flow(&ids),
+                Scope::MultiFlow => function.del_multi_flow(&ids),
+                Scope::AllFlows => 0,
+            };
+            api::DelResponse { deleted: deleted as u64, in_use: function.take_in_use() as u64 }
         });
-        Ok(Response::new(api::DelResponse { deleted: deleted.await? as u64 }))
+        deleted.await.map(Response::new)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A small network function: it counts packets by flow, by host and in all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub(crate) struct Counting {
     /// All updates: what versions are taken from.
     updates: u64,
     events: Events<Packet>,
+    /// Flows that finish here.
+    pub(crate) in_use: BTreeSet<FlowKey>,
+    passed_over: usize,
     /// Whether state was put or deleted, or packets were to be dropped or kept.
     pub(crate) disturbed: bool,
     pub(crate) fault: Fault,
@@ -88,6 +91,8 @@ impl Counting {
             total: Default::default(),
             updates: 0,
             events: Events::new(LIMITS),
+            in_use: BTreeSet::new(),
+            passed_over: 0,
             disturbed: false,
             fault: Fault::None,
         }
@@ -135,6 +140,11 @@ impl Counting {
         }
         self.total.0.add(self.replica, 1);
         self.total.1 = version;
+    }
+
+    /// All flows.
+    pub(crate) fn flows(&self) -> impl Iterator<Item = FlowKey> {
+        self.flows.keys().copied()
     }
 
     /// Packets of all flows together, those of others too.
@@ -193,6 +203,9 @@ impl Southbound for Counting {
 
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         let more = self.give(get, cursor, out, (self.flows.iter(), flow_chunk));
+        let given = out.len();
+        out.retain(|chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key)));
+        self.passed_over += given - out.len();
         if self.fault == Fault::GetTwice {
             out.extend(out.first().cloned());
         }
@@ -243,6 +256,10 @@ impl Southbound for Counting {
         }
         let known = |id: &&FlowId| {
             id.key().is_some_and(|key| match self.fault {
+                _ if self.in_use.contains(&key) => {
+                    self.passed_over += 1;
+                    false
+                }
                 Fault::DelKeeps => self.flows.contains_key(&key.both_ways()),
                 _ => self.flows.remove(&key.both_ways()).is_some(),
             })
@@ -344,6 +361,10 @@ impl Southbound for Counting {
 
     fn give_back(&mut self, event: Event) {
         self.events.give_back(event);
+    }
+
+    fn take_in_use(&mut self) -> usize {
+        std::mem::take(&mut self.passed_over)
     }
 
     fn take_failure(&mut self) -> Option<String> {

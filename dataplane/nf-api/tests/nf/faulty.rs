@@ -111,7 +111,9 @@ impl Faulty {
     fn del(&self, deleted: Answer<api::DelResponse>) -> Answer<api::DelResponse> {
         match self.fault {
             Fault::Talkative => Err(Status::internal("E".repeat(4_000))),
-            Fault::DeletesMore => Ok(Response::new(api::DelResponse { deleted: u64::MAX })),
+            Fault::DeletesMore => {
+                Ok(Response::new(api::DelResponse { deleted: u64::MAX, in_use: u64::MAX }))
+            }
             _ => deleted.map_err(|status| self.reason(status)),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tonic::Code;
-use weir_nf_api::client::{CallError, Client, Query};
+use weir_nf_api::client::{CallError, Client, Deleted, Query};
 use weir_nf_api::server;
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
@@ -117,7 +117,7 @@ async fn a_thread_that_never_serves_makes_its_callers_late() {
     let (id, filter) = (SubscriptionId(1), StateFilter::default());
     let enabled = client.enable_events(id, &filter, Action::Drop, 0).await;
     assert!(matches!(enabled, Err(CallError::Late { .. })), "{enabled:?}");
-    assert_eq!(client.del_per_flow(&[]).await, Ok(0), "nothing to ask for");
+    assert_eq!(client.del_per_flow(&[]).await, Ok(Deleted::default()), "nothing to ask for");
     // Who waits longer is told by the server.
     let got = patient.get_per_flow(&any()).await.expect("it begins").all(9).await;
     assert_eq!(got.expect_err("nobody serves").reason(), Some("BUSY"));

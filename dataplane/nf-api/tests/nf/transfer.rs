@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use weir_nf_api::client::{Put, Query, RefusalReason};
+use weir_nf_api::client::{Deleted, Put, Query, RefusalReason};
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::southbound::{Action, Note, SubscriptionId};
 use weir_state_transfer::state_filter::StateFilter;
@@ -63,7 +63,8 @@ async fn a_move_takes_every_flow_along_and_leaves_none() {
     let put = destination.put_per_flow(ReceiverStream::new(stream));
     let (put, ()) = tokio::join!(put, carried);
     assert_eq!(put, Ok(Put { taken: ids.len() as u64, refusal: None }));
-    assert_eq!(source.del_per_flow(&ids).await, Ok(ids.len() as u64));
+    let all = Deleted { count: ids.len() as u64, in_use: 0 };
+    assert_eq!(source.del_per_flow(&ids).await, Ok(all));
     assert_eq!((from.stop_thread().packets(), to.stop_thread().packets()), (0, 5_000));
 }
 
@@ -118,7 +119,7 @@ async fn many_are_deleted_in_several_requests() {
     let chunks = client.get_per_flow(&any()).await.expect("a get").all(1_000).await.expect("all");
     let mut ids: Vec<FlowId> = chunks.into_iter().map(|chunk| chunk.id).collect();
     ids.push(FlowId::default());
-    assert_eq!(client.del_per_flow(&ids).await, Ok(1_000));
+    assert_eq!(client.del_per_flow(&ids).await, Ok(Deleted { count: 1_000, in_use: 0 }));
     let left = client.get_per_flow(&any()).await.expect("a get").all(1).await.expect("all");
     assert_eq!(left, Vec::new());
 }
@@ -153,4 +154,30 @@ async fn events_come_in_order_and_what_is_lost_is_told() {
     while notes.next().await.expect("told").is_some() {}
     let kinds = client.describe().await.expect("described").kinds;
     assert_eq!(kinds.iter().map(|kind| kind.scope).collect::<Vec<_>>(), Scope::ALL);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn flows_in_use_are_passed_over_and_stay_and_how_many_is_told() {
+    const FLOWS: usize = 200;
+    let mut function = wide(FLOWS);
+    // Of several pieces.
+    let chosen = function.flows().step_by(50).collect();
+    function.in_use = chosen;
+    let mut running = Running::plain(function, Traffic::None);
+    let client = running.client();
+    let mut got = client.get_per_flow(&any()).await.expect("it begins");
+    let mut ids = Vec::new();
+    while let Some(chunks) = got.next().await.expect("more of it") {
+        ids.extend(chunks.into_iter().map(|chunk| chunk.id));
+    }
+    assert_eq!((ids.len(), got.in_use()), (FLOWS - 4, 4));
+    let mut hosts = client.get_multi_flow(&any()).await.expect("it begins");
+    while hosts.next().await.expect("more of it").is_some() {}
+    assert_eq!(hosts.in_use(), 0, "it is told once");
+    let all: Vec<FlowId> = wide(FLOWS).flows().map(|key| FlowId::flow(&key)).collect();
+    let deleted = Deleted { count: FLOWS as u64 - 4, in_use: 4 };
+    assert_eq!(client.del_per_flow(&all).await, Ok(deleted));
+    let again = Deleted { count: 0, in_use: 4 };
+    assert_eq!(client.del_per_flow(&all).await, Ok(again));
+    assert_eq!(running.stop_thread().packets(), 4);
 }

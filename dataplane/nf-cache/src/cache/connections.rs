@@ -1,8 +1,7 @@
 //! Client connections as per-flow state: those that wait for their next request.
 //!
-//! One whose request is being answered finishes where it is. A get passes it over, counts it
-//! ([`Figure::InUse`]) and logs it; deleting it does nothing, so that fewer are said to be deleted
-//! than were named.
+//! One whose request is being answered finishes where it is. A get passes it over, says so, counts it
+//! ([`Figure::InUse`]) and logs it; a deletion leaves it, and says so too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -155,7 +154,8 @@ impl Cache {
             }
         }
         if in_use > 0 {
-            self.count(Figure::InUse, in_use);
+            self.passed_over += in_use;
+            self.count(Figure::InUse, in_use as u64);
         }
         more
     }
@@ -237,8 +237,12 @@ impl Cache {
             // One that has had a request since it was given is not what goes on elsewhere.
             let is_as_given = held.given.is_none_or(|given| given == held.version);
             let may_go = is_as_given && !held.hidden && held.activity.idle_since().is_some();
+            if !may_go {
+                self.passed_over += 1;
+                continue;
+            }
             // Its task finds its socket closed.
-            if may_go && repair::forget(&held.stream).is_ok() {
+            if repair::forget(&held.stream).is_ok() {
                 self.connections.remove(number);
                 forgotten += 1;
             }

@@ -53,6 +53,8 @@ pub(crate) struct Cache {
     invalidated: VecDeque<(u64, Url)>,
     /// Whether it may take over connections.
     repairs: bool,
+    /// Connections that the last call has passed over, as they are in use.
+    passed_over: usize,
     /// Wakes who passes events on.
     wake: Arc<Notify>,
 }
@@ -92,6 +94,7 @@ impl Cache {
             collecting: 0,
             invalidated: VecDeque::new(),
             repairs,
+            passed_over: 0,
             wake,
         }
     }

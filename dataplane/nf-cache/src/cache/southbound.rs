@@ -83,4 +83,8 @@ impl Southbound for Cache {
     fn give_back(&mut self, event: Event) {
         self.requests.give_back(event);
     }
+
+    fn take_in_use(&mut self) -> usize {
+        std::mem::take(&mut self.passed_over)
+    }
 }

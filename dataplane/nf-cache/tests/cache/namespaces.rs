@@ -1,96 +1,19 @@
 //! Idle connections move between two hosts with the same address, and their clients notice nothing.
 
-use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
-use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use weir_nf_api::client::Query;
+use weir_nf_api::client::{Deleted, Query};
 use weir_nf_cache::Figure;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{Chunk, Scope};
 use weir_state_transfer::southbound::{Action, SubscriptionId};
 
 use crate::client::Client;
+use crate::network::{CLIENT, Network};
 use crate::origin::{Origin, Reply, answer};
 use crate::process::Process;
 use crate::running::Peer;
-
-/// Where clients and their origin are, and the gateways to both hosts.
-const CLIENT: &str = "10.9.0.2";
-const HOSTS: [&str; 2] = ["10.9.0.11", "10.9.0.12"];
-/// The address of the proxy, on both hosts.
-const PROXY: &str = "10.9.9.1";
-/// The routing table by which flows are steered to the second host.
-const TABLE: &str = "100";
-
-/// A client and two hosts on one network, in namespaces of their own that go at the end.
-struct Network(Vec<String>);
-
-impl Network {
-    fn new() -> Self {
-        let name = |what: &str| format!("weir-cache-{}-{what}", std::process::id());
-        let network = Self(["client", "one", "two", "switch"].map(name).into());
-        network.0.iter().for_each(|name| ip(&["netns", "add", name]));
-        let switch = network.0[3].as_str();
-        ip(&["-n", switch, "link", "add", "br0", "up", "type", "bridge"]);
-        for (number, address) in [CLIENT, HOSTS[0], HOSTS[1]].iter().enumerate() {
-            let (port, own) = (format!("port{number}"), network.0[number].as_str());
-            ip(&["-n", switch, "link", "add", &port, "type", "veth", "peer", "eth0", "netns", own]);
-            ip(&["-n", switch, "link", "set", &port, "master", "br0", "up"]);
-            ip(&["-n", own, "link", "set", "lo", "up"]);
-            ip(&["-n", own, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
-            ip(&["-n", own, "link", "set", "eth0", "up"]);
-            if number > 0 {
-                ip(&["-n", own, "address", "add", &format!("{PROXY}/32"), "dev", "lo"]);
-            }
-        }
-        let client = network.0[0].as_str();
-        ip(&["-n", client, "route", "add", PROXY, "via", HOSTS[0]]);
-        ip(&["-n", client, "route", "add", PROXY, "via", HOSTS[1], "table", TABLE]);
-        network
-    }
-
-    fn host(&self, number: usize) -> &str {
-        &self.0[number]
-    }
-
-    /// Does something on a thread that is where the clients are.
-    fn at_client<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.0[0])).expect("a namespace");
-        let (told, heard) = mpsc::channel();
-        thread::spawn(move || {
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), network).expect("root may");
-            told.send(what()).expect("it is waited for");
-        });
-        heard.recv().expect("it does not panic")
-    }
-
-    /// Steers a flow of the client, by its port, to the second host, or back to the first.
-    fn steer(&self, port: u16, to_second: bool) {
-        let verb = if to_second { "add" } else { "del" };
-        let port = port.to_string();
-        ip(&["-n", &self.0[0], "rule", verb, "ipproto", "tcp", "sport", &port, "lookup", TABLE]);
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            let _removed = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("there is ip");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {error}", arguments.join(" "));
-}
 
 /// Moves all idle connections and what clients have fetched: requests wait meanwhile, so that none
 /// is lost with its connection.
@@ -106,7 +29,7 @@ fn move_all(network: &Network, (from, to): (&Peer, &Peer), to_second: bool) -> V
     for id in &ids {
         network.steer(id.key().expect("a flow").src_port(), to_second);
     }
-    assert_eq!(from.del_connections(&ids), ids.len() as u64);
+    assert_eq!(from.del_connections(&ids), Deleted { count: ids.len() as u64, in_use: 0 });
     from.wait(from.api.disable_events(subscription)).expect("it is there");
     drop(notes);
     chunks

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use weir_nf_api::client::{Client as Api, Put, Query};
+use weir_nf_api::client::{Client as Api, Deleted, Put, Query};
 use weir_nf_cache::{Figure, RunError, Settings, Statistics, run};
 use weir_state_transfer::chunk::{Chunk, Scope};
-use weir_state_transfer::flow_id::{Extent, FlowId};
+use weir_state_transfer::flow_id::FlowId;
 
 use crate::client::{Client, LONG};
 
@@ -126,10 +126,14 @@ impl Peer {
         self.runtime.block_on(what)
     }
 
+    /// What asks for all that overlaps with what a filter names.
+    pub(crate) fn query(filter: &str) -> Query {
+        Query::new(filter.parse().expect("a filter"))
+    }
+
     /// The state that a filter picks.
     pub(crate) fn get(&self, scope: Scope, filter: &str) -> Vec<Chunk> {
-        let query =
-            Query { extent: Extent::Overlaps, ..Query::new(filter.parse().expect("a filter")) };
+        let query = Self::query(filter);
         self.wait(async {
             let got = match scope {
                 Scope::PerFlow => self.api.get_per_flow(&query).await,
@@ -158,10 +162,10 @@ impl Peer {
     }
 
     pub(crate) fn del_objects(&self, ids: &[FlowId]) -> u64 {
-        self.wait(async { self.api.del_multi_flow(ids).await.expect("a deletion") })
+        self.wait(async { self.api.del_multi_flow(ids).await.expect("a deletion").count })
     }
 
-    pub(crate) fn del_connections(&self, ids: &[FlowId]) -> u64 {
+    pub(crate) fn del_connections(&self, ids: &[FlowId]) -> Deleted {
         self.wait(async { self.api.del_per_flow(ids).await.expect("a deletion") })
     }
 

@@ -93,7 +93,7 @@ impl Pair {
         let done = self.to.put(scope, tokio_stream::iter(chunks)).await?;
         let put = began.elapsed();
         ensure!(done.taken == flows as u64, "{} of {flows} taken: {done:?}", done.taken);
-        let deleted = self.to.del(scope, &ids).await?;
+        let deleted = self.to.del(scope, &ids).await?.count;
         ensure!(deleted == flows as u64, "{deleted} of {flows} were there to be deleted");
         Ok(Round { get, put, bytes })
     }

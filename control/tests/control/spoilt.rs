@@ -27,12 +27,18 @@ type Case = (&'static str, Spoil, StateFailure, Option<RefusalReason>, &'static 
 
 /// Each spoils the last chunk of a message: those before it have been put.
 const CASES: &[Case] = &[
-    ("cut", cut, StateFailure::Malformed, None, "is cut off"),
+    ("cut", |chunks| cut(chunks), StateFailure::Malformed, None, "is cut off"),
     ("longer", |chunks| last(chunks).push(0), StateFailure::Malformed, None, "1 bytes follow"),
-    ("one bit", flip, StateFailure::Malformed, None, "is corrupted"),
+    ("one bit", |chunks| flip(chunks), StateFailure::Malformed, None, "is corrupted"),
     ("stage", |chunks| forge(last(chunks), 6, &[3]), StateFailure::Malformed, None, "stage"),
-    ("oversize", oversize, StateFailure::Malformed, None, "bytes of state"),
-    ("not matched", of_another, StateFailure::Malformed, None, "the filter names nothing"),
+    ("oversize", |chunks| oversize(chunks), StateFailure::Malformed, None, "bytes of state"),
+    (
+        "not matched",
+        |chunks| of_another(chunks),
+        StateFailure::Malformed,
+        None,
+        "the filter names nothing",
+    ),
     ("repeated", repeat, StateFailure::Malformed, None, "again, and a get gives each piece once"),
     (
         "revision",
@@ -77,25 +83,25 @@ fn forge(bytes: &mut [u8], place: usize, new: &[u8]) {
     bytes[covered..].copy_from_slice(&checksum);
 }
 
-fn cut(chunks: &mut Vec<Vec<u8>>) {
+fn cut(chunks: &mut [Vec<u8>]) {
     last(chunks).pop();
 }
 
-fn flip(chunks: &mut Vec<Vec<u8>>) {
+fn flip(chunks: &mut [Vec<u8>]) {
     let bytes = last(chunks);
     let place = bytes.len() - CHECKSUM - 1;
     bytes[place] ^= 1;
 }
 
 /// One that is as long as it says.
-fn oversize(chunks: &mut Vec<Vec<u8>>) {
+fn oversize(chunks: &mut [Vec<u8>]) {
     let bytes = last(chunks);
     let body = Chunk::decode(bytes).unwrap().body.len();
     bytes.resize(bytes.len() - body + BODY_MAX + 1, 0);
     forge(bytes, BODY_LENGTH, &(BODY_MAX as u32 + 1).to_be_bytes());
 }
 
-fn of_another(chunks: &mut Vec<Vec<u8>>) {
+fn of_another(chunks: &mut [Vec<u8>]) {
     change(chunks, |chunk| {
         chunk.id = match chunk.scope {
             Scope::PerFlow => FlowId::flow(&flow(9, 1, 1_000)),

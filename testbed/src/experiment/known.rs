@@ -1,6 +1,8 @@
 //! What is known of the conversations of the capture: in which of them others find something else
 //! than the intrusion detection logs, by how much, and why.
 
+use std::collections::BTreeSet;
+
 /// Conversations that another one reads otherwise: the client; messages that only the log has;
 /// messages that only the other has; why.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +20,9 @@ impl Known {
     }
 
     /// Conversations that should be read otherwise and are not among those that are.
-    pub(super) fn absent<'a>(self, found: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
-        let absent = self.0.iter().filter(|known| found.clone().all(|client| client != known.0));
+    pub(super) fn absent<'a>(self, found: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let found: BTreeSet<_> = found.collect();
+        let absent = self.0.iter().filter(|known| !found.contains(known.0));
         absent.map(|known| known.0.to_owned()).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::runtime::Builder;
 use tokio::time::timeout;
-use weir_client::{Client, Guarantee};
+use weir_client::{Client, Guarantee, Notify};
 use weir_testbed::namespace::Namespace;
 use weir_testbed::wait::LIMIT;
 
@@ -98,7 +98,7 @@ fn only_suspicious_connections_are_inspected_and_none_loses_or_reorders_a_packet
         let client = Client::unix(&switch.control_socket()).await.unwrap();
         // Every packet of such connections is told of, in both directions.
         let suspicious = format!("proto=tcp,dport={OTHER_PORT}");
-        let mut events = client.notify("r1", &suspicious, 0).await.unwrap();
+        let mut events = client.notify(&Notify::new("r1", &suspicious)).await.unwrap();
         let goes_on = |flow: &str| {
             moved.push(flow.to_owned());
             moved.len() < SUSPICIOUS

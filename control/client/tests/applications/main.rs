@@ -7,6 +7,7 @@
 mod elastic_scaling;
 #[path = "../../examples/move_prefix.rs"]
 mod move_prefix;
+#[expect(dead_code, reason = "tests of the sidecar use more of it")]
 #[path = "../../../tests/control/support/nf.rs"]
 mod nf;
 #[path = "../../examples/rapid_upgrade.rs"]
@@ -14,6 +15,8 @@ mod rapid_upgrade;
 mod relay;
 #[path = "../../examples/selective_invocation.rs"]
 mod selective_invocation;
+#[path = "../../../tests/control/support/spoiling.rs"]
+mod spoiling;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 

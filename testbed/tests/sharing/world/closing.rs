@@ -10,7 +10,7 @@ use crate::setup::{IN, OUT};
 
 /// Every second flow of each source is of TCP.
 pub(super) fn protocol_of(flow: u16) -> u8 {
-    if flow / 6 % 2 == 0 { protocol::UDP } else { protocol::TCP }
+    if (flow / 6).is_multiple_of(2) { protocol::UDP } else { protocol::TCP }
 }
 
 /// Where the numbers of the far ends begin, and those of sources for a connection and the next.

@@ -66,7 +66,7 @@ fn tcp_of_any_flags_numbers_and_windows_never_panics_and_keeps_no_more_than_its_
     let (mut next, mut kept_most) = (Both { orig: 0, resp: 0 }, 0);
     for number in 0..PACKETS {
         now += rng.u64(..20) * MILLISECOND;
-        let calm = number / 2_000 % 2 == 0;
+        let calm = (number / 2_000).is_multiple_of(2);
         let (at, frame) = (Timestamp(now), segment(&mut rng, &mut next, calm));
         let Some(key) = node.take(&Timed { at, frame }) else { continue };
         let Some(Some(connection)) = node.connections.get_mut(&key) else { continue };
@@ -74,8 +74,9 @@ fn tcp_of_any_flags_numbers_and_windows_never_panics_and_keeps_no_more_than_its_
         kept_most = kept_most.max(connection.kept());
         if rng.u8(..16) == 0 {
             // Whatever it has come to, it can be moved.
-            let chunk = connection.to_chunk(&Timeouts::default(), at);
-            *connection = Connection::from_chunk(&chunk, at).unwrap();
+            let timeouts = Timeouts::default();
+            let chunk = connection.to_chunk(&timeouts, at);
+            *connection = Connection::from_chunk(&chunk, &timeouts, at).unwrap();
         }
         if rng.u8(..) == 0 {
             node.sweep(at);

@@ -230,7 +230,7 @@ mod tests {
             (|answer| answer.kinds[0].scope = 0, "\"state 7\" has no scope"),
             (|answer| answer.kinds[0].schema = 1 << 16, "65536 is not of 16 bits"),
             (|answer| answer.kinds[1].schema = 7, "state 7 and state 7 have"),
-            (|answer| answer.kinds[1].name.clear(), "the name of 8.1"),
+            (|answer| answer.kinds[1].name.clear(), "the name of 0x0008.1"),
             (|answer| answer.kinds[0].merge_rules = vec![9], "\"state 7\""),
             (|answer| answer.kinds[0].merge_rules = vec![1, 1], "merge rules"),
             (|answer| answer.kinds[0].merge_rules = vec![2], "none of its scope"),

@@ -28,16 +28,12 @@ const PREFIX: &str = "10.0.1.0/24";
 /// sees, and less than both do.
 const PORTS: Range<u16> = 30_000..30_090;
 const THRESHOLD: usize = 66;
-/// The key of steering, and the port that all attempts come from: so each half of the buckets sees
-/// the same part of them each time.
-const KEY: &str = "6d02";
-const FROM: u16 = 20_000;
 
 /// Two instances that tell scans, and a sidecar.
 fn monitors(logs: &Folder) -> Setup {
     let tables = format!(
         "[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\nscan_threshold = {THRESHOLD}\n\
-         reset_timeout = \"1s\"\n[steering]\nkey = \"{KEY}\"\n",
+         reset_timeout = \"1s\"\n",
         logs.path().display()
     );
     with_second(Setup::new(&Shape { tables, ..Shape::default() }))
@@ -47,7 +43,7 @@ fn monitors(logs: &Folder) -> Setup {
 fn scan(setup: &Setup, ports: Range<u16>) -> Child {
     let program = format!(
         "import socket\nfor port in range({}, {}):\n s = socket.socket()\n \
-         s.bind(('10.0.1.2', {FROM}))\n s.connect_ex(('10.0.2.2', port))\n s.close()\n",
+         s.connect_ex(('10.0.2.2', port))\n s.close()\n",
         ports.start, ports.end
     );
     let mut command = setup.topology.hosts[0].namespace.command("python3");

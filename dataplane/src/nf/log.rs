@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use weir_state_transfer::protocol;
 
 use super::Timestamp;
@@ -31,20 +32,11 @@ pub(super) fn footer(closed: Timestamp) -> String {
 
 /// A date and a time of day as `#open` and `#close` have them, of UTC.
 fn date(at: Timestamp) -> String {
-    const DAY: u64 = 24 * 60 * 60;
-    let seconds = at.0 / 1_000_000_000;
-    let (days, second) = (seconds / DAY, seconds % DAY);
-    // Eras of 400 years of the proleptic Gregorian calendar, whose years begin in March: so the day
-    // that not all years have is their last.
-    let day = days + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * day + 2) / 153;
-    let day = day - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = 400 * era + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let seconds = i64::try_from(at.0 / 1_000_000_000).unwrap_or(i64::MAX);
+    let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    let month = u8::from(month);
     format!("{year:04}-{month:02}-{day:02}-{hour:02}-{minute:02}-{second:02}")
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use weir_api::refusal::refusal;
+use weir_api::{causes::root_cause, refusal::refusal};
 use weir_state_transfer::quote::shortened;
 
 use crate::{scaling::plan::PlanError, southbound::transient, store::StoreError};
@@ -161,11 +161,8 @@ impl Fault {
 /// What a status says: of a connection that was not made or that broke, the last cause, as tonic's own
 /// words are "transport error".
 fn words(status: &Status) -> String {
-    let mut cause = std::error::Error::source(status);
-    while let Some(source) = cause.and_then(std::error::Error::source) {
-        cause = Some(source);
-    }
-    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    let source = std::error::Error::source(status);
+    source.map_or_else(|| status.message().to_owned(), |error| root_cause(error).to_string())
 }
 
 /// What mends a data plane that is not reached, by what the system says of its socket.

@@ -1,4 +1,4 @@
-//! What an error and all its causes say, in one line.
+//! What an error and all its causes say, in one line, and which is the last.
 
 use std::error::Error;
 
@@ -18,6 +18,15 @@ pub fn causes_of(mut said: String, error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     said
+}
+
+/// The last of an error's causes: what the operating system or TLS said.
+pub fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
 }
 
 #[cfg(test)]

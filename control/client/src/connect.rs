@@ -1,7 +1,6 @@
 //! Connections to a sidecar: a Unix socket, or TCP with certificates on both sides.
 
 use std::{
-    error::Error,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,6 +15,7 @@ use rustls::{
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
+use weir_api::causes::root_cause;
 
 /// The PEM files of our side of a connection, as `weir pki` makes them.
 #[derive(Debug, Clone)]
@@ -125,15 +125,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectErro
         [] => Err(wrong(path, &"it holds no certificate")),
         some => Ok(some.to_vec()),
     }
-}
-
-/// The last of an error's causes: what the operating system or TLS said.
-pub(crate) fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause
 }
 
 /// What may mend that a sidecar is not reached.

@@ -2,9 +2,10 @@
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use weir_api::v1::{StateFailure, StateOperation};
-
-use crate::connect::root_cause;
+use weir_api::{
+    causes::root_cause,
+    v1::{StateFailure, StateOperation},
+};
 
 /// Why something was not done, by what a caller can do about it.
 #[derive(Debug, thiserror::Error)]

@@ -14,18 +14,14 @@ use tonic::{
     Code, Request, Response, Status, TimeoutExpired,
     transport::{Channel, Endpoint, Uri},
 };
-use weir_api::dataplane::v1::Change;
+use weir_api::{causes::root_cause, dataplane::v1::Change};
 use weir_control::{
     config::Span,
     fault::Fault,
     listen::{ListenError, TlsFiles},
 };
 
-use super::{
-    failure::Failure,
-    output::Format,
-    reach::{self, root_cause},
-};
+use super::{failure::Failure, output::Format, reach};
 
 /// The largest message accepted, in bytes.
 pub(crate) const MESSAGE_MAX: usize = 16 << 20;

@@ -7,6 +7,7 @@ use std::{
 
 use rustls::CertificateError;
 use tonic::Code;
+use weir_api::causes::root_cause;
 use weir_control::fault::Fault;
 
 /// What an attempt to reach the sidecar failed on.
@@ -39,15 +40,6 @@ pub(crate) fn fault(server: &str, error: &(dyn Error + 'static)) -> Fault {
         Cause::Other => (Code::Unavailable, "SIDECAR_UNREACHABLE", CANNOT, closed_fix(over_tcp)),
     };
     Fault::new(code, reason, format!("{what} {server}: {why}")).object(server).fix(fix)
-}
-
-/// The last of an error's causes: what the operating system or TLS said.
-pub(crate) fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause
 }
 
 fn cause<'e>(error: &'e (dyn Error + 'static)) -> Cause<'e> {

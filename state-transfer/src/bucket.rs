@@ -277,9 +277,7 @@ mod tests {
 
     #[test]
     fn behaves_like_a_set_of_numbers_and_survives_printing() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = weir_seed::rng();
         for _ in 0..200 {
             let (a, b) = (random_set(&mut rng), random_set(&mut rng));
             let (left, right) = (bitmap(&a), bitmap(&b));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::filter::{Filter, FilterError, Item, Seen, bounded, items};
+use crate::filter::{FIELDS_OF_PACKETS, Filter, FilterError, Item, Seen, bounded, items};
 use crate::flow_id::{Extent, Extra, ExtraError, FlowId};
 use crate::flow_key::FlowKey;
 use crate::id::PortId;
@@ -191,7 +191,7 @@ impl FromStr for StateFilter {
             return Ok(filter);
         }
         let mut seen = Seen::default();
-        for item in items(text) {
+        for item in items(text, FIELDS_OF_PACKETS) {
             filter.set(&item?, &mut seen)?;
         }
         filter.flows.check()?;
@@ -217,7 +217,7 @@ impl StateFilter {
                 let extra = Extra::new(name, quoted.unwrap_or(item.value))?;
                 Ok(Extra::add_to(&mut self.extras, extra)?)
             }
-            _ => Ok(seen.set(&mut self.flows, item)?),
+            _ => Ok(seen.set(&mut self.flows, item, FIELDS_OF_PACKETS)?),
         }
     }
 }
@@ -311,6 +311,11 @@ mod tests {
             (
                 "in_port=256",
                 "in_port: expected the number of a port (0-255) at position 8, found \"256\"",
+            ),
+            (
+                "tcp_flag=syn",
+                "unknown field \"tcp_flag\" at position 0: did you mean tcp_flags? (fields: src, dst, \
+                 proto, sport, dport, service, symmetric, tcp_flags, in_port)",
             ),
             ("http.host=a,http.host=b", "http.host is given twice"),
             (

@@ -202,9 +202,7 @@ mod tests {
 
     #[test]
     fn equals_the_definition_and_is_symmetric() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = weir_seed::rng();
         for _ in 0..2_000 {
             let hash = SteeringHash::new(rng.u16(..));
             let flow = random_flow(&mut rng);
@@ -230,8 +228,7 @@ mod tests {
 
     #[test]
     fn a_random_key_spreads_ports_and_addresses_evenly() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
+        let seed = weir_seed::seed();
         for entropy in 0..50 {
             let hash = SteeringHash::new(random_key(seed.wrapping_add(entropy)));
             let (mut by_port, mut by_address) = ([0; BUCKETS], [0; BUCKETS]);
@@ -252,9 +249,7 @@ mod tests {
     /// address takes the place of its source, are the ones that are computed, and no others.
     #[test]
     fn exactly_the_ports_that_are_computed_keep_a_flow_in_its_bucket() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = weir_seed::rng();
         for round in 0..40 {
             let spread = round % 4 != 0;
             let hash =
@@ -275,7 +270,7 @@ mod tests {
             let mut computed: Vec<u16> =
                 hash.neutral_words().map(|word| flow.src_port() ^ by ^ word).collect();
             computed.sort_unstable();
-            assert_eq!(computed, found, "seed {seed}, {hash:?}, {flow} by {}", other.src());
+            assert_eq!(computed, found, "{hash:?}, {flow} by {}", other.src());
             assert!(!spread || found.len() == 16);
         }
     }

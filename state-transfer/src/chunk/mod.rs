@@ -12,7 +12,7 @@ use crate::flow_id::FlowId;
 pub use body::{BodyError, decode_body};
 pub use codec::{CHUNK_MAX, ChunkError};
 
-/// Bytes of the state in one chunk at most: a network function divides what is larger.
+/// Bytes of the state in one chunk at most.
 pub const BODY_MAX: usize = 1 << 20;
 
 /// Related state of one flow, or of one set of flows (OpenNF, section 4.2).
@@ -35,6 +35,22 @@ pub struct Chunk {
     pub time_left: Option<Duration>,
     /// The state itself, [`BODY_MAX`] bytes at most.
     pub body: Vec<u8>,
+}
+
+/// What tells the state in a chunk from what it was before or is later: chunks about the same, of
+/// the same schema, that are equal in this say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition {
+    version: u64,
+    /// Of the body: that of state without a version changes as well.
+    checksum: u32,
+}
+
+impl Chunk {
+    /// What tells the state from what it was before or is later. How old it is says nothing.
+    pub fn edition(&self) -> Edition {
+        Edition { version: self.version, checksum: crc32c::crc32c(&self.body) }
+    }
 }
 
 /// How many flows a piece of state applies to (OpenNF, section 4.1).

@@ -92,14 +92,12 @@ fn small() -> Chunk {
 
 #[test]
 fn random_chunks_come_back_as_they_were() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..20_000 {
         let chunk = chunk(&mut rng);
         let bytes = chunk.encode().expect("within bounds");
         assert!(bytes.len() <= CHUNK_MAX);
-        assert_eq!(Chunk::decode(&bytes), Ok(chunk), "seed {seed}");
+        assert_eq!(Chunk::decode(&bytes), Ok(chunk));
     }
 }
 
@@ -125,19 +123,17 @@ fn the_bytes_are_as_documented() {
 /// CRC-32C finds every change of one byte, and every cut is one of a length.
 #[test]
 fn whatever_is_changed_or_cut_off_is_noticed() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..200 {
         let bytes = chunk(&mut rng).encode().expect("within bounds");
         for length in 0..bytes.len() {
             let error = Chunk::decode(&bytes[..length]).expect_err("cut off");
-            assert_eq!(error, ChunkError::Truncated { length }, "seed {seed}");
+            assert_eq!(error, ChunkError::Truncated { length });
         }
         for place in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[place] ^= rng.u8(1..);
-            assert!(Chunk::decode(&changed).is_err(), "seed {seed}, byte {place}");
+            assert!(Chunk::decode(&changed).is_err(), "byte {place}");
         }
         let longer = [&bytes[..], &[0; 3]].concat();
         assert_eq!(Chunk::decode(&longer), Err(ChunkError::TooLong { excess: 3 }));
@@ -190,9 +186,7 @@ fn what_is_too_large_is_refused_before_it_is_sent() {
 
 #[test]
 fn random_bytes_are_no_chunk_and_never_a_panic() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..50_000 {
         let length = rng.usize(..200);
         let mut bytes: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
@@ -209,7 +203,7 @@ fn random_bytes_are_no_chunk_and_never_a_panic() {
             bytes = whole;
         }
         if let Ok(chunk) = Chunk::decode(&bytes) {
-            assert_eq!(chunk.encode().as_deref(), Ok(&bytes[..]), "one form only, seed {seed}");
+            assert_eq!(chunk.encode().as_deref(), Ok(&bytes[..]), "one form only");
         }
     }
 }
@@ -237,9 +231,7 @@ fn a_flow_id_of_a_host_is_that_host_again_and_no_other_id_is() {
 
 #[test]
 fn a_flow_id_of_a_flow_is_that_flow_again() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..2_000 {
         let v4 = rng.bool();
         let protocol = [1, 6, 17, 58, 132, 47][rng.usize(..6)];
@@ -252,7 +244,7 @@ fn a_flow_id_of_a_flow_is_that_flow_again() {
         let ends = (address(&mut rng, v4), address(&mut rng, v4));
         let key = FlowKey::new(ends.0, ends.1, ports, protocol, ServiceId(rng.u16(..)));
         let key = key.expect("of one family");
-        assert_eq!(FlowId::flow(&key).key(), Some(key), "seed {seed}");
+        assert_eq!(FlowId::flow(&key).key(), Some(key));
     }
     // There is one id for each flow, and one flow for each id.
     let host = |port| End { prefix: Some("10.0.0.1".parse().expect("a host")), port };

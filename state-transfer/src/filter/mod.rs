@@ -12,7 +12,7 @@ use crate::id::ServiceId;
 use crate::prefix::Prefix;
 use crate::protocol;
 
-pub use parse::{FILTER_MAX, FilterError};
+pub use parse::{FIELDS, FIELDS_OF_PACKETS, FILTER_MAX, FilterError};
 pub(crate) use parse::{Item, Seen, bounded, items};
 
 /// What a flow has to look like; fields that are absent match everything.

@@ -12,7 +12,14 @@ use crate::quote::quoted;
 /// Bytes of a filter as text at most.
 pub const FILTER_MAX: usize = 8 << 10;
 
-const FIELDS: [&str; 7] = ["src", "dst", "proto", "sport", "dport", "service", "symmetric"];
+/// The fields of filters: those of flows, and behind them those that only packets have.
+const ALL_FIELDS: [&str; 9] =
+    ["src", "dst", "proto", "sport", "dport", "service", "symmetric", "tcp_flags", "in_port"];
+const OF_FLOWS: usize = 7;
+/// The fields of a filter of flows.
+pub const FIELDS: &[&str] = ALL_FIELDS.split_at(OF_FLOWS).0;
+/// The fields of a filter of packets.
+pub const FIELDS_OF_PACKETS: &[&str] = &ALL_FIELDS;
 
 impl FromStr for Filter {
     type Err = FilterError;
@@ -26,8 +33,8 @@ impl FromStr for Filter {
             return Ok(filter);
         }
         let mut seen = Seen::default();
-        for item in items(text) {
-            seen.set(&mut filter, &item?)?;
+        for item in items(text, FIELDS) {
+            seen.set(&mut filter, &item?, FIELDS)?;
         }
         filter.check()?;
         Ok(filter)
@@ -49,8 +56,12 @@ pub(crate) struct Item<'a> {
     pub(crate) position_of_value: usize,
 }
 
-/// The fields of a text, apart by commas; a value in double quotes may have commas in it.
-pub(crate) fn items(text: &str) -> impl Iterator<Item = Result<Item<'_>, FilterError>> {
+/// The fields of a text, apart by commas; a value in double quotes may have commas in it. Errors tell
+/// of the fields that are `known`.
+pub(crate) fn items<'a>(
+    text: &'a str,
+    known: &'static [&'static str],
+) -> impl Iterator<Item = Result<Item<'a>, FilterError>> {
     let mut quoted = false;
     let pieces = text.split(move |c| {
         quoted ^= c == '"';
@@ -61,9 +72,11 @@ pub(crate) fn items(text: &str) -> impl Iterator<Item = Result<Item<'_>, FilterE
         let position = start + (piece.len() - piece.trim_start().len());
         let begin = start;
         start += piece.len() + 1;
-        let (name, value) = piece
-            .split_once('=')
-            .ok_or_else(|| FilterError::NotAField { found: piece.trim().to_owned(), position })?;
+        let (name, value) = piece.split_once('=').ok_or_else(|| FilterError::NotAField {
+            found: piece.trim().to_owned(),
+            position,
+            known,
+        })?;
         let blanks = value.len() - value.trim_start().len();
         let position_of_value = begin + name.len() + 1 + blanks;
         Ok(Item { name: name.trim(), value: value.trim(), position, position_of_value })
@@ -75,12 +88,18 @@ pub(crate) fn items(text: &str) -> impl Iterator<Item = Result<Item<'_>, FilterE
 pub(crate) struct Seen([bool; FIELDS.len()]);
 
 impl Seen {
-    /// Sets the field of a filter that an item names, which must not be set yet.
-    pub(crate) fn set(&mut self, filter: &mut Filter, item: &Item<'_>) -> Result<(), FilterError> {
+    /// Sets the field of a filter that an item names, which must not be set yet. Another is refused
+    /// with those that are `known`.
+    pub(crate) fn set(
+        &mut self,
+        filter: &mut Filter,
+        item: &Item<'_>,
+        known: &'static [&'static str],
+    ) -> Result<(), FilterError> {
         let index = FIELDS
             .iter()
             .position(|field| *field == item.name)
-            .ok_or_else(|| unknown_field(item.name, item.position))?;
+            .ok_or_else(|| unknown_field(item.name, item.position, known))?;
         if std::mem::replace(&mut self.0[index], true) {
             return Err(FilterError::Repeated { field: FIELDS[index], position: item.position });
         }
@@ -142,20 +161,22 @@ pub enum FilterError {
     #[error(
         "expected field=value at position {position}, found {} (fields: {})",
         quoted(found),
-        FIELDS.join(", ")
+        known.join(", ")
     )]
     NotAField {
         /// What stands there.
         found: String,
         /// Where it starts.
         position: usize,
+        /// The fields that there are.
+        known: &'static [&'static str],
     },
     /// No field has that name.
     #[error(
         "unknown field {} at position {position}{} (fields: {})",
         quoted(found),
         did_you_mean(*suggestion),
-        FIELDS.join(", ")
+        known.join(", ")
     )]
     UnknownField {
         /// The name.
@@ -164,6 +185,8 @@ pub enum FilterError {
         position: usize,
         /// The field that looks like it.
         suggestion: Option<&'static str>,
+        /// The fields that there are.
+        known: &'static [&'static str],
     },
     /// A field is given twice.
     #[error("field {field} is given again at position {position}")]
@@ -220,9 +243,9 @@ pub enum FilterError {
     },
 }
 
-fn unknown_field(found: &str, position: usize) -> FilterError {
-    let suggestion = closest(found, FIELDS);
-    FilterError::UnknownField { found: found.to_owned(), position, suggestion }
+fn unknown_field(found: &str, position: usize, known: &'static [&'static str]) -> FilterError {
+    let suggestion = closest(found, known);
+    FilterError::UnknownField { found: found.to_owned(), position, suggestion, known }
 }
 
 fn set_field(
@@ -251,7 +274,7 @@ fn set_field(
             let names = protocol::NAMES.map(|(_, name)| name);
             filter.protocol =
                 Some(number.ok_or_else(|| {
-                    bad("a protocol number (0-255) or name", closest(value, names))
+                    bad("a protocol number (0-255) or name", closest(value, &names))
                 })?);
         }
         "service" => {
@@ -261,7 +284,7 @@ fn set_field(
         _ => {
             filter.symmetric = value
                 .parse()
-                .map_err(|_| bad("true or false", closest(value, ["true", "false"])))?;
+                .map_err(|_| bad("true or false", closest(value, &["true", "false"])))?;
         }
     }
     Ok(())
@@ -279,11 +302,11 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn closest<const N: usize>(found: &str, known: [&'static str; N]) -> Option<&'static str> {
+fn closest(found: &str, known: &[&'static str]) -> Option<&'static str> {
     let distance = |word: &str| strsim::damerau_levenshtein(&found.to_ascii_lowercase(), word);
     known
-        .into_iter()
-        .map(|word| (distance(word), word))
+        .iter()
+        .map(|word| (distance(word), *word))
         .filter(|(distance, word)| *distance <= word.len() / 2)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)

@@ -85,9 +85,7 @@ fn naive_match(filter: &Filter, key: &FlowKey) -> bool {
 
 #[test]
 fn matching_overlap_cover_and_exactness_agree_with_brute_force() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let universe = universe();
     let matching = |filter: &Filter| -> Vec<bool> {
         universe.iter().map(|key| naive_match(filter, key)).collect()
@@ -139,9 +137,7 @@ fn cover_is_complete_for_filters_of_one_direction() {
 
 #[test]
 fn the_flows_of_hosts_are_those_of_all_hosts_whose_state_is_picked() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let universe = universe();
     for _ in 0..500 {
         let filter = random_filter(&mut rng);
@@ -192,9 +188,7 @@ fn a_fully_given_flow_is_exact() {
 
 #[test]
 fn prints_what_parses_back() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..1_000 {
         let filter = random_filter(&mut rng);
         match filter.check() {

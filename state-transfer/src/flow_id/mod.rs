@@ -120,6 +120,15 @@ impl FlowId {
         FlowKey::new(address(src)?, address(dst)?, ports, protocol, self.service?)
     }
 
+    /// The same id for both directions of one flow; that of anything else as it is.
+    #[must_use]
+    pub fn one_way(&self) -> Self {
+        match self.key() {
+            Some(key) => Self { extras: self.extras.clone(), ..Self::flow(&key.both_ways()) },
+            None => self.clone(),
+        }
+    }
+
     /// The one host whose flows the id is of, if it is as [`FlowId::host`] makes it.
     pub fn as_host(&self) -> Option<(IpAddr, ServiceId)> {
         let Ends::Host(prefix) = &self.ends else { return None };

@@ -4,6 +4,10 @@
 use super::Replica;
 use crate::time::Nanos;
 
+/// The latest time that a clock takes over from a stamp: no process runs for 292 years. What is later was
+/// made by no clock, and would leave no room for later ones.
+const TAKEN_OVER_MAX: Nanos = Nanos(1 << 63);
+
 /// When something was done. No two are the same: the replica decides between equal times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
@@ -40,9 +44,11 @@ impl Clock {
         Stamp { time: self.time, count: self.count, replica: self.replica }
     }
 
-    /// Takes note of another replica's stamp, so that what is done from here on is later.
+    /// Takes note of another replica's stamp, so that what is done from here on is later; not of one that
+    /// no clock makes.
     pub fn see(&mut self, stamp: &Stamp) {
-        if (stamp.time, stamp.count) > (self.time, self.count) {
+        let is_made = stamp.time <= TAKEN_OVER_MAX;
+        if is_made && (stamp.time, stamp.count) > (self.time, self.count) {
             (self.time, self.count) = (stamp.time, stamp.count);
         }
     }
@@ -82,6 +88,18 @@ mod tests {
         assert!(slow.stamp(Nanos(10)) < cause);
         slow.see(&cause);
         assert!(slow.stamp(Nanos(11)) > cause);
+    }
+
+    #[test]
+    fn no_stamp_carries_a_clock_to_where_it_makes_no_later_ones() {
+        let replica = clock(9).replica();
+        for time in [TAKEN_OVER_MAX, Nanos(TAKEN_OVER_MAX.0 + 1), Nanos(u64::MAX)] {
+            let mut clock = clock(1);
+            clock.see(&Stamp { time, count: u32::MAX, replica });
+            let stamps = [(); 3].map(|()| clock.stamp(Nanos(1)));
+            assert!(stamps.is_sorted_by(|one, next| one < next), "{stamps:?}");
+            assert_eq!(stamps[0].time > TAKEN_OVER_MAX, time == TAKEN_OVER_MAX);
+        }
     }
 
     #[test]

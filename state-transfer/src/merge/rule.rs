@@ -28,32 +28,14 @@ impl MergeRule {
     pub const ALL: [Self; 6] =
         [Self::Newer, Self::Counter, Self::Register, Self::Union, Self::Min, Self::Max];
 
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Newer => "newer",
-            Self::Counter => "counter",
-            Self::Register => "register",
-            Self::Union => "union",
-            Self::Min => "min",
-            Self::Max => "max",
-        }
-    }
-
     /// Whether state of a scope may be merged by these rules together: that of one flow is replaced
     /// as a whole, and nothing else is, as several change it at the same time.
-    pub fn fit(scope: Scope, rules: &[Self]) -> bool {
+    pub fn may_merge(scope: Scope, rules: &[Self]) -> bool {
         match scope {
             Scope::PerFlow => rules == [Self::Newer],
             Scope::MultiFlow | Scope::AllFlows => {
                 !rules.is_empty() && !rules.contains(&Self::Newer)
             }
         }
-    }
-}
-
-impl std::fmt::Display for MergeRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }

@@ -27,15 +27,13 @@ fn joined<T: Join + Clone>(one: &T, two: &T) -> T {
 
 /// The laws, over values drawn at random.
 fn holds<T: Join + Clone + Debug + PartialEq>(draw: impl Fn(&mut Rng) -> T) {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..500 {
         let [a, b, c] = [draw(&mut rng), draw(&mut rng), draw(&mut rng)];
-        assert_eq!(joined(&a, &a), a, "idempotent, seed {seed}");
-        assert_eq!(joined(&a, &b), joined(&b, &a), "commutative, seed {seed}");
+        assert_eq!(joined(&a, &a), a, "idempotent");
+        assert_eq!(joined(&a, &b), joined(&b, &a), "commutative");
         let (left, right) = (joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
-        assert_eq!(left, right, "associative, seed {seed}");
+        assert_eq!(left, right, "associative");
     }
 }
 
@@ -123,9 +121,7 @@ fn full() -> Distinct {
 /// negative control.
 #[test]
 fn copies_in_all_directions_count_nothing_twice_and_adding_would() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let mut truth = 0;
     let mut copies = vec![Counter::default(); REPLICAS as usize];
     let mut added = vec![0; REPLICAS as usize];
@@ -147,8 +143,8 @@ fn copies_in_all_directions_count_nothing_twice_and_adding_would() {
             copies[to].join(&copy);
         }
     }
-    assert!(copies.iter().all(|copy| copy.value() == truth), "seed {seed}");
-    assert!(added.iter().any(|sum| *sum > truth), "seed {seed}");
+    assert!(copies.iter().all(|copy| copy.value() == truth));
+    assert!(added.iter().any(|sum| *sum > truth));
 }
 
 #[test]
@@ -175,9 +171,7 @@ fn what_a_replica_counted_stays_when_another_takes_it_over_and_old_copies_come_l
 #[test]
 fn thousands_of_lives_take_no_more_room_than_those_at_one_time() {
     const SPAN: u64 = 1 << 32;
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let life = |instance: u32, n: u64| Life::new(instance, n * SPAN, n * SPAN + (SPAN - 1));
     let mut alive: Vec<(u32, u64, Counter)> = vec![(0, 1, Counter::default())];
     let mut lives = BTreeMap::from([(0, 1)]);
@@ -210,7 +204,7 @@ fn thousands_of_lives_take_no_more_room_than_those_at_one_time() {
             let once = counter.clone();
             counter.take_over(ended, heir);
             counter.join(&gone.2);
-            assert_eq!(*counter, once, "twice is as once, seed {seed}");
+            assert_eq!(*counter, once, "twice is as once");
             let of_gone = std::mem::take(&mut heard[gone.0 as usize]);
             heard[*id as usize].extend(of_gone);
             heard[*id as usize].insert((gone.0, gone.1));
@@ -219,16 +213,16 @@ fn thousands_of_lives_take_no_more_room_than_those_at_one_time() {
         // All of them together have one run under each number.
         let mut all = Lives::default();
         for (id, _, counter) in &alive {
-            assert!(counter.parts().len() <= 3 * 8, "{counter:?}, seed {seed}");
+            assert!(counter.parts().len() <= 3 * 8, "{counter:?}");
             all.join(counter.retired());
             if round % 16 == 0 {
                 let heard = &heard[*id as usize];
                 let begins = |(id, n): &&(u32, u64)| !heard.contains(&(*id, n - 1));
                 let runs = heard.iter().filter(begins).count();
-                assert_eq!(counter.retired().iter().len(), runs, "{counter:?}, seed {seed}");
+                assert_eq!(counter.retired().iter().len(), runs, "{counter:?}");
             }
         }
-        assert!(all.iter().len() <= 8, "{all:?}, seed {seed}");
+        assert!(all.iter().len() <= 8, "{all:?}");
     }
     while alive.len() > 1 {
         let gone = alive.pop().expect("one");
@@ -238,13 +232,13 @@ fn thousands_of_lives_take_no_more_room_than_those_at_one_time() {
         counter.take_over(life(gone.0, gone.1).expect("in order"), heir);
     }
     let (id, n, mut last) = alive.pop().expect("one");
-    assert_eq!(last.value(), truth, "seed {seed}");
+    assert_eq!(last.value(), truth);
     assert!(last.retired().iter().len() <= 9 && last.fits(), "{last:?}");
     let own = |replica: &Replica| life(id, n).expect("in order").has(*replica);
-    assert!(last.parts().all(|(replica, _)| own(&replica)), "{last:?}, seed {seed}");
+    assert!(last.parts().all(|(replica, _)| own(&replica)), "{last:?}");
     for late in old {
         last.join(&late);
-        assert_eq!(last.value(), truth, "a copy from before adds nothing, seed {seed}");
+        assert_eq!(last.value(), truth, "a copy from before adds nothing");
     }
 }
 
@@ -280,9 +274,7 @@ fn what_is_given_away_counts_once_wherever_it_goes_and_copies_of_it_add_nothing(
         own: Replica,
         counter: Counter,
     }
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     for _ in 0..500 {
         let none = Lives::default();
         let mut holders: Vec<_> = (0..4)
@@ -325,10 +317,7 @@ fn what_is_given_away_counts_once_wherever_it_goes_and_copies_of_it_add_nothing(
             copy.into_iter().for_each(|copy| last.join(copy));
         }
         copies.iter().for_each(|copy| last.join(copy));
-        assert_eq!(last.value(), truth, "seed {seed}");
-        assert!(
-            last.parts().len() <= 1 && last.retired().iter().len() <= 4,
-            "{last:?}, seed {seed}"
-        );
+        assert_eq!(last.value(), truth);
+        assert!(last.parts().len() <= 1 && last.retired().iter().len() <= 4, "{last:?}");
     }
 }

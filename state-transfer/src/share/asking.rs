@@ -271,13 +271,15 @@ impl<O: Clone, A, P> Asking<O, A, P> {
         })
     }
 
-    /// Sends again what was sent to instances that take part no more: their homes are others now.
+    /// Sends again what was sent to others than the homes by this view: who hands a slot over
+    /// forgets what waits in it, and who takes that over may fail with it.
     pub(super) fn adopt<C>(&mut self, view: &View, sent: &mut Sent<O, A, C>) {
         for lane in self.lanes.busy() {
+            let home = view.home(lane.slot, self.me);
             self.lanes.with(lane, |queue| {
                 for entry in queue {
                     let Entry::Asked(Asked { to, fate: Fate::Open, .. }) = entry else { continue };
-                    *to = to.filter(|home| *home == self.me || view.has_participant(*home));
+                    *to = to.filter(|asked| *asked == home);
                 }
             });
             self.send(lane, view, sent);

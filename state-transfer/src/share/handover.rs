@@ -59,7 +59,7 @@ impl Handover {
             let slot = Slot(number as u16);
             row.owed_by.clear();
             // Of who has failed nothing more is executed, and soon nothing is remembered.
-            row.held.retain(|held| view.has_participant(held.id.instance));
+            row.held.retain(|id, _| view.has_participant(id.instance));
             let took_part = |asker| before.has_participant(asker) || view.has_participant(asker);
             row.done.retain(took_part);
             let was_mine = !before.is_alone() && before.home(slot, home.me) == home.me;
@@ -185,6 +185,8 @@ impl Handover {
                 home.rows[slot.index()].ends = None;
                 home.open(slot, work);
             } else if is_over {
+                // Kept until now: had who takes it over failed, another would get all of it.
+                home.forget(slot);
                 work.store.remove(slot);
             }
         }
@@ -235,14 +237,13 @@ fn begin<S: Store>(slot: Slot, home: &mut Home<S::Op, S::Answer>, work: &mut Wor
         home.finish(slot, work);
     }
     let row = &mut home.rows[slot.index()];
+    let done = row.done.clone();
     let ledger = if ends {
-        let (done, windows) = (row.done.clone(), Windows::default());
-        Ledger { slot, done, windows, held: Vec::new() }
+        Ledger { slot, done, windows: Windows::default(), held: Vec::new() }
     } else {
         row.phase = Phase::Elsewhere;
-        let (done, windows) = (std::mem::take(&mut row.done), std::mem::take(&mut row.windows));
-        let held = row.held.extract_if(.., |held| held.view <= view).collect();
-        Ledger { slot, done, windows, held }
+        let held = row.held.values().filter(|held| held.view <= view).cloned().collect();
+        Ledger { slot, done, windows: row.windows.clone(), held }
     };
     send(slot, &Message::Ledger(Box::new(ledger)), home, work);
 }

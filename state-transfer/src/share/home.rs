@@ -1,10 +1,12 @@
 //! The home side of a share: executes the operations of its slots, once and in one order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::done::{Done, Seen};
 use super::limits::Limits;
-use super::message::{Answer, Cause, Ledger, Message, Operation, Outcome, Passed, Stamp};
+use super::message::{
+    Answer, Cause, Ledger, Message, Operation, OperationId, Outcome, Passed, Stamp,
+};
 use super::order::{GivenUp, Out, Place, Windows};
 use super::sent::Sent;
 use super::slot::Slot;
@@ -39,8 +41,8 @@ pub(super) struct Row<O, A> {
     pub(super) done: Done<A>,
     pub(super) windows: Windows<O>,
     /// Operations that wait until the slot is open, or until the view by which they were sent is
-    /// adopted.
-    pub(super) held: Vec<Operation<O>>,
+    /// adopted: one that is asked for again waits once.
+    pub(super) held: BTreeMap<OperationId, Operation<O>>,
 }
 
 /// Whose a slot is.
@@ -82,6 +84,16 @@ pub(super) struct Work<'a, S: Store> {
     pub(super) sent: &'a mut Sent<S::Op, S::Answer, S::Piece>,
 }
 
+impl<O, A> Row<O, A> {
+    /// Keeps what waits for the slot; of one that was asked for twice what was sent by the earlier view.
+    fn hold(&mut self, operation: Operation<O>) {
+        match self.held.get(&operation.id) {
+            Some(held) if held.view <= operation.view => {}
+            _ => _ = self.held.insert(operation.id, operation),
+        }
+    }
+}
+
 impl<O: Clone, A: Clone> Home<O, A> {
     /// An instance that does not share yet: all slots are its own.
     pub(super) fn new(me: InstanceId, limits: Limits) -> Self {
@@ -91,7 +103,7 @@ impl<O: Clone, A: Clone> Home<O, A> {
             owed_by: Vec::new(),
             done: Done::default(),
             windows: Windows::default(),
-            held: Vec::new(),
+            held: BTreeMap::new(),
         };
         let rows = (0..limits.slots).map(|_| row()).collect();
         let counters = Counters::default();
@@ -111,11 +123,11 @@ impl<O: Clone, A: Clone> Home<O, A> {
         }
         let Some(row) = self.rows.get_mut(operation.slot.index()) else { return };
         match row.phase {
-            _ if operation.view > self.view.number => row.held.push(operation),
+            _ if operation.view > self.view.number => row.hold(operation),
             Phase::Open if row.ends.is_some_and(|first| operation.view >= first) => {
-                row.held.push(operation);
+                row.hold(operation);
             }
-            Phase::Closed => row.held.push(operation),
+            Phase::Closed => row.hold(operation),
             Phase::Open => self.take(operation, work),
             Phase::Elsewhere => {
                 let home = self.view.home(operation.slot, self.me);
@@ -160,7 +172,15 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let Some(row) = self.rows.get_mut(ledger.slot.index()) else { return };
         row.done.merge(ledger.done);
         row.windows.merge(ledger.windows);
-        row.held.extend(ledger.held);
+        ledger.held.into_iter().for_each(|operation| row.hold(operation));
+    }
+
+    /// What was known of a slot is another's: all of it was handed over.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        let view = self.view.number;
+        let row = &mut self.rows[slot.index()];
+        (row.done, row.windows) = (Done::default(), Windows::default());
+        row.held.retain(|_, held| held.view > view);
     }
 
     /// Executes what has waited for a slot that is open from here on.
@@ -173,10 +193,11 @@ impl<O: Clone, A: Clone> Home<O, A> {
         let view = self.view.number;
         let row = &mut self.rows[slot.index()];
         row.phase = Phase::Open;
-        let of_it = |held: &mut Operation<O>| {
+        let of_it = |_: &OperationId, held: &mut Operation<O>| {
             held.view <= view && row.ends.is_none_or(|first| held.view < first)
         };
-        let mut held: Vec<_> = row.held.extract_if(.., of_it).collect();
+        let held = row.held.extract_if(.., of_it);
+        let mut held: Vec<_> = held.map(|(_, operation)| operation).collect();
         held.sort_by_key(|operation| operation.id.number);
         for operation in held {
             self.take(operation, work);

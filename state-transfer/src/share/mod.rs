@@ -34,9 +34,13 @@
 //! handed over all of a slot keeps nothing of it; only then its parts of the state become the next
 //! home's own ([`Store::given`]).
 //!
-//! **Failures.** If an instance fails, the coordinator tells a view without it. Operations without
-//! an answer are sent again, and not executed again where what they did is still there. The state
-//! of its own slots is lost with it.
+//! **Failures.** If an instance fails, as when its worker panics while its end of the share is at
+//! work, the coordinator tells a view without it. The state of its own slots is lost with it, and so
+//! is what others have handed over to it. No operation of the others is lost: who adopts a view sends
+//! those without an answer again to the homes by it, wherever they were, and they are not executed
+//! again where what they did is still there. So no packet and no update of another waits for what
+//! has failed, and the share still changes and ends. A panic elsewhere loses the packet in hand, with
+//! its place in the order of its steerer; what is behind that place waits for half the patience.
 //!
 //! **Bounds** are in [`Limits`]. Nothing waits for ever: neither a packet for its answer nor an
 //! operation for those in front of it.

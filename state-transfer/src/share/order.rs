@@ -1,8 +1,8 @@
 //! The order of steerers at a home: operations wait for those in front of them, in a window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{Cause, Operation, Passed};
+use super::message::{Cause, Operation, OperationId, Passed};
 use crate::id::WorkerId;
 use crate::time::Nanos;
 
@@ -13,6 +13,9 @@ pub(super) struct Window<O> {
     next: u64,
     /// What came early, by the place at which it begins.
     waiting: BTreeMap<Place, Early<O>>,
+    /// The operations among that which the steerer has not stamped: one that is asked for again waits
+    /// once.
+    behind: BTreeSet<OperationId>,
     /// Of what waits, nothing does for longer; none until that is watched.
     since: Option<Nanos>,
 }
@@ -72,7 +75,7 @@ impl Place {
 
 impl<O> Default for Window<O> {
     fn default() -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), since: None }
+        Self { next: 0, waiting: BTreeMap::new(), behind: BTreeSet::new(), since: None }
     }
 }
 
@@ -139,6 +142,7 @@ impl<O> Window<O> {
             match early.what {
                 Waiting::Passed { last } => self.next = self.next.max(last + 1),
                 Waiting::Operation(operation) if place.behind > 0 => {
+                    self.behind.remove(&operation.id);
                     return Some(Out::Execute(operation));
                 }
                 Waiting::Operation(operation) if is_late => return Some(Out::Late(operation)),
@@ -183,6 +187,11 @@ impl<O> Window<O> {
 
     /// Behind all that is at or behind the same place already.
     fn put_behind(&mut self, at: u64, early: Early<O>) {
+        if let Waiting::Operation(operation) = &early.what
+            && !self.behind.insert(operation.id)
+        {
+            return;
+        }
         let before = self.waiting.range(..=Place { at, behind: u64::MAX }).next_back();
         let behind =
             before.filter(|(place, _)| place.at == at).map_or(0, |(place, _)| place.behind);
@@ -308,6 +317,22 @@ mod tests {
         assert_eq!((window.watch(), window.since()), (None, None));
         assert!(window.is_next(3) && !window.is_next(3));
         assert_eq!(given_up, GivenUp(0));
+    }
+
+    #[test]
+    fn what_is_asked_for_again_waits_once_whoever_tells_of_it() {
+        let waits = |numbers: &[u64]| {
+            let mut window = Window::default();
+            numbers.iter().for_each(|number| window.follow(0, operation(*number), NOW));
+            window
+        };
+        let (mut window, mut given_up) = (waits(&[1, 2, 1, 2, 1, 2]), GivenUp::default());
+        window.merge(waits(&[2, 3]));
+        // Of more the gap would not be waited for.
+        assert!(drain(&mut window, &mut given_up).is_empty());
+        window.insert(0, operation(9), NOW);
+        assert_eq!(drain(&mut window, &mut given_up), [9, 1, 2, 3]);
+        assert_eq!((given_up, window.behind.len()), (GivenUp(0), 0));
     }
 
     #[test]

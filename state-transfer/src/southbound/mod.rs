@@ -10,6 +10,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::chunk::{Chunk, Schema, Scope};
@@ -96,6 +97,12 @@ pub trait Southbound {
         None
     }
 
+    /// What it has counted, for people: 64 counters at most, each with a name in snake_case of 64
+    /// bytes at most that no other has.
+    fn counters(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        Vec::new()
+    }
+
     /// Per-flow state of the flows that a filter picks. One in use that has to finish here is passed
     /// over: see [`Self::take_in_use`].
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More;
@@ -158,10 +165,10 @@ pub trait Southbound {
     /// A subscriber has dealt with an event: see [`Events::give_back`].
     fn give_back(&mut self, event: Event);
 
-    /// How many flows the last call has passed over, or not forgotten, because they are in use and
+    /// Which flows the last call has passed over, or not forgotten, because they are in use and
     /// finish here; told once. None where all state can go at any time, between two packets.
-    fn take_in_use(&mut self) -> usize {
-        0
+    fn take_in_use(&mut self) -> Vec<FlowId> {
+        Vec::new()
     }
 
     /// Why the last call was not carried out, told once: what that call gave is no answer then.

@@ -1,7 +1,5 @@
 //! What is done with packets that match subscriptions, and what their subscribers are told.
 
-use fastrand::Rng;
-
 use super::*;
 use crate::flow_key::FlowKey;
 use crate::id::{PortId, ServiceId};
@@ -209,9 +207,7 @@ fn what_a_subscription_leaves_is_freed_piece_by_piece() {
 /// Whatever subscriptions come and go: no packet is lost, and none overtakes one of its flow.
 #[test]
 fn random_subscriptions_lose_and_reorder_nothing_that_is_kept() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let limits = EventLimits { buffer_max: 64, ..LIMITS };
     for _ in 0..300 {
         let mut events: Events<Packet> = Events::new(limits);
@@ -219,7 +215,7 @@ fn random_subscriptions_lose_and_reorder_nothing_that_is_kept() {
         let mut full = 0;
         let note = |packet: &Packet, seen: &mut Vec<u8>| {
             let flow = usize::from(packet[0]);
-            assert!(packet[1] > seen[flow], "seed {seed}: {packet:?} after {seen:?}");
+            assert!(packet[1] > seen[flow], "{packet:?} after {seen:?}");
             seen[flow] = packet[1];
         };
         for _ in 0..200 {
@@ -257,7 +253,7 @@ fn random_subscriptions_lose_and_reorder_nothing_that_is_kept() {
         while let Some(packet) = events.release() {
             note(&packet, &mut seen);
         }
-        assert!(full > 0 || seen == sent, "seed {seed}: {seen:?} of {sent:?}");
+        assert!(full > 0 || seen == sent, "{seen:?} of {sent:?}");
         assert!(events.is_idle());
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Nanos, StateFilter,
-    chunk::{CHUNK_MAX, Chunk, ChunkError, Schema, Scope},
+    chunk::{CHUNK_MAX, Chunk, ChunkError, Edition, Schema, Scope},
     flow_id::{Extent, FlowId},
 };
 
@@ -51,8 +51,8 @@ pub struct Piece {
     pub id: FlowId,
     /// What its body is.
     pub schema: Schema,
-    /// Its version.
-    pub version: u64,
+    /// Which edition of it.
+    pub edition: Edition,
     /// The chunk, encoded.
     pub bytes: Vec<u8>,
 }
@@ -287,7 +287,9 @@ impl Destination {
             let (what, length) = ("bytes", bytes.len());
             return Err(refused(ChunkError::TooLarge { what, length, most: CHUNK_MAX }));
         }
-        let Chunk { id, scope, schema, version, .. } = Chunk::decode(&bytes).map_err(refused)?;
+        let chunk = Chunk::decode(&bytes).map_err(refused)?;
+        let edition = chunk.edition();
+        let Chunk { id, scope, schema, .. } = chunk;
         let in_turn = self.scope.is_none_or(|last| last <= scope);
         let named = self.opened.filter.picks(&id, Extent::Contains);
         if !in_turn || !named || !self.opened.scopes.contains(&scope) {
@@ -297,7 +299,7 @@ impl Destination {
             return Err(Refusal::UnknownSchema { scope, schema });
         }
         self.scope = Some(scope);
-        Ok(Piece { scope, id, schema, version, bytes })
+        Ok(Piece { scope, id, schema, edition, bytes })
     }
 
     fn end(&mut self, sent: Summary, now: Nanos) -> Result<(), Refusal> {

@@ -169,6 +169,18 @@ fn an_instance_may_fail_while_the_members_change() {
 }
 
 #[test]
+fn what_waits_where_a_slot_was_is_not_lost_with_who_has_taken_it_over() {
+    let moves: &[(&[u8], [u8; 2])] = &[(&[0, 1], [0, 1]), (&[0, 1, 2], [2, 1])];
+    // The home hands over what is asked for there and waits for the packet in front of it.
+    let script: &[&[Load]] = &[&[load(0, 0, Plain), load(1, 0, Blind)]];
+    let acts = vec![Act::Change(vec![0, 1, 2]), Act::Fail(2)];
+    for stepped in [false, true] {
+        let scope = Scope { acts: acts.clone(), stepped, ..Scope::small(script).one_slot() };
+        search_failure(scope.homes(moves));
+    }
+}
+
+#[test]
 fn at_its_bounds_a_share_refuses_and_waits_for_nothing() {
     let scope = at_home(MIXED[0]);
     let limits = crate::scope::bounded(scope.limits, 1, 16);

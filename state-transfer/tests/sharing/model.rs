@@ -11,6 +11,7 @@ use weir_state_transfer::share::{
 };
 use weir_state_transfer::{InstanceId, Nanos, ShareId, WorkerId, mark};
 
+use crate::node::slot_of_state;
 use crate::scope::{Fault, Kind, Load, Scope};
 use crate::seen::{Seen, Violation};
 use crate::store::{Visit, Visitors, Visits};
@@ -436,7 +437,9 @@ impl Model {
             && let Some((to, message)) = member.poll_output()
         {
             let to = usize::from(to.0);
-            if !self.ends[to].failed {
+            if self.ends[to].failed {
+                self.seen.bereave(slot_of_state(&message).as_slice());
+            } else {
                 crate::faults::push(&mut self.rings[at][to], message, (fault, repeated));
             }
         }

@@ -123,22 +123,14 @@ impl Model {
         self.ends[at].member = None;
         for other in 0..self.ends.len() {
             // State that was on its way is lost with it.
-            let state = |message: &Told| match message {
-                Message::Piece(slot, _) => Some(*slot),
-                Message::Ledger(_)
-                | Message::Handed(_)
-                | Message::Operation(_)
-                | Message::Answer(_) => None,
-                Message::Passed(_) | Message::Fence { .. } => None,
-            };
             let lost = self.rings[at][other].iter().chain(&self.rings[other][at]);
-            bereft.extend(lost.filter_map(state));
+            bereft.extend(lost.filter_map(slot_of_state));
             if !self.scope.late {
                 self.rings[at][other].clear();
             }
             self.rings[other][at].clear();
         }
-        self.seen.fail(instance, bereft);
+        self.seen.fail(instance, &bereft);
         for steered in &mut self.steered {
             steered[at].retain(Option::is_none);
         }
@@ -164,5 +156,14 @@ impl Model {
             }
         }
         known
+    }
+}
+
+/// The slot of which a message has state.
+pub(crate) fn slot_of_state(message: &Told) -> Option<Slot> {
+    match message {
+        Message::Piece(slot, _) => Some(*slot),
+        Message::Ledger(_) | Message::Handed(_) | Message::Fence { .. } => None,
+        Message::Operation(_) | Message::Answer(_) | Message::Passed(_) => None,
     }
 }

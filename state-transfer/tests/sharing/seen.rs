@@ -185,8 +185,13 @@ impl Seen {
     }
 
     /// An instance is gone, with the state of these slots.
-    pub(crate) fn fail(&mut self, instance: u8, slots: Vec<Slot>) {
+    pub(crate) fn fail(&mut self, instance: u8, slots: &[Slot]) {
         self.failed.push(instance);
+        self.bereave(slots);
+    }
+
+    /// State of these slots is lost: with an instance that has failed, or handed over to it.
+    pub(crate) fn bereave(&mut self, slots: &[Slot]) {
         self.order.retain(|(slot, ..)| !slots.contains(slot));
         self.bereft.extend(slots);
     }

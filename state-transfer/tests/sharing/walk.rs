@@ -77,8 +77,32 @@ fn scope(rng: &mut fastrand::Rng) -> Scope {
     if rng.bool() { scope.strict() } else { scope }
 }
 
+/// A node of which an instance fails that has joined or is joining, with what it was handed over.
+fn scope_of_failure(rng: &mut fastrand::Rng) -> Scope {
+    let scope = scope(rng);
+    let failed = rng.u8(..INSTANCES);
+    let others: Vec<_> = (0..INSTANCES).filter(|other| *other != failed).collect();
+    let mut chosen = |but: usize| {
+        let count = rng.usize(2..=others.len() - but);
+        rng.choose_multiple(others.iter().copied(), count)
+    };
+    let (joins, later) = ([vec![failed], chosen(1)].concat(), chosen(0));
+    let mut acts = vec![Act::Change(joins), Act::Fail(failed)];
+    if rng.bool() {
+        acts.push(Act::Change(later));
+    }
+    if rng.bool() {
+        acts.push(Act::End);
+    }
+    Scope { acts, ..scope }
+}
+
 /// Takes random steps until nothing more can happen. Some instances are slower than others.
-fn walk(seed: u64, totals: &mut Totals) -> Result<(), Violation> {
+fn walk(
+    seed: u64,
+    scope: fn(&mut fastrand::Rng) -> Scope,
+    totals: &mut Totals,
+) -> Result<(), Violation> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut model = Model::new(scope(&mut rng));
     let patience: Vec<_> = (0..INSTANCES).map(|_| rng.u8(..=240)).collect();
@@ -123,44 +147,32 @@ fn walk(seed: u64, totals: &mut Totals) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Shows the seed of a schedule that panics, wherever it does.
-struct Shown(u64);
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("repeat it with WEIR_SEED={}", self.0);
-        }
-    }
-}
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")))
-}
-
-#[test]
-fn random_schedules_of_a_larger_node() {
+/// Walks through these schedules and random ones, or the one that is asked for.
+fn walk_all(found: &[u64], scope: fn(&mut fastrand::Rng) -> Scope) {
     let mut totals = Totals::default();
-    let run = |seed, totals: &mut Totals| {
-        let _shown = Shown(seed);
-        if let Err(violation) = walk(seed, totals) {
+    let mut run = |seed| {
+        if let Err(violation) = walk(seed, scope, &mut totals) {
             let mut rng = fastrand::Rng::with_seed(seed);
             panic!("{violation:?} in {:?}", scope(&mut rng));
         }
     };
-    if let Some(seed) = variable("WEIR_SEED") {
-        run(seed, &mut totals);
-        println!("{totals:?}");
-        return;
+    if weir_seed::given().is_none() {
+        weir_seed::each(found.iter().copied(), &mut run);
     }
-    FOUND.into_iter().for_each(|seed| run(seed, &mut totals));
-    let mut seeds = fastrand::Rng::new();
-    let schedules = variable("WEIR_SCHEDULES").unwrap_or(SCHEDULES);
-    for _ in 0..schedules {
-        run(seeds.u64(..), &mut totals);
-    }
+    let seeds = weir_seed::schedules(SCHEDULES);
+    let schedules = seeds.end - seeds.start;
+    weir_seed::each(seeds, run);
     println!("{schedules} schedules: {totals:?}");
     let Totals { answered, lost, joined, failed, .. } = totals;
     assert!(schedules < 100 || [answered, lost, joined, failed].iter().all(|count| *count > 0));
+}
+
+#[test]
+fn random_schedules_of_a_larger_node() {
+    walk_all(&FOUND, scope);
+}
+
+#[test]
+fn random_schedules_in_which_an_instance_fails_with_what_it_was_handed_over() {
+    walk_all(&[], scope_of_failure);
 }

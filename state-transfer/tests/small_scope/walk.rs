@@ -134,42 +134,18 @@ fn stirs(model: &mut Model) -> Result<bool, Violation> {
     Ok(false)
 }
 
-/// Shows the seed of a schedule that panics, wherever it does.
-struct Shown(u64);
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("repeat it with WEIR_SEED={}", self.0);
-        }
-    }
-}
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")))
-}
-
 #[test]
 fn random_schedules_of_a_larger_node() {
     let mut totals = Totals::default();
-    let run = |seed, totals: &mut Totals| {
-        let _shown = Shown(seed);
-        if let Err(violation) = walk(seed, totals) {
+    let run = |seed| {
+        if let Err(violation) = walk(seed, &mut totals) {
             let mut rng = fastrand::Rng::with_seed(seed);
             panic!("{violation:?} in {:?}", scope(&mut rng));
         }
     };
-    if let Some(seed) = variable("WEIR_SEED") {
-        run(seed, &mut totals);
-        println!("{totals:?}");
-        return;
-    }
-    let mut seeds = fastrand::Rng::new();
-    let schedules = variable("WEIR_SCHEDULES").unwrap_or(SCHEDULES);
-    for _ in 0..schedules {
-        run(seeds.u64(..), &mut totals);
-    }
+    let seeds = weir_seed::schedules(SCHEDULES);
+    let schedules = seeds.end - seeds.start;
+    weir_seed::each(seeds, run);
     println!("{schedules} schedules: {totals:?}");
     assert!(schedules < 100 || (totals.done > 0 && totals.undone > 0 && totals.lost > 0));
     assert!(schedules < 100 || (totals.unpromised > 0 && totals.reordered > 0));

@@ -3,6 +3,9 @@
 use super::*;
 use crate::id::WorkerId;
 use crate::share::SlotSet;
+use crate::share::done::Done;
+use crate::share::message::{Lane, Ledger, Operation, OperationId};
+use crate::share::order::Windows;
 use crate::southbound::Cursor;
 
 /// Knows nothing, and answers nothing.
@@ -115,6 +118,25 @@ fn a_window_that_is_blocked_time_and_again_is_watched_once() {
         }
     }
     assert_eq!(one.home.watched(), 1);
+}
+
+#[test]
+fn what_is_asked_for_again_waits_for_a_slot_once_by_the_earlier_view() {
+    let mut one = end(ONE, Mode::Strong);
+    one.adopt(view(2, &[ONE, TWO]), &mut Empty, Nanos(1));
+    let slot = (0..4).map(Slot).find(|slot| one.home(*slot) == ONE).unwrap();
+    let asked = |number, view| {
+        let (id, lane) = (OperationId { instance: TWO, number }, Lane { slot, steerer: None });
+        Operation { id, floor: 1, view, lane, slot, stamp: None, follows: None, op: () }
+    };
+    for operation in [asked(1, 2), asked(1, 1), asked(2, 1), asked(1, 2)] {
+        one.message(TWO, Message::Operation(operation), &mut Empty, Nanos(1));
+    }
+    let (done, windows) = (Done::default(), Windows::default());
+    let ledger = Ledger { slot, done, windows, held: vec![asked(2, 1), asked(3, 1)] };
+    one.message(TWO, Message::Ledger(Box::new(ledger)), &mut Empty, Nanos(1));
+    let held: Vec<_> = one.home.rows[slot.index()].held.values().collect();
+    assert_eq!(held, [&asked(1, 1), &asked(2, 1), &asked(3, 1)]);
 }
 
 /// Two strict members that share, and a slot whose home the first is.

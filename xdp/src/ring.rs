@@ -234,9 +234,7 @@ mod tests {
 
     #[test]
     fn order_is_kept_over_the_wrap_of_the_indices() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = weir_seed::rng();
         let (mut producer, mut consumer) = pair_at::<Chunk>(8, false, u32::MAX - 500);
         let (mut sent, mut received) = (0, 0);
         while received < 2_000 {

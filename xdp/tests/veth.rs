@@ -16,9 +16,7 @@ use weir_xdp::{Device, Error, Mode, Program, RingSizes, Socket, Umem};
 #[ignore = "needs root"]
 fn packets_pass_between_two_sockets_byte_for_byte_and_in_order() {
     in_namespace(|| {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = weir_seed::rng();
         veth("a", "b", 1);
         let mut stock = Stock::new(8192);
         let (mut a, mut b) = (Port::open("a", &mut stock), Port::open("b", &mut stock));

@@ -262,9 +262,7 @@ mod tests {
 
     #[test]
     fn frames_do_not_overlap_under_random_edits() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = weir_seed::rng();
         let (_region, mut frames) = Region::heap(8, FrameSize::B2048);
         let mut model = vec![Vec::new(); frames.len()];
         for _ in 0..5_000 {

@@ -11,10 +11,7 @@ const WORKERS: usize = 3;
 
 #[test]
 fn the_sum_of_frames_by_place_is_the_size_of_the_region() {
-    let seed =
-        std::env::var("WEIR_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    println!("WEIR_SEED={seed}");
-    let mut places = Places::new(seed);
+    let mut places = Places::new(weir_seed::rng());
     for step in 0..20_000 {
         places.step();
         assert_eq!(places.count(), FRAMES as usize, "after step {step}");
@@ -53,7 +50,7 @@ struct Places {
 }
 
 impl Places {
-    fn new(seed: u64) -> Places {
+    fn new(random: fastrand::Rng) -> Places {
         let (region, frames) = Region::heap(FRAMES, FrameSize::B2048);
         let homes = Homes::new(&region);
         homes.share_out(WORKERS);
@@ -61,7 +58,6 @@ impl Places {
             (0..WORKERS).map(|home| Pool::new(HomeId(home as u8), &homes)).collect();
         pools[0].adopt(frames);
         let loans = (0..WORKERS).map(|_| (Loans::new(&region), Vec::new())).collect();
-        let random = fastrand::Rng::with_seed(seed);
         Places { random, region, pools, homes, loans, held: Vec::new(), dropped: 0 }
     }
 

@@ -29,6 +29,12 @@ pub fn root_cause<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'sta
     cause
 }
 
+/// What a status says: of a connection that was not made or that broke, the last cause, as tonic's
+/// own words are "transport error".
+pub fn words(status: &tonic::Status) -> String {
+    status.source().map_or_else(|| status.message().to_owned(), |why| root_cause(why).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,5 +57,8 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
+/// Policy routes of a data plane at most: each may be compared with every flow that begins.
+pub const POLICY_ROUTES_MAX: usize = 64;
+
 /// The encoded `google.protobuf.FileDescriptorSet` of all APIs, for reflection and proto3 JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

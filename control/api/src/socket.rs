@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt as _, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -21,6 +21,15 @@ use crate::preface::{self, Preface};
 const CONNECTIONS_MAX: usize = 64;
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Device and inode of a file: no other has them while anybody has it open.
+pub type FileId = (u64, u64);
+
+/// Where a path leads: the same for all that lead to one socket. None where there is nothing.
+pub fn file_id(path: &Path) -> Option<FileId> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
 
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]

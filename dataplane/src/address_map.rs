@@ -116,9 +116,7 @@ mod tests {
 
     #[test]
     fn it_is_a_map() {
-        let seed = fastrand::u64(..);
-        eprintln!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = weir_seed::rng();
         for count in [0, 1, 2, 3, 100, 5_000] {
             let mut address = || match rng.bool() {
                 true => v4(rng.u32(0x0a00_0000..0x0a00_4000)),

@@ -100,6 +100,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
+        .log_internal_errors(false)
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(args, &config, machine.cores))?;

@@ -15,7 +15,7 @@ use crate::description::Malformed;
 /// Gets at one time: each may have a piece and its messages wait for the reader.
 pub(crate) const GETS_MAX: usize = 4;
 /// Flow ids of one request at most.
-pub(crate) const IDS_MAX: usize = 256;
+pub const IDS_MAX: usize = 256;
 /// Bytes of a packet in its event at most.
 pub(crate) const SNAP_MAX: u32 = 65_535;
 /// Bytes of what a network function says at most, such as the message of a refusal.

@@ -9,6 +9,7 @@ mod batch;
 pub mod client;
 pub mod conformance;
 mod convert;
+mod counters;
 mod description;
 pub mod server;
 mod status;

@@ -1,9 +1,9 @@
 //! `weir-nf-conformance`: whether a network function in a process of its own can be moved, copied
 //! and shared.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "a program that prints")]
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use weir_nf_api::client::{CallError, Client, connect};
-use weir_nf_api::conformance::{Line, Options, Outcome, run};
+use weir_nf_api::conformance::{Line, Options, Outcome, run_until};
 
 /// Says of each rule of the southbound API whether a network function keeps it.
 ///
@@ -44,8 +46,8 @@ struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = span)]
     wait: Duration,
     /// How long the function may take to answer.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span)]
-    limit: Duration,
+    #[arg(long, alias = "limit", value_name = "TIME", default_value = "5s", value_parser = span)]
+    time_limit: Duration,
     /// How long to wait for packets, each time that a rule needs them.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span)]
     patience: Duration,
@@ -55,13 +57,16 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  every rule that was judged is kept, and these are at least half of all
   1  a rule is not kept
-  2  the command line is wrong
+  2  the command line is wrong, or lacks --instance where the address is that of a data plane
   3  nobody serves the address, or there is no such instance
-  4  no rule was found broken, but more than half were skipped; with --complete, any";
+  4  no rule was found broken, but more than half were skipped; with --complete, any
+  5  it was ended by SIGINT or SIGTERM, or as nobody reads what it says: the rule in hand has come to
+     its end and put back what it had changed, and further ones are not judged";
 const BROKEN: u8 = 1;
 const USAGE: u8 = 2;
 const ABSENT: u8 = 3;
 const UNTOLD: u8 = 4;
+const INTERRUPTED: u8 = 5;
 
 /// How long to wait before it is tried again whether somebody serves.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -70,29 +75,51 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 fn main() -> io::Result<ExitCode> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = match runtime.block_on(judge(&arguments)) {
-        Ok(lines) if lines.is_empty() => {
-            eprintln!("error: no rule begins with {:?}", arguments.rules);
-            USAGE
-        }
-        Ok(lines) => conclude(&lines, arguments.complete),
-        Err(error) => {
-            let advice = match error {
-                CallError::Unreachable { .. } => ": start it, or wait for it with --wait 10s",
-                _ => "",
-            };
-            eprintln!("error: {}: {error}{advice}", arguments.address.display());
-            ABSENT
-        }
-    };
+    let code = runtime.block_on(async {
+        let interrupted = interruption()?;
+        let judged = judge(&arguments, interrupted.clone()).await;
+        let is_interrupted = *interrupted.borrow();
+        Ok::<_, io::Error>(match judged {
+            Ok(lines) if lines.is_empty() && !is_interrupted => {
+                complain(&format_args!("error: no rule begins with {:?}", arguments.rules));
+                USAGE
+            }
+            Ok(lines) => conclude(&lines, arguments.complete, is_interrupted),
+            Err(error) => refuse(&arguments, &error),
+        })
+    })?;
     Ok(ExitCode::from(code))
 }
 
-async fn judge(arguments: &Arguments) -> Result<Vec<Line>, CallError> {
-    let (path, limit) = (&*arguments.address, arguments.limit);
-    served(path, arguments.wait)
-        .await
-        .map_err(|error| CallError::Unreachable { why: error.to_string() })?;
+/// Becomes true with the first signal to end. Others do not hurry it: state would be lost.
+fn interruption() -> io::Result<watch::Receiver<bool>> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        complain(
+            &"interrupted: the rule in hand comes to its end, and puts back what it has changed",
+        );
+        tell.send_replace(true);
+    });
+    Ok(told)
+}
+
+async fn judge(
+    arguments: &Arguments,
+    mut interrupted: watch::Receiver<bool>,
+) -> Result<Vec<Line>, CallError> {
+    let (path, limit) = (&*arguments.address, arguments.time_limit);
+    tokio::select! {
+        served = served(path, arguments.wait) => {
+            served.map_err(|error| CallError::Unreachable { why: error.to_string() })?;
+        }
+        _ = interrupted.wait_for(|is_so| *is_so) => return Ok(Vec::new()),
+    }
     let client = match arguments.instance {
         Some(number) => Client::instance(connect(path, limit, Arc::default()), number, None, limit),
         None => Client::unix(path, limit),
@@ -102,7 +129,40 @@ async fn judge(arguments: &Arguments) -> Result<Vec<Line>, CallError> {
         patience: arguments.patience,
         disturb: arguments.disturb,
     };
-    run(&client, &options, |line| println!("{line}")).await
+    run_until(&client, &options, interrupted, |line| say(line)).await
+}
+
+/// Says why there is nothing to judge; the exit status.
+fn refuse(arguments: &Arguments, error: &CallError) -> u8 {
+    let address = arguments.address.display();
+    if arguments.instance.is_none() && error.is_about_instance() {
+        let advice = "--instance NUMBER is missing: it is the socket of a data plane, and that says \
+                      which of its instances is judged";
+        complain(&format_args!("error: {address}: {advice}"));
+        return USAGE;
+    }
+    let advice = match error {
+        CallError::Unreachable { .. } => ": start it, or wait for it with --wait 10s",
+        _ => "",
+    };
+    complain(&format_args!("error: {address}: {error}{advice}"));
+    ABSENT
+}
+
+/// Writes a line to standard output. Between two rules nothing is left to be put back: where nobody
+/// reads it the program ends there, and quietly where the reader has gone.
+fn say(line: &dyn Display) {
+    let mut output = io::stdout().lock();
+    let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush()) else { return };
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        complain(&format_args!("error: cannot write to standard output: {error}"));
+    }
+    std::process::exit(INTERRUPTED.into());
+}
+
+/// Writes a line to standard error, if that can be.
+fn complain(line: &dyn Display) {
+    let _written = writeln!(io::stderr(), "{line}");
 }
 
 /// Waits until somebody serves a socket.
@@ -119,20 +179,22 @@ async fn served(path: &Path, wait: Duration) -> io::Result<()> {
 }
 
 /// Says how many rules are kept; the exit status.
-fn conclude(lines: &[Line], complete: bool) -> u8 {
+fn conclude(lines: &[Line], complete: bool, interrupted: bool) -> u8 {
     let count = |is: fn(&Outcome) -> bool| lines.iter().filter(|line| is(&line.outcome)).count();
     let kept = count(|outcome| matches!(outcome, Outcome::Pass));
     let broken = count(|outcome| matches!(outcome, Outcome::Fail(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skip(_)));
     let most = skipped * 2 > lines.len();
     let (code, verdict) = match (broken, skipped) {
+        (0, _) if interrupted => (INTERRUPTED, ": interrupted"),
         (0, 0) => (0, ""),
         (0, _) if most => (UNTOLD, ": too few to tell"),
         (0, _) if complete => (UNTOLD, ": not complete"),
         (0, _) => (0, ""),
         _ => (BROKEN, ""),
     };
-    println!("{} rules: {kept} kept, {broken} not kept, {skipped} skipped{verdict}", lines.len());
+    let all = lines.len();
+    say(&format_args!("{all} rules: {kept} kept, {broken} not kept, {skipped} skipped{verdict}"));
     code
 }
 

@@ -18,6 +18,7 @@ mod clock;
 mod connection;
 mod kinds;
 mod proxy;
+mod refusals;
 mod run;
 mod settings;
 mod statistics;

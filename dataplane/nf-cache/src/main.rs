@@ -36,6 +36,10 @@ struct Arguments {
     /// Ports that CONNECT may go to.
     #[arg(long = "connect-port", value_name = "PORT", default_value = "443")]
     connect_ports: Vec<u16>,
+    /// Let clients reach what only this machine can: hosts whose addresses are loopback, unspecified
+    /// or link-local, which are refused otherwise.
+    #[arg(long)]
+    to_local: bool,
     /// Bytes of all cached objects together, such as 256M.
     #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "256M")]
     store: usize,
@@ -66,6 +70,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(ansi)
         .with_writer(io::stderr)
+        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
+        .log_internal_errors(false)
         .init();
     let settings = Arguments::parse().settings();
     let ready = |address: SocketAddr| println!("ready {address}");
@@ -97,6 +103,7 @@ impl Arguments {
             instance: self.instance,
             clients,
             connect_ports: self.connect_ports,
+            to_local: self.to_local,
             limits,
         }
     }

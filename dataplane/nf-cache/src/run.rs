@@ -1,7 +1,7 @@
 //! The driver: accepts connections, serves peers between two steps, and stops in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -48,6 +48,9 @@ pub enum RunError {
     /// The southbound API can not be served.
     #[error(transparent)]
     Southbound(#[from] SocketError),
+    /// The system gives no number to tell this process from others.
+    #[error("the system gives no random number: {0}")]
+    Random(#[from] getrandom::Error),
     /// The system refuses a thread or what it needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -72,7 +75,8 @@ pub fn run(
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
         let wake = Arc::new(Notify::new());
-        let replica = Replica { instance: settings.instance, incarnation: fastrand::u64(..) };
+        let incarnation = getrandom::u64()?;
+        let replica = Replica { instance: settings.instance, incarnation };
         let cache = Cache::new(settings.limits, replica, repair::is_permitted(), Arc::clone(&wake));
         let (desk, peers) = southbound(&settings, &cache, &wake)?;
         let name = format!("weir-cache-{}", settings.instance);
@@ -139,18 +143,34 @@ impl Driver {
 
     /// A client has connected.
     fn begin(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let settings = &self.proxy.settings;
-        let (shared, limits) = (&self.proxy.shared, &settings.limits);
-        let is_full = shared.with(|cache| cache.connections.len() >= limits.connections);
-        let held = stream.local_addr().ok().filter(|_| stream.set_nodelay(true).is_ok());
-        let held = held.filter(|_| !is_full && settings.lets_in(peer.ip().to_canonical()));
-        let held = held.and_then(|own| Held::new(stream, peer, own, Activity::fresh(clock::now())));
-        match held {
+        let (shared, client) = (&self.proxy.shared, peer.ip().to_canonical());
+        if let Err((reason, detail)) = self.admit(client) {
+            self.proxy.refuses(client, reason, &detail);
+            return shared.with(|cache| cache.count(Figure::ConnectionsRefused, 1));
+        }
+        let own = stream.local_addr().ok().filter(|_| stream.set_nodelay(true).is_ok());
+        let activity = Activity::fresh(clock::now());
+        match own.and_then(|own| Held::new(stream, peer, own, activity)) {
             Some(held) => {
                 let number = shared.with(|cache| cache.connections.add(held.clone()));
                 self.serve(number, held);
             }
+            // It has ended by itself.
             None => shared.with(|cache| cache.count(Figure::ConnectionsRefused, 1)),
+        }
+    }
+
+    /// Whether a client may have one more connection; if not, the name of the reason, and what it is
+    /// to people.
+    fn admit(&self, client: IpAddr) -> Result<(), (&'static str, &'static str)> {
+        let Proxy { shared, settings, .. } = &*self.proxy;
+        let most = settings.limits.connections;
+        if !settings.lets_in(client) {
+            Err(("client", "a connection of a client that is in no network of --client"))
+        } else if shared.with(|cache| cache.connections.len() >= most) {
+            Err(("connections", "a connection, as there are as many as --connections"))
+        } else {
+            Ok(())
         }
     }
 

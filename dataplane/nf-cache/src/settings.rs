@@ -30,6 +30,9 @@ pub struct Settings {
     pub clients: Vec<Prefix>,
     /// Ports that CONNECT may go to.
     pub connect_ports: Vec<u16>,
+    /// Whether requests may go to this machine itself: loopback, unspecified and link-local
+    /// addresses, also by a name.
+    pub to_local: bool,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -100,6 +103,7 @@ impl Settings {
             instance: 1,
             clients: clients.collect(),
             connect_ports: vec![443],
+            to_local: false,
             limits: Limits::default(),
         }
     }

@@ -42,8 +42,29 @@ pub enum Figure {
     InUse,
 }
 
+impl Figure {
+    /// All of them, with their names, in the order in which chunks have them.
+    const ALL: [(Self, &'static str); 15] = [
+        (Self::Requests, "requests"),
+        (Self::Hits, "hits"),
+        (Self::Revalidated, "revalidated"),
+        (Self::Misses, "misses"),
+        (Self::Passed, "passed"),
+        (Self::Tunnels, "tunnels"),
+        (Self::Refused, "refused"),
+        (Self::HitBytes, "hit_bytes"),
+        (Self::OriginBytes, "origin_bytes"),
+        (Self::Stored, "stored"),
+        (Self::Evicted, "evicted"),
+        (Self::Invalidated, "invalidated"),
+        (Self::ConnectionsRefused, "connections_refused"),
+        (Self::TimedOut, "timed_out"),
+        (Self::InUse, "in_use"),
+    ];
+}
+
 /// How many there are.
-const FIGURES: usize = Figure::InUse as usize + 1;
+const FIGURES: usize = Figure::ALL.len();
 
 /// All figures, of this instance and of those whose copies it was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +95,11 @@ impl Statistics {
     pub fn of(&self, instance: u32, figure: Figure) -> u64 {
         let parts = self.counters[figure as usize].parts();
         parts.filter(|(replica, _)| replica.instance == instance).map(|(_, count)| count).sum()
+    }
+
+    /// Each with its name, by all replicas.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Figure::ALL.iter().map(|(figure, name)| (*name, self.value(*figure)))
     }
 
     /// The figures of a chunk.
@@ -123,6 +149,19 @@ mod tests {
 
     fn replica(instance: u32) -> Replica {
         Replica { instance, incarnation: 7 }
+    }
+
+    #[test]
+    fn every_figure_is_shown_by_its_name_at_its_place() {
+        let mut statistics = Statistics::default();
+        for (place, (figure, name)) in Figure::ALL.into_iter().enumerate() {
+            assert_eq!(
+                (place, name.replace('_', "")),
+                (figure as usize, format!("{figure:?}").to_lowercase())
+            );
+            statistics.add(replica(1), figure, place as u64, 1);
+        }
+        assert!(statistics.named().map(|(_, count)| count).eq(0..FIGURES as u64));
     }
 
     #[test]

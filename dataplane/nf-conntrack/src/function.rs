@@ -1,5 +1,6 @@
 //! The network function: the kernel's connection tracking, asked through the southbound API.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use weir_nf_api::Description;
@@ -182,6 +183,16 @@ impl Conntrack {
 impl Southbound for Conntrack {
     fn kinds(&self) -> &[StateKind] {
         &KINDS
+    }
+
+    fn counters(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        if let Err(error) = self.look() {
+            self.fail("the statistics can not be read", error);
+            return Vec::new();
+        }
+        let overruns = [("overruns", self.overruns)];
+        let all = self.statistics.named().chain(overruns);
+        all.map(|(name, count)| (name.into(), count)).collect()
     }
 
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
@@ -39,6 +40,22 @@ pub(crate) struct Listing {
     dump: Dump,
     /// Entries of the last datagram that nobody has taken yet; as many as fit in one.
     waiting: VecDeque<Entry>,
+    given: Given,
+}
+
+/// Which entries a listing has given, as hashes: where the one at which a datagram ended is gone, the
+/// kernel begins again with its neighbours. At most as many as the kernel has had entries.
+#[derive(Debug, Default)]
+struct Given {
+    hashes: HashSet<u64>,
+    state: RandomState,
+}
+
+impl Given {
+    /// Notes an entry; whether it was not given before. One that has begun anew has another number.
+    fn is_new(&mut self, entry: &Entry) -> bool {
+        self.hashes.insert(self.state.hash_one((&entry.original, entry.zone, entry.id)))
+    }
 }
 
 impl Kernel {
@@ -58,17 +75,23 @@ impl Kernel {
 
     /// Begins a listing of all entries.
     pub(crate) fn list(&self) -> Result<Listing, Error> {
-        let dump = Dump::begin(Socket::open(self.receive_buffer)?, Request::Dump)?;
-        Ok(Listing { dump, waiting: VecDeque::new() })
+        Ok(Listing { dump: self.dump()?, waiting: VecDeque::new(), given: Given::default() })
+    }
+
+    fn dump(&self) -> Result<Dump, Error> {
+        Dump::begin(Socket::open(self.receive_buffer)?, Request::Dump)
     }
 
     /// The kernel's numbers of all entries.
     pub(crate) fn numbers(&self) -> Result<HashSet<u32>, Error> {
-        let mut listing = self.list()?;
+        let mut dump = self.dump()?;
         let mut numbers = HashSet::new();
-        while let Some(entry) = listing.next()? {
-            numbers.insert(entry.id);
-        }
+        // One that the kernel gives again has the same number.
+        let mut each = |message: &[u8]| {
+            numbers.insert(Entry::parse(message)?.id);
+            Ok(())
+        };
+        while dump.next(&mut each)? {}
         Ok(numbers)
     }
 
@@ -129,11 +152,13 @@ impl Table for Kernel {
 }
 
 impl Listing {
-    /// The next entry; none when that was all.
+    /// The next entry, each once; none when that was all.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
         loop {
-            if let Some(entry) = self.waiting.pop_front() {
-                return Ok(Some(entry));
+            while let Some(entry) = self.waiting.pop_front() {
+                if self.given.is_new(&entry) {
+                    return Ok(Some(entry));
+                }
             }
             let waiting = &mut self.waiting;
             let more = self.dump.next(|message| {

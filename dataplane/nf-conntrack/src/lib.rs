@@ -24,3 +24,10 @@ mod tuple;
 pub use error::Error;
 pub use function::{Bounds, Conntrack};
 pub use schema::KINDS;
+
+/// Properties are tried with cases that can be given back.
+#[cfg(test)]
+fn seeded() -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { rng_seed: RngSeed::Fixed(weir_seed::seed()), ..Config::default() }
+}

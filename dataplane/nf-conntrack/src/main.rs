@@ -51,7 +51,12 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
+        .log_internal_errors(false)
+        .init();
     let arguments = Arguments::parse();
     let flows_max = fs::read_to_string(FLOWS_MAX)
         .context("this network namespace has no connection tracking (nf_conntrack)")?;

@@ -39,6 +39,11 @@ impl Statistics {
         }
     }
 
+    /// Each count with its name: that of this process and of those whose statistics it was given.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STATISTICS.iter().zip(&self.0).map(|((name, _), counter)| (*name, counter.value()))
+    }
+
     /// All counts together: more after every change.
     pub(crate) fn version(&self) -> u64 {
         self.0.iter().fold(1, |sum, counter| sum.saturating_add(counter.value()))
@@ -89,6 +94,14 @@ mod tests {
         assert_eq!(watch.look(1, counts(9)), [0; STATISTICS.len()]);
         assert_eq!(watch.look(0, counts(3))[0], 5);
         assert_eq!(watch.look(0, counts(3)), [0; STATISTICS.len()]);
+    }
+
+    #[test]
+    fn counts_have_the_names_that_the_kernel_gives_them() {
+        let mut statistics = Statistics::default();
+        statistics.add(ONE, std::array::from_fn(|place| place as u64));
+        let named: BTreeMap<_, _> = statistics.named().collect();
+        assert_eq!((named.len(), named["insert_failed"], named["drop"]), (STATISTICS.len(), 3, 4));
     }
 
     #[test]

@@ -100,6 +100,13 @@ impl NetworkFunctionService for InstanceNfs {
         forward!(self.describe(request))
     }
 
+    async fn get_counters(
+        &self,
+        request: Request<api::GetCountersRequest>,
+    ) -> Answer<api::GetCountersResponse> {
+        forward!(self.get_counters(request))
+    }
+
     type GetPerFlowStream = <Service as NetworkFunctionService>::GetPerFlowStream;
 
     async fn get_per_flow(

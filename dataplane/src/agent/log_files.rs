@@ -1,7 +1,7 @@
 //! The files of logs: whole lines in each, whatever becomes of the disk.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -82,26 +82,35 @@ impl Losses {
     }
 }
 
-/// The files that are open.
+/// A log of an instance.
+type Name = (Arc<str>, Log);
+
+/// The logs that this process writes.
 pub(super) struct Files<D: Disk> {
     disk: D,
-    files: BTreeMap<(Arc<str>, Log), Lines<D::File>>,
+    /// Those that are open.
+    files: BTreeMap<Name, Lines<D::File>>,
+    /// Those that have a header of this process and no end yet: what is open, and more.
+    begun: BTreeSet<Name>,
     losses: Losses,
     /// Whether the last attempt failed: of many in a row the first is told.
     failing: bool,
 }
 
 /// Files that are open at one time, at most.
-const FILES_MAX: usize = 128;
+pub(super) const FILES_MAX: usize = 128;
+/// Logs that have begun and not ended, at most: four times as many as instances may have at a time.
+pub(super) const BEGUN_MAX: usize = 4096;
 /// Bytes of lines that are gathered before they are written.
 const GATHERED: usize = 8 << 10;
 
 impl<D: Disk> Files<D> {
     pub(super) fn new(disk: D, losses: Losses) -> Self {
-        Self { disk, files: BTreeMap::new(), losses, failing: false }
+        let (files, begun) = (BTreeMap::new(), BTreeSet::new());
+        Self { disk, files, begun, losses, failing: false }
     }
 
-    /// Writes what comes until nothing comes any more, and closes the files.
+    /// Writes what comes until nothing comes any more, and ends the logs.
     pub(super) fn write_all(mut self, entries: &Receiver<Entry>) {
         loop {
             let entry = match entries.try_recv() {
@@ -117,44 +126,59 @@ impl<D: Disk> Files<D> {
             };
             self.write(entry);
         }
-        self.flush();
-        let footer = Log::footer(self.disk.now());
-        // A file that has no room for it ends as one does whose process was killed.
-        self.files.values_mut().for_each(|lines| _ = lines.file.write_all(footer.as_bytes()));
+        self.end();
     }
 
     fn write(&mut self, (instance, record): Entry) {
-        let log = record.log();
-        if !self.disk.has(log) {
+        if !self.disk.has(record.log()) {
             return;
         }
-        if self.files.len() >= FILES_MAX && !self.files.contains_key(&(instance.clone(), log)) {
+        let name = (instance, record.log());
+        if self.begun.len() >= BEGUN_MAX && !self.begun.contains(&name) {
+            // Most are of instances that are gone; those that go on begin anew.
+            self.end();
+        }
+        if self.files.len() >= FILES_MAX && !self.files.contains_key(&name) {
             // Instances that are gone may be among them; the others are opened again.
             self.flush();
             self.files.clear();
         }
-        let lines = match self.files.entry((instance.clone(), log)) {
+        let lines = match self.files.entry(name.clone()) {
             Place::Occupied(lines) => lines.into_mut(),
-            Place::Vacant(place) => {
-                let file = self.disk.open(&instance, log);
-                let header = log.header(self.disk.now());
-                match file.and_then(|file| Lines::open(file, &header)) {
-                    Ok(lines) => place.insert(lines),
-                    Err(error) => {
-                        self.losses.add(&instance, 1);
-                        self.failed(&error);
-                        return;
-                    }
+            Place::Vacant(place) => match open(&mut self.disk, &mut self.begun, &name) {
+                Ok(lines) => place.insert(lines),
+                Err(error) => {
+                    self.losses.add(&name.0, 1);
+                    self.failed(&error);
+                    return;
                 }
-            }
+            },
         };
         lines.push(&record.line());
         if lines.gathered.len() >= GATHERED
             && let Err((lost, error)) = lines.flush()
         {
-            self.files.remove(&(instance.clone(), log));
-            self.losses.add(&instance, lost);
+            self.files.remove(&name);
+            self.losses.add(&name.0, lost);
             self.failed(&error);
+        }
+    }
+
+    /// Ends all logs that have begun.
+    fn end(&mut self) {
+        self.flush();
+        let footer = Log::footer(self.disk.now());
+        while let Some(name) = self.begun.first().cloned() {
+            let lines = match self.files.remove(&name) {
+                Some(lines) => Ok(lines),
+                None => open(&mut self.disk, &mut self.begun, &name),
+            };
+            // One that has no room for it ends as one does whose process was killed.
+            if let Ok(mut lines) = lines {
+                lines.push(&footer);
+                let _ended = lines.flush();
+            }
+            self.begun.remove(&name);
         }
     }
 
@@ -186,24 +210,47 @@ impl<D: Disk> Files<D> {
     }
 }
 
+/// Opens a log, to go on with it. It has a header then: this process gives each one, as the lines
+/// that are there may have other fields.
+fn open<D: Disk>(
+    disk: &mut D,
+    begun: &mut BTreeSet<Name>,
+    name: &Name,
+) -> io::Result<Lines<D::File>> {
+    let mut lines = Lines::open(disk.open(&name.0, name.1)?)?;
+    // Who has moved the file away has moved the header with it.
+    if lines.opened_at == 0 || !begun.contains(name) {
+        lines.begin(&name.1.header(disk.now()))?;
+        begun.insert(name.clone());
+    }
+    Ok(lines)
+}
+
 /// A file, and lines that wait to be written to it.
 struct Lines<F> {
     file: F,
+    /// Its length when it was opened, in bytes.
+    opened_at: u64,
     gathered: Vec<u8>,
 }
 
 impl<F: Storage> Lines<F> {
-    /// Goes on behind the last whole line of a file with a header, as its lines may have had other
-    /// fields.
-    fn open(mut file: F, header: &str) -> io::Result<Self> {
+    /// Goes on behind the last whole line of a file.
+    fn open(mut file: F) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
-        let whole = end_of_lines(&mut file, length)?;
-        let kept = if whole < header.len() as u64 { 0 } else { whole };
-        if kept < length {
-            file.cut(kept)?;
+        let opened_at = end_of_lines(&mut file, length)?;
+        if opened_at < length {
+            file.cut(opened_at)?;
         }
-        file.write_all(header.as_bytes())?;
-        Ok(Self { file, gathered: Vec::new() })
+        Ok(Self { file, opened_at, gathered: Vec::new() })
+    }
+
+    /// Writes a header to a file that has just been opened: all of it, or nothing.
+    fn begin(&mut self, header: &str) -> io::Result<()> {
+        self.file.write_all(header.as_bytes()).inspect_err(|_| {
+            // Lines that stay of it do no harm, as a whole one will follow.
+            let _cut = self.file.cut(self.opened_at);
+        })
     }
 
     fn push(&mut self, line: &str) {

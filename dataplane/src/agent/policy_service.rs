@@ -35,7 +35,7 @@ impl api::policy_route_service_server::PolicyRouteService for PolicyRouteService
         let api::PutPolicyRoutesRequest { change: named, routes } = request.into_inner();
         let change = change(named)?;
         bounded("routes", routes.len())?;
-        self.0.change(move |node, _| node.put_policies(&change, &routes)).await??;
+        self.0.change(move |node, now| node.put_policies(&change, &routes, now)).await??;
         Ok(Response::new(api::PutPolicyRoutesResponse {}))
     }
 

@@ -68,7 +68,11 @@ impl From<NodeError> for Status {
                 SteeringError::TooManyRules
                 | SteeringError::TooManyFilters
                 | SteeringError::TooManyFlows { .. },
-            ) => (Code::ResourceExhausted, "STEERING_FULL", Vec::new()),
+            ) => {
+                let fix =
+                    "move flows that were moved by filter back, with the same filter, or with any";
+                (Code::ResourceExhausted, "STEERING_FULL", vec![("fix", fix.to_owned())])
+            }
             NodeError::Share(refused) => return share_refused(*refused, &message),
             NodeError::Stopping => (Code::Unavailable, "STOPPING", Vec::new()),
         };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use weir_state_transfer::WorkerId;
+use weir_state_transfer::{InstanceId, WorkerId};
 
 use super::cores::pin_to;
 use super::waker::{Sleeper, Waker};
@@ -164,7 +164,7 @@ fn supervise(
     round: impl FnOnce(&mut Worker) -> Work,
 ) -> Work {
     // `recover` mends what the panic may have left half done.
-    match catch_unwind(AssertUnwindSafe(|| round(worker))) {
+    let work = match catch_unwind(AssertUnwindSafe(|| round(worker))) {
         Ok(work) => {
             *panics = 0;
             work
@@ -175,11 +175,19 @@ fn supervise(
                 tracing::error!(worker = %worker.id(), "{PANICS_MAX} panics in a row: giving up");
                 std::process::abort();
             }
-            if let Some((instance, function)) = worker.recover() {
-                let worker = worker.id();
-                tracing::error!(%worker, %instance, function, "a network function has panicked");
+            if let Some(panicked) = worker.recover() {
+                tell(worker, panicked);
             }
             Work { packets: 0, busy: true }
         }
+    };
+    if let Some(panicked) = worker.take_panicked() {
+        tell(worker, panicked);
     }
+    work
+}
+
+fn tell(worker: &Worker, (instance, function): (InstanceId, &'static str)) {
+    let worker = worker.id();
+    tracing::error!(%worker, %instance, function, "a network function has panicked");
 }

@@ -19,13 +19,6 @@ const SEED: u64 = 7;
 /// Buckets that the flows of a test fall into; the last is never owned.
 const BUCKETS: u32 = 5;
 
-fn seed() -> u64 {
-    let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-    seed
-}
-
 fn key(n: u16) -> FlowKey {
     FlowKey::v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), (n, 53), 17, ServiceId(0))
 }
@@ -89,7 +82,7 @@ impl Model {
 
 #[test]
 fn flows_are_taken_with_both_directions_and_what_functions_know_and_put_elsewhere() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     for _ in 0..300 {
         let (mut from, mut to) = (table(), table());
         let mut model = Model::default();
@@ -216,7 +209,7 @@ fn copies_are_no_flows_of_a_move_and_go_when_one_comes_or_its_move_ends() {
 
 #[test]
 fn copies_are_found_by_a_walk_and_have_their_own_bound() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     let mut table = FlowTable::with_states(64, FlowHasher::with_seed(SEED), false);
     let mut model = BTreeSet::new();
     for _ in 0..5_000 {
@@ -259,7 +252,7 @@ fn copies_are_found_by_a_walk_and_have_their_own_bound() {
 
 #[test]
 fn a_walk_shows_all_that_stay_whatever_comes_and_goes_on_the_way() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     for _ in 0..300 {
         let mut table = table();
         let mut model = Model::default();

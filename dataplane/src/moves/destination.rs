@@ -8,7 +8,7 @@ use weir_state_transfer::filter::Selection;
 use weir_state_transfer::mark::{Destination, UndoAnswer, Verdict};
 use weir_state_transfer::{FlowKey, InstanceId, MoveId, Nanos, WorkerId};
 
-use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, settle};
+use super::{Budget, Context, Group, HoldReport, Intercepted, Outcome, multi_flow, settle};
 use crate::instance::{CopiesCursor, Entry, Instance, MovedFlow};
 use crate::nf::MultiFlow;
 use crate::worker::{Forwarder, Held, Item, Message, MoveSpec, Packet};
@@ -190,14 +190,16 @@ impl DestinationEnd {
         flow: MovedFlow,
         entries: &[Entry],
         instance: &mut Instance,
-        forwarder: &Forwarder,
+        forwarder: &mut Forwarder,
     ) {
         let names = flow.names();
         let bucket = forwarder.steering_hash.bucket(&flow.key);
         self.report.flows += entries.len() as u64;
         let (recorded, left) = instance.flows.put_flow(flow, entries, bucket, self.spec.id);
         if let Some(mut left) = left {
+            forwarder.fault_of_state(instance);
             instance.chain.end(&mut left.states);
+            self.report.panics += forwarder.note_caught(instance);
             instance.counters.functions_full.add(1);
         }
         if !recorded {
@@ -213,17 +215,18 @@ impl DestinationEnd {
         }
     }
 
-    /// Takes in state of several flows. What there is no room for goes back to the source.
+    /// Takes in state of several flows. What there is no room for goes back to the source, and what a
+    /// function panics at is lost.
     fn take_in(&mut self, state: MultiFlow, context: &mut Context<'_>) {
-        let (came, now) = (state.pieces.len(), context.forwarder.now);
-        let refused = match context.instances.find(self.spec.to) {
+        let came = state.pieces.len();
+        let (refused, lost) = match context.instances.find(self.spec.to) {
             Some(instance) => {
-                instance.flows.change();
-                instance.chain.join_multi_flow(state, now)
+                multi_flow::join(state, instance, context.forwarder, &mut self.report)
             }
-            None => state,
+            None => (state, 0),
         };
-        self.report.multi_flow += (came - refused.pieces.len()) as u64;
+        self.report.multi_flow += (came - refused.pieces.len()) as u64 - lost;
+        self.report.multi_flow_lost += lost;
         if !refused.pieces.is_empty() {
             self.send(Message::Refused(refused), context.forwarder);
         }

@@ -50,8 +50,10 @@ pub(crate) struct HoldReport {
     pub(crate) multi_flow: u64,
     /// Those that did not, and are at the source again.
     pub(crate) multi_flow_refused: u64,
-    /// Of these, those that the source had no room for either.
+    /// Those that are lost: the source had no room for them either, or a function has panicked.
     pub(crate) multi_flow_lost: u64,
+    /// Panics of functions at what the move takes along. It goes on without that.
+    pub(crate) panics: u64,
     /// State of several flows that has not gone along.
     pub(crate) left_behind: LeftBehind,
     /// Times that packets were held until they were released, in nanoseconds.

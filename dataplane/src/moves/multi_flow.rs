@@ -1,7 +1,4 @@
-//! The source's part in moving state of several flows: it goes first, and what is refused comes
-//! back.
-
-use weir_state_transfer::Nanos;
+//! Moving state of several flows: it goes first, and what is refused comes back.
 
 use super::{Budget, HoldReport};
 use crate::instance::Instance;
@@ -37,14 +34,17 @@ impl MultiFlowExport {
         {
             budget.looked_at(LOOKED_AT);
             let (max, left) = (budget.pieces.min(PIECES), &mut report.left_behind);
+            forwarder.fault_of_state(instance);
             let taken =
                 instance.chain.take_multi_flow(&mut self.cursor, filter, max, forwarder.now, left);
+            report.panics += forwarder.note_caught(instance);
             // Whoever is being taken over changes it too.
             instance.flows.change();
-            let Some(state) = taken else {
+            let Some((state, lost)) = taken else {
                 self.sent_all = true;
                 return false;
             };
+            report.multi_flow_lost += lost;
             if !state.pieces.is_empty() {
                 budget.pieces -= state.pieces.len();
                 let message = Message::MultiFlow(state);
@@ -55,20 +55,32 @@ impl MultiFlowExport {
     }
 }
 
+/// Joins what the other end has sent with what an instance knows. What there is no room for comes
+/// back, with how many pieces are lost: those at which a function has panicked, which is noted.
+pub(super) fn join(
+    state: MultiFlow,
+    instance: &mut Instance,
+    forwarder: &mut Forwarder,
+    report: &mut HoldReport,
+) -> (MultiFlow, u64) {
+    instance.flows.change();
+    forwarder.fault_of_state(instance);
+    let joined = instance.chain.join_multi_flow(state, forwarder.now);
+    report.panics += forwarder.note_caught(instance);
+    joined
+}
+
 /// Puts what the destination has no room for back; what there is no room for here either is lost.
 pub(super) fn take_back(
     refused: MultiFlow,
     instance: Option<&mut Instance>,
-    now: Nanos,
+    forwarder: &mut Forwarder,
     report: &mut HoldReport,
 ) {
     report.multi_flow_refused += refused.pieces.len() as u64;
-    let lost = match instance {
-        Some(instance) => {
-            instance.flows.change();
-            instance.chain.join_multi_flow(refused, now)
-        }
-        None => refused,
+    let (left, lost) = match instance {
+        Some(instance) => join(refused, instance, forwarder, report),
+        None => (refused, 0),
     };
-    report.multi_flow_lost += lost.pieces.len() as u64;
+    report.multi_flow_lost += left.pieces.len() as u64 + lost;
 }

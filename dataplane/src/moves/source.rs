@@ -119,7 +119,7 @@ impl SourceEnd {
             }
             Message::Refused(state) => {
                 let instance = instances.find(self.spec.from);
-                multi_flow::take_back(state, instance, forwarder.now, &mut self.report);
+                multi_flow::take_back(state, instance, forwarder, &mut self.report);
             }
             Message::Ended => self.answered = true,
             Message::Relay(held) => {

@@ -263,9 +263,7 @@ mod tests {
 
     #[test]
     fn random_use_agrees_with_plain_queues() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = weir_seed::rng();
         let mut parked = Parked::new(LIMITS);
         let mut model: [VecDeque<u32>; 5] = Default::default();
         for packet in 0..20_000 {
@@ -280,23 +278,23 @@ mod tests {
                 for (queue, taken) in model.iter_mut().zip(taken) {
                     let (gone, left) = queue.iter().partition(|packet| odd(packet));
                     *queue = left;
-                    assert_eq!(taken, gone, "seed {seed}");
+                    assert_eq!(taken, gone);
                 }
             }
             let queue = &mut model[usize::from(which)];
             if rng.bool() {
                 match parked.park(PORT, ip(which), packet) {
                     Ok(first) => {
-                        assert_eq!(first, queue.is_empty(), "seed {seed}");
+                        assert_eq!(first, queue.is_empty());
                         queue.push_back(packet);
                     }
-                    Err(_) => assert!(queue.len() == 4 || parked.len() == 10, "seed {seed}"),
+                    Err(_) => assert!(queue.len() == 4 || parked.len() == 10),
                 }
             } else {
-                assert_eq!(parked.pop(PORT, ip(which)), queue.pop_front(), "seed {seed}");
+                assert_eq!(parked.pop(PORT, ip(which)), queue.pop_front());
             }
             let waiting: usize = model.iter().map(VecDeque::len).sum();
-            assert_eq!(parked.len(), waiting, "seed {seed}");
+            assert_eq!(parked.len(), waiting);
         }
     }
 }

@@ -21,13 +21,13 @@ use super::firewall::{self, Firewall};
 use super::function::{FlowState, Function, Moment, Passing, Refused};
 use super::ids::{self, Ids};
 use super::life::life;
-use super::multi_flow::Piece;
+use super::multi_flow::{Piece, next_chunks};
 use super::nat::{self, Nat};
 use super::share::Sharing;
 use super::{Record, Timestamp};
 use crate::packet::DropReason;
-pub(crate) use faults::During;
 use faults::Faults;
+pub(crate) use faults::{Caught, During};
 pub(crate) use memory::kept;
 
 /// Functions that an instance has at most.
@@ -144,13 +144,15 @@ impl ChainConfig {
 
     /// The kinds of state that the functions have.
     pub fn kinds(&self) -> Vec<StateKind> {
-        let kinds = |function: &FunctionConfig| match function {
-            FunctionConfig::Firewall(_) => Firewall::KINDS,
-            FunctionConfig::Ids(_) => Ids::KINDS,
-            FunctionConfig::Assets(_) => Assets::KINDS,
-            FunctionConfig::Nat(_) => Nat::KINDS,
+        let kinds = |function: &FunctionConfig| -> &[StateKind] {
+            match function {
+                FunctionConfig::Firewall(_) => &Firewall::KINDS,
+                FunctionConfig::Ids(_) => &Ids::KINDS,
+                FunctionConfig::Assets(_) => &Assets::KINDS,
+                FunctionConfig::Nat(_) => &Nat::KINDS,
+            }
         };
-        self.functions.iter().flat_map(kinds).collect()
+        self.functions.iter().flat_map(kinds).copied().collect()
     }
 }
 
@@ -332,10 +334,12 @@ impl Chain {
         states.iter().all(FlowState::is_unknown)
     }
 
-    /// Ends what is known of a flow, as when the node stops, with the records of its end.
+    /// Ends what is known of a flow, as when the node stops, with the records of its end. A function
+    /// that panics has no record of it.
     pub(crate) fn end(&mut self, states: &mut [FlowState]) {
-        for (function, state) in self.functions.iter_mut().zip(states) {
-            function.end(state);
+        let Self { functions, faults, .. } = self;
+        for (n, (function, state)) in functions.iter_mut().zip(states).enumerate() {
+            _ = faults.guard(n, During::End, || function.end(state));
         }
     }
 
@@ -386,29 +390,35 @@ impl Chain {
     }
 
     /// Takes over a piece of what an instance that is gone knew: its hosts, function by function,
-    /// and then its totals. What there is no room for is as if it had been forgotten.
+    /// and then its totals. What there is no room for, or at which a function panics, is as if it had
+    /// been forgotten.
     pub(super) fn take_over(&mut self, hosts: usize, now: Moment) {
-        let Some(Inherited { gone, done, cursor }) = self.inherited.front_mut() else { return };
-        if let Some((here, gone)) = self.functions.get_mut(*done).zip(gone.functions.get(*done)) {
+        let Self { functions, faults, inherited, .. } = self;
+        let Some(Inherited { gone, done, cursor }) = inherited.front_mut() else { return };
+        let place = *done;
+        if let Some((here, gone)) = functions.get_mut(place).zip(gone.functions.get(place)) {
             let filter = StateFilter::default();
             let get = Get { filter: &filter, extent: Extent::Overlaps, since: 0, max: hosts };
             let mut chunks = Vec::new();
-            let more = gone.get_multi_flow(&get, cursor, &mut chunks, now);
-            let pieces = chunks.into_iter().map(|chunk| Piece::of(&**gone, chunk));
-            pieces.for_each(|piece| drop(piece.join(&mut **here, now)));
-            if more == More::No {
+            let next = next_chunks(faults, (place, &**gone), &get, cursor, &mut chunks, now);
+            for chunk in chunks {
+                let join = || Piece::of(&**gone, chunk).join(&mut **here, now);
+                drop(faults.guard(place, During::MultiFlow, join));
+            }
+            if next.more == More::No {
                 (*done, *cursor) = (*done + 1, Cursor::default());
             }
             return;
         }
-        let Some(Inherited { mut gone, .. }) = self.inherited.pop_front() else { return };
-        for (here, gone_function) in self.functions.iter_mut().zip(&gone.functions) {
-            let totals = gone_function.get_all_flows();
-            totals.iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
-            gone.replica.into_iter().for_each(|ended| here.take_over(life(ended)));
+        let Some(Inherited { mut gone, .. }) = inherited.pop_front() else { return };
+        for (n, (here, from)) in functions.iter_mut().zip(&gone.functions).enumerate() {
+            _ = faults.guard(n, During::MultiFlow, || {
+                from.get_all_flows().iter().for_each(|chunk| drop(here.put_all_flows(chunk)));
+                gone.replica.into_iter().for_each(|ended| here.take_over(life(ended)));
+            });
         }
-        self.faults.take_over(&gone.faults);
-        self.inherited.append(&mut gone.inherited);
+        faults.take_over(&gone.faults);
+        inherited.append(&mut gone.inherited);
     }
 
     pub(super) fn moment(&self, now: Nanos) -> Moment {
@@ -467,6 +477,8 @@ impl FunctionConfig {
     }
 }
 
+#[cfg(test)]
+mod copies;
 #[cfg(test)]
 mod forgotten;
 #[cfg(test)]

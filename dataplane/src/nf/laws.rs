@@ -5,15 +5,6 @@ use weir_state_transfer::flow_id::Extent;
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError};
 use weir_state_transfer::{Chunk, FlowId, StateFilter};
 
-/// Random numbers by a seed that is printed, so that a failure can be repeated with
-/// `WEIR_TEST_SEED`.
-pub(crate) fn rng() -> fastrand::Rng {
-    let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-    fastrand::Rng::with_seed(seed)
-}
-
 /// All that a get gives in the end, so many at most in each call.
 pub(crate) fn all_chunks(
     filter: &str,
@@ -90,7 +81,7 @@ pub(crate) fn check_convergence<F, const N: usize>(
     copy: impl Fn(&F, &mut F, &mut fastrand::Rng),
     seen: impl Fn(&F) -> Vec<Chunk>,
 ) -> F {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut ends = Vec::new();
     for _ in 0..6 {
         let mut functions = make();

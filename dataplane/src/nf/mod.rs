@@ -9,7 +9,7 @@ mod function;
 mod idle;
 pub mod ids;
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
 mod life;
 mod log;
 mod multi_flow;
@@ -24,8 +24,8 @@ mod southbound;
 mod timestamp;
 mod totals;
 
+pub(crate) use chain::{Caught, During, kept};
 pub use chain::{Chain, ChainConfig, ChainError, FUNCTIONS_MAX, FunctionConfig};
-pub(crate) use chain::{During, kept};
 pub use function::FlowState;
 pub(crate) use function::{Passing, Refused};
 pub use life::REPLICAS_OF_A_LIFE;

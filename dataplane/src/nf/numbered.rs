@@ -127,7 +127,6 @@ mod tests {
     use weir_state_transfer::{ServiceId, StateFilter};
 
     use super::*;
-    use crate::nf::laws::rng;
 
     fn id(number: &u16) -> FlowId {
         let [high, low] = number.to_be_bytes();
@@ -137,7 +136,7 @@ mod tests {
     /// Beside a plain map.
     #[test]
     fn a_walk_in_pieces_meets_once_what_is_there_all_the_while_and_what_has_come() {
-        let mut rng = rng();
+        let mut rng = weir_seed::rng();
         let filter: StateFilter = "src=10.0.1.0/24".parse().expect("a filter");
         let picked = |key: &u16| key >> 8 == 1;
         for _ in 0..200 {

@@ -39,7 +39,7 @@ kinds! {
     /// What a firewall has done altogether: [`Totals`](super::firewall::Totals).
     FIREWALL_TOTALS = 0x0103, 2, AllFlows, [Counter], "firewall totals";
     /// A connection that is looked into: [`Connection`](super::ids::Connection).
-    IDS_CONNECTION = 0x0201, 1, PerFlow, [Newer], "intrusion detection connection";
+    IDS_CONNECTION = 0x0201, 2, PerFlow, [Newer], "intrusion detection connection";
     /// What a source has tried: [`Source`](super::ids::Source).
     IDS_SOURCE = 0x0202, 2, MultiFlow, [Register, Counter, Max], "intrusion detection source";
     /// The figures over all flows: [`Totals`](super::ids::Totals).
@@ -58,6 +58,11 @@ kinds! {
     ASSETS_TOTALS = 0x0403, 1, AllFlows, [Counter], "asset detection totals";
 }
 
+/// The revision of [`IDS_CONNECTION`] before, which is taken in too: the same layout, in which nobody
+/// noted that content is encoded.
+pub const IDS_CONNECTION_1: StateKind =
+    StateKind { schema: Schema { revision: 1, ..IDS_CONNECTION.schema }, ..IDS_CONNECTION };
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -69,7 +74,7 @@ mod tests {
         let numbers: HashSet<_> = ALL.iter().map(|kind| kind.schema.kind).collect();
         let names: HashSet<_> = ALL.iter().map(|kind| kind.name).collect();
         assert_eq!((numbers.len(), names.len()), (ALL.len(), ALL.len()));
-        assert!(ALL.iter().all(|kind| MergeRule::fit(kind.scope, kind.merge_rules)));
+        assert!(ALL.iter().all(|kind| MergeRule::may_merge(kind.scope, kind.merge_rules)));
         assert!(numbers.iter().all(|number| *number < OTHERS), "{numbers:x?}");
     }
 }

@@ -54,17 +54,20 @@ impl Chain {
 
     /// What several flows have in common, function by function.
     pub(crate) fn get_multi_flow(
-        &self,
+        &mut self,
         get: &Get<'_>,
         cursor: &mut Cursor,
         out: &mut Vec<Chunk>,
         now: Nanos,
     ) -> More {
-        let place = cursor.0 >> CURSOR_BITS;
-        let function = usize::try_from(place).ok().and_then(|place| self.functions.get(place));
-        let Some(function) = function else { return More::No };
+        let (place, now) = (cursor.0 >> CURSOR_BITS, self.moment(now));
+        let Ok(at) = usize::try_from(place) else { return More::No };
+        let Some(function) = self.functions.get(at) else { return More::No };
         let mut own = Cursor(cursor.0 & ((1 << CURSOR_BITS) - 1));
-        if function.get_multi_flow(get, &mut own, out, self.moment(now)) == More::Yes {
+        self.faults.begin(at);
+        let more = function.get_multi_flow(get, &mut own, out, now);
+        self.faults.done();
+        if more == More::Yes {
             *cursor = Cursor(place << CURSOR_BITS | own.0);
             return More::Yes;
         }
@@ -78,18 +81,27 @@ impl Chain {
     /// Why it is not taken in; nothing has changed then.
     pub(crate) fn put_multi_flow(&mut self, chunk: &Chunk, now: Nanos) -> Result<(), PutError> {
         let (place, now) = (self.place_of(chunk)?, self.moment(now));
-        self.functions[place].put_multi_flow(chunk, now)
+        self.faults.begin(place);
+        let put = self.functions[place].put_multi_flow(chunk, now);
+        self.faults.done();
+        put
     }
 
     /// Forgets what flows have in common; of how many ids there was something, at whichever functions.
     pub(crate) fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {
+        let Self { functions, faults, .. } = self;
         let is_known = |id: &&FlowId| {
             let id = std::slice::from_ref(*id);
             // Every function has to forget it, so none is passed over once one has known it.
-            let pieces = self.functions.iter_mut().map(|function| function.del_multi_flow(id));
+            let pieces = functions.iter_mut().enumerate().map(|(place, function)| {
+                faults.begin(place);
+                function.del_multi_flow(id)
+            });
             pieces.sum::<usize>() > 0
         };
-        ids.iter().filter(is_known).count()
+        let known = ids.iter().filter(is_known).count();
+        faults.done();
+        known
     }
 
     /// What is known of all flows together.

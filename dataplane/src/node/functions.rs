@@ -218,10 +218,11 @@ mod tests {
 
     #[test]
     fn no_two_lives_count_as_the_same_and_those_of_an_instance_follow_each_other() {
-        for process in [0, 5, u64::MAX, fastrand::u64(..)] {
+        let mut rng = weir_seed::rng();
+        for process in [0, 5, u64::MAX, rng.u64(..)] {
             let (mut numbers, mut begins) = (Numbers::default(), BTreeMap::new());
             for n in 1..=5_000 {
-                let id = InstanceId(fastrand::u8(1..=250));
+                let id = InstanceId(rng.u8(1..=250));
                 let (Replica { instance, incarnation }, life) = numbers.next(id, process);
                 assert_eq!((instance, life), (u32::from(id.0), n));
                 if let Some(before) = begins.insert(id, incarnation) {

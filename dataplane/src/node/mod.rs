@@ -206,6 +206,7 @@ impl Node {
         self.carry_on_moves(now);
         self.shares.coordinator.handle_timeout(now);
         self.carry_on_shares(now);
+        self.release_late(now);
         self.forget_probes(now);
         self.flush_commands();
     }
@@ -213,7 +214,8 @@ impl Node {
     /// When [`Node::handle_timeout`] must be called, if ever.
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let moves = self.moves.coordinator.poll_timeout();
-        moves.into_iter().chain(self.shares.coordinator.poll_timeout()).min()
+        let others = [self.shares.coordinator.poll_timeout(), self.policies.poll_timeout()];
+        moves.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// A worker that waits for a thread to run it.

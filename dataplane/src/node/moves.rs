@@ -40,6 +40,8 @@ struct Record {
     /// Ends that are over and have come back.
     back: usize,
     received_at_start: u64,
+    /// Panics of network functions at what it takes along.
+    panics: u64,
 }
 
 /// Moves that are remembered when they have ended.
@@ -112,6 +114,7 @@ impl Node {
             prepared: 0,
             back: 0,
             received_at_start,
+            panics: 0,
         };
         self.moves.records.insert(id, record);
         self.generation += 1;
@@ -369,7 +372,7 @@ impl Node {
         self.moves.flips.end(id);
         if let Some(record) = self.moves.records.get_mut(&id) {
             (record.spec, record.steering) = (None, None);
-            record.shown.reason = reason.unwrap_or_default().to_owned();
+            record.shown.reason = reason.map_or_else(|| record.fault(), str::to_owned);
             if record.shown.ended_ns == 0 {
                 record.shown.ended_ns = now.0;
                 record.shown.phase = api::MovePhase::Undone.into();
@@ -389,7 +392,19 @@ impl Node {
 }
 
 impl Record {
+    /// What has gone wrong in it, though it is over; empty when nothing has.
+    fn fault(&self) -> String {
+        match self.panics {
+            0 => String::new(),
+            panics => format!(
+                "a network function has panicked at what it takes along, {panics} times: that is lost, \
+                 or has stayed at the source; weir nf list shows which"
+            ),
+        }
+    }
+
     fn report(&mut self, report: &HoldReport) {
+        self.panics += report.panics;
         let shown = &mut self.shown;
         shown.flows += report.flows;
         shown.buckets_moved += report.buckets as u32;

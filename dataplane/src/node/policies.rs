@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_api::dataplane::v1 as api;
+use weir_state_transfer::Nanos;
 use weir_state_transfer::filter::Filter;
 use weir_state_transfer::quote::{quoted, shortened};
 
@@ -20,6 +22,10 @@ pub(super) struct PolicyBook {
     next: u64,
     /// Those of the configuration.
     configured: BTreeSet<PolicyId>,
+    /// Those that hold for a time: when that is over.
+    ends: BTreeMap<PolicyId, Nanos>,
+    /// Those whose time was over.
+    lapsed: BTreeSet<PolicyId>,
     /// Those that have held: the steering generation from which on they do not.
     released: BTreeMap<PolicyId, u64>,
 }
@@ -30,7 +36,16 @@ struct Draft {
     matches: PolicyMatch,
     hop: NextHop,
     holds: bool,
+    /// How long; none for no end.
+    hold: Option<Duration>,
     before: String,
+}
+
+impl PolicyBook {
+    /// When the first of those that hold for a time does not any more.
+    pub(super) fn poll_timeout(&self) -> Option<Nanos> {
+        self.ends.values().min().copied()
+    }
 }
 
 impl Node {
@@ -45,6 +60,7 @@ impl Node {
         &mut self,
         change: &api::Change,
         routes: &[api::PolicyRoute],
+        now: Nanos,
     ) -> Result<(), NodeError> {
         if self.requests.answer(&change.request_id).is_some() {
             return Ok(());
@@ -54,11 +70,39 @@ impl Node {
         if let Some(name) = repeated(&drafts) {
             return Err(NodeError::invalid("name", format!("{name} is there twice")));
         }
+        let holds = |draft: &Draft| (draft.name.clone(), draft.holds, draft.hold);
+        let holds: Vec<_> = drafts.iter().map(holds).collect();
         let list = self.list_with(drafts)?;
+        for (name, holds, hold) in holds {
+            let Some(policy) = list.iter().find(|policy| policy.name == name) else { continue };
+            if holds {
+                self.policies.lapsed.remove(&policy.id);
+            }
+            match hold {
+                Some(hold) => _ = self.policies.ends.insert(policy.id, now + hold),
+                None => _ = self.policies.ends.remove(&policy.id),
+            }
+        }
         self.publish_policies(list);
         self.generation += 1;
         self.requests.remember(&change.request_id, 1);
         Ok(())
+    }
+
+    /// Has those hold no more whose time is over: who was to end it may be gone.
+    pub(super) fn release_late(&mut self, now: Nanos) {
+        if self.policies.poll_timeout().is_none_or(|end| now < end) {
+            return;
+        }
+        let mut list = self.steered.policies.list().to_vec();
+        let PolicyBook { ends, lapsed, .. } = &mut self.policies;
+        let is_late = |policy: &&mut Policy| ends.get(&policy.id).is_some_and(|end| *end <= now);
+        for policy in list.iter_mut().filter(is_late) {
+            policy.holds = false;
+            lapsed.insert(policy.id);
+        }
+        self.publish_policies(list);
+        self.generation += 1;
     }
 
     /// Adds the policy routes of the configuration, which are there at every start.
@@ -72,7 +116,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let drafts = policies.into_iter().map(|(name, matches, hop)| {
             let (name, before) = (Arc::<str>::from(name.as_str()), String::new());
-            Draft { name, matches, hop, holds: false, before }
+            Draft { name, matches, hop, holds: false, hold: None, before }
         });
         let drafts: Vec<_> = drafts.collect();
         let names: BTreeSet<_> = drafts.iter().map(|draft| draft.name.clone()).collect();
@@ -127,6 +171,7 @@ impl Node {
                 port: port(policy.hop.port),
                 holds: policy.holds,
                 before: String::new(),
+                hold_ns: 0,
             };
             let totals = policy.counters.totals();
             api::PolicyRouteState {
@@ -137,6 +182,7 @@ impl Node {
                 overflow: totals.overflow,
                 configured: self.policies.configured.contains(&policy.id),
                 undelivered: totals.undelivered,
+                lapsed: self.policies.lapsed.contains(&policy.id),
             }
         });
         let adopted = self.reached() >= self.steered.generation;
@@ -172,7 +218,7 @@ impl Node {
         // Those that match other packets than before.
         let mut others = BTreeSet::new();
         for draft in drafts {
-            let Draft { name, matches, hop, holds: to_hold, before } = draft;
+            let Draft { name, matches, hop, holds: to_hold, hold: _, before } = draft;
             if let Some(policy) = list.iter_mut().find(|policy| policy.name == name) {
                 let is_v4 = |hop: NextHop| hop.via.map(|via| via.is_ipv4());
                 if policy.matches != matches || is_v4(policy.hop) != is_v4(hop) {
@@ -243,6 +289,10 @@ impl Node {
         let is_there = |id: &PolicyId| list.iter().any(|policy| policy.id == *id);
         self.policies.released.retain(|id, _| is_there(id));
         self.policies.configured.retain(is_there);
+        self.policies.lapsed.retain(is_there);
+        self.policies
+            .ends
+            .retain(|id, _| list.iter().any(|policy| policy.id == *id && policy.holds));
         if list.iter().any(|policy| policy.holds) {
             let hold = self.limits.hold;
             for worker in self.workers.values_mut().filter(|worker| !worker.has_hold) {
@@ -285,6 +335,9 @@ impl Node {
             matches: PolicyMatch { filter, from },
             hop: NextHop { port: out, via },
             holds: route.holds,
+            hold: Some(route.hold_ns)
+                .filter(|hold| route.holds && *hold > 0)
+                .map(Duration::from_nanos),
             before: route.before.clone(),
         })
     }

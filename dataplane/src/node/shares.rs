@@ -321,7 +321,8 @@ impl Node {
         let mut shares = self.shares.coordinator.shares();
         match shares.find(|(_, share)| share.request.mode == Mode::Strict) {
             Some((id, _)) => {
-                let reason = "is strict and counts on the workers that there are: end it first";
+                let reason = "is strict and counts on the workers that there are: end its operation first, which \
+                              weir operation list names";
                 Err(NodeError::precondition(format!("share {id}"), reason))
             }
             None => Ok(()),

@@ -185,9 +185,7 @@ fn our_own_frames_cut_everywhere_end_in_one_outcome_each() {
 
 #[test]
 fn random_damage_ends_in_one_outcome() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (_region, mut router) = Router::new();
     let frames = own_frames();
     for _ in 0..50_000 {

@@ -18,8 +18,8 @@ pub use counters::{PolicyCounters, PolicyTotals};
 
 use crate::route_table::NextHop;
 
-/// Policy routes of a node at most: each may be compared with every flow that begins.
-pub const POLICIES_MAX: usize = 64;
+/// Policy routes of a node at most.
+pub const POLICIES_MAX: usize = weir_api::POLICY_ROUTES_MAX;
 
 /// The number of a policy route; never used again while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

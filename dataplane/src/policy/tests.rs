@@ -110,9 +110,7 @@ fn draw_packet(rng: &mut fastrand::Rng) -> Seen {
 
 #[test]
 fn the_first_policy_that_a_packet_matches_decides_as_a_naive_model_says() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (mut found, mut shadowed) = (0, 0);
     for _ in 0..300 {
         let count = rng.u64(..=POLICIES_MAX as u64);
@@ -127,7 +125,7 @@ fn the_first_policy_that_a_packet_matches_decides_as_a_naive_model_says() {
             let expected = written.iter().position(|written| written.takes(&seen));
             let decides = policies.find(&key, PortId(seen.came_by));
             let place = decides.map(|(place, _)| usize::from(place));
-            assert_eq!(place, expected, "seed {seed}: {seen:?} among {written:?}");
+            assert_eq!(place, expected, "{seen:?} among {written:?}");
             assert_eq!(decides.map(|(_, policy)| policy.id.0), expected.map(|n| n as u64));
             found += usize::from(expected.is_some());
             let takers = written.iter().filter(|written| written.takes(&seen)).count();

@@ -112,9 +112,7 @@ fn the_longest_prefix_wins_and_its_removal_uncovers_the_next() {
 
 #[test]
 fn random_changes_give_the_answers_of_an_independent_trie() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (table, mut writer) = RouteTable::new(SMALL);
     let mut model = Model::default();
     let mut refused = 0;
@@ -125,13 +123,13 @@ fn random_changes_give_the_answers_of_an_independent_trie() {
         };
         if rng.u8(..3) == 0 {
             let removed = writer.remove(prefix);
-            assert_eq!(removed.ok(), model.remove(prefix), "seed {seed}");
+            assert_eq!(removed.ok(), model.remove(prefix));
         } else {
             let hop = hop(rng.u8(..60));
             match writer.add(prefix, hop) {
                 Ok(()) => model.insert(prefix, hop),
                 Err(RouteError::GroupsFull { .. } | RouteError::RoutesFull { .. }) => refused += 1,
-                Err(other) => panic!("seed {seed}: {other}"),
+                Err(other) => panic!("{other}"),
             }
         }
         if rng.u8(..4) == 0 {
@@ -141,7 +139,7 @@ fn random_changes_give_the_answers_of_an_independent_trie() {
             let v4 = rng.bool();
             let address = random_address(&mut rng, v4);
             let found = table.lookup(&to(address));
-            assert_eq!(found, model.lookup(address), "seed {seed} round {round} {address}");
+            assert_eq!(found, model.lookup(address), "round {round} {address}");
         }
     }
     println!("{refused} changes refused at a bound");
@@ -151,7 +149,7 @@ fn random_changes_give_the_answers_of_an_independent_trie() {
     }
     writer.quiesced(writer.generation());
     assert!(!writer.awaits_readers());
-    assert_eq!(writer.groups_available(), SMALL.groups_max as usize, "seed {seed}: groups lost");
+    assert_eq!(writer.groups_available(), SMALL.groups_max as usize, "groups lost");
 }
 
 #[test]
@@ -215,9 +213,7 @@ fn each_bound_refuses_and_leaves_the_table_as_it_was() {
 #[test]
 fn a_reader_beside_the_writer_never_sees_what_was_never_right() {
     const STEPS: usize = 4_000;
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let addresses: Vec<IpAddr> = (0..24).map(|n| random_address(&mut rng, n % 2 == 0)).collect();
     let (changes, answers) = plan(&mut rng, &addresses, STEPS);
     let (table, mut writer) = RouteTable::new(SMALL);
@@ -233,7 +229,7 @@ fn a_reader_beside_the_writer_never_sees_what_was_never_right() {
                     let found = table.lookup(&to(*address));
                     let last = begun.load(Ordering::Acquire);
                     let right = answers[first..=last].iter().any(|step| step[place] == found);
-                    assert!(right, "seed {seed}: {address} {found:?} in steps {first} to {last}");
+                    assert!(right, "{address} {found:?} in steps {first} to {last}");
                     looked += 1;
                 }
             }

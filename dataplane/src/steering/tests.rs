@@ -14,9 +14,7 @@ const C: InstanceId = InstanceId(2);
 
 #[test]
 fn random_moves_do_what_they_do_to_a_map_of_flows() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let universe = universe();
     let (mut moves, mut refusals) = (0, BTreeMap::new());
     // Until each bound was met: one of them is not in most worlds.
@@ -55,9 +53,7 @@ fn random_moves_do_what_they_do_to_a_map_of_flows() {
 
 #[test]
 fn a_move_there_and_back_leaves_the_table_as_it_was() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let universe = universe();
     let spare = InstanceId(9);
     let mut among_rules = 0;
@@ -84,9 +80,7 @@ fn a_move_there_and_back_leaves_the_table_as_it_was() {
 
 #[test]
 fn scaling_out_and_in_again_leaves_no_rules_behind() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let mut steering = table(&mut rng, FLOWS_MAX_DEFAULT);
     steering = steering.moved(&filter("dport=53"), A, B).unwrap();
     steering = steering.moved(&filter("src=10.0.0.0/8,symmetric=false"), A, C).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rtrb::Producer;
 use weir_frame::{Frame, Homes, Pool, Region};
 use weir_state_transfer::bucket::Bucket;
-use weir_state_transfer::{Nanos, PortId, WorkerId};
+use weir_state_transfer::{InstanceId, Nanos, PortId, WorkerId};
 
 use super::mesh::RingEnds;
 use super::probe::Probes;
@@ -100,6 +100,8 @@ pub(crate) struct Forwarder {
     pub(super) left_updates: bool,
     /// Asked for by a test.
     pub(super) fault: Option<Fault>,
+    /// The network function that has panicked last without an end of the round.
+    pub(super) panicked: Option<(InstanceId, &'static str)>,
     /// Whether an event was pushed to the node since the last look.
     pub(super) told: bool,
     events: Producer<Event>,
@@ -155,6 +157,7 @@ impl Forwarder {
             exchanged: false,
             left_updates: false,
             fault: None,
+            panicked: None,
             told: false,
             events,
             backlog: VecDeque::new(),

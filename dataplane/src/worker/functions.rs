@@ -43,6 +43,7 @@ impl Functions {
         let mut ended = true;
         for instance in instances.iter_mut() {
             ended &= instance.end_flows(ENDED);
+            forwarder.note_caught(instance);
         }
         if ended {
             self.ending = false;

@@ -93,6 +93,7 @@ impl Worker {
         for instance in self.instances.iter_mut() {
             self.forwarder.fault_of_sweep(instance);
             instance.sweep(SWEEP, before, now);
+            self.forwarder.note_caught(instance);
         }
         self.forwarder.poll_neighbours(now);
         for frame in self.region.reclaim() {

@@ -4,7 +4,7 @@ use weir_state_transfer::{Bucket, FlowKey, InstanceId};
 
 use super::{Forwarder, Item, Stamps, Worker};
 use crate::instance::Instance;
-use crate::nf::During;
+use crate::nf::{Caught, During};
 use crate::packet::{DropReason, Meta};
 
 /// What a panic would lose: the packet that has left a queue, a ring or a park and has not come to
@@ -51,6 +51,13 @@ pub enum FaultStage {
     /// Not on the way of a packet: an operation on what is shared, executed for another instance.
     /// Operations are counted instead of packets.
     Executed,
+    /// Not on the way of a packet: state of several flows that a move takes out of an instance or into
+    /// one. What functions are asked for it is counted instead of packets: each get, and each piece that
+    /// is to be forgotten or joined.
+    MultiFlow,
+    /// Not on the way of a packet: a flow that the destination of a move has no room for, and whose
+    /// state is ended. The functions that end something are counted instead of packets.
+    Ended,
     /// For the router itself, not answered.
     Local,
     /// Let go because its next hop was resolved, or was not.
@@ -125,6 +132,14 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Which network function has panicked, and of which instance, since this was asked last, if the
+    /// round went on without what that was about.
+    pub fn take_panicked(&mut self) -> Option<(InstanceId, &'static str)> {
+        self.forwarder.panicked.take()
+    }
+}
+
 impl Forwarder {
     /// Panics at once, or on the packet that the fault names.
     pub(super) fn ask_for_fault(&mut self, fault: Fault) {
@@ -170,6 +185,26 @@ impl Forwarder {
         if let Some(fault) = self.fault.take_if(|fault| fault.stage == FaultStage::Executed) {
             instance.chain.ask_for_fault(During::Execution, fault.packets);
         }
+    }
+
+    /// Passes a fault at what a move takes along on to the functions of an instance.
+    pub(crate) fn fault_of_state(&mut self, instance: &mut Instance) {
+        let Some(fault) = self.fault else { return };
+        let during = match fault.stage {
+            FaultStage::MultiFlow => During::MultiFlow,
+            FaultStage::Ended => During::End,
+            _ => return,
+        };
+        self.fault = None;
+        instance.chain.ask_for_fault(during, fault.packets);
+    }
+
+    /// Takes note of panics of functions that have gone no further: the worker's thread names the last
+    /// of them. How many there were.
+    pub(crate) fn note_caught(&mut self, instance: &mut Instance) -> u64 {
+        let Some(Caught { panics, function }) = instance.chain.take_caught() else { return 0 };
+        self.panicked = Some((instance.id, function));
+        panics
     }
 
     /// Panics if this was asked for.

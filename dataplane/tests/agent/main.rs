@@ -1,6 +1,7 @@
 //! The agent as its clients meet it: a real node with two worker threads behind its Unix socket.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod moves;
 mod policies;
 mod served;
 mod shares;

@@ -33,6 +33,7 @@ handover_ring = 64
 [[worker]]
 [moves]
 hold = 64
+step_timeout = '60s'
 moves_max = 4
 [neighbour]
 park = 64

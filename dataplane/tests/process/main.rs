@@ -105,6 +105,16 @@ fn it_stops_cleanly_at_sigterm_and_at_sigint_and_a_second_one_is_refused() {
     }
 }
 
+/// As where the disk of its log is full.
+#[test]
+fn one_whose_log_can_not_be_written_serves_and_stops_cleanly() {
+    let folder = Folder::new("log");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let running = Running::start_logging_to(full.into(), &folder, &one_port(&folder));
+    running.until_transmitted(0);
+    assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+}
+
 #[test]
 fn the_socket_of_a_killed_process_is_taken_over() {
     let folder = Folder::new("killed");

@@ -51,6 +51,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(folder: &Folder, more: &str) -> Self {
+        Self::start_logging_to(Stdio::inherit(), folder, more)
+    }
+
+    pub(crate) fn start_logging_to(log: Stdio, folder: &Folder, more: &str) -> Self {
         let socket = folder.path("dataplane.sock");
         let text = format!(
             "[dataplane]\nsocket = '{}'\nworkers_max = 2\nhandover_ring = 64\n\
@@ -59,7 +63,7 @@ impl Running {
         );
         let config = folder.file("weir.toml", &text);
         let mut command = Command::new(BINARY);
-        command.arg("--config").arg(&config).stdout(Stdio::piped());
+        command.arg("--config").arg(&config).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().expect("it says something").unwrap();

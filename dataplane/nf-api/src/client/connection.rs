@@ -1,9 +1,9 @@
 //! The way to a network function: a Unix socket, and on that of a data plane one of its instances.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -14,6 +14,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 use weir_api::nf::v1::network_function_service_client::NetworkFunctionServiceClient;
+use weir_api::socket::{FileId, file_id};
 
 use crate::batch::MESSAGE_MAX;
 
@@ -53,12 +54,24 @@ impl Interceptor for Named {
 /// time `connections` grows by one. Requests have no limit but those of who makes them. To be called
 /// within a tokio runtime.
 pub fn connect(path: &Path, limit: Duration, connections: Arc<AtomicU64>) -> Channel {
+    channel(path, limit, move |_| {
+        connections.fetch_add(1, Ordering::Relaxed);
+    })
+}
+
+/// The same; each time `connected` is told where the path has led.
+fn channel(
+    path: &Path,
+    limit: Duration,
+    connected: impl Fn(Option<FileId>) + Clone + Send + Sync + 'static,
+) -> Channel {
     let path = path.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
-        let (path, connections) = (path.clone(), Arc::clone(&connections));
+        let (path, connected) = (path.clone(), connected.clone());
         async move {
+            let led_to = file_id(&path);
             let stream = UnixStream::connect(path).await?;
-            connections.fetch_add(1, Ordering::Relaxed);
+            connected(led_to);
             Ok::<_, io::Error>(TokioIo::new(stream))
         }
     });
@@ -74,4 +87,45 @@ pub(super) fn stubs(channel: Channel, instance: Option<u32>, life: Option<u64>) 
     NetworkFunctionServiceClient::with_interceptor(channel, named)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX)
+}
+
+/// The way to a network function's socket, to whoever has it at each call: one that hangs keeps its
+/// connection, also when another was started in its place.
+#[derive(Debug)]
+pub(super) struct Way {
+    path: PathBuf,
+    limit: Duration,
+    connections: Arc<AtomicU64>,
+    /// Where the path led when the last connection was made.
+    led_to: Arc<Mutex<Option<FileId>>>,
+    stubs: Mutex<Option<Stubs>>,
+}
+
+impl Way {
+    pub(super) fn new(path: &Path, limit: Duration, connections: Arc<AtomicU64>) -> Self {
+        let (path, led_to, stubs) = (path.to_owned(), Arc::default(), Mutex::default());
+        Self { path, limit, connections, led_to, stubs }
+    }
+
+    /// Stubs for a call. Those of before keep their connection as long as they are used.
+    pub(super) fn stubs(&self) -> Stubs {
+        let mut stubs = self.stubs.lock().expect("nobody panics while it is held");
+        let led_to = *self.led_to.lock().expect("nobody panics while it is held");
+        let is_another =
+            led_to.is_some() && file_id(&self.path).is_some_and(|id| led_to != Some(id));
+        if is_another {
+            *stubs = None;
+        }
+        stubs.get_or_insert_with(|| self.connect()).clone()
+    }
+
+    fn connect(&self) -> Stubs {
+        let (connections, led_to) = (Arc::clone(&self.connections), Arc::clone(&self.led_to));
+        *led_to.lock().expect("nobody panics while it is held") = None;
+        let connected = move |id| {
+            *led_to.lock().expect("nobody panics while it is held") = id;
+            connections.fetch_add(1, Ordering::Relaxed);
+        };
+        stubs(channel(&self.path, self.limit, connected), None, None)
+    }
 }

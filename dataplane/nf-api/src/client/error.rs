@@ -7,6 +7,7 @@ use tonic_types::StatusExt as _;
 use weir_api::causes::causes_of;
 use weir_api::refusal::{DOMAIN, cut};
 
+use super::connection::INSTANCE;
 use crate::convert::SAID_MAX;
 use crate::description::Malformed;
 
@@ -69,6 +70,15 @@ impl CallError {
 
     pub(crate) fn malformed(call: &'static str) -> impl FnOnce(Malformed) -> Self {
         move |Malformed(why)| Self::Malformed { call, why: cut(&why, SAID_MAX) }
+    }
+
+    /// Whether it is refused for what it says of an instance of a data plane, or does not say.
+    pub fn is_about_instance(&self) -> bool {
+        // The name of what is wrong, as of every field, begins what is said of it.
+        let says = |message: &str| {
+            message.strip_prefix(INSTANCE).is_some_and(|rest| rest.starts_with(':'))
+        };
+        matches!(self, Self::Refused { code: Code::InvalidArgument, message, .. } if says(message))
     }
 
     /// The reason of a refusal.

@@ -1,7 +1,8 @@
 //! The client: a network function in a process of its own, asked as the trait is.
 //!
-//! The connection is made when it is first needed and again when it was lost. Whatever is waited
-//! for has a time limit, so that a process that hangs or dies holds nobody up.
+//! The connection is made when it is first needed, and again when it was lost or the path leads to
+//! the socket of another process. Whatever is waited for has a time limit, so that a process that
+//! hangs or dies holds nobody up.
 
 mod connection;
 mod error;
@@ -9,6 +10,7 @@ mod get;
 mod notes;
 mod put;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +18,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use weir_api::nf::v1 as api;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::Scope;
@@ -30,23 +32,34 @@ pub use error::CallError;
 pub use get::Chunks;
 pub use notes::Notes;
 pub use put::{Put, Refusal};
-pub use weir_api::nf::v1::RefusalReason;
+pub use weir_api::nf::v1::{Counter, RefusalReason};
 
-use connection::Stubs;
+use connection::{Stubs, Way};
 
-use crate::convert::{GETS_MAX, IDS_MAX, action_to, id_to};
+pub use crate::convert::IDS_MAX;
+use crate::convert::{GETS_MAX, action_to, id_to};
+use crate::counters;
 use crate::description::Description;
 
 /// A network function in a process of its own, or an instance of a data plane.
 #[derive(Clone, Debug)]
 pub struct Client {
-    api: Stubs,
+    api: Api,
     limit: Duration,
     refuse_older: bool,
     /// Connections that were made: shared by all clones.
     connections: Arc<AtomicU64>,
     /// Gets that may yet begin: shared by all clones.
     gets: Arc<Semaphore>,
+}
+
+/// What a client asks by; all its clones ask by the same.
+#[derive(Clone, Debug)]
+enum Api {
+    /// The socket of a network function.
+    Socket(Arc<Way>),
+    /// A connection that others have too.
+    Channel(Box<Stubs>),
 }
 
 /// Which state a get asks for.
@@ -62,12 +75,14 @@ pub struct Query {
 }
 
 /// What has become of what was to be deleted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// Of how many ids there was state, which is forgotten.
     pub count: u64,
     /// How many flows stay, because they are in use, or have been since they were given.
     pub in_use: u64,
+    /// Which these are, as far as it says so.
+    pub in_use_ids: Vec<FlowId>,
 }
 
 impl Query {
@@ -82,8 +97,7 @@ impl Client {
     /// of a get, and to take the next of what is put. To be called within a tokio runtime.
     pub fn unix(path: &Path, limit: Duration) -> Self {
         let connections = Arc::<AtomicU64>::default();
-        let channel = connect(path, limit, Arc::clone(&connections));
-        let api = connection::stubs(channel, None, None);
+        let api = Api::Socket(Arc::new(Way::new(path, limit, Arc::clone(&connections))));
         Self { api, limit, refuse_older: false, connections, gets: turns() }
     }
 
@@ -91,7 +105,7 @@ impl Client {
     /// as [`connect`] makes it. One that is not there, or not in this life if one is given, is refused
     /// with NOT_FOUND.
     pub fn instance(channel: Channel, instance: u32, life: Option<u64>, limit: Duration) -> Self {
-        let api = connection::stubs(channel, Some(instance), life);
+        let api = Api::Channel(Box::new(connection::stubs(channel, Some(instance), life)));
         Self { api, limit, refuse_older: false, connections: Arc::default(), gets: turns() }
     }
 
@@ -117,10 +131,25 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn describe(&self) -> Result<Description, CallError> {
-        let mut api = self.api.clone();
+        let mut api = self.api();
         let request = api::DescribeRequest {};
         let answer = within("describe", self.limit, api.describe(request)).await?;
         Description::of_message(answer.into_inner()).map_err(CallError::malformed("describe"))
+    }
+
+    /// What it has counted; nothing where it does not tell that.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn counters(&self) -> Result<Vec<Counter>, CallError> {
+        let mut api = self.api();
+        let request = api::GetCountersRequest {};
+        match within("get_counters", self.limit, api.get_counters(request)).await {
+            Ok(answer) => counters::of_message(answer.into_inner())
+                .map_err(CallError::malformed("get_counters")),
+            Err(CallError::Refused { code: Code::Unimplemented, .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Per-flow state.
@@ -208,7 +237,7 @@ impl Client {
         action: Action,
         snap: u32,
     ) -> Result<Notes, CallError> {
-        let mut api = self.api.clone();
+        let mut api = self.api();
         let request = api::EnableEventsRequest {
             subscription: id.0,
             filter: filter.to_string(),
@@ -229,7 +258,7 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn disable_events(&self, id: SubscriptionId) -> Result<(), CallError> {
-        let mut api = self.api.clone();
+        let mut api = self.api();
         let request = api::DisableEventsRequest { subscription: id.0 };
         within("disable_events", self.limit, api.disable_events(request)).await.map(drop)
     }
@@ -264,7 +293,7 @@ impl Client {
     pub async fn del(&self, scope: Scope, ids: &[FlowId]) -> Result<Deleted, CallError> {
         let mut all = Deleted::default();
         for ids in ids.chunks(IDS_MAX) {
-            let mut api = self.api.clone();
+            let mut api = self.api();
             let request = api::DelRequest { ids: ids.iter().map(id_to).collect() };
             let answer = async {
                 match scope {
@@ -277,13 +306,18 @@ impl Client {
             // Nothing holds it to the truth.
             all.count = all.count.saturating_add(answer.deleted);
             all.in_use = all.in_use.saturating_add(answer.in_use);
+            let said: HashSet<_> = answer.in_use_ids.into_iter().collect();
+            all.in_use_ids.extend(ids.iter().filter(|id| said.contains(&id_to(id))).cloned());
         }
         Ok(all)
     }
 
-    /// The stubs, for requests that this client does not make.
+    /// The stubs, for one call.
     pub(crate) fn api(&self) -> Stubs {
-        self.api.clone()
+        match &self.api {
+            Api::Socket(way) => way.stubs(),
+            Api::Channel(stubs) => Stubs::clone(stubs),
+        }
     }
 
     pub(crate) fn limit(&self) -> Duration {

@@ -24,6 +24,7 @@ mod subscription;
 use std::fmt;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::Code;
 use weir_state_transfer::chunk::Scope;
 use weir_state_transfer::southbound::Action;
@@ -35,6 +36,8 @@ use subject::Subject;
 const RULE_LIMIT: Duration = Duration::from_secs(60);
 /// Times that a rule waits for packets, each for [`Options::patience`] at most.
 const WAITS_MAX: u32 = 3;
+/// Why a rule that was cut off can not be told.
+const INTERRUPTED: &str = "it was interrupted";
 
 /// How the rules are judged.
 #[derive(Clone, Debug)]
@@ -116,15 +119,35 @@ fn skip<T>(why: impl Into<String>) -> Result<T, Stop> {
 /// more behind it, it is the last.
 ///
 /// # Errors
-/// There is nothing to judge: nobody serves, or not this instance.
+/// There is nothing to judge: nobody serves, or not this instance, or it is not said which.
 pub async fn run(
     client: &Client,
     options: &Options,
+    tell: impl FnMut(&Line),
+) -> Result<Vec<Line>, CallError> {
+    let (_never, interrupted) = watch::channel(false);
+    run_until(client, options, interrupted, tell).await
+}
+
+/// The same, until `interrupted` is true. A rule in hand that changes state comes to its end then, and
+/// has put the state back where the function keeps it; any other one is cut off. No further one is
+/// begun.
+///
+/// # Errors
+/// As those of [`run`].
+pub async fn run_until(
+    client: &Client,
+    options: &Options,
+    interrupted: watch::Receiver<bool>,
     mut tell: impl FnMut(&Line),
 ) -> Result<Vec<Line>, CallError> {
-    let description = match client.describe().await {
+    let described = tokio::select! {
+        described = client.describe() => described,
+        () = until(interrupted.clone()) => return Ok(Vec::new()),
+    };
+    let description = match described {
         Ok(description) => description,
-        Err(error) if is_absent(&error) => return Err(error),
+        Err(error) if is_absent(&error) || error.is_about_instance() => return Err(error),
         Err(error) => {
             let outcome = Outcome::Fail(error.to_string());
             let line = Line { rule: "describe".to_owned(), outcome };
@@ -132,9 +155,10 @@ pub async fn run(
             return Ok(vec![line]);
         }
     };
-    let subject = &Subject::new(client.clone(), description, options.patience);
+    let subject = &Subject::new(client.clone(), description, options.patience, interrupted);
     let mut judge = Judge { options, subject, lines: Vec::new(), is_lost: false, tell };
     judge.rule("describe", subject.describes_the_same()).await;
+    judge.rule("counters", subject.tells_its_counters()).await;
     judge.rule("merge-rules", async { subject.says_its_merge_rules() }).await;
     for scope in Scope::ALL {
         state(&mut judge, subject, scope).await;
@@ -153,13 +177,20 @@ pub async fn run(
         judge.rule("events-gap", events::gap(subject)).await;
     }
     if subject.offers(Action::Drop) {
-        judge.disturbing("events-drop", events::dropping(subject)).await;
+        judge.withholding("events-drop", events::dropping(subject)).await;
     }
     if subject.offers(Action::Buffer) {
-        judge.disturbing("events-cancel", events::cancel(subject)).await;
-        judge.disturbing("events-buffer", events::buffering(subject)).await;
+        judge.withholding("events-cancel", events::cancel(subject)).await;
+        judge.withholding("events-buffer", events::buffering(subject)).await;
     }
     Ok(judge.lines)
+}
+
+/// Waits until the run is interrupted, for ever where nobody can do that any more.
+async fn until(mut interrupted: watch::Receiver<bool>) {
+    if interrupted.wait_for(|is_so| *is_so).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Whether nobody answers, or there is not what was asked for.
@@ -214,12 +245,30 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
     /// Whether some rule is to be judged whose name begins with this.
     fn asks_of(&self, prefix: &str) -> bool {
         let rules = self.options.rules.as_str();
-        !self.is_lost && (rules.starts_with(prefix) || prefix.starts_with(rules))
+        !self.is_over() && (rules.starts_with(prefix) || prefix.starts_with(rules))
     }
 
-    /// Judges a rule that leaves packets and state as they are.
+    /// Whether no rule is to be judged any more.
+    fn is_over(&self) -> bool {
+        self.is_lost || *self.subject.interrupted.borrow()
+    }
+
+    /// Judges a rule that leaves state as it is. It may be cut off: what packets it has dropped or
+    /// kept back ends with its subscriptions.
     async fn rule(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
-        if !name.starts_with(&self.options.rules) || self.is_lost {
+        let interrupted = until(self.subject.interrupted.clone());
+        let rule = async {
+            tokio::select! {
+                verdict = rule => verdict,
+                () = interrupted => skip(INTERRUPTED),
+            }
+        };
+        self.judge(name, rule).await;
+    }
+
+    /// Judges a rule, to its end.
+    async fn judge(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
+        if !name.starts_with(&self.options.rules) || self.is_over() {
             return;
         }
         let waits = self.options.patience.saturating_mul(WAITS_MAX);
@@ -240,11 +289,23 @@ impl<F: FnMut(&Line)> Judge<'_, F> {
         self.lines.push(line);
     }
 
-    /// Judges a rule that drops or keeps packets, or puts and deletes state.
+    /// Judges a rule that puts and deletes state.
     async fn disturbing(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
+        if self.options.disturb {
+            return self.judge(name, rule).await;
+        }
+        self.undisturbed(name).await;
+    }
+
+    /// Judges a rule that drops packets or keeps them back, and leaves state as it is.
+    async fn withholding(&mut self, name: &str, rule: impl Future<Output = Verdict>) {
         if self.options.disturb {
             return self.rule(name, rule).await;
         }
+        self.undisturbed(name).await;
+    }
+
+    async fn undisturbed(&mut self, name: &str) {
         let undisturbed =
             async { skip("it would drop packets or change state: that takes --disturb") };
         self.rule(name, undisturbed).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_stream::iter;
 use weir_state_transfer::FlowId;
 use weir_state_transfer::chunk::{Chunk, Schema, Scope};
@@ -11,7 +12,7 @@ use weir_state_transfer::southbound::Action;
 use weir_state_transfer::state_filter::StateFilter;
 
 use super::subscription::Subscriptions;
-use super::{Stop, Verdict, fail, skip};
+use super::{INTERRUPTED, Stop, Verdict, fail, skip, until};
 use crate::client::{CallError, Client, Put, Query};
 use crate::description::Description;
 
@@ -29,13 +30,21 @@ pub(super) struct Subject {
     pub(super) client: Client,
     pub(super) description: Description,
     pub(super) patience: Duration,
+    /// Whether the run is to end.
+    pub(super) interrupted: watch::Receiver<bool>,
     pub(super) subscriptions: Subscriptions,
 }
 
 impl Subject {
     /// What the client asks, with what it has said of itself.
-    pub(super) fn new(client: Client, description: Description, patience: Duration) -> Self {
-        Self { client, description, patience, subscriptions: Subscriptions::default() }
+    pub(super) fn new(
+        client: Client,
+        description: Description,
+        patience: Duration,
+        interrupted: watch::Receiver<bool>,
+    ) -> Self {
+        let subscriptions = Subscriptions::default();
+        Self { client, description, patience, interrupted, subscriptions }
     }
 
     /// It has to say the same of itself again.
@@ -44,6 +53,12 @@ impl Subject {
         if again != self.description {
             return fail(format!("it says {:?}, and then {again:?}", self.description));
         }
+        Ok(())
+    }
+
+    /// What it has counted has to be bounded, and well named. It need not tell any.
+    pub(super) async fn tells_its_counters(&self) -> Verdict {
+        self.client.counters().await?;
         Ok(())
     }
 
@@ -90,7 +105,10 @@ impl Subject {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let _some = tokio::time::timeout(self.patience, some).await;
+        tokio::select! {
+            _some = tokio::time::timeout(self.patience, some) => {}
+            () = until(self.interrupted.clone()) => {}
+        }
     }
 
     /// All state of a scope, of which there must be some.
@@ -153,7 +171,11 @@ impl Subject {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match tokio::time::timeout(self.patience, change).await {
+        let changed = tokio::select! {
+            changed = tokio::time::timeout(self.patience, change) => changed,
+            () = until(self.interrupted.clone()) => return skip(INTERRUPTED),
+        };
+        match changed {
             Ok(changed) => changed,
             Err(_) => skip(format!("no packet changes {scope} state in {:?}", self.patience)),
         }

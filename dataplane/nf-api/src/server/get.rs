@@ -75,7 +75,7 @@ async fn run(function: &Handle, query: Query, sink: &Sink<api::GetResponse>) -> 
                 }
             };
             let bytes = chunks.iter().map(|chunk| chunk.body.len()).sum();
-            ((chunks, changes, function.take_in_use() as u64, more, at), bytes)
+            ((chunks, changes, function.take_in_use().len() as u64, more, at), bytes)
         });
         let piece = piece.await.map_err(|status| Failed(Some(status)))?;
         let (chunks, changes, in_use, more, at) = piece;

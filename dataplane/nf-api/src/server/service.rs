@@ -18,7 +18,8 @@ use super::answers::Answers;
 use super::events::Notes;
 use super::get::{self, Query};
 use super::put::Put;
-use crate::convert::{GETS_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of};
+use crate::convert::{GETS_MAX, IDS_MAX, SNAP_MAX, action_of, extent_of, id_of, id_to};
+use crate::counters;
 use crate::description::Description;
 use crate::status;
 
@@ -82,7 +83,12 @@ impl Service {
                 Scope::MultiFlow => function.del_multi_flow(&ids),
                 Scope::AllFlows => 0,
             };
-            api::DelResponse { deleted: deleted as u64, in_use: function.take_in_use() as u64 }
+            let in_use = function.take_in_use();
+            api::DelResponse {
+                deleted: deleted as u64,
+                in_use: in_use.len() as u64,
+                in_use_ids: in_use.iter().map(id_to).collect(),
+            }
         });
         deleted.await.map(Response::new)
     }
@@ -95,6 +101,14 @@ impl NetworkFunctionService for Service {
         _request: Request<api::DescribeRequest>,
     ) -> Answer<api::DescribeResponse> {
         Ok(Response::new(self.description.to_message()))
+    }
+
+    async fn get_counters(
+        &self,
+        _request: Request<api::GetCountersRequest>,
+    ) -> Answer<api::GetCountersResponse> {
+        let counters = self.function.call(|function, _| function.counters());
+        counters.await.map(counters::to_message).map(Response::new)
     }
 
     type GetPerFlowStream = Answers<api::GetResponse>;

@@ -62,7 +62,7 @@ async fn a_function_that_keeps_the_rules_passes_all_of_them() {
     let lines = judged(&running, "", PATIENCE).await;
     let passed = lines.iter().filter(|line| line.outcome == Outcome::Pass).count();
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
-    assert_eq!((passed, others), (68, Vec::new()));
+    assert_eq!((passed, others), (69, Vec::new()));
     let shown = |rule: &str| BROKEN.iter().any(|(_, broken)| *broken == rule);
     let refusals = "-refuses-";
     for line in lines.iter().filter(|line| !line.rule.contains(refusals)) {
@@ -122,7 +122,7 @@ async fn nothing_is_disturbed_where_that_is_not_asked_for() {
         let lines = run(&running.client(), &options, |_| {}).await.expect("it is served");
         let disturbing =
             |line: &&Line| matches!(&line.outcome, Outcome::Skip(why) if why.contains("--disturb"));
-        assert_eq!(lines.len(), 68);
+        assert_eq!(lines.len(), 69);
         assert_eq!(lines.iter().filter(disturbing).count(), if disturb { 0 } else { 52 });
         assert_eq!(running.stop_thread().disturbed, disturb);
     }
@@ -144,7 +144,7 @@ async fn what_dies_while_it_is_judged_fails_one_rule_and_ends_the_run() {
     assert_eq!(told, lines);
     let fails = |line: &&Line| matches!(line.outcome, Outcome::Fail(_));
     assert_eq!(lines.iter().filter(fails).count(), 1, "{lines:?}");
-    assert!(lines.last().is_some_and(|line| fails(&line)) && lines.len() < 68, "{lines:?}");
+    assert!(lines.last().is_some_and(|line| fails(&line)) && lines.len() < 69, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -157,10 +157,26 @@ async fn what_a_function_says_that_it_has_not_is_not_asked_for() {
     assert_eq!(actions.outcome, Outcome::Pass);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn counters_are_told_by_name_and_may_be_left_out() {
+    for (fault, told) in
+        [(Fault::None, &["packets", "flows"][..]), (Fault::CountersUntold, &[][..])]
+    {
+        let running = running(fault, Traffic::None);
+        let counters = running.client().counters().await.expect("it answers");
+        let names: Vec<&str> = counters.iter().map(|counter| &*counter.name).collect();
+        assert_eq!(names, told);
+        let lines = judged(&running, "counters", SHORT).await;
+        assert_eq!((lines.len(), &lines[0].outcome), (1, &Outcome::Pass), "{fault:?}");
+    }
+}
+
 /// Each fault, and a rule that it breaks.
 const BROKEN: &[(Fault, &str)] = &[
     (Fault::DescribesAnother, "describe"),
     (Fault::Nameless, "describe"),
+    (Fault::CounterNamed, "counters"),
+    (Fault::CounterTwice, "counters"),
     (Fault::RulesUntold, "merge-rules"),
     (Fault::OtherKinds, "per-flow-get-kinds"),
     (Fault::OtherKinds, "multi-flow-get-kinds"),
@@ -281,12 +297,12 @@ fn a_run_in_which_most_rules_are_skipped_has_an_exit_status_of_its_own() {
     // Most are not allowed to disturb.
     let (untold, last) = code("", &[]);
     assert_eq!(untold, Some(4));
-    assert_eq!(last, "68 rules: 13 kept, 0 not kept, 55 skipped: too few to tell");
+    assert_eq!(last, "69 rules: 14 kept, 0 not kept, 55 skipped: too few to tell");
     let (told, last) = code("", &["--disturb"]);
-    assert_eq!((told, &*last), (Some(0), "68 rules: 61 kept, 0 not kept, 7 skipped"));
+    assert_eq!((told, &*last), (Some(0), "69 rules: 62 kept, 0 not kept, 7 skipped"));
     let (incomplete, last) = code("", &["--disturb", "--complete"]);
     assert_eq!(incomplete, Some(4));
-    assert_eq!(last, "68 rules: 61 kept, 0 not kept, 7 skipped: not complete");
+    assert_eq!(last, "69 rules: 62 kept, 0 not kept, 7 skipped: not complete");
     assert_eq!(code("events-gap", &[]).0, Some(4));
 }
 
@@ -300,6 +316,11 @@ fn what_is_not_there_is_one_error_and_no_broken_rule() {
     let (code, said, error) = program(&absent.place.socket(), &["--instance", "9"]);
     assert_eq!((code, &*said), (Some(3), ""));
     assert!(error.contains("there is no instance 9") && error.lines().count() == 1, "{error}");
+    let unnamed = running(Fault::NoInstanceNamed, Traffic::None);
+    let (code, said, error) = program(&unnamed.place.socket(), &[]);
+    assert_eq!((code, &*said), (Some(2), ""));
+    let missing = "--instance NUMBER is missing";
+    assert!(error.contains(missing) && error.lines().count() == 1, "{error}");
 }
 
 #[test]

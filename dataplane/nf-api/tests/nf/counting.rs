@@ -1,5 +1,6 @@
 //! A small network function: it counts packets by flow, by host and in all.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -57,7 +58,7 @@ pub(crate) struct Counting {
     events: Events<Packet>,
     /// Flows that finish here.
     pub(crate) in_use: BTreeSet<FlowKey>,
-    passed_over: usize,
+    passed_over: Vec<FlowId>,
     /// Whether state was put or deleted, or packets were to be dropped or kept.
     pub(crate) disturbed: bool,
     pub(crate) fault: Fault,
@@ -92,7 +93,7 @@ impl Counting {
             updates: 0,
             events: Events::new(LIMITS),
             in_use: BTreeSet::new(),
-            passed_over: 0,
+            passed_over: Vec::new(),
             disturbed: false,
             fault: Fault::None,
         }
@@ -201,11 +202,16 @@ impl Southbound for Counting {
         &KINDS
     }
 
+    fn counters(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        vec![("packets".into(), self.total.0.value()), ("flows".into(), self.flows.len() as u64)]
+    }
+
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         let more = self.give(get, cursor, out, (self.flows.iter(), flow_chunk));
-        let given = out.len();
-        out.retain(|chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key)));
-        self.passed_over += given - out.len();
+        let is_idle = |chunk: &Chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key));
+        let (given, in_use): (Vec<_>, Vec<_>) = out.drain(..).partition(is_idle);
+        self.passed_over.extend(in_use.into_iter().map(|chunk| chunk.id));
+        *out = given;
         if self.fault == Fault::GetTwice {
             out.extend(out.first().cloned());
         }
@@ -257,7 +263,7 @@ impl Southbound for Counting {
         let known = |id: &&FlowId| {
             id.key().is_some_and(|key| match self.fault {
                 _ if self.in_use.contains(&key) => {
-                    self.passed_over += 1;
+                    self.passed_over.push((*id).clone());
                     false
                 }
                 Fault::DelKeeps => self.flows.contains_key(&key.both_ways()),
@@ -363,7 +369,7 @@ impl Southbound for Counting {
         self.events.give_back(event);
     }
 
-    fn take_in_use(&mut self) -> usize {
+    fn take_in_use(&mut self) -> Vec<FlowId> {
         std::mem::take(&mut self.passed_over)
     }
 

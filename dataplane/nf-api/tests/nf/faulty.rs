@@ -10,6 +10,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use weir_api::nf::v1 as api;
 use weir_api::nf::v1::enable_events_response::Note as Told;
 use weir_api::nf::v1::network_function_service_server::NetworkFunctionService;
+use weir_api::refusal::refusal;
+use weir_nf_api::client::INSTANCE;
 use weir_nf_api::server::Service;
 
 /// What is wrong with a function, if anything is.
@@ -44,7 +46,12 @@ pub(crate) enum Fault {
     // Nor are these: a share goes on, and there is no such function.
     SharesNow,
     NotThere,
+    // As a data plane that is not told which of its instances is asked.
+    NoInstanceNamed,
+    CountersUntold,
     // Of what serves it.
+    CounterNamed,
+    CounterTwice,
     DescribesAnother,
     Nameless,
     RulesUntold,
@@ -62,11 +69,15 @@ pub(crate) enum Fault {
     Talkative,
     DeletesMore,
     TakesLong,
+    TakesLate,
 }
 
 /// How long a put takes that takes long: a fifth of it is enough for an answer, however busy the
 /// machine is.
 pub(crate) const TAKES: Duration = Duration::from_secs(15);
+
+/// How long a put waits that takes late: enough for who looks meanwhile what there is without it.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A service that answers as the fault says, and as another one for the rest.
 pub(crate) struct Faulty {
@@ -112,7 +123,9 @@ impl Faulty {
         match self.fault {
             Fault::Talkative => Err(Status::internal("E".repeat(4_000))),
             Fault::DeletesMore => {
-                Ok(Response::new(api::DelResponse { deleted: u64::MAX, in_use: u64::MAX }))
+                // And some that it was not asked to delete.
+                let (deleted, in_use, in_use_ids) = (u64::MAX, u64::MAX, vec![vec![9; 30]; 1_000]);
+                Ok(Response::new(api::DelResponse { deleted, in_use, in_use_ids }))
             }
             _ => deleted.map_err(|status| self.reason(status)),
         }
@@ -143,15 +156,36 @@ impl NetworkFunctionService for Faulty {
             let info = ErrorDetails::with_error_info("NOT_FOUND", "weir", HashMap::new());
             return Err(Status::with_error_details(Code::NotFound, "there is no instance 9", info));
         }
+        if self.is(Fault::NoInstanceNamed) {
+            let why = format!("{INSTANCE}: say which instance, by its number");
+            return Err(refusal(Code::InvalidArgument, &why, "INVALID_FIELD", &[], None));
+        }
         let mut answer = self.inner.describe(request).await?;
         let told = answer.get_mut();
         match self.fault {
-            Fault::DescribesAnother => told.name = format!("nf {}", fastrand::u64(..)),
+            Fault::DescribesAnother => told.name = format!("nf {}", weir_seed::any()),
             Fault::Nameless => told.name.clear(),
             Fault::RulesUntold => told.kinds[1].merge_rules.clear(),
             Fault::OtherKinds => told.kinds.iter_mut().for_each(|kind| kind.schema += 100),
             Fault::HidesKinds => told.kinds.retain(|kind| kind.scope != 2),
             Fault::RefusesDropAsSaid => told.refused_actions.push(api::Action::Drop.into()),
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    async fn get_counters(
+        &self,
+        request: Request<api::GetCountersRequest>,
+    ) -> Answer<api::GetCountersResponse> {
+        if self.is(Fault::CountersUntold) {
+            return Err(Status::unimplemented("it is of before there were counters"));
+        }
+        let mut answer = self.inner.get_counters(request).await?;
+        let counters = &mut answer.get_mut().counters;
+        match self.fault {
+            Fault::CounterNamed => counters[0].name = "Packets".to_owned(),
+            Fault::CounterTwice => counters.push(counters[0].clone()),
             _ => {}
         }
         Ok(answer)
@@ -170,6 +204,9 @@ impl NetworkFunctionService for Faulty {
         &self,
         request: Request<Streaming<api::PutRequest>>,
     ) -> Answer<api::PutResponse> {
+        if self.is(Fault::TakesLate) {
+            tokio::time::sleep(LATE).await;
+        }
         let put = self.inner.put_per_flow(request).await;
         if self.is(Fault::TakesLong) {
             tokio::time::sleep(TAKES).await;

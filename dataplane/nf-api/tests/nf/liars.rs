@@ -29,7 +29,7 @@ async fn more_deleted_than_there_can_be_is_no_more_than_that() {
     let running = running(Fault::DeletesMore, Traffic::None);
     let two_requests = vec![FlowId::default(); 257];
     let deleted = running.client().del_per_flow(&two_requests).await;
-    assert_eq!(deleted, Ok(Deleted { count: u64::MAX, in_use: u64::MAX }));
+    assert_eq!(deleted, Ok(Deleted { count: u64::MAX, in_use: u64::MAX, in_use_ids: Vec::new() }));
 }
 
 /// All its chunks have left long before.

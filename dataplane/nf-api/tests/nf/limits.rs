@@ -93,6 +93,28 @@ async fn a_peer_that_accepts_and_says_nothing_is_late() {
     }
 }
 
+/// One that hangs keeps its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_has_the_socket_now_is_asked_and_not_who_hangs_and_had_it() {
+    let place = Place::new();
+    let _hangs = UnixListener::bind(place.socket()).expect("a socket");
+    let client = Client::unix(&place.socket(), LIMIT);
+    let patient = client.with_limit(LONG);
+    let late = client.describe().await.expect_err("it hangs");
+    assert!(matches!(late, CallError::Late { .. }), "{late:?}");
+    // Nobody is in its place yet.
+    std::fs::rename(place.socket(), place.socket().with_extension("old")).expect("it is moved");
+    let late = client.describe().await.expect_err("it hangs");
+    assert!(matches!(late, CallError::Late { .. }), "{late:?}");
+    assert_eq!(client.connections(), 1);
+    let next = Running::plain(flows(3), Traffic::None);
+    std::fs::rename(next.place.socket(), place.socket()).expect("it is moved");
+    let got = patient.get_per_flow(&any()).await.expect("it is served").all(9).await;
+    assert_eq!(got.expect("it is served").len(), 3);
+    assert!(patient.describe().await.is_ok());
+    assert_eq!(client.connections(), 2, "of both");
+}
+
 #[tokio::test]
 async fn a_peer_that_is_not_there_is_not_reached() {
     let place = Place::new();

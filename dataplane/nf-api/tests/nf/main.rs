@@ -5,6 +5,7 @@
 mod conformance;
 mod counting;
 mod faulty;
+mod interrupted;
 mod liars;
 mod limits;
 mod python;

@@ -85,8 +85,10 @@ async fn assert_keeps_every_rule(script: &str, capture: impl FnOnce(&Place) -> O
     let _function = Process::counter(script, &socket, &feed);
     let client = Client::unix(&socket, Duration::from_secs(30));
     let lines = run(&client, &patient(""), |_| {}).await.expect("it is served");
+    let counted = client.counters().await.expect("it answers");
+    assert!(counted.iter().any(|one| one.name == "packets" && one.value > 0), "{counted:?}");
     let others: Vec<_> = lines.iter().filter(|line| line.outcome != Outcome::Pass).collect();
-    assert_eq!((lines.len(), others), (68, Vec::new()));
+    assert_eq!((lines.len(), others), (69, Vec::new()));
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Cache {
         if !self.repairs {
             return More::No;
         }
-        let (mut in_use, mut more) = (0, More::No);
+        let (mut in_use, mut more) = (Vec::new(), More::No);
         for (number, held) in self.connections.all.range_mut(cursor.0..) {
             if out.len() == get.max {
                 (cursor.0, more) = (*number, More::Yes);
@@ -149,13 +149,13 @@ impl Cache {
                 Some(chunk) => out.push(chunk),
                 None => {
                     info!(connection = %id, "in use: it finishes here");
-                    in_use += 1;
+                    in_use.push(id);
                 }
             }
         }
-        if in_use > 0 {
-            self.passed_over += in_use;
-            self.count(Figure::InUse, in_use as u64);
+        if !in_use.is_empty() {
+            self.count(Figure::InUse, in_use.len() as u64);
+            self.passed_over.extend(in_use);
         }
         more
     }
@@ -228,17 +228,17 @@ impl Cache {
     }
 
     pub(super) fn forget_connections(&mut self, ids: &[FlowId]) -> usize {
-        let flows = ids.iter().filter_map(|id| id.key().map(|key| key.both_ways()));
-        let numbers: Vec<u64> =
-            flows.filter_map(|flow| self.connections.numbers.get(&flow).copied()).collect();
         let mut forgotten = 0;
-        for number in numbers {
+        for id in ids {
+            let flow = id.key().map(|key| key.both_ways());
+            let number = flow.and_then(|flow| self.connections.numbers.get(&flow).copied());
+            let Some(number) = number else { continue };
             let Some(held) = self.connections.all.get(&number) else { continue };
             // One that has had a request since it was given is not what goes on elsewhere.
             let is_as_given = held.given.is_none_or(|given| given == held.version);
             let may_go = is_as_given && !held.hidden && held.activity.idle_since().is_some();
             if !may_go {
-                self.passed_over += 1;
+                self.passed_over.push(id.clone());
                 continue;
             }
             // Its task finds its socket closed.

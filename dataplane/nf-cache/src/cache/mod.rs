@@ -17,15 +17,16 @@ use std::time::{Instant, SystemTime};
 
 use http::header::HeaderMap;
 use tokio::sync::Notify;
-use weir_state_transfer::FlowKey;
 use weir_state_transfer::merge::Replica;
 use weir_state_transfer::time::Nanos;
+use weir_state_transfer::{FlowId, FlowKey};
 
 pub(crate) use connections::{Connections, Held};
 pub(crate) use requests::Admission;
 use requests::Requests;
 
 use crate::clock;
+use crate::refusals::Refusals;
 use crate::settings::Limits;
 use crate::statistics::{Figure, Statistics};
 use crate::store::{Object, Store, Url};
@@ -46,6 +47,8 @@ pub(crate) struct Cache {
     statistics: Statistics,
     pub(crate) connections: Connections,
     requests: Requests,
+    /// What this process has refused: unlike statistics it is no state that is copied.
+    refusals: Refusals,
     /// All updates: what versions are taken from.
     updates: u64,
     /// Bytes of bodies that are being collected.
@@ -54,7 +57,7 @@ pub(crate) struct Cache {
     /// Whether it may take over connections.
     repairs: bool,
     /// Connections that the last call has passed over, as they are in use.
-    passed_over: usize,
+    passed_over: Vec<FlowId>,
     /// Wakes who passes events on.
     wake: Arc<Notify>,
 }
@@ -90,11 +93,12 @@ impl Cache {
             statistics: Statistics::of_version(FIRST),
             connections: Connections::default(),
             requests: Requests::new(limits.connections),
+            refusals: Refusals::default(),
             updates: FIRST,
             collecting: 0,
             invalidated: VecDeque::new(),
             repairs,
-            passed_over: 0,
+            passed_over: Vec::new(),
             wake,
         }
     }
@@ -103,6 +107,11 @@ impl Cache {
     pub(crate) fn count(&mut self, figure: Figure, count: u64) {
         let version = self.update();
         self.statistics.add(self.replica, figure, count, version);
+    }
+
+    /// Counts a refusal; see [`Refusals::add`].
+    pub(crate) fn refused(&mut self, reason: &'static str) -> Option<u64> {
+        self.refusals.add(reason, self.now.since_start)
     }
 
     /// What there is for a request of a client, who then has fetched it.

@@ -1,5 +1,7 @@
 //! The southbound API of the proxy.
 
+use std::borrow::Cow;
+
 use weir_state_transfer::chunk::Chunk;
 use weir_state_transfer::flow_id::FlowId;
 use weir_state_transfer::merge::Join as _;
@@ -16,6 +18,14 @@ use crate::statistics::Statistics;
 impl Southbound for Cache {
     fn kinds(&self) -> &[StateKind] {
         if self.repairs { &ALL } else { &WITHOUT_CONNECTIONS }
+    }
+
+    fn counters(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        let figures = self.statistics.named().map(|(name, count)| (name.into(), count));
+        let of_reason = |(reason, count): (&str, u64)| {
+            (format!("refused_{}", reason.replace('-', "_")).into(), count)
+        };
+        figures.chain(self.refusals.counts().map(of_reason)).collect()
     }
 
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
@@ -84,7 +94,7 @@ impl Southbound for Cache {
         self.requests.give_back(event);
     }
 
-    fn take_in_use(&mut self) -> usize {
+    fn take_in_use(&mut self) -> Vec<FlowId> {
         std::mem::take(&mut self.passed_over)
     }
 }

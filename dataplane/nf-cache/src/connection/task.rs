@@ -1,6 +1,7 @@
 //! The task that serves one client connection.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -40,6 +41,11 @@ impl Connection {
     /// Whether what is answered changes nothing here any more, as somebody counts on it.
     pub(crate) fn is_frozen(&self, cache: &Cache) -> bool {
         cache.is_frozen(&self.held.key, self.admitted.get())
+    }
+
+    /// Something of this connection was refused: see [`Proxy::refuses`].
+    pub(crate) fn refuses(&self, reason: &'static str, detail: &dyn Display) {
+        self.proxy.refuses(self.client(), reason, detail);
     }
 
     /// What all know.
@@ -82,7 +88,8 @@ pub(crate) async fn serve(
             ended = &mut served => {
                 if let Err(error) = ended {
                     debug!(client = %connection.client(), "{error}");
-                    if error.is_parse() || error.is_parse_too_large() {
+                    if let Some(reason) = no_request(&error) {
+                        connection.refuses(reason, &error);
                         proxy.shared.with(|cache| cache.count(Figure::Refused, 1));
                     }
                 }
@@ -101,6 +108,16 @@ pub(crate) async fn serve(
     // A tunnel has the connection now, and goes on.
     if !activity.is_tunnel() {
         proxy.shared.with(|cache| cache.connections.remove(number));
+    }
+}
+
+/// Why what has come is no request, if that has ended a connection: lengths that differ or are none,
+/// encodings that do not end with `chunked`, names with spaces, and whatever else is no HTTP.
+fn no_request(error: &hyper::Error) -> Option<&'static str> {
+    match error {
+        error if error.is_parse_too_large() => Some("head-too-large"),
+        error if error.is_parse() => Some("malformed"),
+        _ => None,
     }
 }
 

@@ -22,8 +22,17 @@ pub(crate) struct Timed {
     body: Incoming,
     limit: Duration,
     sleep: Pin<Box<Sleep>>,
-    /// When the last part came, for who waits for something else meanwhile.
-    progress: Rc<Cell<Instant>>,
+    /// For who waits for something else meanwhile.
+    progress: Rc<Progress>,
+}
+
+/// How far a body has come.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// When the last part came.
+    pub(crate) last: Cell<Instant>,
+    /// It is not what its head or its chunks say: it ends too early, or a size is none.
+    pub(crate) is_broken: Cell<bool>,
 }
 
 /// The body of a request to an origin.
@@ -53,11 +62,12 @@ enum Source {
 impl Timed {
     pub(crate) fn new(body: Incoming, limit: Duration) -> Self {
         let sleep = Box::pin(tokio::time::sleep(limit));
-        Self { body, limit, sleep, progress: Rc::new(Cell::new(clock::now())) }
+        let progress = Progress { last: Cell::new(clock::now()), is_broken: Cell::default() };
+        Self { body, limit, sleep, progress: Rc::new(progress) }
     }
 
-    /// When the last part has come, as it goes on.
-    pub(crate) fn progress(&self) -> Rc<Cell<Instant>> {
+    /// How far it has come, as it goes on.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
         Rc::clone(&self.progress)
     }
 
@@ -65,8 +75,9 @@ impl Timed {
         loop {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(frame) => {
-                    self.progress.set(clock::now());
+                    self.progress.last.set(clock::now());
                     self.sleep.as_mut().reset((clock::now() + self.limit).into());
+                    self.progress.is_broken.set(frame.as_ref().is_some_and(Result::is_err));
                     match frame.transpose().map_err(io::Error::other)? {
                         None => return Poll::Ready(None),
                         Some(frame) => {
@@ -187,7 +198,10 @@ impl Body for Answer {
                     answer.finish();
                 }
             }
-            Some(Err(_)) => answer.collect = None,
+            Some(Err(error)) => {
+                answer.collect = None;
+                answer.exchange.iter().for_each(|exchange| exchange.breaks_off(error));
+            }
             None => answer.finish(),
         }
         Poll::Ready(data.map(|data| data.map(Frame::data)))

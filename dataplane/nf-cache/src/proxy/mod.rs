@@ -3,19 +3,23 @@
 mod answer;
 mod body;
 mod collect;
+mod destination;
 mod headers;
 mod refusal;
 mod shape;
 mod tunnel;
 mod upstream;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
+use tracing::warn;
 use weir_state_transfer::FlowKey;
 
 use crate::cache::{Admission, Lookup, Shared};
@@ -38,6 +42,16 @@ pub(crate) struct Proxy {
     pub(crate) settings: Settings,
     /// What it calls itself in `Via`.
     pub(crate) name: String,
+}
+
+impl Proxy {
+    /// Counts something that was refused by its reason, and logs it, once a second for each reason.
+    /// `detail` is for people, and has nothing that the other end has written.
+    pub(crate) fn refuses(&self, client: IpAddr, reason: &'static str, detail: &dyn Display) {
+        if let Some(untold) = self.shared.with(|cache| cache.refused(reason)) {
+            warn!(%client, reason, untold, "refused: {detail}");
+        }
+    }
 }
 
 /// A request is not answered: somebody has subscribed to it, and drops it.
@@ -65,6 +79,15 @@ impl Exchange {
     /// Counts, unless somebody has frozen what requests of this connection change.
     pub(crate) fn count(&self, figure: Figure, count: u64) {
         count_late(&self.connection, figure, count);
+    }
+
+    /// What an origin gives is not what it says, and so is not passed on to its end.
+    fn breaks_off(&self, error: &io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::TimedOut => "answer-timeout",
+            _ => "answer-body",
+        };
+        self.connection.refuses(reason, &"the body of an answer");
     }
 }
 
@@ -102,6 +125,7 @@ pub(crate) async fn handle(
     let ends = answer.as_ref().is_err_and(|refusal| refusal.ends_connection());
     let mut response = answer.unwrap_or_else(|refusal| {
         exchange.count(Figure::Refused, 1);
+        connection.refuses(refusal.name(), &refusal.error());
         refused(refusal, &connection.proxy.name)
     });
     if ends {
@@ -214,9 +238,9 @@ impl Ask<'_> {
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = path.into();
         *request.headers_mut() = headers;
-        let limits = &self.connection.proxy.settings.limits;
+        let settings = &self.connection.proxy.settings;
         let (parts, ()) = request.into_parts();
-        self.connection.upstream.ask(&self.address, parts, body, limits).await
+        self.connection.upstream.ask(&self.address, parts, body, settings).await
     }
 }
 

@@ -17,19 +17,33 @@ pub(crate) enum Refusal {
     LengthAndEncoding,
     /// The body is encoded by something else than `chunked`.
     Encoding,
+    /// The body is not what its head or its chunks say: a size is none, or it ends too early.
+    Body,
     /// The request has come by here already.
     Loop,
     /// CONNECT to something that is no host and port.
     ConnectTarget,
     /// CONNECT to a port that it may not go to.
     ConnectPort,
+    /// A host that is this machine, or on a link of it, where that is not permitted.
+    ToLocal,
     /// A method that the proxy does not pass on.
     Method,
     /// There is no object, and the client wants no other answer.
     OnlyIfCached,
-    /// The origin can not be reached.
+    /// The name of the origin has no address.
+    Dns,
+    /// Nobody says in time what the address of the origin is.
+    DnsTimeout,
+    /// There is no way to the address of the origin.
+    Unroutable,
+    /// Nobody listens at the origin's port.
+    ConnectionRefused,
+    /// The origin does not take the connection in time.
+    ConnectTimeout,
+    /// The origin can not be reached for another reason.
     Unreachable,
-    /// The origin takes too long.
+    /// The origin has the connection, and takes too long.
     UpstreamTimeout,
     /// The origin does not answer in HTTP.
     UpstreamProtocol,
@@ -44,12 +58,20 @@ impl Refusal {
             | Self::UserInformation
             | Self::Host
             | Self::LengthAndEncoding
+            | Self::Body
             | Self::ConnectTarget => StatusCode::BAD_REQUEST,
             Self::Encoding | Self::Method => StatusCode::NOT_IMPLEMENTED,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::ConnectPort => StatusCode::FORBIDDEN,
-            Self::OnlyIfCached | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unreachable | Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+            Self::ConnectPort | Self::ToLocal => StatusCode::FORBIDDEN,
+            Self::OnlyIfCached
+            | Self::DnsTimeout
+            | Self::ConnectTimeout
+            | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Dns
+            | Self::Unroutable
+            | Self::ConnectionRefused
+            | Self::Unreachable
+            | Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -62,11 +84,18 @@ impl Refusal {
             Self::Host => "host",
             Self::LengthAndEncoding => "length-and-encoding",
             Self::Encoding => "encoding",
+            Self::Body => "body",
             Self::Loop => "loop",
             Self::ConnectTarget => "connect-target",
             Self::ConnectPort => "connect-port",
+            Self::ToLocal => "to-local",
             Self::Method => "method",
             Self::OnlyIfCached => "only-if-cached",
+            Self::Dns => "dns",
+            Self::DnsTimeout => "dns-timeout",
+            Self::Unroutable => "unroutable",
+            Self::ConnectionRefused => "connection-refused",
+            Self::ConnectTimeout => "connect-timeout",
             Self::Unreachable => "unreachable",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::UpstreamProtocol => "upstream-protocol",
@@ -78,8 +107,14 @@ impl Refusal {
         match self {
             Self::Loop => "proxy_loop_detected",
             Self::ConnectPort | Self::OnlyIfCached => "http_request_denied",
+            Self::ToLocal => "destination_ip_prohibited",
+            Self::Dns => "dns_error",
+            Self::DnsTimeout => "dns_timeout",
+            Self::Unroutable => "destination_ip_unroutable",
+            Self::ConnectionRefused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
             Self::Unreachable => "destination_unavailable",
-            Self::UpstreamTimeout => "connection_timeout",
+            Self::UpstreamTimeout => "connection_read_timeout",
             Self::UpstreamProtocol => "http_protocol_error",
             _ => "http_request_error",
         }
@@ -87,6 +122,6 @@ impl Refusal {
 
     /// Whether what follows on the connection can not be trusted to be a request.
     pub(crate) fn ends_connection(self) -> bool {
-        matches!(self, Self::Host | Self::LengthAndEncoding | Self::Encoding)
+        matches!(self, Self::Host | Self::LengthAndEncoding | Self::Encoding | Self::Body)
     }
 }

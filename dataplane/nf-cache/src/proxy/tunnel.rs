@@ -9,8 +9,8 @@ use tokio::io::copy_bidirectional;
 use tracing::debug;
 
 use super::body::Answer;
+use super::destination::connect_to;
 use super::refusal::Refusal;
-use super::upstream::connect_to;
 use crate::clock;
 use crate::connection::{Connection, over};
 use crate::statistics::Figure;
@@ -25,7 +25,7 @@ pub(crate) async fn tunnel(
     if !settings.connect_ports.contains(&to.1) {
         return Err(Refusal::ConnectPort);
     }
-    let mut origin = connect_to(&to, settings.limits.upstream).await?;
+    let mut origin = connect_to(&to, settings).await?;
     connection.held.activity.tunnel(clock::now());
     connection.shared().with(|cache| cache.count(Figure::Tunnels, 1));
     let upgrade = hyper::upgrade::on(Request::from_parts(parts, ()));

@@ -4,20 +4,21 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING,
+};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tracing::debug;
 
 use super::body::Asking;
+use super::destination::connect_to;
 use super::refusal::Refusal;
 use crate::clock;
-use crate::settings::Limits;
+use crate::settings::Settings;
 
 /// The connection to the origin that was asked last, while it may be asked again.
 #[derive(Debug, Default)]
@@ -39,46 +40,36 @@ impl Upstream {
         address: &(String, u16),
         parts: Parts,
         body: Asking,
-        limits: &Limits,
+        settings: &Settings,
     ) -> Result<Response<Incoming>, Refusal> {
+        let limit = settings.limits.upstream;
+        let conditional = is_conditional(&parts.headers);
         let kept = self.0.take().filter(|kept| kept.address == *address && kept.sender.is_ready());
         if let (Some(mut kept), Asking::Empty) = (kept, &body) {
             let request = Request::from_parts(parts.clone(), Asking::Empty);
-            match send(&mut kept.sender, request, limits.upstream).await {
+            match send(&mut kept.sender, request, limit).await {
                 Err(Refusal::UpstreamProtocol) if parts.method.is_idempotent() => {}
                 Err(refusal) => return Err(refusal),
                 Ok(response) => {
-                    let response = plain(response)?;
+                    let response = plain(response, conditional)?;
                     *self.0.borrow_mut() = Some(kept);
                     return Ok(response);
                 }
             }
         }
-        let mut sender = connect(address, limits).await?;
-        let response = send(&mut sender, Request::from_parts(parts, body), limits.upstream).await?;
-        let response = plain(response)?;
+        let mut sender = connect(address, settings).await?;
+        let response = send(&mut sender, Request::from_parts(parts, body), limit).await?;
+        let response = plain(response, conditional)?;
         *self.0.borrow_mut() = Some(Kept { address: address.clone(), sender });
         Ok(response)
     }
 }
 
-/// A TCP connection to a host.
-pub(crate) async fn connect_to(
+async fn connect(
     address: &(String, u16),
-    limit: Duration,
-) -> Result<TcpStream, Refusal> {
-    let connect = TcpStream::connect((address.0.as_str(), address.1));
-    let stream = timeout(limit, connect).await.map_err(|_| Refusal::UpstreamTimeout)?;
-    let stream = stream.map_err(|error| {
-        debug!("{}:{}: {error}", address.0, address.1);
-        Refusal::Unreachable
-    })?;
-    stream.set_nodelay(true).map_err(|_| Refusal::Unreachable)?;
-    Ok(stream)
-}
-
-async fn connect(address: &(String, u16), limits: &Limits) -> Result<SendRequest<Asking>, Refusal> {
-    let stream = connect_to(address, limits.upstream).await?;
+    settings: &Settings,
+) -> Result<SendRequest<Asking>, Refusal> {
+    let (stream, limits) = (connect_to(address, settings).await?, &settings.limits);
     let handshake = http1::Builder::new()
         .max_buf_size(limits.head)
         .max_header_size(limits.head)
@@ -107,10 +98,13 @@ async fn send(
     let begun = clock::now();
     let mut answer = std::pin::pin!(sender.send_request(request));
     loop {
-        let last = progress.as_ref().map_or(begun, |progress| progress.get());
+        let last = progress.as_ref().map_or(begun, |progress| progress.last.get());
         match tokio::time::timeout_at((last + limit).into(), &mut answer).await {
+            Ok(Err(_)) if progress.as_ref().is_some_and(|progress| progress.is_broken.get()) => {
+                return Err(Refusal::Body);
+            }
             Ok(answer) => return answer.map_err(|error| refusal(&error)),
-            Err(_) if progress.as_ref().is_some_and(|progress| progress.get() > last) => {}
+            Err(_) if progress.as_ref().is_some_and(|progress| progress.last.get() > last) => {}
             Err(_) => return Err(Refusal::UpstreamTimeout),
         }
     }
@@ -118,13 +112,24 @@ async fn send(
 
 /// An answer that nobody takes for another: with a length and an encoding, which hyper goes by, it
 /// may be one that is split, and is an error (RFC 9112, section 6.3).
-fn plain(answer: Response<Incoming>) -> Result<Response<Incoming>, Refusal> {
-    let headers = answer.headers();
+///
+/// Nor is it one that nobody asked for: no request asks for another protocol (RFC 9110, section 15.2.2),
+/// and only one with a condition can be told that nothing has changed (section 15.4.5).
+fn plain(answer: Response<Incoming>, conditional: bool) -> Result<Response<Incoming>, Refusal> {
+    let (status, headers) = (answer.status(), answer.headers());
+    if status.is_informational() || (status == StatusCode::NOT_MODIFIED && !conditional) {
+        debug!("an origin: {status}, which it was not asked for");
+        return Err(Refusal::UpstreamProtocol);
+    }
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         debug!("an origin: a length beside an encoding");
         return Err(Refusal::UpstreamProtocol);
     }
     Ok(answer)
+}
+
+fn is_conditional(request: &HeaderMap) -> bool {
+    request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE)
 }
 
 fn refusal(error: &hyper::Error) -> Refusal {

@@ -7,7 +7,7 @@ use weir_state_transfer::chunk::Scope;
 
 use crate::client::LONG;
 use crate::origin::Origin;
-use crate::process::Process;
+use crate::process::{LOCAL, Process};
 use crate::running::{Peer, Running};
 
 #[test]
@@ -15,7 +15,7 @@ fn a_source_that_is_killed_in_the_midst_of_a_copy_leaves_whole_objects() {
     let origin = Origin::plain();
     let path = |number: usize| format!("/{number}/200000");
     for after in [1, 7, 20] {
-        let mut source = Process::start(1, &["--listen", "127.0.0.1:0"], None);
+        let mut source = Process::start(1, &LOCAL, None);
         let mut client = crate::client::Client::connect(source.address);
         (0..40).for_each(|number| drop(client.get(&origin.url(&path(number)))));
         let (from, destination) = (Peer::of(&source.place), Running::plain(2));

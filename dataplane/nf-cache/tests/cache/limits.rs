@@ -1,15 +1,18 @@
 //! Bounds and time-outs: each is kept, counted, and costs others nothing.
 
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use weir_nf_cache::Figure;
 use weir_state_transfer::chunk::Scope;
 
 use crate::client::Client;
 use crate::origin::{Origin, Reply, answer};
-use crate::running::Running;
+use crate::process::{LOCAL, Process};
+use crate::running::{Peer, Running};
 
 /// Where nothing has to happen within it.
 const SHORT: Duration = Duration::from_millis(200);
@@ -89,17 +92,26 @@ fn connections_beyond_the_most_are_closed_at_once() {
     held.iter_mut().for_each(|client| drop(client.get(&origin.url("/a/1"))));
     assert!(proxy.client().is_over());
     assert_eq!(held[0].get(&origin.url("/a/1")).how(), "hit");
-    assert_eq!(proxy.peer().figure(Figure::ConnectionsRefused), 1);
+    let peer = proxy.peer();
+    let counts = (peer.figure(Figure::ConnectionsRefused), peer.counter("refused_connections"));
+    assert_eq!(counts, (1, 1));
 }
 
 #[test]
-fn who_may_not_use_it_is_closed_at_once() {
-    let proxy = Running::start(1, |settings| {
-        settings.clients = vec!["127.0.0.9".parse().expect("a network")];
-    });
+fn who_may_not_use_it_is_closed_at_once_counted_and_logged() {
+    let arguments = [&LOCAL[..], &["--client", "127.0.0.9/32"]].concat();
+    let mut proxy = Process::start(1, &arguments, None);
     let origin = Origin::plain();
-    assert!(proxy.client().is_over());
-    assert_eq!(proxy.client_from(9).get(&origin.url("/a/1")).status, 200);
+    assert!(Client::connect(proxy.address).is_over());
+    let mut client = Client::from([127, 0, 0, 9], proxy.address);
+    assert_eq!(client.get(&origin.url("/a/1")).status, 200);
+    let peer = Peer::of(&proxy.place);
+    let counts = (peer.figure(Figure::ConnectionsRefused), peer.counter("refused_client"));
+    assert_eq!(counts, (1, 1));
+    proxy.kill();
+    let log = proxy.log();
+    let line = log.lines().find(|line| line.contains("reason=\"client\"")).expect(&log);
+    assert!(line.contains(" WARN ") && line.contains("client=127.0.0.1 "), "{line}");
 }
 
 #[test]
@@ -156,8 +168,27 @@ fn slow_origins_are_named() {
     let mut client = proxy.client();
     let answer = client.get(&origin.url("/head"));
     assert_eq!((answer.status, answer.why()), (504, "upstream-timeout"));
+    let status = answer.header("proxy-status").expect("it says why");
+    assert!(status.contains("error=connection_read_timeout;"), "{status}");
     client.write(format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", origin.url("/body")).as_bytes());
     assert_eq!(client.answer(false), None, "a body that stands still is cut off");
+}
+
+#[test]
+fn origins_that_take_no_connection_in_time_are_named() {
+    // What listens has room for as many as nobody accepts, and leaves others without an answer.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    full.listen(0).expect("it listens");
+    let address = full.local_addr().expect("it").as_socket().expect("of IPv4");
+    let held: Vec<_> =
+        std::iter::from_fn(|| TcpStream::connect_timeout(&address, SHORT).ok()).take(64).collect();
+    assert!(held.len() < 64, "it takes every connection");
+    let proxy = Running::start(1, |settings| settings.limits.upstream = SHORT);
+    let answer = proxy.client().get(&format!("http://{address}/"));
+    assert_eq!((answer.status, answer.why()), (504, "connect-timeout"));
+    let status = answer.header("proxy-status").expect("it says why");
+    assert!(status.contains("error=connection_timeout;"), "{status}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod client;
 mod conformance;
 mod copies;
 mod death;
+mod destinations;
+mod lies;
 mod limits;
 mod moves;
 mod namespaces;

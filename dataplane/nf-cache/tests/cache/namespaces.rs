@@ -29,7 +29,10 @@ fn move_all(network: &Network, (from, to): (&Peer, &Peer), to_second: bool) -> V
     for id in &ids {
         network.steer(id.key().expect("a flow").src_port(), to_second);
     }
-    assert_eq!(from.del_connections(&ids), Deleted { count: ids.len() as u64, in_use: 0 });
+    assert_eq!(
+        from.del_connections(&ids),
+        Deleted { count: ids.len() as u64, ..Deleted::default() }
+    );
     from.wait(from.api.disable_events(subscription)).expect("it is there");
     drop(notes);
     chunks

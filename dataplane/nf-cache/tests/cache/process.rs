@@ -1,10 +1,14 @@
 //! A proxy in a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::running::Place;
+
+/// Arguments of one for clients and origins on this machine.
+pub(crate) const LOCAL: [&str; 3] = ["--listen", "127.0.0.1:0", "--to-local"];
 
 /// A proxy in a process of its own. It is killed at the end, if not before.
 pub(crate) struct Process {
@@ -31,6 +35,7 @@ impl Process {
             .arg(place.socket())
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(File::create(place.log()).expect("a file"))
             .spawn()
             .expect("it starts");
         let mut line = String::new();
@@ -38,6 +43,11 @@ impl Process {
         BufReader::new(output).read_line(&mut line).expect("it is text");
         let address = line.trim().strip_prefix("ready ").expect("it is ready");
         Self { child, address: address.parse().expect("an address"), place }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.place.log()).expect("its log")
     }
 
     /// Ends it at once, if it has not ended.

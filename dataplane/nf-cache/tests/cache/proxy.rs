@@ -299,11 +299,21 @@ fn origins_that_can_not_be_had_are_named() {
     let nonsense = Origin::start(|_| Reply::Last(b"nonsense\r\n\r\n".to_vec()));
     let proxy = Running::plain(1);
     let mut client = proxy.client();
-    let answer = client.get(&format!("http://127.0.0.1:{port}/"));
-    assert_eq!((answer.status, answer.why()), (502, "unreachable"));
-    let answer = client.get(&nonsense.url("/"));
-    assert_eq!((answer.status, answer.why()), (502, "upstream-protocol"));
-    assert_eq!(proxy.peer().figure(Figure::Refused), 2);
+    let cases = [
+        (format!("http://127.0.0.1:{port}/"), "connection-refused", "connection_refused"),
+        // No name server is asked for a name with an empty label.
+        ("http://a..example/".to_owned(), "dns", "dns_error"),
+        // No connection leads to all hosts of a link.
+        ("http://255.255.255.255/".to_owned(), "unroutable", "destination_ip_unroutable"),
+        (nonsense.url("/"), "upstream-protocol", "http_protocol_error"),
+    ];
+    for (url, why, error) in &cases {
+        let answer = client.get(url);
+        assert_eq!((answer.status, answer.why()), (502, *why), "{url}");
+        let status = answer.header("proxy-status").expect("it says why");
+        assert!(status.contains(&format!("error={error};")), "{url}: {status}");
+    }
+    assert_eq!(proxy.peer().figure(Figure::Refused), cases.len() as u64);
 }
 
 #[test]

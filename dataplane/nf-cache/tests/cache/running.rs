@@ -31,6 +31,11 @@ impl Place {
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("nf.sock")
     }
+
+    /// Where a process logs.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
 }
 
 impl Drop for Place {
@@ -48,11 +53,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// A proxy with bounds of its own.
+    /// A proxy with bounds of its own. Origins of tests are on this machine.
     pub(crate) fn start(instance: u32, change: impl FnOnce(&mut Settings)) -> Self {
         let place = Place::new();
         let mut settings = Settings::new(([127, 0, 0, 1], 0).into());
         (settings.instance, settings.southbound) = (instance, Some(place.socket()));
+        settings.to_local = true;
         change(&mut settings);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = mpsc::channel();
@@ -178,6 +184,16 @@ impl Peer {
         self.statistics().value(figure)
     }
 
+    /// A counter of this process, 0 where it tells none of that name.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.wait(counter(&self.api, name))
+    }
+
+    /// Waits until a counter of this process is so great.
+    pub(crate) fn counts(&self, name: &str, count: u64) {
+        self.until(&async |api: &Api| counter(api, name).await >= count);
+    }
+
     /// Waits until a figure is so great.
     pub(crate) fn reaches(&self, figure: Figure, count: u64) {
         self.until(&async |api: &Api| {
@@ -196,4 +212,9 @@ impl Peer {
         };
         self.wait(async { tokio::time::timeout(LONG, is_so).await.expect("it becomes so") });
     }
+}
+
+async fn counter(api: &Api, name: &str) -> u64 {
+    let told = api.counters().await.expect("counters");
+    told.into_iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
 }

@@ -149,6 +149,8 @@ fn encoded(out: &Writer) -> Vec<u8> {
 }
 
 proptest! {
+    #![proptest_config(crate::seeded())]
+
     #[test]
     fn no_message_breaks_it(
         which in 0_usize..4,

@@ -82,6 +82,22 @@ fn lasting(entry: &Entry) -> Entry {
     Entry { id: 0, timeout: None, ..entry.clone() }
 }
 
+/// As the kernel repeats one, and as it has another in its place.
+#[test]
+fn a_listing_gives_an_entry_once_and_one_that_has_begun_anew_again() {
+    let mut given = Given::default();
+    let first = Entry { id: 7, ..entry(6, (ports(1, 2), ports(2, 1)), TCP) };
+    let changed = Entry { timeout: Some(9), ..first.clone() };
+    let anew = Entry { id: 8, ..first.clone() };
+    let other = Entry { id: 7, ..entry(6, (ports(1, 3), ports(3, 1)), TCP) };
+    let zoned = Entry { zone: 1, ..first.clone() };
+    let all = [(&first, true), (&changed, false), (&anew, true), (&other, true), (&zoned, true)];
+    for (entry, is_new) in all {
+        assert_eq!(given.is_new(entry), is_new, "{entry:?}");
+        assert!(!given.is_new(entry));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn the_kernel_has_of_every_kind_of_entry_what_it_was_told() {

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::channel;
 use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
-use super::super::log_files::Storage;
+use super::super::log_files::{BEGUN_MAX, FILES_MAX, Storage};
 use super::*;
 use crate::nf::ids::log::Log::Scan;
 use crate::nf::ids::{self, ScanRecord};
 use crate::nf::{Log, Timestamp, assets};
 
 const SCANS: Log = Log::Ids(Scan);
+/// Generous: the machine may be busy.
+const LONG: Duration = Duration::from_secs(30);
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
 /// A disk with room for so many bytes.
@@ -132,18 +135,43 @@ fn write(disk: &SmallDisk, losses: &Losses, records: std::ops::Range<u64>) {
     Files::new(disk.clone(), losses.clone()).write_all(&entries);
 }
 
-/// The records in a log, all of whose lines are whole.
-fn written(disk: &SmallDisk) -> Vec<u64> {
-    let text = disk.text("one/scan");
-    let lines = text.strip_prefix(&SCANS.header(NOW)).unwrap_or_else(|| panic!("header: {text}"));
-    assert!(lines.is_empty() || lines.ends_with('\n'), "{lines}");
+/// Waits until so many records were lost.
+fn wait_for(losses: &Losses, records: u64) {
+    #[expect(clippy::disallowed_methods, reason = "a limit to the wait")]
+    let start = Instant::now();
+    let lost = || losses.0.lock().expect("nobody panics with it").values().sum::<u64>();
+    while lost() < records {
+        assert!(start.elapsed() < LONG, "{} of {records} records were lost in {LONG:?}", lost());
+        thread::yield_now();
+    }
+}
+
+/// The records of a log, by the runs of the process that have written them: each has one header, and
+/// one end if it had room for that. All lines are whole, and none is of anything else.
+fn runs(disk: &SmallDisk, name: &str) -> Vec<Vec<u64>> {
+    let (text, header) = (disk.text(name), SCANS.header(NOW));
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
     let number = |line: &str| {
         let n = line.rsplit('\t').next().and_then(|n| n.parse().ok());
-        let n = n.unwrap_or_else(|| panic!("a half line: {line:?}"));
+        let n = n.unwrap_or_else(|| panic!("no record: {line:?} in {text}"));
         assert_eq!(format!("{line}\n"), record(n).line());
         n
     };
-    lines.lines().filter(|line| !line.starts_with('#')).map(number).collect()
+    let mut parts = text.split(&header);
+    // A header that did not fit, and could not be cut off.
+    assert!(parts.next().is_some_and(|broken| header.starts_with(broken)), "{text}");
+    let records = |part: &str| {
+        let records = part.strip_suffix(&Log::footer(NOW)).unwrap_or(part);
+        records.lines().map(number).collect()
+    };
+    parts.map(records).collect()
+}
+
+/// The same of a log whose runs have all ended in order.
+fn ended_runs(disk: &SmallDisk, name: &str) -> Vec<Vec<u64>> {
+    let runs = runs(disk, name);
+    assert_eq!(disk.text(name).matches(&Log::footer(NOW)).count(), runs.len());
+    runs
 }
 
 #[test]
@@ -156,13 +184,17 @@ fn a_full_disk_leaves_no_half_line_and_what_is_lost_is_counted() {
             disk.with(|disk| (disk.room, disk.cuts) = (room, cuts));
             let losses = Losses::default();
             write(&disk, &losses, 100..110);
+            if cuts && room < SCANS.header(NOW).len() {
+                assert_eq!(disk.text("one/scan"), "", "nothing stays of half a header");
+            }
             // Space returns, and what could not be cut off before can be now.
             disk.with(|disk| (disk.room, disk.cuts) = (1 << 20, true));
             write(&disk, &losses, 200..205);
-            let written = written(&disk);
-            let lost: u64 = losses.take().values().sum();
+            let runs = runs(&disk, "one/scan");
+            assert_eq!(runs.len(), 1 + usize::from(room >= SCANS.header(NOW).len()), "{runs:?}");
+            let (written, lost) = (runs.concat(), losses.take().values().sum::<u64>());
             assert_eq!(written.len() as u64 + lost, 15, "room for {room}: {written:?}");
-            assert!(written.ends_with(&[200, 201, 202, 203, 204]), "{written:?}");
+            assert_eq!(runs.last().expect("a run"), &[200, 201, 202, 203, 204]);
             assert!(written.is_sorted(), "{written:?}");
         }
     }
@@ -176,8 +208,23 @@ fn a_log_whose_last_line_was_cut_by_a_crash_goes_on_behind_the_whole_ones() {
     // Longer than what is looked at at one time.
     disk.with(|disk| disk.files.get_mut("one/scan").expect("written").extend([b'7'; 9_000]));
     write(&disk, &losses, 4..6);
-    assert_eq!(written(&disk), [1, 2, 3, 4, 5]);
+    assert_eq!(ended_runs(&disk, "one/scan"), [vec![1, 2, 3], vec![4, 5]]);
     assert!(losses.take().is_empty());
+}
+
+/// A version may have had a shorter header than the next, and a log of one record be shorter than
+/// that.
+#[test]
+fn what_another_version_has_logged_stays_however_short_it_is() {
+    let (disk, losses) = (SmallDisk::default(), Losses::default());
+    disk.with(|disk| (disk.room, disk.cuts) = (1 << 20, true));
+    let before = "#path\tscan\n#fields\tts\n#types\ttime\n1.000000\n";
+    assert!(before.len() < SCANS.header(NOW).len());
+    disk.with(|disk| disk.files.insert("one/scan".to_owned(), before.into()));
+    write(&disk, &losses, 1..2);
+    let text = disk.text("one/scan");
+    let behind = text.strip_prefix(before).unwrap_or_else(|| panic!("{text}"));
+    assert!(behind.starts_with(&[SCANS.header(NOW), record(1).line()].concat()), "{text}");
 }
 
 /// A log that was closed ends so, and what comes later has a header of its own.
@@ -193,6 +240,66 @@ fn a_log_says_when_it_was_opened_and_closed() {
     write(&disk, &losses, 3..4);
     let two = [SCANS.header(NOW), record(3).line(), "#close\t2023-11-14-22-13-20\n".to_owned()];
     assert_eq!(disk.text("one/scan"), one + &two.concat());
+}
+
+/// What is opened again goes on, unless the file was moved away.
+#[test]
+fn a_log_has_one_header_although_its_disk_was_full_for_a_while() {
+    for moved_away in [false, true] {
+        let disk = SmallDisk::default();
+        let room = SCANS.header(NOW).len() + record(100).line().len();
+        disk.with(|disk| (disk.room, disk.cuts) = (room, true));
+        let mut logs = Logs::on(disk.clone(), Duration::from_secs(60)).expect("a thread");
+        let losses = logs.losses.clone();
+        let mut records = (100..103).map(|n| ("one".into(), record(n)));
+        logs.pass_on(|| records.next());
+        wait_for(&losses, 2);
+        disk.with(|disk| {
+            disk.room = 1 << 20;
+            if moved_away {
+                disk.files.get_mut("one/scan").expect("written").clear();
+            }
+        });
+        let mut records = (200..203).map(|n| ("one".into(), record(n)));
+        logs.pass_on(|| records.next());
+        drop(logs);
+        let expected = if moved_away { vec![200, 201, 202] } else { vec![100, 200, 201, 202] };
+        assert_eq!(ended_runs(&disk, "one/scan"), [expected], "moved away: {moved_away}");
+    }
+}
+
+/// Writes a record of each of these instances, in their order, as one process.
+fn write_of_many(disk: &SmallDisk, instances: impl Iterator<Item = usize>) {
+    let (to, entries) = channel();
+    for (n, instance) in instances.enumerate() {
+        let entry = (instance.to_string().into(), record(n as u64));
+        to.send(entry).expect("it is taken");
+    }
+    drop(to);
+    Files::new(disk.clone(), Losses::default()).write_all(&entries);
+}
+
+#[test]
+fn each_of_many_logs_has_one_header_and_one_end_however_often_it_is_opened() {
+    const MANY: usize = FILES_MAX + 1;
+    let disk = SmallDisk::default();
+    disk.with(|disk| disk.room = 1 << 30);
+    write_of_many(&disk, (0..3).flat_map(|_| 0..MANY));
+    for instance in 0..MANY {
+        let of_each_round = [0, 1, 2].map(|round| (instance + round * MANY) as u64);
+        assert_eq!(ended_runs(&disk, &format!("{instance}/scan")), [of_each_round]);
+    }
+}
+
+#[test]
+fn of_more_logs_than_are_remembered_all_end_and_what_goes_on_begins_anew() {
+    let disk = SmallDisk::default();
+    disk.with(|disk| disk.room = 1 << 30);
+    write_of_many(&disk, (0..=BEGUN_MAX).chain([0]));
+    for instance in 1..=BEGUN_MAX {
+        assert_eq!(ended_runs(&disk, &format!("{instance}/scan")), [[instance as u64]]);
+    }
+    assert_eq!(ended_runs(&disk, "0/scan"), [[0], [BEGUN_MAX as u64 + 1]]);
 }
 
 /// A disk that does not answer until it is told to.
@@ -245,12 +352,10 @@ fn what_the_thread_loses_is_told_and_what_it_has_is_written_at_the_end() {
     let mut records = (100..120).map(|n| ("one".into(), record(n)));
     logs.pass_on(|| records.next());
     // As they are taken by then, the end says nothing of them.
-    while losses.0.lock().expect("nobody panics with it").values().sum::<u64>() < 15 {
-        thread::yield_now();
-    }
+    wait_for(&losses, 15);
     assert_eq!(losses.take(), BTreeMap::from([(Arc::from("one"), 15)]));
     drop(logs);
-    assert_eq!(written(&disk), [100, 101, 102, 103, 104]);
+    assert_eq!(runs(&disk, "one/scan"), [[100, 101, 102, 103, 104]]);
 }
 
 /// A folder that is removed with all that is in it.
@@ -258,7 +363,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let name = format!("weir-logs-{}-{}", std::process::id(), fastrand::u64(..));
+        let name = format!("weir-logs-{}-{}", std::process::id(), weir_seed::any());
         Self(std::env::temp_dir().join(name))
     }
 }

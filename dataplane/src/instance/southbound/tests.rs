@@ -19,13 +19,6 @@ use crate::nf::{Chain, ChainConfig, FunctionConfig, Passing, ids};
 use crate::packet::samples::{self, HOST_A, HOST_B};
 use crate::packet::{Parsed, parse};
 
-fn rng() -> fastrand::Rng {
-    let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-    fastrand::Rng::with_seed(seed)
-}
-
 /// A firewall that lets all pass, and the intrusion detection. It owns buckets or not.
 fn instance(number: u8, owns: bool) -> Instance {
     let rule = "all: accept any".parse().expect("a rule");
@@ -123,7 +116,7 @@ fn state(chunks: &[Chunk]) -> BTreeMap<(u16, Schema), (u64, Vec<u8>)> {
 #[test]
 fn a_get_in_pieces_gives_each_function_of_each_flow_once_whatever_comes_and_in_place_of_what_goes()
 {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     for round in 0..60 {
         // Flows of many parts, all of one, or copies.
         let mut here = instance(1, round % 3 == 0);

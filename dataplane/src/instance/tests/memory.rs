@@ -120,7 +120,7 @@ fn move_as_bytes(from: &mut Instance, to: &mut Instance, key: &FlowKey, now: ids
 
 #[test]
 fn what_all_connections_keep_is_counted_to_the_byte_and_no_packet_makes_it_too_much() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     let (mut most, mut given_up) = (0, 0);
     for _ in 0..4 {
         let mut pair = [instance(1, OWNED[0]), instance(2, OWNED[1])];
@@ -256,7 +256,7 @@ impl Asked {
 /// own.
 #[test]
 fn what_copies_keep_of_streams_is_bounded_and_gives_way_to_flows() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     let [mut owner, mut other, mut standby] = [1, 2, 3].map(Asked::new);
     owner.requests(4_000..4_030);
     let mut chunks = owner.get(0);

@@ -290,9 +290,7 @@ fn requests_are_limited_and_those_that_starve_fail() {
 
 #[test]
 fn a_table_of_random_events_keeps_its_counts() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (mut owner, table) = owner();
     let mut now = 0.0;
     for _ in 0..20_000 {
@@ -308,13 +306,13 @@ fn a_table_of_random_events_keeps_its_counts() {
         }
         for output in outputs(&mut owner) {
             if let Output::Resolved(Resolution { id: Some(id), .. }) = output {
-                assert!(table.get(id).is_some(), "seed {seed}");
+                assert!(table.get(id).is_some());
             }
         }
         let incomplete =
             owner.list().filter(|record| record.state == NeighbourState::Incomplete).count();
-        assert_eq!(usize::from(owner.unresolved), incomplete, "seed {seed}");
-        assert!(incomplete <= 4 && owner.list().count() <= 8, "seed {seed}");
-        assert_eq!(owner.by_address.len(), owner.list().count(), "seed {seed}");
+        assert_eq!(usize::from(owner.unresolved), incomplete);
+        assert!(incomplete <= 4 && owner.list().count() <= 8);
+        assert_eq!(owner.by_address.len(), owner.list().count());
     }
 }

@@ -85,8 +85,13 @@ impl Connection {
         self.idle.left(self.timeout(timeouts), now)
     }
 
-    /// What was left of it where it comes from.
+    /// What was left of it where it comes from. Hosts were noted there by a clock that may be ahead,
+    /// which would leave them unnoted here until then: but not after its last packet.
     pub(super) fn resume(&mut self, left: Duration, timeouts: &Timeouts, now: Timestamp) {
+        let active = self.idle.active();
+        for end in [&mut self.ends.orig, &mut self.ends.resp] {
+            end.noted = end.noted.map(|at| at.min(active));
+        }
         self.idle.resume(left, self.timeout(timeouts), now);
     }
 
@@ -168,8 +173,10 @@ impl Connection {
         end.recognised = true;
         *server = Some(if role == Role::Server { from } else { from.other() });
         let name = match (role, asked.take()) {
-            (Role::Server, Some(asked)) => Name::new(name.as_str(), asked.as_str().as_bytes()),
-            (Role::Server, None) => name,
+            (Role::Server, Some(asked)) if name.is_of_tls() => {
+                Name::new(name.as_str(), asked.as_str().as_bytes())
+            }
+            (Role::Server, _) => name,
             (Role::Client, before) => {
                 *asked = asks.or(before);
                 name

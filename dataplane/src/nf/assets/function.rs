@@ -80,8 +80,8 @@ impl Function for Assets {
         Self::get_multi_flow(self, get, cursor, out, now.day)
     }
 
-    fn put_multi_flow(&mut self, chunk: &Chunk, _now: Moment) -> Result<(), PutError> {
-        Self::put_multi_flow(self, chunk)
+    fn put_multi_flow(&mut self, chunk: &Chunk, now: Moment) -> Result<(), PutError> {
+        Self::put_multi_flow(self, chunk, now.day)
     }
 
     fn del_multi_flow(&mut self, ids: &[FlowId]) -> usize {

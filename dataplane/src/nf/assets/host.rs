@@ -71,12 +71,26 @@ pub struct Client {
 }
 
 /// The system that a host probably runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct System {
-    /// Its name, if the table has the fingerprint.
+    /// Its name, if it is known.
     pub name: Option<String>,
-    /// The fingerprint that it follows from.
-    pub fingerprint: Fingerprint,
+    /// The fingerprint that it follows from; none where it follows from what a service or a client
+    /// of the host calls itself.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// How much something tells of a system, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    UnknownAnswer,
+    UnknownSyn,
+    /// Clients pass on what others call themselves, where they are proxies.
+    Client,
+    /// Something in front of the host may have answered.
+    Answer,
+    Service,
+    Syn,
 }
 
 impl HostId {
@@ -108,6 +122,18 @@ impl Host {
         self.seen
     }
 
+    /// The last time of each thing that is known of it.
+    pub(super) fn seen_at(&self) -> impl Iterator<Item = Timestamp> {
+        let fingerprints = self.fingerprints.iter().map(|(_, seen)| seen);
+        let services = self.services.iter().flat_map(|(_, service)| {
+            let names = service.names.iter().map(|(_, seen)| seen);
+            names.chain([&service.seen])
+        });
+        let clients = self.clients.iter().map(|(_, seen)| seen);
+        let all = fingerprints.chain(services).chain(clients).chain([&self.seen]);
+        all.map(Seen::last)
+    }
+
     /// The fewest routers in front of this one that a packet of it has passed, as far as the TTL
     /// tells.
     pub fn distance(&self) -> u8 {
@@ -129,16 +155,29 @@ impl Host {
         self.clients.iter()
     }
 
-    /// The system that it probably runs. A SYN tells more than a SYN+ACK, one that the table has
-    /// more than one that it has not, and the one that was learned last more than those before it.
+    /// The system that it probably runs. A SYN that the table has tells most, then what services
+    /// call themselves, then a SYN+ACK that the table has, then what clients call themselves; of
+    /// the same kind, what was learned last.
     pub fn system(&self, signatures: &Signatures) -> Option<System> {
-        let named = self.fingerprints.iter().map(|(fingerprint, seen)| {
+        let stacks = self.fingerprints.iter().map(|(fingerprint, seen)| {
             let name = signatures.system(fingerprint);
-            let syn = fingerprint.kind() == Kind::Syn;
-            ((name.is_some(), syn, seen.first(), fingerprint), name)
+            let weight = match (fingerprint.kind(), name.is_some()) {
+                (Kind::Syn, true) => Weight::Syn,
+                (Kind::SynAck, true) => Weight::Answer,
+                (Kind::Syn, false) => Weight::UnknownSyn,
+                (Kind::SynAck, false) => Weight::UnknownAnswer,
+            };
+            (weight, seen.first(), name, Some(fingerprint))
         });
-        let ((.., fingerprint), name) = named.max_by(|one, other| one.0.cmp(&other.0))?;
-        Some(System { name: name.map(str::to_owned), fingerprint: fingerprint.clone() })
+        let services = self.services.iter().flat_map(|(_, service)| service.names.iter());
+        let services = services.map(|(name, seen)| (Weight::Service, name, seen));
+        let clients = self.clients.iter();
+        let clients = clients.map(|(client, seen)| (Weight::Client, &client.name, seen));
+        let banners = services.chain(clients).filter_map(|(weight, name, seen)| {
+            Some((weight, seen.first(), Some(name.system()?), None))
+        });
+        let (.., name, fingerprint) = stacks.chain(banners).max()?;
+        Some(System { name: name.map(str::to_owned), fingerprint: fingerprint.cloned() })
     }
 
     /// Whether nothing is known of it but that it was there, and how its stack looks.
@@ -153,11 +192,26 @@ impl Host {
 
     /// Whether a fingerprint is not known, and would be kept.
     pub(super) fn is_news(&self, fingerprint: &Fingerprint) -> bool {
-        self.fingerprints.is_news(fingerprint)
+        self.fingerprints.outcome(fingerprint).is_new()
     }
 
     pub(super) fn learn_fingerprint(&mut self, found: &Fingerprint, at: Timestamp) -> Learned {
         self.fingerprints.learn(found, &Seen::at(at))
+    }
+
+    /// Whether its system may be another when it has learned of a service.
+    pub(super) fn may_turn_by_service(&self, port: Port, name: Option<&Name>) -> bool {
+        match self.services.get(&port) {
+            Some(service) => {
+                name.is_some_and(|name| may_turn(service.names.outcome(name), Some(name)))
+            }
+            None => may_turn(self.services.outcome(&port), name),
+        }
+    }
+
+    /// Whether its system may be another when it has learned of a client.
+    pub(super) fn may_turn_by_client(&self, client: &Client) -> bool {
+        may_turn(self.clients.outcome(client), Some(&client.name))
     }
 
     /// Learns that it has a service, and what that was recognised as: each of the two is learned
@@ -266,6 +320,15 @@ impl Kept for Client {
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { protocol: take_protocol(reader)?, name: Name::take(reader)? })
+    }
+}
+
+/// What is learned may tell a system, and what had to go for it may have told one.
+fn may_turn(learned: Learned, name: Option<&Name>) -> bool {
+    match learned {
+        Learned::Again | Learned::NoRoom => false,
+        Learned::New => name.is_some_and(|name| name.system().is_some()),
+        Learned::InPlace => true,
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! The successor of PRADS in the evaluation of OpenNF (section 7): it only looks. Stacks are told
 //! by the fingerprints of their SYNs and SYN+ACKs, services and clients by the first bytes that
-//! they send. Packets and their times come in, records go out; there is no I/O, no clock and no
-//! chance in it. A [`Connection`] is all that is known of a flow. It is kept by the caller, and
-//! travels as bytes. What is known of a [`Host`] is joined with what others know of it.
+//! they send, and systems also by what those call themselves. Packets and their times come in,
+//! records go out; there is no I/O, no clock and no chance in it. A [`Connection`] is all that is
+//! known of a flow. It is kept by the caller, and travels as bytes. What is known of a [`Host`] is
+//! joined with what others know of it.
 
+mod banner;
 mod config;
 mod connection;
 mod fingerprint;
@@ -168,12 +170,12 @@ impl Assets {
 
     /// The hosts that are known.
     pub fn hosts(&self) -> impl ExactSizeIterator<Item = (&HostId, &Host)> {
-        self.hosts.known().iter()
+        self.hosts.known().iter().map(|(id, known)| (id, &known.host))
     }
 
     /// What is known of a host.
     pub fn host(&self, id: &HostId) -> Option<&Host> {
-        self.hosts.known().get(id)
+        self.hosts.known().get(id).map(|known| &known.host)
     }
 
     /// The settings.
@@ -196,7 +198,7 @@ impl Assets {
         if !self.make_room(sighting) {
             return false;
         }
-        if let Some(host) = self.hosts.place(sighting.host, || sighting.to_host()) {
+        if let Some(host) = self.hosts.place(sighting.host, sighting.now, || sighting.to_host()) {
             host.see(sighting.now, sighting.distance);
         }
         known.noted(packet, sighting.now);
@@ -225,7 +227,7 @@ impl Assets {
             self.totals.unmatched.add(self.replica, 1);
         }
         self.make_room(sighting);
-        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let place = self.hosts.place(sighting.host, sighting.now, || sighting.to_host());
         let Some(host) = place else { return };
         if !host.is_news(&fingerprint) {
             let learned = host.learn_fingerprint(&fingerprint, sighting.now);
@@ -233,12 +235,18 @@ impl Assets {
         }
         let before = host.system(&self.signatures);
         let learned = host.learn_fingerprint(&fingerprint, sighting.now);
-        let after = host.system(&self.signatures);
         self.count_left_out(learned);
-        let Some(System { name, fingerprint }) = after else { return };
-        if before.is_none_or(|before| before.name != name) {
+        self.tell_system(sighting, before.as_ref());
+    }
+
+    /// Tells which system a host probably runs, if it seems to be another than before.
+    fn tell_system(&mut self, sighting: &Sighting, before: Option<&System>) {
+        let after = self.host(&sighting.host).and_then(|host| host.system(&self.signatures));
+        if before.map(|system| &system.name) != after.as_ref().map(|system| &system.name) {
+            // Where what told it had to go, nothing may be left that tells one.
+            let System { name, fingerprint } = after.unwrap_or_default();
             self.totals.learned_systems.add(self.replica, 1);
-            self.log(sighting, Asset::System { name, fingerprint: Box::new(fingerprint) });
+            self.log(sighting, Asset::System { name, fingerprint: fingerprint.map(Box::new) });
         }
     }
 
@@ -274,29 +282,39 @@ impl Assets {
     fn learn_service(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Option<Name>) {
         let (protocol, port) = (packet.key.protocol(), packet.key.src_port());
         self.make_room(sighting);
-        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let place = self.hosts.place(sighting.host, sighting.now, || sighting.to_host());
         let Some(host) = place else { return };
-        let (learned, named) =
-            host.learn_service(Port { number: port, protocol }, name.as_ref(), sighting.now);
+        let at = Port { number: port, protocol };
+        let may_turn = host.may_turn_by_service(at, name.as_ref());
+        let before = may_turn.then(|| host.system(&self.signatures));
+        let (learned, named) = host.learn_service(at, name.as_ref(), sighting.now);
         self.count_left_out(learned);
         named.into_iter().for_each(|named| self.count_left_out(named));
         if learned.is_new() || named.is_some_and(Learned::is_new) {
             self.totals.learned_services.add(self.replica, 1);
             self.log(sighting, Asset::Service { protocol, port, name });
         }
+        if let Some(before) = before {
+            self.tell_system(sighting, before.as_ref());
+        }
     }
 
     fn learn_client(&mut self, sighting: &Sighting, packet: &Packet<'_>, name: Name) {
         let (protocol, port) = (packet.key.protocol(), packet.key.dst_port());
         self.make_room(sighting);
-        let place = self.hosts.place(sighting.host, || sighting.to_host());
+        let place = self.hosts.place(sighting.host, sighting.now, || sighting.to_host());
         let Some(host) = place else { return };
         let client = Client { protocol, name };
+        let may_turn = host.may_turn_by_client(&client);
+        let before = may_turn.then(|| host.system(&self.signatures));
         let learned = host.learn_client(&client, sighting.now);
         self.count_left_out(learned);
         if learned.is_new() {
             self.totals.learned_clients.add(self.replica, 1);
             self.log(sighting, Asset::Client { protocol, port, name: client.name });
+        }
+        if let Some(before) = before {
+            self.tell_system(sighting, before.as_ref());
         }
     }
 

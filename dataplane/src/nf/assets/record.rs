@@ -24,12 +24,13 @@ pub struct Record {
 pub enum Asset {
     /// That it is there.
     Host,
-    /// Which system it probably runs, or that it seems to be another now.
+    /// Which system it probably runs, that it seems to be another now, or that nothing is left that
+    /// tells it.
     System {
-        /// The system, if the table has one of that fingerprint.
+        /// The system, if it is known.
         name: Option<String>,
-        /// The fingerprint that it follows from.
-        fingerprint: Box<Fingerprint>,
+        /// The fingerprint that it follows from, unless a service or a client has told it.
+        fingerprint: Option<Box<Fingerprint>>,
     },
     /// A service that it offers.
     Service {
@@ -83,7 +84,7 @@ impl Record {
             Asset::Host => ("host", None, None, None),
             Asset::System { name, fingerprint } => {
                 let name = name.as_deref().unwrap_or(UNKNOWN);
-                ("os", None, Some(name), Some(fingerprint))
+                ("os", None, Some(name), fingerprint.as_deref())
             }
             Asset::Service { protocol, port, name } => {
                 let name = name.as_ref().map_or(UNKNOWN, Name::as_str);

@@ -1,6 +1,7 @@
 //! What the southbound API takes: flows, hosts and totals as chunks, and back.
 
 use weir_state_transfer::southbound::{Cursor, Get, More, PutError, StateKind};
+use weir_state_transfer::wire::WireError;
 use weir_state_transfer::{Chunk, FlowId};
 
 use super::config::Timeouts;
@@ -10,6 +11,7 @@ use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::figures::Figures as _;
 use crate::nf::idle::time_left;
 use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
+use crate::nf::timestamp::{CLOCKS_APART, to_come};
 
 impl Connection {
     /// The flow, as it is now, as a chunk about the flow from who was seen first.
@@ -49,7 +51,7 @@ impl Assets {
     pub const KINDS: [StateKind; 3] = [ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS];
 
     /// What is known of the hosts that a filter picks. When each was seen are facts by the time of
-    /// day, which all instances have; what is left until it is forgotten is told beside them.
+    /// day of who has seen it; what is left until it is forgotten is told beside them.
     pub fn get_multi_flow(
         &self,
         get: &Get<'_>,
@@ -57,24 +59,34 @@ impl Assets {
         out: &mut Vec<Chunk>,
         now: Timestamp,
     ) -> More {
-        self.hosts.known().pick(get, cursor, HostId::flow_id, |id, host| {
-            let idle = now.since(host.seen().last());
-            let time_left = Some(self.config.forget.saturating_sub(idle));
-            out.push(Chunk { time_left, ..ASSETS_HOST.chunk(id, host.encode()) });
+        self.hosts.known().pick(get, cursor, HostId::flow_id, |id, known| {
+            let time_left = Some(known.left(now));
+            out.push(Chunk { time_left, ..ASSETS_HOST.chunk(id, known.host.encode()) });
         })
     }
 
     /// Joins what another instance knows of a host with what is known here. No record is made of
-    /// it: whoever has learned it has told it.
+    /// it: whoever has learned it has told it. It is known for as long as it would have been there,
+    /// and for no longer than if it had been seen here now.
+    ///
+    /// What was seen in time to come, by clocks that are further apart than those of two nodes
+    /// may be (`CLOCKS_APART`), is refused: joined, such a time would stay for good, wherever it is
+    /// copied to.
     ///
     /// # Errors
     /// Why it is not taken in; nothing has changed then.
-    pub fn put_multi_flow(&mut self, chunk: &Chunk) -> Result<(), PutError> {
+    pub fn put_multi_flow(&mut self, chunk: &Chunk, now: Timestamp) -> Result<(), PutError> {
         ASSETS_HOST.check(chunk)?;
         let id = HostId::of_id(&chunk.id).ok_or_else(|| PutError::wrong_id(chunk))?;
         let other = Host::decode(chunk.schema, &chunk.body)
             .map_err(|why| PutError::bad_body(chunk, &why))?;
-        if !self.hosts.join(id, &other) {
+        if !other.seen_at().all(|at| at <= now.after(CLOCKS_APART)) {
+            return Err(to_come(chunk));
+        }
+        let endless =
+            || PutError::bad_body(chunk, &WireError::BadField { what: "time left" }.into());
+        let left = chunk.time_left.ok_or_else(endless)?;
+        if !self.hosts.join(id, &other, left, now) {
             return Err(PutError::full(chunk, "hosts", self.config.hosts_max));
         }
         Ok(())

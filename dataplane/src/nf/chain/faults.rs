@@ -1,5 +1,7 @@
 //! Panics of functions: whose they are, how many there were, and those that tests ask for.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::{Chain, FUNCTIONS_MAX};
 
 /// What is known of panics.
@@ -9,6 +11,9 @@ pub(in crate::nf) struct Faults {
     running: Option<usize>,
     /// By function.
     panics: [u64; FUNCTIONS_MAX],
+    /// Panics that have gone no further, since they were last taken note of: how many there were, and
+    /// the function that was the last.
+    caught: Option<(u64, usize)>,
     /// Asked for by a test.
     asked: Option<Asked>,
 }
@@ -29,6 +34,19 @@ pub(crate) enum During {
     Sweep,
     /// An operation on what is shared.
     Execution,
+    /// State of several flows, of which a piece is given away or taken in.
+    MultiFlow,
+    /// The end of what is known of a flow that is ended by another than its packets and its time.
+    End,
+}
+
+/// Panics of functions that have gone no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caught {
+    /// How many.
+    pub(crate) panics: u64,
+    /// The function that was the last.
+    pub(crate) function: &'static str,
 }
 
 impl Faults {
@@ -44,7 +62,36 @@ impl Faults {
         if last && self.asked.is_some() {
             self.strike(during);
         }
+        self.done();
+    }
+
+    /// No function is at work any more.
+    #[inline]
+    pub(in crate::nf) fn done(&mut self) {
         self.running = None;
+    }
+
+    /// Has a function do what is not about a packet. If it panics, which is counted, that costs what it
+    /// was about, and whoever had more to do goes on: there is nothing then. The function is left as a
+    /// panic at a packet leaves it.
+    pub(in crate::nf) fn guard<T>(
+        &mut self,
+        function: usize,
+        during: During,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if self.asked.is_some() {
+                self.strike(during);
+            }
+            work()
+        }));
+        if done.is_err() {
+            self.count(function);
+            let before = self.caught.map_or(0, |(panics, _)| panics);
+            self.caught = Some((before + 1, function));
+        }
+        done.ok()
     }
 
     /// Those of an instance that is gone count here.
@@ -57,6 +104,12 @@ impl Faults {
     /// Panics of a function.
     pub(super) fn panics(&self, function: usize) -> u64 {
         self.panics.get(function).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, function: usize) {
+        if let Some(panics) = self.panics.get_mut(function) {
+            *panics += 1;
+        }
     }
 
     #[cold]
@@ -72,7 +125,8 @@ impl Faults {
 }
 
 impl Chain {
-    /// Has the last function that is about a flow panic, so many flows on.
+    /// Has the last function that is about a flow panic, so many flows on; or the function that is
+    /// about so many pieces on.
     pub(crate) fn ask_for_fault(&mut self, during: During, flows: u64) {
         self.faults.asked = Some(Asked { during, flows });
     }
@@ -80,9 +134,14 @@ impl Chain {
     /// Which function was at work when the worker panicked, if one was: it is counted.
     pub(crate) fn panicked(&mut self) -> Option<&'static str> {
         let function = self.faults.running.take()?;
-        if let Some(panics) = self.faults.panics.get_mut(function) {
-            *panics += 1;
-        }
+        self.faults.count(function);
         self.functions.get(function).map(|function| function.kind())
+    }
+
+    /// Panics that have gone no further, since this was asked last: they are counted.
+    pub(crate) fn take_caught(&mut self) -> Option<Caught> {
+        let (panics, function) = self.faults.caught.take()?;
+        let function = self.functions.get(function)?.kind();
+        Some(Caught { panics, function })
     }
 }

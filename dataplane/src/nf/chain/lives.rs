@@ -8,7 +8,6 @@ use weir_state_transfer::{Chunk, PortId, ServiceId};
 use super::*;
 use crate::nf::REPLICAS_OF_A_LIFE;
 use crate::nf::firewall::{Limits, Rate, Rules, Source};
-use crate::nf::laws::rng;
 use crate::nf::schema::FIREWALL_SOURCE;
 use crate::packet::samples::{self, HOST_B};
 use crate::packet::{Parsed, parse};
@@ -139,7 +138,7 @@ fn counted(chain: &Chain, name: &str) -> u64 {
 
 #[test]
 fn five_thousand_lives_are_counted_to_the_last_packet_and_take_no_more_room_than_few() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let (mut world, mut old) = (World::new(), Vec::new());
     world.begin();
     for step in 0..5_000 {

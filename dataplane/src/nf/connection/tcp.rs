@@ -215,7 +215,8 @@ impl Tcp {
 
     /// A reset counts if its number is exactly what the receiver waits for (RFC 5961, section 3);
     /// one that is elsewhere in the window leaves an established connection as it is, since the
-    /// receiver will ask the sender whether it means it.
+    /// receiver will ask the sender whether it means it. Of a connection that is closing any counts, as
+    /// for Linux: its ends may have begun another with the same addresses and ports by then.
     fn on_reset(&self, segment: &Segment<'_>, direction: Direction) -> Course {
         if self.state.is_closing() {
             return Course::Enter(State::Closed);

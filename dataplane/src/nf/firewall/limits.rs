@@ -15,7 +15,8 @@ const SEARCHED: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections that a source has begun. What has closed counts no more, though it is kept
-    /// for late packets: a FIN of each end was acknowledged, or one has reset it.
+    /// for late packets: a FIN of each end was acknowledged, or one has reset it. Once an end has sent
+    /// a FIN any reset does, whatever its number, as for the `ct count` of nftables.
     pub connections_max: Option<u32>,
     /// Connections that a source begins in a time.
     pub rate: Option<Rate>,

@@ -47,8 +47,12 @@ pub struct Config {
 ///
 /// The connections are state of single flows, and kept by the caller, one for both directions of
 /// a flow. State of several flows (what each source has begun) and of all flows (the totals) is
-/// kept here, and joined with that of other instances. Beginning a connection may allocate; no
-/// other packet does.
+/// kept here, and joined with that of other instances.
+///
+/// A packet may allocate where something of a source is counted that was not before: where a
+/// connection begins or would, and where one closes, opens again or ends, as its source may not be
+/// known here, and a share has it told where that is. So may the first packet of each verdict, for
+/// its counter. All others, which are those of connections that go on, allocate nothing.
 #[derive(Debug)]
 pub struct Firewall {
     rules: Rules,

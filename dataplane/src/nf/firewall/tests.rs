@@ -261,9 +261,7 @@ fn two_instances_that_tell_each_other_judge_captures_as_one_does() {
 
 #[test]
 fn two_instances_that_tell_each_other_judge_random_packets_as_one_does() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let mut now = NOW;
     let frames: Vec<(Nanos, Vec<u8>)> = (0..3_000)
         .map(|_| {
@@ -273,17 +271,15 @@ fn two_instances_that_tell_each_other_judge_random_packets_as_one_does() {
             (now, udp(host, HOST_B, (rng.u16(..200), port)))
         })
         .collect();
-    let seen = compare(&format!("seed {seed}"), &frames, &strict());
+    let seen = compare("random frames", &frames, &strict());
     for reason in [Reason::SourceConnections, Reason::RuleDrop] {
-        assert!(seen.contains_key(&Verdict::Drop(reason)), "seed {seed}: {seen:?}");
+        assert!(seen.contains_key(&Verdict::Drop(reason)), "{seen:?}");
     }
 }
 
 #[test]
 fn hostile_bytes_of_sources_and_totals_are_refused_and_never_a_panic() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let mut instance = Instance::new(strict(), 1);
     for port in 0..30 {
         instance.judge(&udp(HOST_A, HOST_B, (port, 80)), NOW);

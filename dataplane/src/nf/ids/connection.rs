@@ -15,7 +15,7 @@ use super::record::{ConnId, ConnRecord, Uid};
 use super::tcp::{Findings, Tcp};
 use crate::nf::Timestamp;
 use crate::nf::idle::Idle;
-use crate::nf::schema::IDS_CONNECTION;
+use crate::nf::schema::{IDS_CONNECTION, IDS_CONNECTION_1};
 use crate::nf::side::{Both, Side};
 
 /// Bytes that a connection takes beside its place and what is kept of its streams, at most.
@@ -270,7 +270,9 @@ impl Connection {
     /// # Errors
     /// What is wrong with them.
     pub fn decode(schema: Schema, bytes: &[u8], active: Timestamp) -> Result<Self, BodyError> {
-        decode_body(schema, IDS_CONNECTION.schema, bytes, |reader| take(reader, active))
+        let is_before = schema == IDS_CONNECTION_1.schema;
+        let known = if is_before { schema } else { IDS_CONNECTION.schema };
+        decode_body(schema, known, bytes, |reader| take(reader, active))
     }
 }
 

@@ -142,8 +142,9 @@ fn put_conn(line: &mut Line, record: &ConnRecord) {
     put_id(line, &record.id);
     line.value(transport(record.protocol));
     line.option(record.service);
-    // Of what has no duration Zeek tells no bytes.
-    let lasted = !record.duration.is_zero();
+    // Of what has no duration Zeek tells no bytes. Packets of one poll round have the same time here.
+    let packets = record.packets.orig.saturating_add(record.packets.resp);
+    let lasted = !record.duration.is_zero() || packets > 1;
     line.option(lasted.then(|| seconds(record.duration)));
     line.option(lasted.then_some(record.bytes.orig));
     line.option(lasted.then_some(record.bytes.resp));

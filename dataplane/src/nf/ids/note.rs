@@ -94,6 +94,11 @@ impl Notes {
         self.0 |= notes.0;
     }
 
+    /// Takes one out.
+    pub fn remove(&mut self, note: Note) {
+        self.0 &= !(1 << note as u32);
+    }
+
     /// Whether one is in the set.
     pub fn has(self, note: Note) -> bool {
         self.0 & (1 << note as u32) != 0

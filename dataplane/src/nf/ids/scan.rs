@@ -27,7 +27,10 @@ pub(in crate::nf) struct Attempt {
 /// What a source has tried in one window of time.
 ///
 /// Windows begin at the same times everywhere, so that copies of a source can be joined: the
-/// later window stays, and of one window what both have seen.
+/// later window stays, and of one window what both have seen. That asks of the clocks of two nodes that
+/// they agree to within a window, as those kept by NTP do; else the two count different windows, and
+/// nothing that one knows would be of use to the other. So what is tried in a window further to come is
+/// refused, and the move that brings it undone, and what is of one that is over counts no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     window: u64,

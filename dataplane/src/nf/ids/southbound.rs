@@ -11,8 +11,9 @@ use crate::nf::connection::TIMEOUT_MAX;
 use crate::nf::figures::{Figures as _, retires_us};
 use crate::nf::idle::time_left;
 use crate::nf::origin::Origin;
-use crate::nf::schema::{IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS};
+use crate::nf::schema::{IDS_CONNECTION, IDS_CONNECTION_1, IDS_SOURCE, IDS_TOTALS};
 use crate::nf::share::{Countable as _, FunctionOperation};
+use crate::nf::timestamp::to_come;
 
 impl Connection {
     /// The connection, as it is now, as a chunk about the flow from who began it.
@@ -33,7 +34,9 @@ impl Connection {
         timeouts: &Timeouts,
         now: Timestamp,
     ) -> Result<Self, PutError> {
-        IDS_CONNECTION.check(chunk)?;
+        let is_before = chunk.schema == IDS_CONNECTION_1.schema;
+        let kind = if is_before { IDS_CONNECTION_1 } else { IDS_CONNECTION };
+        kind.check(chunk)?;
         let left = time_left(chunk)?;
         let mut connection = Self::decode(chunk.schema, &chunk.body, now.before(chunk.age))
             .map_err(|why| PutError::bad_body(chunk, &why))?;
@@ -48,8 +51,9 @@ impl Connection {
 /// As [`Southbound`](weir_state_transfer::southbound::Southbound) has them, for a caller that
 /// keeps the connections.
 impl Ids {
-    /// The kinds of state that there are. Those of single flows are [`Connection`]s.
-    pub const KINDS: [StateKind; 3] = [IDS_CONNECTION, IDS_SOURCE, IDS_TOTALS];
+    /// The kinds of state that there are, in every revision that is taken in. Those of single flows
+    /// are [`Connection`]s.
+    pub const KINDS: [StateKind; 4] = [IDS_CONNECTION, IDS_CONNECTION_1, IDS_SOURCE, IDS_TOTALS];
 
     /// What the sources that a filter picks have tried.
     pub fn get_multi_flow(&self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
@@ -125,9 +129,12 @@ impl Ids {
             return Err(retires_us(chunk));
         }
         let scan = &self.config.scan;
-        if !source.is_of(scan) || !source.is_past(scan, now) {
+        if !source.is_of(scan) {
             let why = WireError::BadField { what: "window" };
             return Err(PutError::bad_body(chunk, &why.into()));
+        }
+        if !source.is_past(scan, now) {
+            return Err(to_come(chunk));
         }
         Ok((id, source))
     }

@@ -12,7 +12,6 @@ use weir_state_transfer::{Chunk, InstanceId, ServiceId, SteeringHash};
 use super::*;
 use crate::nf::firewall::{Config, Limits, Rate, Rules};
 use crate::nf::ids::Attempt;
-use crate::nf::laws::rng;
 use crate::nf::{ChainConfig, FunctionConfig, REPLICAS_OF_A_LIFE, Timestamp};
 
 const SLOTS: usize = 4;
@@ -306,7 +305,7 @@ fn counted(chain: &Chain) -> BTreeMap<Origin, (i128, u64)> {
 
 #[test]
 fn what_is_shared_counts_once_whoever_joins_leaves_fails_or_ends_and_copies_add_nothing() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     for _ in 0..300 {
         let mut world = World::new(rng.fork());
         (0..3).for_each(|_| world.begin_life());

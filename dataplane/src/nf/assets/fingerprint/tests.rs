@@ -253,7 +253,7 @@ fn a_fingerprint_has_one_form_as_bytes() {
 
 #[test]
 fn random_bytes_for_headers_never_panic() {
-    let mut rng = crate::nf::laws::rng();
+    let mut rng = weir_seed::rng();
     let frames = [Syn::new(57, 64_240, LINUX).frame(), Syn::new(57, 1, &[0; 40]).v6(1).frame()];
     for _ in 0..20_000 {
         let seed = rng.u64(..);

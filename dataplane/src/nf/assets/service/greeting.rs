@@ -1,12 +1,13 @@
 //! Protocols that begin with a line of text, mostly of the server.
 
 use super::{Found, Payload};
+use crate::nf::assets::banner;
 
 /// Mail servers that greet with their names, among other words.
 const MAILBOXES: [&str; 8] =
     ["Dovecot", "Cyrus", "Courier", "Microsoft", "Zimbra", "Gimap", "Gpop", "Qpopper"];
 
-/// SSH, with the software (RFC 4253, section 4.2).
+/// SSH, with the software and its comment (RFC 4253, section 4.2).
 pub(super) fn ssh(payload: &Payload<'_>) -> Option<Found> {
     let line = line(payload.bytes)?.strip_prefix(b"SSH-")?;
     let dash = line.iter().position(|byte| *byte == b'-')?;
@@ -14,7 +15,8 @@ pub(super) fn ssh(payload: &Payload<'_>) -> Option<Found> {
     if version.is_empty() || !version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
         return None;
     }
-    Some(Found::either("ssh", words(&line[dash + 1..]).next()?))
+    let software = line[dash + 1..].trim_ascii();
+    (!software.is_empty()).then(|| Found::either("ssh", software))
 }
 
 /// SMTP and FTP, which greet alike (RFC 5321, section 4.2; RFC 959, section 4.2). What is left is
@@ -28,14 +30,19 @@ pub(super) fn mail_or_files(payload: &Payload<'_>) -> Option<Found> {
     let all: Vec<_> = words(said).take(WORDS_MAX).collect();
     let has = |what: &str| {
         let what = what.as_bytes();
-        all.iter()
-            .position(|word| word.windows(what.len()).any(|part| part.eq_ignore_ascii_case(what)))
+        let is_it =
+            |word: &&[u8]| word.windows(what.len()).any(|part| part.eq_ignore_ascii_case(what));
+        // Hosts are called after protocols too.
+        let named = all.iter().position(|word| is_it(word) && !is_host(word));
+        named.or_else(|| all.iter().position(is_it))
     };
     if let Some(place) = has("SMTP") {
-        return Some(Found::server("smtp", &product(&all[place + 1..])));
+        let product = product(&all[place + 1..]);
+        return Some(Found::server("smtp", &on_system(product, behind(&all, place))));
     }
     if let Some(place) = has("FTP") {
-        return Some(Found::server("ftp", &product(&all[place..])));
+        let product = product(&all[place..]);
+        return Some(Found::server("ftp", &on_system(product, behind(&all, place))));
     }
     match payload.ports.0 {
         21 if has("FileZilla").is_some() => Some(Found::server("ftp FileZilla", b"")),
@@ -54,14 +61,19 @@ pub(super) fn mailbox(payload: &Payload<'_>) -> Option<Found> {
     } else {
         ("imap", said("* OK ").or_else(|| said("* PREAUTH "))?)
     };
-    let known = words(said)
-        .take(WORDS_MAX)
-        .find_map(|word| MAILBOXES.iter().find(|name| word.eq_ignore_ascii_case(name.as_bytes())));
+    let all: Vec<_> = words(said).take(WORDS_MAX).collect();
+    let known = all.iter().enumerate().find_map(|(place, word)| {
+        let known = MAILBOXES.iter().find(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        known.map(|name| (place, *name))
+    });
     let is_pop = words(said).any(|word| word.eq_ignore_ascii_case(b"POP3"));
     // Others answer with a plus too.
     let is_known = known.is_some() || is_pop || payload.ports.0 == 110;
-    (protocol == "imap" || is_known)
-        .then(|| Found::server(protocol, known.map_or("", |name| *name).as_bytes()))
+    if protocol != "imap" && !is_known {
+        return None;
+    }
+    let (about, product) = known.map_or((&all[..], ""), |(place, name)| (&all[place + 1..], name));
+    Some(Found::server(protocol, &on_system(product.into(), about)))
 }
 
 /// NNTP (RFC 3977, section 5.1).
@@ -116,6 +128,30 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         let end = word.iter().rposition(|byte| !around(byte))?;
         Some(&word[begin..=end])
     })
+}
+
+/// Whether a word is the name of a host, or of a mailbox or a session at one: what those are called
+/// after tells nothing.
+fn is_host(word: &[u8]) -> bool {
+    let last = word.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    let is_name = !last.is_empty() && last.iter().all(u8::is_ascii_alphabetic);
+    word.contains(&b'@') || (word.contains(&b'.') && is_name)
+}
+
+/// The words of a greeting behind that which names the protocol, as in front of it the host may
+/// stand, with the one maker that stands there too: `a Microsoft ESMTP MAIL Service`.
+fn behind<'a, 'b>(all: &'a [&'b [u8]], place: usize) -> &'a [&'b [u8]] {
+    let is_made = all[..place].last().is_some_and(|word| *word == b"Microsoft");
+    &all[if is_made { place - 1 } else { place + 1 }..]
+}
+
+/// A product with the word about it that tells the system, if another one does.
+fn on_system(product: Vec<u8>, about: &[&[u8]]) -> Vec<u8> {
+    let about: Vec<_> = about.iter().copied().filter(|word| !is_host(word)).collect();
+    match banner::find(&about.join(&b' ')).filter(|_| banner::find(&product).is_none()) {
+        Some(word) => [&product[..], word.text().as_bytes()].join(&b' '),
+        None => product,
+    }
 }
 
 /// The first word, with the version if one follows, unless it is that of any server or the day:

@@ -3,7 +3,6 @@
 use weir_state_transfer::protocol::{TCP, UDP};
 
 use super::*;
-use crate::nf::laws::rng;
 
 const CLIENT: Option<Role> = Some(Role::Client);
 const SERVER: Option<Role> = Some(Role::Server);
@@ -62,19 +61,23 @@ fn heads_of_http_and_its_kin_are_told_with_the_program_that_sent_them() {
 
 #[test]
 fn greetings_of_servers_are_told_with_their_products_and_without_times_and_sessions() {
-    tcp(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u2\r\n", None, "ssh OpenSSH_9.2p1");
-    tcp(b"220 mx.example.org ESMTP Postfix (Debian/GNU)\r\n", SERVER, "smtp Postfix");
+    tcp(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u2\r\n", None, "ssh OpenSSH_9.2p1 Debian-2+deb12u2");
+    tcp(b"220 mx.example.org ESMTP Postfix (Debian/GNU)\r\n", SERVER, "smtp Postfix Debian");
     tcp(b"220 a ESMTP Exim 4.96 Mon, 01 Jan 2024 10:00:00 +0000\r\n", SERVER, "smtp Exim 4.96");
     tcp(b"220 mx.google.com ESMTP y12si34wrm.150 - gsmtp\r\n", SERVER, "smtp");
     tcp(b"220 a ESMTP Mon, 01 Jan 2024\r\n", SERVER, "smtp");
     tcp(b"EHLO client.example.org\r\n", CLIENT, "smtp");
     tcp(b"220 (vsFTPd 3.0.3)\r\n", SERVER, "ftp vsFTPd 3.0.3");
-    tcp(b"220 ProFTPD 1.3.5e Server (Debian) [::ffff:10.0.0.1]\r\n", SERVER, "ftp ProFTPD 1.3.5e");
-    tcp(b"220 Microsoft FTP Service\r\n", SERVER, "ftp");
+    tcp(
+        b"220 ProFTPD 1.3.5e Server (Debian) [::ffff:10.0.0.1]\r\n",
+        SERVER,
+        "ftp ProFTPD 1.3.5e Debian",
+    );
+    tcp(b"220 Microsoft FTP Service\r\n", SERVER, "ftp Microsoft");
     assert_found(TCP, (21, 999), b"220-FileZilla Server 0.9.60 beta\r\n", SERVER, "ftp FileZilla");
     assert_found(TCP, (21, 999), b"220 ready\r\n", SERVER, "ftp");
     assert_found(TCP, (587, 999), b"220 ready\r\n", SERVER, "smtp");
-    tcp(b"+OK Dovecot (Debian) ready.\r\n", SERVER, "pop3 Dovecot");
+    tcp(b"+OK Dovecot (Debian) ready.\r\n", SERVER, "pop3 Dovecot Debian");
     tcp(b"+OK POP3 server ready <1@a>\r\n", SERVER, "pop3");
     tcp(b"* OK [CAPABILITY IMAP4rev1] Dovecot ready.\r\n", SERVER, "imap Dovecot");
     tcp(b"* PREAUTH hello\r\n", SERVER, "imap");
@@ -98,6 +101,30 @@ fn greetings_of_servers_are_told_with_their_products_and_without_times_and_sessi
         b"\r\n",
     ] {
         assert_eq!(found(TCP, (40_000, 9), bytes), None, "{}", bytes.escape_ascii());
+    }
+}
+
+/// Hosts and mailboxes are called after systems that they need not run.
+#[test]
+fn a_greeting_tells_the_system_by_what_is_said_of_its_software_and_not_by_who_greets() {
+    for (greeting, name) in [
+        ("220 ubuntu-archive.example ESMTP Postfix (Debian/GNU)", "smtp Postfix Debian"),
+        ("220 ubuntu.example ESMTP Postfix", "smtp Postfix"),
+        ("220 Debian ESMTP Postfix", "smtp Postfix"),
+        ("220 smtp.ubuntu.example ESMTP Postfix (Debian/GNU)", "smtp Postfix Debian"),
+        ("220 a ESMTP Sendmail 8.14 (Red Hat) at ubuntu.example", "smtp Sendmail 8.14 Red Hat"),
+        ("220 a.example Microsoft ESMTP MAIL Service ready at Mon", "smtp MAIL Microsoft"),
+        ("220 ubuntu FTP server (Version 6.4/OpenBSD/Linux-ftpd-0.17) ready.", "ftp OpenBSD"),
+        ("220 ftp.ubuntu.example FTP server ready", "ftp"),
+        ("220 ftp.example.org ready", "ftp"),
+        ("+OK Dovecot (Ubuntu) ready. <1.2.abc==@debian>", "pop3 Dovecot Ubuntu"),
+        ("+OK Dovecot ready. <1.2.abc==@debian.Ubuntu>", "pop3 Dovecot"),
+        ("+OK POP3 server ready <1@ubuntu>", "pop3"),
+        ("* OK ubuntu Cyrus IMAP v2.4.17-Debian-2.4.17 server ready", "imap Cyrus Debian"),
+        ("* OK ubuntu.example IMAP4rev1 (Linux) ready", "imap Linux"),
+        ("* OK The Microsoft Exchange IMAP4 service is ready.", "imap Microsoft"),
+    ] {
+        tcp(format!("{greeting}\r\n").as_bytes(), SERVER, name);
     }
 }
 
@@ -255,7 +282,7 @@ fn datagrams_are_told() {
 /// Whatever comes, cut anywhere and changed anywhere.
 #[test]
 fn hostile_bytes_never_panic_and_their_names_are_bounded() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut smb = vec![0; 140];
     smb[4..8].copy_from_slice(b"\xfeSMB");
     smb[20] = 1;

@@ -77,7 +77,7 @@ fn a_host_that_goes_on_sending_is_noted_once_a_minute() {
 #[test]
 fn of_more_services_than_fit_those_of_the_lowest_ports_stay() {
     let mut node = Node::new(1);
-    let mut rng = crate::nf::laws::rng();
+    let mut rng = weir_seed::rng();
     let mut ports: Vec<u16> = (1..=100).collect();
     rng.shuffle(&mut ports);
     let mut talk = Talk::default();
@@ -92,6 +92,30 @@ fn of_more_services_than_fit_those_of_the_lowest_ports_stay() {
     assert_eq!(node.assets.totals().left_out.value(), 100 - SERVICES_MAX as u64);
     node.take_all(&talk.frames);
     assert_eq!((node.records.len(), known(&node)), (told, lowest), "what had to go stays away");
+}
+
+#[test]
+fn the_system_of_a_full_host_is_asked_for_only_where_it_may_become_another() {
+    let at = Timestamp(START);
+    let port = |number| Port { number, protocol: 6 };
+    let name = |text: &str| Name::new("ssh", text.as_bytes());
+    let mut host = Host::new(at, 0);
+    let may_turn =
+        |host: &Host, number, text| host.may_turn_by_service(port(number), Some(&name(text)));
+    assert!(may_turn(&host, 99, "Debian") && !may_turn(&host, 99, "other"));
+    assert!(!host.may_turn_by_service(port(99), None));
+    for number in 1..=SERVICES_MAX as u16 {
+        _ = host.learn_service(port(number * 2), Some(&name("m")), at);
+    }
+    // There is no room for a higher port, and for a lower one another has to go.
+    assert!(!may_turn(&host, 99, "Debian") && may_turn(&host, 1, "other"));
+    assert!(host.may_turn_by_service(port(1), None));
+    assert!(may_turn(&host, 2, "Debian") && !may_turn(&host, 2, "other"));
+    for text in ["n", "o", "p Debian"] {
+        _ = host.learn_service(port(2), Some(&name(text)), at);
+    }
+    assert!(!may_turn(&host, 2, "q Debian") && !may_turn(&host, 2, "p Debian"));
+    assert!(may_turn(&host, 2, "a"), "what told it has to go");
 }
 
 #[test]

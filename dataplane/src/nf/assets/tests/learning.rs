@@ -91,15 +91,99 @@ fn a_stack_that_the_table_does_not_have_is_unknown_and_another_system_is_told() 
 }
 
 #[test]
+fn a_system_is_told_by_what_software_calls_itself_until_its_own_syn_tells_it() {
+    const BROWSER: &[u8] = b"GET / HTTP/1.1\r\nUser-Agent: Mozilla/5.0 (Windows NT 10.0)\r\n\r\n";
+    let ends = ((CLIENT, 1000), (SERVER, 22));
+    let mut talk = Talk::default();
+    // The stack of the server answers like Windows, and its greeting comes from Debian.
+    talk.exchange(1000, 22, b"SSH-2.0-PuTTY\r\n", b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");
+    // Another service of the same system is no news, nor is what the client says against its SYN.
+    talk.exchange(1001, 80, BROWSER, b"HTTP/1.1 200 OK\r\nServer: Apache/2 (Debian)\r\n\r\n");
+    talk.tcp((ends.1, ends.0), SYN, b"");
+    talk.exchange(1002, 81, GET, b"HTTP/1.1 200 OK\r\nServer: Apache/2 (Ubuntu)\r\n\r\n");
+    // A flow whose beginning was not seen.
+    talk.tcp((([10, 0, 0, 2], 1000), (SERVER, 80)), ACK, BROWSER);
+    let mut node = Node::new(1);
+    node.take_all(&talk.frames);
+    let systems: Vec<_> = node.lines().into_iter().filter(|line| line.contains(" os ")).collect();
+    let expected = [
+        "10.0.0.1 os - - Linux 4.20 or later 4:64:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0 3",
+        "192.0.2.80 os - - Windows 10 or 11 4:128:0:1460:65535,8:mss,nop,ws,nop,nop,sok:df,id+:0 0",
+        "192.0.2.80 os - - Linux (Debian) - 4",
+        "192.0.2.80 os - - Linux 4.20 or later 4:64:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0 3",
+        "10.0.0.2 os - - Windows 10 or 11 - 4",
+    ];
+    assert_eq!(systems, expected);
+    assert_eq!(node.assets.counters().iter().find(|c| c.0 == "learned_systems").unwrap().1, 5);
+}
+
+/// What told the system may have to go for what sorts lower.
+#[test]
+fn a_system_that_goes_with_what_told_it_is_followed_by_the_next_or_by_none() {
+    let systems = |talk: &Talk| -> Vec<String> {
+        let mut node = Node::new(1);
+        node.take_all(&talk.frames);
+        let systems = node.lines().into_iter().filter(|line| line.contains(" os "));
+        systems.map(|line| line.split(" - - ").last().unwrap().to_owned()).collect()
+    };
+    let (there, back) = (((CLIENT, 1000), (SERVER, 80)), ((SERVER, 60_000), (CLIENT, 9)));
+    let mut clients = Talk::default();
+    let mut ask = |port: u16, agent: &str| {
+        let asks = format!("GET / HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n");
+        clients.tcp(((there.0.0, port), there.1), ACK, asks.as_bytes());
+    };
+    ask(1, "y Debian");
+    ask(2, "z Windows");
+    (0..CLIENTS_MAX as u16 - 1).for_each(|n| ask(10 + n, &format!("c{n:02}")));
+    ask(3, "b Windows");
+    (0..CLIENTS_MAX as u16).for_each(|n| ask(50 + n, &format!("a{n:02}")));
+    let told = ["Linux (Debian)", "Windows", "Linux (Debian)", "Windows", "unknown"];
+    assert_eq!(systems(&clients), told.map(|system| format!("{system} - 4")));
+
+    let mut services = Talk::default();
+    services.tcp(back, ACK, b"HTTP/1.1 200 OK\r\nServer: Apache/2 (Debian)\r\n\r\n");
+    (1..=SERVICES_MAX as u16)
+        .for_each(|n| services.tcp(((SERVER, n), (CLIENT, 9)), SYN | ACK, b""));
+    let windows = "Windows 10 or 11 4:128:0:1460:65535,8:mss,nop,ws,nop,nop,sok:df,id+:0 0";
+    assert_eq!(systems(&services), ["Linux (Debian) - 4", windows]);
+}
+
+#[test]
 fn a_server_is_told_with_the_name_that_was_asked_for() {
     let mut talk = Talk::default();
-    talk.exchange(1000, 443, &asks_for_a_server(), &tls_hello(2, &[19, 1, 0, 0, 0]));
+    talk.exchange(1000, 443, &asks_for("example.org"), &tls_hello(2, &[19, 1, 0, 0, 0]));
     let mut node = Node::new(1);
     node.take_all(&talk.frames);
     let lines = node.lines();
     assert!(lines.contains(&"10.0.0.1 client 443 tcp tls 1.2 - 4".to_owned()), "{lines:?}");
     let expected = "192.0.2.80 service 443 tcp tls 1.2 example.org - 4".to_owned();
     assert!(lines.contains(&expected), "{lines:?}");
+}
+
+#[test]
+fn what_a_client_asks_for_tells_nothing_of_the_system_of_the_server() {
+    let asks = asks_for("archive.ubuntu.com");
+    let back = ((SERVER, 443), (CLIENT, 1000));
+    for (says, name) in [
+        (tls_hello(2, &[19, 1, 0, 0, 0]), "tls 1.2 archive.ubuntu.com"),
+        // One that does not speak TLS was not asked for by that name.
+        (OK.to_vec(), "http nginx"),
+    ] {
+        let mut talk = Talk::default();
+        talk.tcp((back.1, back.0), ACK, &asks);
+        talk.tcp(back, ACK, &says);
+        let mut node = Node::new(1);
+        node.take_all(&talk.frames);
+        assert_eq!(
+            node.lines(),
+            [
+                "10.0.0.1 host - - - - 4",
+                "10.0.0.1 client 443 tcp tls 1.2 - 4",
+                "192.0.2.80 host - - - - 4",
+                &format!("192.0.2.80 service 443 tcp {name} - 4"),
+            ]
+        );
+    }
 }
 
 #[test]

@@ -178,10 +178,11 @@ fn tls_hello(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&head[..], &[7; 32], &[0], rest].concat()
 }
 
-/// A hello that leaves a name behind at its flow.
-fn asks_for_a_server() -> Vec<u8> {
-    let sni = b"\0\0\0\x10\0\x0e\0\0\x0bexample.org";
-    tls_hello(1, &[&[0, 2, 19, 1, 1, 0, 0, 20][..], sni].concat())
+/// A hello that leaves the name of a server behind at its flow.
+fn asks_for(server: &str) -> Vec<u8> {
+    let length = server.len() as u8;
+    let sni = [0, 0, 0, length + 5, 0, length + 3, 0, 0, length];
+    tls_hello(1, &[&[0, 2, 19, 1, 1, 0, 0, length + 9][..], &sni, server.as_bytes()].concat())
 }
 
 /// The frames of a capture, if it is there.

@@ -9,7 +9,7 @@ use weir_state_transfer::wire::WireError;
 
 use super::*;
 use crate::nf::connection::TIMEOUT_MAX;
-use crate::nf::laws::{all_chunks, rng};
+use crate::nf::laws::all_chunks;
 use crate::nf::schema::{ASSETS_CONNECTION, ASSETS_HOST, ASSETS_TOTALS};
 
 const SCHEMA: Schema = ASSETS_CONNECTION.schema;
@@ -38,7 +38,7 @@ pub(super) fn copy_hosts(
     let chunks =
         all_chunks("any", 3, |get, cursor, out| from.assets.get_multi_flow(get, cursor, out, now));
     for chunk in chunks.iter().chain(&chunks) {
-        to.assets.put_multi_flow(chunk).unwrap();
+        to.assets.put_multi_flow(chunk, now).unwrap();
     }
     assert_eq!(to.assets.waiting(), 0, "what is joined is not told again");
     chunks.into_iter().map(|chunk| chunk.id).collect()
@@ -67,7 +67,7 @@ pub(super) fn moved(frames: &[Timed], at: usize) -> (Node, Vec<Record>) {
 #[test]
 fn a_trace_that_is_cut_at_any_packet_gives_the_same_hosts_and_records() {
     let mut talk = conversations();
-    talk.exchange(1005, 443, &asks_for_a_server(), &tls_hello(2, &[19, 1, 0, 0, 0]));
+    talk.exchange(1005, 443, &asks_for("example.org"), &tls_hello(2, &[19, 1, 0, 0, 0]));
     let frames = talk.frames;
     let mut single = Node::new(1);
     single.take_all(&frames);
@@ -169,7 +169,7 @@ fn what_is_left_of_a_flow_holds_where_time_outs_are_others() {
 fn bytes_that_are_cut_or_too_many_are_refused() {
     let mut node = Node::new(1);
     let mut talk = conversations();
-    talk.tcp(((CLIENT, 5), (SERVER, 443)), ACK, &asks_for_a_server());
+    talk.tcp(((CLIENT, 5), (SERVER, 443)), ACK, &asks_for("example.org"));
     node.take_all(&talk.frames);
     let now = Timestamp(START);
     for connection in node.connections.values().flatten() {
@@ -186,9 +186,9 @@ fn bytes_that_are_cut_or_too_many_are_refused() {
 
 #[test]
 fn hostile_bytes_never_panic_nor_does_what_they_decode_to() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut talk = conversations();
-    talk.tcp(((CLIENT, 5), (SERVER, 443)), ACK, &asks_for_a_server());
+    talk.tcp(((CLIENT, 5), (SERVER, 443)), ACK, &asks_for("example.org"));
     let frames = talk.frames;
     let (mut refused, mut taken) = (0, 0);
     for _ in 0..4_000 {
@@ -232,7 +232,7 @@ const SERVER_OR_CLIENT: [[u8; 4]; 2] = [CLIENT, SERVER];
 /// Whatever comes, after a header of Ethernet and with lengths that lie.
 #[test]
 fn packets_of_random_bytes_never_panic() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let frames = conversations().frames;
     let mut node = Node::new(1);
     for n in 0..60_000 {

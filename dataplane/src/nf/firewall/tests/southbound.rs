@@ -7,7 +7,7 @@ use weir_state_transfer::southbound::PutError;
 
 use super::*;
 use crate::nf::connection::tests::{TCP, Tcp4, echo4};
-use crate::nf::laws::{check_convergence, check_put, rng};
+use crate::nf::laws::{check_convergence, check_put};
 use crate::nf::schema::FIREWALL_TOTALS;
 use crate::nf::share::Countable as _;
 
@@ -39,7 +39,7 @@ fn wrong_ids() -> [FlowId; 2] {
 
 #[test]
 fn a_source_is_taken_in_whole_or_not_at_all() {
-    let chunk = sources_of(&busy(1, &mut rng()), NOW).swap_remove(0);
+    let chunk = sources_of(&busy(1, &mut weir_seed::rng()), NOW).swap_remove(0);
     let make = || Instance::new(strict(), 2).firewall;
     let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();
     check_put(&chunk, &ids, make, |firewall, chunk| firewall.put_multi_flow(chunk, NOW), seen);
@@ -47,7 +47,7 @@ fn a_source_is_taken_in_whole_or_not_at_all() {
 
 #[test]
 fn totals_are_taken_in_whole_or_not_at_all() {
-    let [chunk] = &busy(1, &mut rng()).get_all_flows()[..] else { panic!("one chunk") };
+    let [chunk] = &busy(1, &mut weir_seed::rng()).get_all_flows()[..] else { panic!("one chunk") };
     let make = || Instance::new(strict(), 2).firewall;
     let ids = [&wrong_ids()[..], &[FlowId::host(HOST_A.into(), Default::default())]].concat();
     check_put(chunk, &ids, make, Firewall::put_all_flows, seen);
@@ -74,7 +74,7 @@ fn a_connection_is_taken_in_whole_or_not_at_all() {
 
 #[test]
 fn firewalls_that_copy_to_each_other_end_with_the_same() {
-    let seed = rng().u64(..);
+    let seed = weir_seed::rng().u64(..);
     let make = || {
         let mut rng = fastrand::Rng::with_seed(seed);
         [1, 2, 3].map(|number| busy(number, &mut rng))
@@ -94,7 +94,7 @@ fn firewalls_that_copy_to_each_other_end_with_the_same() {
 
 #[test]
 fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
-    let mut firewall = busy(1, &mut rng());
+    let mut firewall = busy(1, &mut weir_seed::rng());
     let all = sources_of(&firewall, NOW);
     let picked = all_chunks("src=10.0.2.0/24,dport=80", 2, |get, cursor, out| {
         firewall.get_multi_flow(get, cursor, out, NOW)
@@ -114,7 +114,7 @@ fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
 fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
     let limits = Limits { sources_max: 2, ..strict().limits };
     let mut firewall = Instance::new(Config { limits, ..strict() }, 1).firewall;
-    let chunks = sources_of(&busy(2, &mut rng()), NOW);
+    let chunks = sources_of(&busy(2, &mut weir_seed::rng()), NOW);
     for chunk in &chunks[..2] {
         firewall.put_multi_flow(chunk, NOW).expect("room");
     }

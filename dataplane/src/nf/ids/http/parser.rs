@@ -4,7 +4,7 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use super::super::codec::COUNT_MAX;
 use super::chunked::Chunked;
-use super::head::{self, HEAD_MAX};
+use super::head::{self, HEAD_MAX, METHOD_MAX};
 use crate::nf::side::Side;
 
 /// One direction of a connection that may be HTTP.
@@ -13,6 +13,8 @@ pub(super) struct Parser {
     pub(super) expect: Expect,
     /// The head as far as it has come: at most [`HEAD_MAX`] bytes.
     head: Vec<u8>,
+    /// Whether the first line of the head has come.
+    has_line: bool,
     /// Whether a head has come, so that it is HTTP.
     pub(super) begun: bool,
 }
@@ -57,16 +59,25 @@ impl Parser {
         let bytes = &bytes[..bytes.len().min(HEAD_MAX - self.head.len())];
         let end = self.end_in(bytes);
         let used = end.unwrap_or(bytes.len());
+        let before = self.head.len();
         self.head.extend_from_slice(&bytes[..used]);
+        // What tells is the method, and the first line once it is there: what was looked at is not
+        // again, however small the pieces are that a head comes in.
+        let line_comes = !self.has_line && bytes[..used].contains(&b'\n');
+        self.has_line |= line_comes;
+        let may_tell = before <= METHOD_MAX || line_comes;
         let may_be = match side {
             Side::Orig => head::may_be_request,
             Side::Resp => head::may_be_response,
         };
-        if !self.begun && !may_be(&self.head) {
+        if !self.begun && may_tell && !may_be(&self.head) {
             return Head::NotHttp;
         }
         match end {
-            Some(_) => Head::Whole(used, std::mem::take(&mut self.head)),
+            Some(_) => {
+                self.has_line = false;
+                Head::Whole(used, std::mem::take(&mut self.head))
+            }
             None if self.head.len() >= HEAD_MAX => Head::TooLong,
             None => Head::More(used),
         }
@@ -143,6 +154,7 @@ impl Parser {
         };
         // A head of that length would have been given up.
         let head = reader.bytes("bytes of a head", HEAD_MAX - 1)?.to_vec();
-        Ok(Self { expect, head, begun: reader.bool("HTTP parser")? })
+        let has_line = head.contains(&b'\n');
+        Ok(Self { expect, head, has_line, begun: reader.bool("HTTP parser")? })
     }
 }

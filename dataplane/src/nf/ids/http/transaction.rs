@@ -4,7 +4,7 @@ use weir_state_transfer::wire::{Reader, WireError, Writer};
 
 use super::super::codec::take_count;
 use super::super::digest::Body;
-use super::super::note::Notes;
+use super::super::note::{Note, Notes};
 use super::super::record::{ConnId, HttpRecord, RequestHead, ResponseHead};
 use super::head::{FIELD_MAX, METHOD_MAX, URI_MAX};
 use crate::nf::Timestamp;
@@ -30,8 +30,17 @@ pub(in super::super) struct Transaction {
 impl Transaction {
     /// The record of it.
     pub(in super::super) fn into_record(self, id: ConnId) -> HttpRecord {
-        let Self { ts, depth, request, response, info, bodies, done: _, tags } = self;
+        let Self { ts, depth, request, response, info, bodies, done, mut tags } = self;
         let Both { orig, resp } = bodies;
+        // A message without a body may have a field about it, such as the answer to a HEAD. Of one that
+        // was not read to its end it is not known whether it has one.
+        for (encoded, body, whole) in
+            [(Note::RequestEncoded, &orig, done.orig), (Note::ResponseEncoded, &resp, done.resp)]
+        {
+            if whole && body.length() == 0 {
+                tags.remove(encoded);
+            }
+        }
         HttpRecord {
             ts,
             id,

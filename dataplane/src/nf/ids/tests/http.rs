@@ -52,6 +52,25 @@ fn a_request_and_its_response_are_one_record() {
 }
 
 #[test]
+fn what_is_no_request_is_told_by_its_first_line_in_whichever_pieces_it_comes() {
+    let path = "a".repeat(100);
+    for (line, is_http) in [
+        (format!("GET /{path} HTTP/1.1\r\n"), true),
+        (format!("GET /{path} NOT/1.1\r\n"), false),
+        (format!("{path} / HTTP/1.1\r\n"), false),
+    ] {
+        let text = line + "Host: a\r\n\r\n";
+        for piece in [1, 7, 64, text.len()] {
+            let mut talk = Talk::open(1000);
+            text.as_bytes().chunks(piece).for_each(|bytes| talk.say(ORIG, bytes));
+            talk.close();
+            let found = https(&talk.records()).len();
+            assert_eq!(found, usize::from(is_http), "{text} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn every_way_to_cut_a_conversation_into_segments_gives_the_same_records() {
     let request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -243,9 +262,7 @@ fn http_over_ipv6_is_read_from_the_middle_of_a_connection_too() {
 
 #[test]
 fn random_messages_in_random_pieces_never_panic() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let words = [
         GET,
         "POST / HTTP/1.1\r\n",

@@ -75,6 +75,74 @@ fn an_encoded_body_has_no_length_and_a_tag_that_says_why() {
     }
 }
 
+/// What is not there is not encoded, whatever is said of it: its length is 0, as in Zeek.
+#[test]
+fn a_message_without_a_body_has_a_length_whatever_encoding_it_names() {
+    for (method, status, length) in [
+        ("HEAD", "200 OK", 100),
+        ("POST", "204 No Content", 100),
+        ("POST", "304 Not Modified", 100),
+        ("POST", "200 OK", 0),
+    ] {
+        let mut talk = Talk::open(1000);
+        let fields = "Content-Encoding: gzip\r\nContent-Length: ";
+        talk.say(Side::Orig, format!("{method} /a HTTP/1.1\r\n{fields}0\r\n\r\n").as_bytes());
+        talk.say(Side::Resp, format!("HTTP/1.1 {status}\r\n{fields}{length}\r\n\r\n").as_bytes());
+        talk.close();
+        let records = talk.records();
+        let [requested, responded, tags] =
+            ["request_body_len", "response_body_len", "tags"].map(|name| field(&records[0], name));
+        assert_eq!((&*requested, &*responded, &*tags), ("0", "0", "(empty)"), "{method} {status}");
+    }
+}
+
+#[test]
+fn an_encoded_body_that_was_not_read_has_no_length() {
+    for (fields, note) in [
+        ("Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "lengths_differ"),
+        ("Content-Length: 3\r\n\r\n", "incomplete"),
+        ("Transfer-Encoding: chunked\r\n\r\nx", "bad_chunk"),
+    ] {
+        let fields = format!("Content-Encoding: gzip\r\n{fields}");
+        for side in Side::BOTH {
+            let mut talk = Talk::open(1000);
+            let (asks, answers) = match side {
+                Side::Orig => (fields.as_str(), "\r\n"),
+                Side::Resp => ("\r\n", fields.as_str()),
+            };
+            talk.say(Side::Orig, format!("POST /a HTTP/1.1\r\n{asks}").as_bytes());
+            talk.say(Side::Resp, format!("HTTP/1.1 200 OK\r\n{answers}").as_bytes());
+            talk.close();
+            let records = talk.records();
+            let [requested, responded, tags] = ["request_body_len", "response_body_len", "tags"]
+                .map(|name| field(&records[0], name));
+            let (lengths, encoded) = match side {
+                Side::Orig => (("-", "0"), "request_encoded"),
+                Side::Resp => (("0", "-"), "response_encoded"),
+            };
+            assert_eq!((&*requested, &*responded), lengths, "{fields}");
+            let tags: Vec<_> = tags.split(',').collect();
+            assert!(tags.contains(&encoded) && tags.contains(&note), "{tags:?} of {fields}");
+        }
+    }
+}
+
+/// Packets of one poll round have one time, which is no reason to leave out what they carry.
+#[test]
+fn packets_of_one_time_have_bytes_and_a_single_one_has_none_as_in_zeek() {
+    let mut talk = Talk::open(1000);
+    talk.say(Side::Orig, b"hello");
+    talk.frames.iter_mut().for_each(|timed| timed.at = Timestamp(START));
+    let records = talk.records();
+    let of_conn = ["duration", "orig_bytes", "resp_bytes"].map(|name| field(&records[0], name));
+    assert_eq!(of_conn, ["0.000000", "5", "0"]);
+    let mut single = Talk::new(1000);
+    single.send(Side::Orig, SYN, b"");
+    let records = single.records();
+    let of_conn = ["duration", "orig_bytes", "resp_bytes"].map(|name| field(&records[0], name));
+    assert_eq!(of_conn, ["-"; 3]);
+}
+
 /// The value of a field in the line of a record.
 fn field(record: &Record, name: &str) -> String {
     let header = Log::of(record).header(Timestamp(0));

@@ -7,7 +7,7 @@ use weir_state_transfer::{Chunk, FlowId};
 
 use super::scans::{SOURCE, try_ports};
 use super::*;
-use crate::nf::laws::{all_chunks, check_convergence, check_put, rng};
+use crate::nf::laws::{all_chunks, check_convergence, check_put};
 use crate::nf::schema::{IDS_SOURCE, IDS_TOTALS};
 use crate::nf::share::Countable as _;
 
@@ -48,14 +48,14 @@ fn wrong_ids() -> [FlowId; 2] {
 
 #[test]
 fn a_source_is_taken_in_whole_or_not_at_all() {
-    let chunk = sources_of(&busy(1, &mut rng())).swap_remove(0);
+    let chunk = sources_of(&busy(1, &mut weir_seed::rng())).swap_remove(0);
     let ids = [&wrong_ids()[..], &[FlowId::default()]].concat();
     check_put(&chunk, &ids, fresh, |ids, chunk| ids.put_multi_flow(chunk, NOW), seen);
 }
 
 #[test]
 fn totals_are_taken_in_whole_or_not_at_all() {
-    let [chunk] = &busy(1, &mut rng()).get_all_flows()[..] else { panic!("one chunk") };
+    let [chunk] = &busy(1, &mut weir_seed::rng()).get_all_flows()[..] else { panic!("one chunk") };
     let ids = [&wrong_ids()[..], &[SOURCE.flow_id()]].concat();
     check_put(chunk, &ids, fresh, Ids::put_all_flows, seen);
 }
@@ -83,9 +83,31 @@ fn a_connection_is_taken_in_whole_or_not_at_all() {
     check_put(&chunk, &ids, || None, put, seen);
 }
 
+/// Who has this revision moves to it from who has the one before, and is refused there by name.
+#[test]
+fn a_connection_of_the_revision_before_is_taken_in_and_given_in_this_one() {
+    let (now, timeouts) = (Timestamp(START + SECOND), Timeouts::default());
+    let mut talk = Talk::open(1000);
+    talk.say(Side::Orig, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut node = Node::new(1);
+    node.take_all(&talk.frames);
+    let connection = node.connections.into_values().flatten().next().unwrap();
+    let chunk = connection.to_chunk(&timeouts, now);
+    assert_eq!((chunk.schema.kind, chunk.schema.revision), (0x0201, 2));
+    let mut before = chunk.clone();
+    before.schema.revision = 1;
+    let taken = Connection::from_chunk(&before, &timeouts, now).expect("the revision before");
+    assert_eq!(taken.to_chunk(&timeouts, now), chunk);
+    let taken_in = Ids::KINDS.map(|kind| kind.schema);
+    assert!(taken_in.contains(&chunk.schema) && taken_in.contains(&before.schema));
+    before.schema.revision = 0;
+    let refused = Connection::from_chunk(&before, &timeouts, now).err();
+    assert!(matches!(refused, Some(PutError::UnknownSchema { .. })), "{refused:?}");
+}
+
 #[test]
 fn instances_that_copy_to_each_other_end_with_the_same() {
-    let seed = rng().u64(..);
+    let seed = weir_seed::rng().u64(..);
     let make = || {
         let mut rng = fastrand::Rng::with_seed(seed);
         [1, 2, 3].map(|instance| busy(instance, &mut rng))
@@ -105,7 +127,7 @@ fn instances_that_copy_to_each_other_end_with_the_same() {
 
 #[test]
 fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
-    let mut ids = busy(1, &mut rng());
+    let mut ids = busy(1, &mut weir_seed::rng());
     let all = sources_of(&ids);
     let picked =
         all_chunks("dst=10.0.2.0/24", 1, |get, cursor, out| ids.get_multi_flow(get, cursor, out));
@@ -124,7 +146,7 @@ fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
 fn what_there_is_no_room_for_is_refused_and_changes_nothing() {
     let scan = ScanConfig { sources_max: 2, ..ScanConfig::default() };
     let mut ids = Node::with(Config { scan, ..Config::default() }, 1).ids;
-    let chunks = sources_of(&busy(2, &mut rng()));
+    let chunks = sources_of(&busy(2, &mut weir_seed::rng()));
     for chunk in &chunks[..2] {
         ids.put_multi_flow(chunk, NOW).unwrap();
     }

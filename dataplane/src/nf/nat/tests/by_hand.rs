@@ -8,7 +8,7 @@ use crate::nf::connection::Invalid;
 const POOL: [Ipv4Addr; 3] = [EXTERNAL, Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 
 fn instance(sources: Vec<SourceRule>, services: Vec<Service>) -> Instance {
-    Instance::new(config(sources, services), &random_hash(&mut rng()), 1)
+    Instance::new(config(sources, services), &random_hash(&mut weir_seed::rng()), 1)
 }
 
 fn masquerade() -> Instance {
@@ -104,7 +104,7 @@ fn a_host_inside_reaches_a_service_by_its_external_address() {
 #[test]
 fn a_host_keeps_its_external_address_and_mostly_its_port_for_every_remote_end() {
     let mut instance = instance(vec![source_rule(&POOL)], vec![]);
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut addresses = std::collections::HashSet::new();
     for host in 1..=50 {
         let inside = Ipv4Addr::new(10, 0, 0, host);
@@ -123,7 +123,7 @@ fn a_host_keeps_its_external_address_and_mostly_its_port_for_every_remote_end() 
 #[test]
 fn well_known_ports_become_such_where_one_is_free_and_others_never_do() {
     let mut instance = masquerade();
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut low = 0;
     for _ in 0..2_000 {
         let inside = Ipv4Addr::from_bits(0x0a00_0000 | rng.u32(..1 << 24));

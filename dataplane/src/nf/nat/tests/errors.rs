@@ -20,7 +20,7 @@ fn instance() -> Instance {
         ports: 1..=u16::MAX,
     };
     let sources = vec![source_rule(&[EXTERNAL]), six];
-    Instance::new(config(sources, vec![web()]), &random_hash(&mut rng()), 1)
+    Instance::new(config(sources, vec![web()]), &random_hash(&mut weir_seed::rng()), 1)
 }
 
 /// A flow: its first packet and the answer, each as its sender sends it and as it arrives.
@@ -138,7 +138,7 @@ fn what_has_no_ports_is_of_a_service_where_one_is_at_its_address() {
     let rules = config(vec![], vec![web()]);
     let claims = |frame: &[u8]| rules.rules.claims(frame, &meta_of(frame));
     let (to, from) = (syn((OUTSIDE, 4000), (EXTERNAL, 80)), syn((SERVER, 8080), (OUTSIDE, 4000)));
-    let mut instance = Instance::new(rules.clone(), &random_hash(&mut rng()), 1);
+    let mut instance = Instance::new(rules.clone(), &random_hash(&mut weir_seed::rng()), 1);
     for whole in [&to, &from] {
         for (offset, more) in [(0, true), (4, false)] {
             let mut frame = whole.clone();

@@ -135,7 +135,7 @@ fn run(rng: &mut Rng, steering: fn(&Rules, &FlowKey) -> FlowKey) -> (usize, Vec<
 
 #[test]
 fn instances_never_collide_and_every_answer_finds_its_translation_wherever_it_is() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let (count, wrong) = run(&mut rng, Rules::steering_key);
     assert!(count > 4_000, "{count}");
     assert!(wrong.is_empty(), "{} of {count}: {:?}", wrong.len(), &wrong[..wrong.len().min(3)]);
@@ -145,7 +145,7 @@ fn instances_never_collide_and_every_answer_finds_its_translation_wherever_it_is
 /// instances give out one identifier twice.
 #[test]
 fn flows_that_are_steered_by_their_own_keys_go_astray() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let (count, wrong) = run(&mut rng, |_, key| *key);
     let collisions = wrong.iter().filter(|what| what.contains(" and ")).count();
     let astray = wrong.len() - collisions;
@@ -156,7 +156,7 @@ fn flows_that_are_steered_by_their_own_keys_go_astray() {
 /// instances choose by another hash than flows are steered by.
 #[test]
 fn ports_that_do_not_keep_the_bucket_lead_astray() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     for (other_hash, expected) in [(false, 0..1), (true, 200..1_000)] {
         let mut world = World::new(&mut rng, Rules::steering_key);
         if other_hash {
@@ -179,7 +179,7 @@ fn ports_that_do_not_keep_the_bucket_lead_astray() {
 
 #[test]
 fn what_instances_count_adds_up_when_they_tell_each_other() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut world = World::new(&mut rng, Rules::steering_key);
     for port in 1_024..2_024 {
         world.sends(&udp((INSIDE, port), (OUTSIDE, 53))).expect("it goes on");

@@ -33,14 +33,6 @@ pub(super) fn replica(instance: u32) -> Replica {
     Replica { instance, incarnation: 5 }
 }
 
-/// Random numbers, whose seed is told.
-pub(super) fn rng() -> Rng {
-    let seed = std::env::var("WEIR_TEST_SEED")
-        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
-    eprintln!("seed {seed}");
-    Rng::with_seed(seed)
-}
-
 pub(super) fn random_hash(rng: &mut Rng) -> SteeringHash {
     SteeringHash::new(weir_state_transfer::steering_hash::random_key(rng.u64(..)))
 }

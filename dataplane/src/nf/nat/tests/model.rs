@@ -83,7 +83,7 @@ fn random_flow(rng: &mut Rng) -> Vec<u8> {
 
 #[test]
 fn what_is_chosen_is_what_a_search_of_all_ports_would_allow() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let pool = [EXTERNAL, Ipv4Addr::new(192, 0, 2, 9)];
     for round in 0..4 {
         let hash = random_hash(&mut rng);
@@ -105,7 +105,7 @@ fn what_is_chosen_is_what_a_search_of_all_ports_would_allow() {
 /// are well known.
 #[test]
 fn a_bucket_has_all_of_its_ports_and_no_more() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     for addresses in [1, 2, 8, 9] {
         let hash = random_hash(&mut rng);
         let pool: Vec<_> = (1..=addresses).map(|n| Ipv4Addr::new(192, 0, 2, n)).collect();
@@ -138,7 +138,7 @@ fn a_bucket_has_all_of_its_ports_and_no_more() {
 /// How full an external address gets for one remote end before a flow finds no port.
 #[test]
 fn many_flows_to_one_remote_end_find_a_port() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let hash = random_hash(&mut rng);
     let mut instance = Instance::new(config(vec![source_rule(&[EXTERNAL])], vec![]), &hash, 1);
     let (mut first, mut refused) = (None, 0);

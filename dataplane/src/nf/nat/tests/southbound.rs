@@ -52,7 +52,7 @@ fn a_translation_is_taken_in_whole_or_not_at_all() {
 
 #[test]
 fn usages_and_totals_are_taken_in_whole_or_not_at_all() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let (totals, usages) = all_of(&busy(1, 500, &mut rng));
     let make = || busy(2, 0, &mut Rng::with_seed(1));
     let flow = FlowId::flow(&flow(17, (INSIDE, 1), (OUTSIDE, 2)));
@@ -65,7 +65,7 @@ fn usages_and_totals_are_taken_in_whole_or_not_at_all() {
 
 #[test]
 fn nats_that_copy_to_each_other_end_with_the_same() {
-    let seed = rng().u64(..);
+    let seed = weir_seed::rng().u64(..);
     let make = || {
         let mut rng = Rng::with_seed(seed);
         [1, 2, 3].map(|number| busy(number, 300, &mut rng))
@@ -87,7 +87,7 @@ fn nats_that_copy_to_each_other_end_with_the_same() {
 
 #[test]
 fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
-    let mut nat = busy(1, 100, &mut rng());
+    let mut nat = busy(1, 100, &mut weir_seed::rng());
     let picked = usages_of(&nat, "src=192.0.2.2/32", 1);
     let ids: Vec<_> = picked.iter().map(|chunk| chunk.id.clone()).collect();
     assert_eq!(ids, [FlowId::host(Ipv4Addr::new(192, 0, 2, 2).into(), ServiceId(0))]);
@@ -101,7 +101,7 @@ fn a_get_gives_what_its_filter_picks_and_del_forgets_it() {
 /// hide it.
 #[test]
 fn what_is_counted_after_a_usage_was_taken_out_adds_up_with_it() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let mut nat = busy(1, 40, &mut rng);
     let taken = usages_of(&nat, "any", 2);
     let ids: Vec<_> = taken.iter().map(|chunk| chunk.id.clone()).collect();

@@ -58,7 +58,7 @@ fn no_two_services_and_no_two_backends_have_a_port_in_common() {
 /// them.
 #[test]
 fn a_service_is_found_where_a_search_of_all_finds_it() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     for _ in 0..200 {
         let mut services = Vec::<Service>::new();
         for n in 0..rng.u16(1..40) {
@@ -104,7 +104,7 @@ fn a_service_is_found_where_a_search_of_all_finds_it() {
 /// Both directions of any flow are steered alike, translated or not.
 #[test]
 fn both_directions_are_steered_alike() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let rules = Rules::new(vec![source_rule(&[EXTERNAL])], vec![web()]).expect("rules");
     let hosts = [INSIDE, OUTSIDE, SERVER, EXTERNAL, Ipv4Addr::new(10, 0, 9, 2)];
     for _ in 0..20_000 {
@@ -157,7 +157,7 @@ fn a_filter_may_name_remote_hosts_and_nothing_that_has_two_names() {
 /// Flows match a filter that is not refused under each of their names or under none.
 #[test]
 fn a_filter_that_is_not_refused_tells_no_names_apart() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let hash = random_hash(&mut rng);
     let config = config(vec![source_rule(&[EXTERNAL])], vec![web()]);
     let mut matched = 0;

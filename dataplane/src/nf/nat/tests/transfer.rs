@@ -70,9 +70,10 @@ impl Wanderer {
 
 #[test]
 fn captures_are_translated_alike_when_every_translation_moves_before_every_packet() {
+    let mut rng = weir_seed::rng();
     for name in CAPTURES {
         let Some(frames) = capture(name) else { continue };
-        let hash = random_hash(&mut rng());
+        let hash = random_hash(&mut rng);
         let mut stays = Instance::new(everybody(), &hash, 1);
         let mut wanders = Wanderer { instance: Instance::new(everybody(), &hash, 1), ahead: false };
         let mut counts = HashMap::<&str, usize>::new();
@@ -133,7 +134,7 @@ fn what_is_cut_off_too_long_or_of_another_schema_is_named() {
 
 #[test]
 fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
-    let mut rng = rng();
+    let mut rng = weir_seed::rng();
     let (mut taken, mut refused) = (0, 0);
     let hash = random_hash(&mut rng);
     for known in translations() {
@@ -171,7 +172,7 @@ fn hostile_bytes_are_refused_and_never_a_panic_and_there_is_one_form_only() {
 #[test]
 fn strange_frames_are_translated_or_dropped() {
     let Some(frames) = samples::strange_frames() else { return };
-    let mut instance = Instance::new(everybody(), &random_hash(&mut rng()), 1);
+    let mut instance = Instance::new(everybody(), &random_hash(&mut weir_seed::rng()), 1);
     let mut counts = [0; 3];
     for mut frame in frames {
         let Ok(Parsed::Ip(_)) = parse(&frame, ServiceId(0)) else { continue };

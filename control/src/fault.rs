@@ -1,18 +1,24 @@
 //! Errors of the API: what, which object, what to do.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, error::Error as _, io, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_api::{causes::root_cause, refusal::refusal};
 use weir_state_transfer::quote::shortened;
 
-use crate::{scaling::plan::PlanError, southbound::transient, store::StoreError};
+use crate::{
+    scaling::{plan::PlanError, policy::INSTANCES_MAX},
+    southbound::{REQUEST_LIMIT, timed_out, transient, why},
+    store::StoreError,
+};
 
 /// The reason of a fault after which nobody knows whether what was asked was begun.
 const NOT_KNOWN: &str = "NOT_KNOWN";
 /// The reason of a fault after which what was asked was done, and that it was is not kept.
 const NOT_KEPT: &str = "NOT_KEPT";
+/// Names that an error has of what there is, at most.
+const NAMED_MAX: usize = 16;
 /// What to do about both.
 const ASK_AGAIN: &str =
     "ask again with the same request id: what has become of it is answered, or it goes on";
@@ -66,6 +72,22 @@ impl Fault {
             .fix(format!("weir {noun} list"))
     }
 
+    /// Names what there is, in the place of what does not exist; of much the first.
+    pub fn one_of<T: AsRef<str>>(self, names: impl IntoIterator<Item = T>) -> Self {
+        let mut names = names.into_iter();
+        let first: Vec<T> = names.by_ref().take(NAMED_MAX).collect();
+        if first.is_empty() {
+            return self;
+        }
+        let first: Vec<&str> = first.iter().map(AsRef::as_ref).collect();
+        let more = match names.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let fix = format!("name one of {}{more}: {}", first.join(", "), self.fix);
+        self.fix(fix)
+    }
+
     /// A caller that is no node that this one takes state from.
     pub fn unknown_peer(why: &str) -> Self {
         let message = format!("the caller may not bring state: {why}");
@@ -80,7 +102,7 @@ impl Fault {
         if !transient(status) || status.get_details_error_info().is_some() {
             return Self::from_dataplane(status);
         }
-        let why = words(status);
+        let why = why(status);
         let message = format!("whether the data plane has begun the {what} is not known: {why}");
         Self::new(Code::Unavailable, NOT_KNOWN, message).object("dataplane").fix(ASK_AGAIN)
     }
@@ -144,30 +166,34 @@ impl Fault {
         if status.get_details_error_info().is_some() {
             return Self::from_status(status);
         }
-        let why = words(status);
-        match status.code() {
-            Code::Unavailable => Self::new(
-                Code::Unavailable,
-                "DATAPLANE_UNREACHABLE",
-                format!("the data plane does not answer: {why}"),
-            )
-            .object("dataplane")
-            .fix(dataplane_fix(&why)),
-            code => Self::new(code, "DATAPLANE_REFUSED", why).object("dataplane"),
-        }
+        let why = why(status);
+        let (reason, message) = match status.code() {
+            _ if timed_out(status) => {
+                let message = format!("the data plane does not answer within {REQUEST_LIMIT:?}");
+                ("DATAPLANE_LATE", message)
+            }
+            Code::DeadlineExceeded => {
+                ("DATAPLANE_LATE", format!("the data plane does not answer: {why}"))
+            }
+            Code::Unavailable => {
+                ("DATAPLANE_UNREACHABLE", format!("the data plane does not answer: {why}"))
+            }
+            code => return Self::new(code, "DATAPLANE_REFUSED", why).object("dataplane"),
+        };
+        Self::new(Code::Unavailable, reason, message).object("dataplane").fix(dataplane_fix(status))
     }
 }
 
-/// What a status says: of a connection that was not made or that broke, the last cause, as tonic's own
-/// words are "transport error".
-fn words(status: &Status) -> String {
-    let source = std::error::Error::source(status);
-    source.map_or_else(|| status.message().to_owned(), |error| root_cause(error).to_string())
-}
+/// What mends a data plane that takes connections and answers nothing.
+const SILENT_FIX: &str = "its process is there and does not answer: see its log, and that nothing \
+                          has stopped it, then ask again; start it again if it stays so";
 
-/// What mends a data plane that is not reached, by what the system says of its socket.
-pub fn dataplane_fix(why: &str) -> &'static str {
-    if why.contains("Permission denied") {
+/// What mends a data plane that has not answered, by what the system says of its socket.
+pub(crate) fn dataplane_fix(status: &Status) -> &'static str {
+    let of_system = || root_cause(status.source()?).downcast_ref::<io::Error>();
+    if timed_out(status) || status.code() == Code::DeadlineExceeded {
+        SILENT_FIX
+    } else if of_system().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
         "its socket lets in root and the user that runs weir-dataplane: run weir-control as that \
          user or as root"
     } else {
@@ -191,9 +217,13 @@ impl From<StoreError> for Fault {
             StoreError::Full { .. } => Code::ResourceExhausted,
             _ => Code::Internal,
         };
-        Self::new(code, "STORE_FAILED", error.to_string())
-            .object("store")
-            .fix("see that the disk of the store has room and is writable; nothing was changed")
+        let fix = match error {
+            StoreError::Unreadable { .. } => {
+                "run the version that has written the store, or move it away: then an empty one is begun"
+            }
+            _ => "see that the disk of the store has room and is writable; nothing was changed",
+        };
+        Self::new(code, "STORE_FAILED", error.to_string()).object("store").fix(fix)
     }
 }
 
@@ -201,7 +231,8 @@ impl From<PlanError> for Fault {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Count(_) => {
-                Self::invalid("INSTANCE_COUNT", error.to_string()).object("instances")
+                let fault = Self::invalid("INSTANCE_COUNT", error.to_string());
+                fault.object("instances").fix(format!("ask for 1 to {INSTANCES_MAX}"))
             }
             PlanError::Buckets(_) => Self::precondition("STEERING_TABLE", error.to_string())
                 .object("steering")
@@ -212,13 +243,39 @@ impl From<PlanError> for Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
+    fn what_there_is_is_named_and_of_much_the_first() {
+        let of = |count: u32| {
+            let names = (1..=count).map(|number| format!("sw{number}"));
+            Fault::not_found("instances", "sw0").one_of(names).fix
+        };
+        assert_eq!(of(0), "weir instance list");
+        assert_eq!(of(2), "name one of sw1, sw2: weir instance list");
+        let fix = of(250);
+        assert!(fix.contains("sw1, sw2, ") && fix.contains("sw16 and 234 more: "), "{fix}");
+    }
+
+    #[test]
     fn a_data_plane_is_started_only_where_that_helps() {
-        let of = |why| Fault::from_dataplane(&Status::unavailable(why)).fix;
-        assert!(of("No such file or directory (os error 2)").contains("start weir-dataplane"));
-        let denied = of("Permission denied (os error 13)");
+        let of = |error| {
+            let mut status = Status::unavailable("transport error");
+            status.set_source(Arc::new(io::Error::from_raw_os_error(error)));
+            Fault::from_dataplane(&status).fix
+        };
+        assert!(of(2).contains("start weir-dataplane"));
+        let denied = of(13);
         assert!(denied.contains("run weir-control as") && !denied.contains("start weir-dataplane"));
+        // As the library has it when the time is over.
+        let expired = || Status::from_error(Box::new(tonic::TimeoutExpired(())));
+        let late = Fault::from_dataplane(&expired());
+        assert_eq!((late.code, &*late.reason), (Code::Unavailable, "DATAPLANE_LATE"));
+        assert_eq!(late.message, "the data plane does not answer within 5s");
+        assert!(late.object == "dataplane" && late.fix.contains("stopped it"), "{late:?}");
+        let unsure = Fault::unsure("move", &expired());
+        assert!(unsure.message.ends_with("not known: no answer within 5s"), "{unsure:?}");
     }
 }

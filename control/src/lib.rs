@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod config;
 pub mod fault;
+pub mod filters;
 pub mod listen;
 pub mod pki;
 pub mod scaling;

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error);
             return match error {
                 ConfigError::Read { .. } => ExitCode::FAILURE,
                 ConfigError::Wrong(_) => ExitCode::from(BAD_CONFIG),
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     if arguments.check.is_some() {
         // Nobody may be there to read it, which is no error.
         let _written = writeln!(std::io::stdout(), "ok");
-        eprintln!("{NOT_CHECKED}");
+        tell(&NOT_CHECKED);
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -69,14 +69,21 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
+        .log_internal_errors(false)
         .init();
     match run(config, arguments.pause_at) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", causes(&*error));
+            tell(&format_args!("error: {}", causes(&*error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes to standard error. Nobody may be there to read it, which is no error.
+fn tell(text: &dyn std::fmt::Display) {
+    let _written = writeln!(std::io::stderr(), "{text}");
 }
 
 fn run(config: Config, pause_at: Option<Pause>) -> anyhow::Result<()> {

@@ -49,12 +49,17 @@ pub(crate) async fn invoke(
 /// between instances.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// One name for both directions of a flow: its two ends in any order, and its protocol.
+/// One name for both directions of a flow: its two ends in any order, its protocol, and its service.
 fn both_ways(flow: &str) -> BTreeSet<String> {
     let value =
         |name: &str| flow.split(',').find_map(|field| field.strip_prefix(name)).unwrap_or("");
     let end = |host, port| format!("{} {}", value(host), value(port));
-    [end("src=", "sport="), end("dst=", "dport="), value("proto=").to_owned()].into()
+    [
+        end("src=", "sport="),
+        end("dst=", "dport="),
+        format!("{} {}", value("proto="), value("service=")),
+    ]
+    .into()
 }
 
 #[tokio::main(flavor = "current_thread")]

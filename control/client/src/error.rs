@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_api::{
-    causes::root_cause,
+    causes::words,
     v1::{StateFailure, StateOperation},
 };
 
@@ -53,12 +53,8 @@ impl Error {
     pub(crate) fn of(status: Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == "weir");
         let Some(info) = info else {
-            let why = match std::error::Error::source(&status) {
-                // Tonic's own words are "transport error".
-                Some(error) => root_cause(error).to_string(),
-                None => status.message().to_owned(),
-            };
-            return Self::Unreachable { why: format!("{:?}: {why}", status.code()) };
+            let why = format!("{:?}: {}", status.code(), words(&status));
+            return Self::Unreachable { why };
         };
         let of = |key: &str| info.metadata.get(key).cloned().unwrap_or_default();
         let said = Box::new(Refused {

@@ -126,8 +126,8 @@ impl Client {
         begun(api.change_share(request)).await.map(drop)
     }
 
-    /// Is told of packets of an end after they are processed, from here on and until its time is over
-    /// or what this returns is dropped.
+    /// Is told of packets of an end after they are processed, from here on and until its time is over,
+    /// so many events were told as were asked for, or what this returns is dropped.
     ///
     /// # Errors
     /// As those of [`Self::begin_move`].
@@ -140,10 +140,11 @@ impl Client {
         }
     }
 
-    /// Operations in progress and the last that ended, newest first.
+    /// Operations in progress and the last that ended or were left, newest first; those of an earlier
+    /// sidecar too.
     ///
     /// # Errors
-    /// When the sidecar is not reached.
+    /// When the sidecar is not reached, or can not read its store.
     pub async fn operations(&self) -> Result<Vec<StateOperation>, Error> {
         let mut api = self.api.clone();
         let request = ListStateOperationsRequest { in_progress: false };
@@ -154,7 +155,7 @@ impl Client {
     /// instances that share keep a replica each.
     ///
     /// # Errors
-    /// When there is none of that number, or it has ended.
+    /// When there is none of that number, or it has ended or was left.
     pub async fn cancel(&self, id: u64) -> Result<(), Error> {
         let mut api = self.api.clone();
         let request = CancelStateOperationRequest { change: Some(request::change(None)?), id };
@@ -194,7 +195,8 @@ impl Events {
         self.operation.id
     }
 
-    /// The next event; none when the notification was cancelled, or its time is over. It may be dropped while it waits.
+    /// The next event; none when the notification was cancelled, its time is over, or so many were told as
+    /// were asked for. It may be dropped while it waits.
     ///
     /// # Errors
     /// [`Error::Ended`] when its end has died or ended it, and when the sidecar is not reached.

@@ -55,7 +55,7 @@ pub struct Outcome {
     /// Rounds of a copy.
     pub rounds: u64,
     /// Pieces of state that stay at the source, as the filter names only some of what they are
-    /// about: to be copied, or shared.
+    /// about, which is to be copied or shared; or as they have changed there since they were moved.
     pub left_behind: u64,
     /// What the first 64 of them are about.
     pub left_behind_ids: Vec<String>,

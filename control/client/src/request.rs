@@ -167,12 +167,14 @@ pub struct Notify {
     pub snap: u32,
     /// How long it lasts; none for no end.
     pub limit: Option<Duration>,
+    /// Events after which it ends; none for no end.
+    pub count: Option<u64>,
 }
 
 impl Notify {
     /// One without bytes of packets and without an end.
     pub fn new(end: &str, filter: &str) -> Self {
-        Self { end: end.to_owned(), filter: filter.to_owned(), snap: 0, limit: None }
+        Self { end: end.to_owned(), filter: filter.to_owned(), snap: 0, limit: None, count: None }
     }
 
     pub(crate) fn request(&self) -> NotifyRequest {
@@ -181,6 +183,7 @@ impl Notify {
             filter: self.filter.clone(),
             snap: self.snap,
             limit_ns: self.limit.map_or(0, at_least_one),
+            count: self.count.unwrap_or(0),
         }
     }
 }

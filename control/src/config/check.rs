@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Control, NFS_MAX, NfProcess, PEERS_MAX, legs,
+    Config, Control, PEERS_MAX, nfs,
     report::{ConfigError, Fault, Faults},
 };
 
@@ -103,7 +103,7 @@ fn check(text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
         faults.push(Fault::new(span, title, "no certificates").fix(fix));
     }
     let tables = |key| table(root, "control").map(|control| tables(control, key));
-    check_nfs(&config.control.nf, &tables("nf").unwrap_or_default(), faults);
+    nfs::check(&config.control, &tables("nf").unwrap_or_default(), &ports(root), faults);
     check_peers(&config.control, &tables("peer").unwrap_or_default(), faults);
     if let Some(scaling) = table(root, "scaling") {
         for (key, why) in config.scaling.faults() {
@@ -171,7 +171,7 @@ impl<'t, 'i> Place<'t, 'i> {
 }
 
 /// "Did you mean", or the words that may stand there.
-fn suggestion(written: &str, known: &[&str]) -> String {
+pub(super) fn suggestion(written: &str, known: &[&str]) -> String {
     let likeness = |word: &str| strsim::normalized_damerau_levenshtein(written, word);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match best {
@@ -242,6 +242,15 @@ fn policy_fault(scaling: &DeTable<'_>, key: &'static str, why: &str) -> Fault {
     Fault::new(span, title, "does not fit").fix(fix)
 }
 
+/// The names of the ports of the data plane of the same file.
+fn ports<'t>(root: &'t DeTable<'_>) -> Vec<&'t str> {
+    let ports = tables(root, "port").into_iter();
+    let names = ports.filter_map(|port| port.get("name").map(|name| name.get_ref()));
+    names
+        .filter_map(|name| if let DeValue::String(name) = name { Some(&**name) } else { None })
+        .collect()
+}
+
 /// How many instances the data plane of the same file has room for, if it says so: that it is a sound
 /// number is for the data plane to check.
 fn instances_max(root: &DeTable<'_>) -> Option<i64> {
@@ -251,8 +260,8 @@ fn instances_max(root: &DeTable<'_>) -> Option<i64> {
     }
 }
 
-/// The tables of an array in `[control]`.
-fn tables<'t, 'i>(control: &'t DeTable<'i>, key: &str) -> Vec<&'t DeTable<'i>> {
+/// The tables of an array in a table.
+pub(super) fn tables<'t, 'i>(control: &'t DeTable<'i>, key: &str) -> Vec<&'t DeTable<'i>> {
     let Some(DeValue::Array(all)) = control.get(key).map(|value| value.get_ref()) else {
         return Vec::new();
     };
@@ -269,7 +278,7 @@ pub(crate) fn is_word(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(may_stand)
 }
 
-const WORD: &str = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+pub(super) const WORD: &str = "use 1 to 64 letters, digits, `-`, `_` and `.`";
 
 /// Peers have names of their own, addresses, and certificates to be reached with.
 fn check_peers(control: &Control, tables: &[&DeTable<'_>], faults: &mut Vec<Fault>) {
@@ -307,26 +316,6 @@ fn check_peers(control: &Control, tables: &[&DeTable<'_>], faults: &mut Vec<Faul
     }
 }
 
-/// Names of network functions are words, each of one function, and not too many.
-fn check_nfs(nfs: &[NfProcess], tables: &[&DeTable<'_>], faults: &mut Vec<Fault>) {
-    for (place, (nf, table)) in nfs.iter().zip(tables).enumerate() {
-        let span = key_span(table, "name");
-        if !is_word(&nf.name) {
-            let title = format!("{:?} can not be the name of a network function", nf.name);
-            let fault = Fault::new(span, title, "not a name");
-            faults.push(fault.fix(WORD));
-        } else if nfs[..place].iter().any(|other| other.name == nf.name) {
-            let title = format!("two network functions are called {}", nf.name);
-            faults.push(Fault::new(span, title, "the second"));
-        }
-        legs::check(nf, key_span(table, "leg"), faults);
-        if place == NFS_MAX {
-            let title = format!("more than {NFS_MAX} network functions in processes of their own");
-            faults.push(Fault::new(key_span(table, "name"), title, "one too many"));
-        }
-    }
-}
-
 fn table<'t, 'i>(parent: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> {
     match parent.get(key).map(|value| value.get_ref()) {
         Some(DeValue::Table(table)) => Some(table),
@@ -335,15 +324,15 @@ fn table<'t, 'i>(parent: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> 
 }
 
 /// Where a key of a table stands; the start of the file when it is not written there.
-fn key_span(table: &DeTable<'_>, key: &str) -> Range<usize> {
+pub(super) fn key_span(table: &DeTable<'_>, key: &str) -> Range<usize> {
     table.get_key_value(key).map_or(0..0, |(key, _)| key.span())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn faults(text: &str) -> Vec<(usize, String, String)> {
+    pub(in crate::config) fn faults(text: &str) -> Vec<(usize, String, String)> {
         let error = parse(text, "weir.toml").unwrap_err();
         error.faults().iter().map(|f| (f.line, f.message.clone(), f.fix.clone())).collect()
     }
@@ -398,16 +387,6 @@ error: bad value of min in [scaling]
         assert_eq!((found.len(), found[0].0), (1, 3), "{found:?}");
         assert!(found[0].1.contains("target must lie between low (0.7)"), "{found:?}");
         assert!(found[0].2.contains("target is left out"), "{found:?}");
-    }
-
-    #[test]
-    fn network_functions_have_names_of_their_own_and_are_not_too_many() {
-        let nf = |name: &str| format!("[[control.nf]]\nname = '{name}'\nsocket = '/x'\n");
-        let found = parse(&(nf("one") + &nf("two.2")), "weir.toml").unwrap().control.nf;
-        assert_eq!((found.len(), &*found[1].name), (2, "two.2"));
-        assert_eq!(faults(&(nf("one") + &nf("one")))[0].0, 5);
-        let many: String = (0..=NFS_MAX).map(|number| nf(&number.to_string())).collect();
-        assert!(faults(&many)[0].1.contains("more than 16"));
     }
 
     #[test]

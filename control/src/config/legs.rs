@@ -3,8 +3,13 @@
 use std::{net::IpAddr, ops::Range};
 
 use serde::Deserialize;
+use toml::de::DeTable;
 
-use super::{NfProcess, report::Fault};
+use super::{
+    NfProcess,
+    check::{key_span, suggestion},
+    report::Fault,
+};
 
 /// Legs of a function at most: two sides, of each family.
 pub const LEGS_MAX: usize = 8;
@@ -68,5 +73,24 @@ pub(super) fn check(nf: &NfProcess, place: Range<usize>, faults: &mut Vec<Fault>
     if nf.leg.len() > LEGS_MAX {
         let title = format!("{} has more than {LEGS_MAX} legs", nf.name);
         fault(title, "too many", "a leg is for each side and family");
+    }
+}
+
+/// Legs are at ports that the data plane of the same file has, if the file has any.
+pub(super) fn check_ports(
+    nf: &NfProcess,
+    tables: &[&DeTable<'_>],
+    ports: &[&str],
+    faults: &mut Vec<Fault>,
+) {
+    for (leg, table) in nf.leg.iter().zip(tables).filter(|_| !ports.is_empty()) {
+        for (key, port) in [("from", &leg.from), ("port", &leg.port)] {
+            if !ports.contains(&port.as_str()) {
+                let title =
+                    format!("leg {} of {} names a port that is not there", leg.name, nf.name);
+                let fault = Fault::new(key_span(table, key), title, "no such port");
+                faults.push(fault.fix(suggestion(port, ports)));
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod legs;
+mod nfs;
 mod report;
 mod span;
 
@@ -77,7 +78,7 @@ impl Default for Control {
 pub struct NfProcess {
     /// What requests call it, 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`; no other has that name.
     pub name: String,
-    /// Its Unix socket.
+    /// Its Unix socket, which no other has.
     pub socket: PathBuf,
     /// By which next hops its packets come to it; without, the data plane can not lead them.
     #[serde(default)]

@@ -7,9 +7,10 @@ use weir_api::{
 };
 
 use super::{
-    Answer, Api, flow_filter, message, southbound,
+    Answer, Api, message, southbound,
     stream::{self, Answers},
 };
+use crate::filters;
 
 #[tonic::async_trait]
 impl FlowService for Api {
@@ -26,7 +27,7 @@ impl FlowService for Api {
         };
         let filter = match request.filter.as_str() {
             "" => String::new(),
-            filter => flow_filter(filter)?.to_string(),
+            filter => filters::flows(filter)?.to_string(),
         };
         let ask = dataplane::ListFlowsRequest { filter, instance, limit: request.limit };
         let listed = self.sidecar.southbound().flows().list_flows(ask).await;

@@ -53,8 +53,10 @@ fn id_of<'a>(
     instances: impl Iterator<Item = &'a Instance> + Clone,
     name: &str,
 ) -> Result<u32, Fault> {
-    let found = find_instance(instances, name);
-    found.map(|instance| instance.id).ok_or_else(|| Fault::not_found("instances", name))
+    let found = find_instance(instances.clone(), name);
+    found.map(|instance| instance.id).ok_or_else(|| {
+        Fault::not_found("instances", name).one_of(instances.map(|instance| &instance.name))
+    })
 }
 
 #[cfg(test)]

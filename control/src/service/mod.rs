@@ -21,10 +21,9 @@ mod workers;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use weir_state_transfer::Filter;
 
 pub use self::server::{ServeError, Server, serve};
-pub(crate) use self::state::{has_ended, refusal_message, state_message};
+pub(crate) use self::state::{goes_on, refusal_message, state_message};
 use crate::{fault::Fault, sidecar::Sidecar};
 
 /// Implements all services of `weir.v1`.
@@ -50,11 +49,6 @@ fn answer<T>(outcome: Result<T, Fault>) -> Answer<T> {
 /// Splits off the message of a request; nothing here needs its metadata.
 fn message<T>(request: Request<T>) -> T {
     request.into_inner()
-}
-
-/// The flows that a request names. What is none is told here: the data plane needs not be asked.
-fn flow_filter(text: &str) -> Result<Filter, Fault> {
-    text.parse().map_err(|error| Fault::invalid("FILTER", format!("{error}")).object("filter"))
 }
 
 /// A fault of the data plane as it is passed on.

@@ -9,14 +9,13 @@ use weir_api::{
         start_move_request::Selection,
     },
 };
-use weir_state_transfer::BucketSet;
 
 use super::{
-    Answer, Api, answer, flow_filter, message, southbound,
+    Answer, Api, answer, message, southbound,
     stream::{self, Answers},
     workers::forwarded,
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, filters};
 
 #[tonic::async_trait]
 impl MoveService for Api {
@@ -65,13 +64,11 @@ impl Api {
         self.sidecar.refuse_during_operation("move flows by hand")?;
         let selection = match &request.selection {
             Some(Selection::Filter(filter)) => {
-                let filter = flow_filter(filter)?.to_string();
+                let filter = filters::flows(filter)?.to_string();
                 dataplane::start_move_request::Selection::Filter(filter)
             }
-            Some(Selection::Buckets(buckets)) => {
-                let set: BucketSet = buckets.parse().map_err(|error| {
-                    Fault::invalid("BUCKETS", format!("{error}")).object("buckets")
-                })?;
+            Some(Selection::Buckets(text)) => {
+                let set = filters::buckets(text)?;
                 dataplane::start_move_request::Selection::Buckets(set.to_string())
             }
             None => {

@@ -24,8 +24,10 @@ impl PortService for Api {
         let name = message(request).name;
         let ports = self.sidecar.southbound().list_ports().await.map_err(southbound);
         answer(ports.and_then(|ports| {
-            let port = ports.into_iter().find(|port| port.name == name);
-            let port = port.ok_or_else(|| Fault::not_found("ports", &name))?;
+            let port = ports.iter().find(|port| port.name == name);
+            let port = port.cloned().ok_or_else(|| {
+                Fault::not_found("ports", &name).one_of(ports.iter().map(|port| &port.name))
+            })?;
             Ok(GetPortResponse { port: Some(port) })
         }))
     }

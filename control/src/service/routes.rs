@@ -45,7 +45,8 @@ impl RouteService for Api {
             route.prefix = canonical(&route.prefix)?;
             if !route.via.is_empty() && route.via.parse::<std::net::IpAddr>().is_err() {
                 let message = format!("{:?} is not an address", route.via);
-                return Err(Fault::invalid("NEXT_HOP", message).object("route.via"));
+                let fault = Fault::invalid("NEXT_HOP", message).object("route.via");
+                return Err(fault.fix("name an address, or none for a connected network"));
             }
             let dataplane::Route { prefix, via, port } = route.clone();
             let wanted = DesiredRoute { prefix, via, port };

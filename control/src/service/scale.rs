@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Request;
 use weir_api::v1::{
     Auto, GetAutoRequest, GetAutoResponse, ListDecisionsRequest, ListDecisionsResponse,
-    ListOperationsRequest, ListOperationsResponse, PlanScaleRequest, PlanScaleResponse,
+    ListOperationsRequest, ListOperationsResponse, Obstacle, PlanScaleRequest, PlanScaleResponse,
     ScaleRequest, ScaleResponse, SetAutoRequest, SetAutoResponse, UndoScaleRequest,
     UndoScaleResponse, WatchScaleRequest, WatchScaleResponse, scale_service_server::ScaleService,
 };
@@ -126,15 +126,26 @@ impl Api {
         let plan = self.sidecar.plan_scale(wanted).await?;
         // What a policy keeps, it does not rebalance either.
         let kept = instances == 0 && plan.from == plan.to;
-        let steps = Operation::new(&plan, String::new(), Origin::Command, 0).steps;
+        let mut steps = Operation::new(&plan, String::new(), Origin::Command, 0).steps;
+        if kept {
+            steps.clear();
+        }
+        let refused = self.sidecar.refuse_to_scale(&plan.retire).err();
+        let obstacle = refused.filter(|_| !steps.is_empty());
         Ok(PlanScaleResponse {
             decision: decision.as_ref().map(|decision| weir_api::v1::Decision {
                 at_unix_ns: self.sidecar.clock().unix_ns(),
                 ..convert::decision(decision)
             }),
-            steps: if kept { Vec::new() } else { steps.iter().map(convert::step).collect() },
+            steps: steps.iter().map(convert::step).collect(),
             from_instances: plan.from,
             to_instances: plan.to,
+            obstacle: obstacle.map(|Fault { reason, message, object, fix, .. }| Obstacle {
+                reason,
+                message,
+                object,
+                fix,
+            }),
         })
     }
 }

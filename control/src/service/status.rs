@@ -5,8 +5,11 @@ use weir_api::v1::{
     DataplaneStatus, GetStatusRequest, GetStatusResponse, status_service_server::StatusService,
 };
 
-use super::{Answer, Api, answer, convert};
-use crate::fault::Fault;
+use super::{Answer, Api, answer, convert, goes_on};
+use crate::{
+    fault::{Fault, dataplane_fix},
+    southbound::why,
+};
 
 #[tonic::async_trait]
 impl StatusService for Api {
@@ -18,14 +21,16 @@ impl StatusService for Api {
 impl Api {
     async fn status(&self) -> Result<GetStatusResponse, Fault> {
         let desired = self.sidecar.store().run(|database| database.desired()).await?;
+        let mut state_operations = self.sidecar.list_state_operations().await?;
+        state_operations.retain(|operation| goes_on(operation.state()));
         let southbound = self.sidecar.southbound();
         let (node, listed, workers) =
             tokio::join!(southbound.node(), southbound.list_instances(), southbound.list_workers());
         let mut link = self.sidecar.link().borrow().clone();
         link.instances = listed.map(|listed| listed.instances).unwrap_or_default();
-        let (node, error) = match node {
-            Ok(node) => (Some(node), String::new()),
-            Err(status) => (None, status.message().to_owned()),
+        let (node, error, fix) = match node {
+            Ok(node) => (Some(node), String::new(), ""),
+            Err(status) => (None, why(&status), dataplane_fix(&status)),
         };
         let mut restarted_workers = workers.unwrap_or_default();
         restarted_workers.retain(|worker| worker.restarts > 0);
@@ -37,6 +42,7 @@ impl Api {
             dataplane: Some(DataplaneStatus {
                 connected: node.is_some(),
                 error,
+                fix: fix.to_owned(),
                 socket: southbound.socket().display().to_string(),
                 node,
             }),
@@ -47,6 +53,7 @@ impl Api {
             load_mean: loads().sum::<f64>() / link.loads.len().max(1) as f64,
             load_max: loads().fold(0.0, f64::max),
             restarted_workers,
+            state_operations,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::{fault::Fault, store::Answer};
 /// How long a change may take to be begun, with the wait for others before it: less than its caller
 /// waits for the answer (10 s where `weir` is not told otherwise), so that the answer says what is
 /// known.
-const LIMIT: Duration = Duration::from_secs(8);
+pub(super) const LIMIT: Duration = Duration::from_secs(8);
 /// The longest request id, in bytes.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -194,7 +194,8 @@ fn check_request_id(id: &str) -> Result<(), Fault> {
     }
     if id.len() > REQUEST_ID_MAX {
         let message = format!("the request id is longer than {REQUEST_ID_MAX} characters");
-        return Err(Fault::invalid("REQUEST_ID_LONG", message).object("change.request_id"));
+        let fault = Fault::invalid("REQUEST_ID_LONG", message).object("change.request_id");
+        return Err(fault.fix("choose a shorter one"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::{
         operation::Origin,
         plan::{Lifecycle, Running},
     },
+    southbound::why,
     store::{Database, DesiredRoute},
 };
 
@@ -114,7 +115,7 @@ impl Sidecar {
                 continue;
             }
             if let Err(status) = self.southbound.add_route(Change::default(), route.clone()).await {
-                tracing::warn!(prefix = route.prefix, error = status.message(), "route refused");
+                tracing::warn!(prefix = route.prefix, error = why(&status), "route refused");
             }
         }
         Ok(())
@@ -129,7 +130,7 @@ impl Sidecar {
             }
             // Its configuration has it no more: somebody added it past the sidecar.
             Ok(_) => self.store.run(move |database| database.forget_removed(&prefix)).await?,
-            Err(status) => tracing::warn!(prefix, error = status.message(), "route stays"),
+            Err(status) => tracing::warn!(prefix, error = why(&status), "route stays"),
         }
         Ok(())
     }

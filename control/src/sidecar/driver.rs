@@ -14,7 +14,7 @@ use crate::{
         operation::{Operation, OperationState},
         plan::Lifecycle,
     },
-    southbound::{View, transient},
+    southbound::{View, transient, why},
 };
 
 /// After so long without being told of a change it looks by itself: the machine limits the time
@@ -113,7 +113,7 @@ impl Driver {
         match seen {
             Ok(observed) => Some(observed),
             Err(status) => {
-                tracing::debug!(error = status.message(), "cannot see the data plane");
+                tracing::debug!(error = why(&status), "cannot see the data plane");
                 self.rest().await;
                 None
             }
@@ -184,7 +184,7 @@ impl Driver {
     }
 
     fn note_refusal(&mut self, action: &Action, status: &Status) {
-        tracing::warn!(step = %action.step, error = status.message(), "the step was refused");
+        tracing::warn!(step = %action.step, error = why(status), "the step was refused");
         let fault = Fault::from_dataplane(status);
         // A data plane that allows fewer moves at once lets this one wait for its turn.
         let turn = matches!(action.request, Request::Move { .. }) && fault.reason == BOUND_REACHED;

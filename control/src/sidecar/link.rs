@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use weir_api::dataplane::v1::{GetNodeResponse, Instance, InstanceState};
 
 use super::Sidecar;
-use crate::scaling::load::{Load, LoadMeter};
+use crate::{
+    scaling::load::{Load, LoadMeter},
+    southbound::why,
+};
 
 /// The longest wait between two tries to reach a data plane.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
@@ -59,10 +62,10 @@ impl Sidecar {
                     self.link.send_replace(Link { node, error, instances, loads });
                 }
                 Err(status) => {
+                    let error = why(&status);
                     if self.link.borrow().node.is_some() {
-                        tracing::warn!(error = status.message(), "lost the data plane");
+                        tracing::warn!(error, "lost the data plane");
                     }
-                    let error = status.message().to_owned();
                     self.link.send_replace(Link { error, ..Link::default() });
                     wait = (wait * 2).min(BACK_OFF_MAX);
                 }

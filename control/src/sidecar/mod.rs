@@ -20,7 +20,7 @@ use weir_api::v1::{MoveRequest, ShareRequest};
 pub use self::link::Link;
 pub use self::pause::{Pause, PauseError};
 use self::state::StateOperations;
-pub(crate) use self::state::{Listed, Notice, Reader, outcome_message, parse_filter};
+pub(crate) use self::state::{Found, Listed, Notice, Reader, not_taken_up, outcome_message};
 use crate::{
     clock::Clock,
     config::Config,

@@ -94,13 +94,26 @@ async fn connect(
     let connector = files.client().map_err(|error: ListenError| io::Error::other(error))?;
     let host = peer.host().unwrap_or_default().to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let address = &peer.address;
+    let said = |why: io::Error, what: String| io::Error::new(why.kind(), what);
     let shaken = async {
-        let stream = TcpStream::connect(&peer.address).await?;
+        let stream = TcpStream::connect(address).await.map_err(|why| {
+            let what =
+                format!("{address} is not reached: {why}; see that weir-control listens there");
+            said(why, what)
+        })?;
         stream.set_nodelay(true)?;
-        connector.connect(name, stream).await
+        let shaken = connector.connect(name, stream).await;
+        shaken.map_err(|why| {
+            let what = format!("{address} is not trusted, or does not trust this node: {why}");
+            said(why, what)
+        })
     };
-    let shaken = tokio::time::timeout(CONNECT_LIMIT, shaken).await;
-    let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let late = |_| {
+        let what = format!("{address} is not reached: no answer within {CONNECT_LIMIT:?}");
+        io::Error::new(io::ErrorKind::TimedOut, what)
+    };
+    let stream = tokio::time::timeout(CONNECT_LIMIT, shaken).await.map_err(late)??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let found = certificates.first().and_then(node_of);
     let wanted = peer.identity();

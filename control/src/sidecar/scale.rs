@@ -30,9 +30,7 @@ impl Sidecar {
         request_id: &str,
     ) -> Result<Operation, Fault> {
         let started_ns = self.clock.now_ns();
-        self.refuse_during_operation("scale")?;
-        self.refuse_during_share("scale")?;
-        self.refuse_while_leading("scale")?;
+        self.refuse_to_scale(&[])?;
         let seen = tokio::try_join!(self.southbound.node(), self.southbound.list_moves());
         let (node, moves) = seen.map_err(|status| Fault::from_dataplane(&status))?;
         if node.instances_max > 0 && wanted > node.instances_max {
@@ -41,13 +39,14 @@ impl Sidecar {
                 "INSTANCE_COUNT",
                 format!("the data plane has room for {most} instances, not {wanted}"),
             )
-            .object("instances"));
+            .object("instances")
+            .fix(format!("ask for 1 to {most}")));
         }
         if !idle(&moves) {
             self.await_moves().await?;
         }
         let plan = self.plan_scale(wanted).await?;
-        self.refuse_during_state_moves(&plan.retire)?;
+        self.refuse_to_scale(&plan.retire)?;
         let mut operation = Operation::new(&plan, token()?, origin, node.incarnation);
         request_id.clone_into(&mut operation.request_id);
         operation.started_unix_ns = self.clock.unix_ns();
@@ -76,6 +75,14 @@ impl Sidecar {
     pub(crate) async fn plan_scale(&self, wanted: u32) -> Result<Plan, Fault> {
         let running = self.southbound.running().await.map_err(|s| Fault::from_dataplane(&s))?;
         Ok(plan::plan(&running, wanted)?)
+    }
+
+    /// Refuses to change the number of instances beside what goes on; those in `retire` would go.
+    pub(crate) fn refuse_to_scale(&self, retire: &[String]) -> Result<(), Fault> {
+        self.refuse_during_operation("scale")?;
+        self.refuse_during_share("scale")?;
+        self.refuse_while_leading("scale")?;
+        self.refuse_during_state_moves(retire)
     }
 
     /// Asks the operation of this number to go back. The caller holds the right to change.

@@ -15,9 +15,10 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Status, Streaming, TimeoutExpired,
     transport::{Channel, Endpoint, Uri},
 };
+use weir_api::causes::{root_cause, words};
 use weir_api::dataplane::v1::{
     AddRouteRequest, Change, CreateInstanceRequest, GetCountersRequest, GetCountersResponse,
     GetNodeRequest, GetNodeResponse, GetSteeringRequest, InstanceState, ListInstancesRequest,
@@ -260,6 +261,17 @@ fn connection(socket: &Path) -> Channel {
         .timeout(REQUEST_LIMIT)
         .connect_timeout(REQUEST_LIMIT)
         .connect_with_connector_lazy(connector)
+}
+
+/// Whether the data plane has not answered within [`REQUEST_LIMIT`], which the library makes a request
+/// of that was cancelled.
+pub fn timed_out(status: &Status) -> bool {
+    status.source().is_some_and(|why| root_cause(why).is::<TimeoutExpired>())
+}
+
+/// Why the data plane has not answered a request, or what it says.
+pub fn why(status: &Status) -> String {
+    if timed_out(status) { format!("no answer within {REQUEST_LIMIT:?}") } else { words(status) }
 }
 
 /// Whether a request came to nothing for reasons that have nothing to do with it, so that it

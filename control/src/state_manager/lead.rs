@@ -6,6 +6,9 @@ use weir_state_transfer::{Filter, StateFilter, filter::Endpoint};
 
 use crate::config::{Leg, NfProcess, Translates};
 
+/// Policy routes of a data plane at most.
+const ROUTES_MAX: usize = weir_api::POLICY_ROUTES_MAX;
+
 /// What is asked of the data plane in a move whose packets it leads.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -28,11 +31,13 @@ pub enum LeadStep {
     Carry,
     /// The destination has all state, and packets may be led there.
     Lead,
+    /// All that were held have been led there, and none was lost.
+    Led,
 }
 
 impl LeadStep {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Hold, "hold"), (Self::Carry, "carry"), (Self::Lead, "lead")];
+    const ALL: [(Self, &str); 4] =
+        [(Self::Hold, "hold"), (Self::Carry, "carry"), (Self::Lead, "lead"), (Self::Led, "led")];
 
     /// What it is called where it is written down.
     pub fn word(self) -> &'static str {
@@ -117,7 +122,7 @@ pub enum LeadError {
     },
     /// Not all packets that the filter picks go to the source.
     #[error(
-        "no policy route leads all that the filter picks, in by {from}, to leg {leg} of the source"
+        "no policy route leads all that the filter picks, both ways, in by {from}, to leg {leg} of the source"
     )]
     NotLed {
         /// The leg.
@@ -126,12 +131,25 @@ pub enum LeadError {
         from: String,
     },
     /// Some are led elsewhere by a policy that would be overtaken.
-    #[error("policy route {policy} leads some of what the filter picks, in by {from}, elsewhere")]
+    #[error(
+        "policy route {policy}, behind one to the source, leads some of what the filter picks elsewhere, in by \
+         {from}"
+    )]
     LedElsewhere {
         /// The policy.
         policy: String,
         /// The port.
         from: String,
+    },
+    /// The data plane takes no more policies.
+    #[error(
+        "the data plane has {there} of at most {ROUTES_MAX} policy routes, and this needs {more} more"
+    )]
+    NoRoom {
+        /// How many it has.
+        there: usize,
+        /// How many come with the move.
+        more: usize,
     },
     /// A policy of the data plane that is not understood.
     #[error("policy route {0} of the data plane is not understood")]
@@ -157,6 +175,10 @@ pub fn plan(
     let mut plan = Plan::default();
     for legs in legs(source, destination)? {
         plan.add(list, legs, &flows, operation)?;
+    }
+    let (there, more) = (list.len(), plan.added.len());
+    if more > 0 && there + more > ROUTES_MAX {
+        return Err(LeadError::NoRoom { there, more });
     }
     Ok(plan)
 }
@@ -194,6 +216,11 @@ pub fn next_hops(nf: &NfProcess) -> Vec<NextHop> {
 }
 
 impl Plan {
+    /// The names of those that hold.
+    pub fn held_names(&self) -> Vec<String> {
+        self.held.iter().map(|route| route.name.clone()).collect()
+    }
+
     fn add(
         &mut self,
         list: &[PolicyRoute],
@@ -223,6 +250,7 @@ impl Plan {
             port: leg.port.clone(),
             holds,
             before: before.clone(),
+            hold_ns: 0,
         };
         self.held.push(route(leg, true));
         self.led.push(route(to, false));

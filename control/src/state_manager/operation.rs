@@ -169,7 +169,8 @@ pub struct Progress {
     pub events: u64,
     /// Events that were lost.
     pub events_lost: u64,
-    /// What stays at the source, as the filter names only some of it.
+    /// What stays at the source, as the filter names only some of it, or as it has changed there since it
+    /// was moved.
     pub left_behind: LeftBehind,
     /// Flows that finish at the source, as they are in use there; of the last round of a copy.
     pub in_use: u64,
@@ -226,7 +227,8 @@ pub enum FailureKind {
     Malformed,
     /// There is more state than an operation carries.
     TooMuch,
-    /// The data plane undid the move, or ended the share.
+    /// The data plane undid the move, or ended it without all that it was to take along; or it ended the
+    /// share.
     Dataplane,
     /// The sidecar stops.
     Stopping,

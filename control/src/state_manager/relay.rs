@@ -24,7 +24,7 @@ pub enum Told {
 }
 
 /// The events of one notification.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Relay {
     waiting: VecDeque<Told>,
     events: usize,
@@ -33,9 +33,23 @@ pub struct Relay {
     lost: u64,
     /// The number of the next event.
     next: u64,
+    /// Events that are still wanted.
+    wanted: u64,
 }
 
 impl Relay {
+    /// Of a notification of which so many events are told; 0 for no end.
+    pub fn new(count: u64) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            events: 0,
+            bytes: 0,
+            lost: 0,
+            next: 0,
+            wanted: if count == 0 { u64::MAX } else { count },
+        }
+    }
+
     /// Takes in what an end tells. What finds no room is lost, and counted.
     pub fn push(&mut self, note: Note) {
         match note {
@@ -62,6 +76,9 @@ impl Relay {
 
     /// The next that the reader is to be told.
     pub fn pop(&mut self) -> Option<Told> {
+        if self.is_over() {
+            return None;
+        }
         if self.waiting.is_empty() {
             self.flush_gap();
         }
@@ -69,13 +86,19 @@ impl Relay {
         if let Told::Event { event, .. } = &told {
             self.events -= 1;
             self.bytes -= event.packet.len();
+            self.wanted -= 1;
         }
         Some(told)
     }
 
     /// Whether there is nothing to be told.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.lost == 0
+        self.is_over() || (self.waiting.is_empty() && self.lost == 0)
+    }
+
+    /// Whether as many events were told as are wanted.
+    pub fn is_over(&self) -> bool {
+        self.wanted == 0
     }
 
     fn flush_gap(&mut self) {
@@ -118,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_keeps_up_is_told_of_all() {
-        let mut relay = Relay::default();
+        let mut relay = Relay::new(0);
         for number in 0..5_000 {
             relay.push(event(100));
             assert_eq!(told(&mut relay), [Ok(number)]);
@@ -128,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_told_as_a_gap_where_it_is_missing() {
-        let mut relay = Relay::default();
+        let mut relay = Relay::new(0);
         (0..EVENTS_MAX + 7).for_each(|_| relay.push(event(0)));
         relay.push(Note::Gap(3));
         for number in 0..10 {
@@ -146,8 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_the_last_that_is_wanted_is_not_told_and_what_is_lost_does_not_count() {
+        let mut relay = Relay::new(3);
+        [event(1), Note::Gap(5), event(1)].into_iter().for_each(|note| relay.push(note));
+        assert_eq!((told(&mut relay), relay.is_over()), (vec![Ok(0), Err(5), Ok(6)], false));
+        [event(1), event(1), Note::Gap(1)].into_iter().for_each(|note| relay.push(note));
+        assert!(!relay.is_empty());
+        assert_eq!(told(&mut relay), [Ok(7)]);
+        relay.push(event(1));
+        assert!(relay.is_over() && relay.is_empty() && relay.pop().is_none());
+    }
+
+    #[test]
     fn more_than_there_can_be_is_lost_as_often_as_an_end_says_so() {
-        let mut relay = Relay::default();
+        let mut relay = Relay::new(0);
         let all = u64::MAX;
         [Note::Gap(all), Note::Gap(all), event(1), event(1)]
             .into_iter()
@@ -157,7 +192,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut relay = Relay::default();
+        let mut relay = Relay::new(0);
         (0..40).for_each(|_| relay.push(event(60_000)));
         assert_eq!(relay.events, BYTES_MAX / 60_000);
         assert_eq!(told(&mut relay).last(), Some(&Err(40 - (BYTES_MAX / 60_000) as u64)));

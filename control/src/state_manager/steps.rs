@@ -11,6 +11,10 @@
 //! it until the source has deleted or wants it undone. What the two say to each other is
 //! `weir_state_transfer::transfer`.
 
+mod finishing;
+#[cfg(test)]
+mod finishing_tests;
+mod led;
 #[cfg(test)]
 mod led_tests;
 #[cfg(test)]
@@ -23,7 +27,7 @@ use std::{
 
 use weir_state_transfer::{
     FlowId, StateFilter,
-    chunk::{Schema, Scope},
+    chunk::{Edition, Schema, Scope},
     flow_id::Extent,
 };
 
@@ -80,11 +84,13 @@ pub struct Steps {
     put: Vec<Piece>,
     /// Where the scope that is carried begins among them.
     carrying: usize,
-    /// The versions of what gets have given, by scope, id and schema.
-    given: BTreeMap<(Scope, FlowId, Schema), u64>,
+    /// Which edition gets have given last, by scope, id and schema.
+    given: BTreeMap<(Scope, FlowId, Schema), Edition>,
     left_behind: LeftBehind,
     failure: Option<Failure>,
     tries: u32,
+    /// How often the task was waited for, which is no try.
+    waits: u32,
     /// A step has failed that must not.
     stuck: bool,
     /// By what the destination is recognised.
@@ -95,7 +101,9 @@ pub struct Steps {
     leads: bool,
     /// What has moved, as it is written down, with the versions of the pieces of an id: nothing else is
     /// deleted.
-    moved: Option<BTreeMap<(Scope, FlowId), BTreeSet<u64>>>,
+    moved: Option<led::Moved>,
+    /// Flows that are in use at the source, of which the destination has what was put.
+    finishing: finishing::Finishing,
 }
 
 impl Steps {
@@ -120,52 +128,6 @@ impl Steps {
         Self::of_tasks(filter, tasks)
     }
 
-    /// A move whose packets are held meanwhile, and led where their state is.
-    pub fn led(filter: StateFilter, scopes: &BTreeSet<Scope>) -> Self {
-        let (survey, carry) = (each(Task::Survey, scopes), each(Task::Carry, scopes));
-        let note = |step| vec![Task::Note(step)];
-        let (hold, lead) = (vec![Task::Stop, Task::Drain], vec![Task::Lead]);
-        let tasks = [
-            [survey, note(LeadStep::Hold), hold].concat(),
-            [note(LeadStep::Carry), carry, vec![Task::Assure]].concat(),
-            [note(LeadStep::Lead), lead, each(Task::Delete, scopes), vec![Task::Close]].concat(),
-        ];
-        Self { leads: true, ..Self::of_tasks(filter, tasks) }
-    }
-
-    /// What is left of such a move that an earlier sidecar has left, which had come so far and has
-    /// written down what has moved. Per-flow state that the destination had of the same is lost with
-    /// that sidecar.
-    pub fn taken_up(
-        filter: StateFilter,
-        scopes: &BTreeSet<Scope>,
-        step: LeadStep,
-        moved: Vec<Piece>,
-    ) -> Self {
-        let per_flow: BTreeSet<_> =
-            scopes.iter().copied().filter(|scope| *scope == Scope::PerFlow).collect();
-        let tasks = match step {
-            LeadStep::Hold => vec![vec![Task::GoBack]],
-            LeadStep::Carry => {
-                let (list, remove) = (each(Task::List, &per_flow), each(Task::Remove, &per_flow));
-                vec![vec![Task::GoBack], list, remove]
-            }
-            LeadStep::Lead => {
-                vec![vec![Task::Lead], each(Task::List, scopes), each(Task::Delete, scopes)]
-            }
-        };
-        let is_led = step == LeadStep::Lead;
-        let reason = "the sidecar was started again, or had a fault, before all state had moved";
-        let failure = (!is_led).then(|| Failure::new(FailureKind::Cancelled, reason));
-        let mut versions = BTreeMap::<_, BTreeSet<u64>>::new();
-        for Piece { scope, id, version } in moved {
-            versions.entry((scope, one_way(&id))).or_default().insert(version);
-        }
-        let moved = is_led.then_some(versions);
-        let tasks = tasks.into_iter().chain([vec![Task::Close]]);
-        Self { leads: true, failure, moved, ..Self::of_tasks(filter, tasks) }
-    }
-
     fn of_tasks(filter: StateFilter, tasks: impl IntoIterator<Item = Vec<Task>>) -> Self {
         Self {
             filter,
@@ -179,11 +141,13 @@ impl Steps {
             left_behind: LeftBehind::default(),
             failure: None,
             tries: 0,
+            waits: 0,
             stuck: false,
             recognised: None,
             again: false,
             leads: false,
             moved: None,
+            finishing: finishing::Finishing::default(),
         }
     }
 
@@ -203,10 +167,10 @@ impl Steps {
         self.task().is_some_and(|task| task.goes_back() && task != Task::Hold)
     }
 
-    /// How long to wait before the task is tried again, which has failed and has to be done.
-    pub fn wait(&self) -> Duration {
-        let doubled = WAIT_FIRST.saturating_mul(1 << self.tries.saturating_sub(1).min(16));
-        doubled.min(WAIT_MAX)
+    /// How long to wait before the task is tried again, which has failed and is waited for.
+    pub fn wait(&self) -> Option<Duration> {
+        let doubled = WAIT_FIRST.saturating_mul(1 << self.waits.checked_sub(1)?.min(16));
+        Some(doubled.min(WAIT_MAX))
     }
 
     /// Why it does not end as it was asked to, if that is known.
@@ -224,7 +188,7 @@ impl Steps {
     /// # Errors
     /// When it has too many; the task has failed then.
     pub fn there(&mut self, scope: Scope, id: &FlowId, chunk: Vec<u8>) -> Result<(), Failure> {
-        let chunks = self.before.entry((scope, one_way(id))).or_default();
+        let chunks = self.before.entry((scope, id.one_way())).or_default();
         if scope == Scope::PerFlow {
             self.kept += chunk.len();
             chunks.push(chunk);
@@ -252,7 +216,7 @@ impl Steps {
     /// When there are too many; the task has failed then.
     pub fn carry(&mut self, scope: Scope, id: &FlowId, version: u64) -> Result<Carry, Failure> {
         if let Some(moved) = &mut self.moved {
-            let place = (scope, one_way(id));
+            let place = (scope, id.one_way());
             let Some(versions) = moved.get(&place) else { return Ok(Carry::Leave) };
             if !versions.contains(&version) {
                 // It has come since: the destination does not have it. What is deleted is deleted by
@@ -278,8 +242,8 @@ impl Steps {
         Ok(())
     }
 
-    /// Whether a piece that a get gives was not given before. State that was changed since may come once
-    /// more, as a later version.
+    /// Whether a piece that a get gives was not given before. State that was changed since, or has begun
+    /// anew, may come once more.
     ///
     /// # Errors
     /// When there are too many; the task has failed then.
@@ -288,11 +252,11 @@ impl Steps {
         scope: Scope,
         id: &FlowId,
         schema: Schema,
-        version: u64,
+        edition: Edition,
     ) -> Result<bool, Failure> {
-        let last = self.given.insert((scope, one_way(id), schema), version);
+        let last = self.given.insert((scope, id.one_way(), schema), edition);
         bounded(self.given.len(), "the filter names more state")?;
-        Ok(last.is_none_or(|last| last < version))
+        Ok(last != Some(edition))
     }
 
     /// All that is carried.
@@ -311,7 +275,7 @@ impl Steps {
         if let Some(Task::Carry(_)) = self.todo.pop_front() {
             self.carrying = self.put.len();
         }
-        self.tries = 0;
+        (self.tries, self.waits) = (0, 0);
     }
 
     /// The task has failed: it is tried again, or the move goes back, or it stays as it is.
@@ -322,22 +286,34 @@ impl Steps {
             self.failure = Some(failure);
             return;
         }
-        self.tries += 1;
-        if task.manner() == Manner::Insisting {
+        if task == Task::Note(LeadStep::Led) {
+            // It goes on all the same: a later sidecar does not know then whether any were lost.
+            return self.done();
+        }
+        // A data plane that is started again is there soon, or the time is over that all this has.
+        let is_waited_for = failure.kind == FailureKind::Dataplane
+            && matches!(task, Task::Recognise | Task::Settle);
+        if task.manner() == Manner::Insisting || is_waited_for {
+            self.waits += 1;
             return;
         }
+        (self.tries, self.waits) = (self.tries + 1, 0);
         // What is refused is so again.
         let is_refused = matches!(failure.kind, FailureKind::ChunkRefused(_));
         if self.tries < TRIES && !is_refused {
             return;
         }
         let why = match task {
-            Task::Delete(_) => {
-                "all state is at the destination, and some may still be at the source, which did \
-                 not delete it"
-            }
-            Task::List(_) if self.moved.is_some() => {
+            Task::Delete(scope) => &self.not_deleted(scope),
+            Task::Settle | Task::List(_) if self.moved.is_some() => {
                 "all state is at the destination, and all may still be at the source"
+            }
+            Task::List(_) => {
+                "nobody knows what the source has of its state, and the destination may have some of it"
+            }
+            Task::Recognise => {
+                "packets are led to the destination, and no more is deleted at the source: what it has \
+                 can be moved again without a guarantee"
             }
             Task::Release => "all state has left the source",
             Task::PutBack => {
@@ -354,7 +330,7 @@ impl Steps {
         let first = first.unwrap_or_default();
         self.failure =
             Some(Failure { reason: format!("{first}{why}: {}", failure.reason), ..failure });
-        (self.stuck, self.tries) = (true, 0);
+        (self.stuck, self.tries, self.waits) = (true, 0, 0);
         self.todo.clear();
         self.todo.extend(self.leads.then_some(Task::Close));
     }
@@ -366,9 +342,27 @@ impl Steps {
         }
     }
 
-    /// It goes on, and has not kept its promise.
-    pub fn broke_its_promise(&mut self, failure: Failure) {
-        self.failure = Some(failure);
+    /// The destination keeps so many flows that it was to delete again, as they are in use there.
+    pub fn stays(&mut self, flows: u64) {
+        if flows > 0 {
+            self.adds(&format!("{flows} flows are in use at the destination, and stay there too"));
+            self.stuck = true;
+        }
+    }
+
+    /// It is about to see what the source has of a scope, once more maybe.
+    pub fn lists(&mut self, scope: Scope) {
+        self.put.retain(|piece| piece.scope != scope);
+    }
+
+    /// It goes on, and has not done all that it was to.
+    pub fn falls_short(&mut self, failure: Failure) {
+        match &self.failure {
+            // A task that is done once more says it once more.
+            Some(first) if first.reason.split("; ").any(|said| said == failure.reason) => {}
+            Some(_) => self.adds(&failure.reason),
+            None => self.failure = Some(failure),
+        }
         self.stuck = true;
     }
 
@@ -377,6 +371,17 @@ impl Steps {
         self.todo.clear();
         self.failure = Some(failure);
         self.stuck = true;
+    }
+
+    /// The source has not got any more what was put at the destination: nothing is removed there.
+    pub fn source_is_lost(&mut self, failure: Failure) {
+        self.todo.clear();
+        self.todo.extend(self.leads.then_some(Task::Close));
+        let end = failure.end.clone();
+        self.falls_short(failure);
+        if let Some(first) = &mut self.failure {
+            first.end = first.end.take().or(end);
+        }
     }
 
     fn go_back(&mut self) {
@@ -390,36 +395,42 @@ impl Steps {
             self.todo.push_back(Task::Recall);
             return;
         }
-        let scopes: BTreeSet<Scope> = self.put.iter().map(|piece| piece.scope).collect();
-        let is_per_flow = scopes.contains(&Scope::PerFlow);
-        self.todo.extend(scopes.into_iter().map(Task::Remove));
-        self.todo.extend(is_per_flow.then_some(Task::PutBack));
-        self.todo.extend(self.leads.then_some(Task::Close));
+        self.todo.extend(self.undoes());
     }
 
-    /// What a scope's pieces are that were carried, as ids.
+    /// What undoes what was put.
+    fn undoes(&self) -> impl Iterator<Item = Task> + use<> {
+        let scopes: BTreeSet<Scope> = self.put.iter().map(|piece| piece.scope).collect();
+        let is_per_flow = scopes.contains(&Scope::PerFlow);
+        let put_back = is_per_flow.then_some(Task::PutBack);
+        let removes = scopes.into_iter().map(Task::Remove);
+        removes.chain(put_back).chain(self.leads.then_some(Task::Close))
+    }
+
+    /// What a scope's pieces are that were carried, as ids, each once.
     pub fn carried(&self, scope: Scope) -> Vec<FlowId> {
-        self.of(scope).cloned().collect()
+        let mut seen = BTreeSet::new();
+        self.of(scope).filter(|id| seen.insert(id.one_way())).cloned().collect()
     }
 
     /// What the destination has of a scope only by this move.
     pub fn to_remove(&self, scope: Scope) -> Vec<FlowId> {
         let own = |id: &&FlowId| {
-            scope == Scope::PerFlow || !self.before.contains_key(&(scope, one_way(id)))
+            scope == Scope::PerFlow || !self.before.contains_key(&(scope, id.one_way()))
         };
         self.of(scope).filter(own).cloned().collect()
     }
 
     /// The per-flow state that the destination had in the place of what was put.
     pub fn to_put_back(&self) -> Vec<Vec<u8>> {
-        let put: BTreeSet<_> = self.of(Scope::PerFlow).map(one_way).collect();
+        let put: BTreeSet<_> = self.of(Scope::PerFlow).map(FlowId::one_way).collect();
         let replaced = put.into_iter().filter_map(|id| self.before.get(&(Scope::PerFlow, id)));
         replaced.flatten().cloned().collect()
     }
 
     fn of(&self, wanted: Scope) -> impl Iterator<Item = &FlowId> {
         let stays = move |piece: &Piece| {
-            let place = || (piece.scope, one_way(&piece.id));
+            let place = || (piece.scope, piece.id.one_way());
             self.moved.as_ref().is_some_and(|moved| !moved.contains_key(&place()))
         };
         let of_scope = self.put.iter().filter(move |piece| piece.scope == wanted && !stays(piece));
@@ -452,12 +463,6 @@ impl Steps {
 /// A task for each scope.
 fn each(task: fn(Scope) -> Task, scopes: &BTreeSet<Scope>) -> Vec<Task> {
     scopes.iter().copied().map(task).collect()
-}
-
-/// The same id for both directions of a flow.
-fn one_way(id: &FlowId) -> FlowId {
-    let flow = id.key().map(|key| FlowId::flow(&key.both_ways()));
-    flow.unwrap_or_else(|| id.clone())
 }
 
 fn bounded(pieces: usize, what: &str) -> Result<(), Failure> {

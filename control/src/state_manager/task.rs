@@ -37,8 +37,15 @@ pub enum Task {
     Assure,
     /// Lead packets to the destination, those first that were held.
     Lead,
+    /// See that the destination is still the process that took in what was carried: nothing is deleted
+    /// at the source before.
+    Recognise,
+    /// Write down that packets are not led after all, where it was that they are.
+    Unlead,
     /// Lead packets to the source again, those first that were held.
     GoBack,
+    /// Wait until the source has taken what it was sent, though that was to be held.
+    Settle,
     /// See what the source has: each piece to `Steps::carry`.
     List(Scope),
     /// Forget what was written down, and note `Steps::ended`, as one.
@@ -68,12 +75,18 @@ impl Task {
             Self::Drain | Self::Assure => Manner::CutOff,
             Self::Hold | Self::Release | Self::Recall | Self::Note(_) | Self::Stop => Manner::Whole,
             Self::Delete(_) | Self::Remove(_) | Self::PutBack | Self::List(_) => Manner::Finishing,
-            Self::Lead | Self::GoBack | Self::Close => Manner::Insisting,
+            Self::Recognise | Self::Settle => Manner::Finishing,
+            Self::Lead | Self::Unlead | Self::GoBack | Self::Close => Manner::Insisting,
         }
     }
 
     /// Whether the move goes back when it fails.
     pub(super) fn goes_back(self) -> bool {
-        self.manner() == Manner::CutOff || matches!(self, Self::Note(_) | Self::Stop | Self::Hold)
+        match self {
+            // All state has moved by then.
+            Self::Note(step) => step != LeadStep::Led,
+            Self::Stop | Self::Hold => true,
+            _ => self.manner() == Manner::CutOff,
+        }
     }
 }

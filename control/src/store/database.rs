@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::StoreError;
 
-const VERSION: i64 = 5;
+const VERSION: i64 = 7;
 
 /// How long to wait for an earlier sidecar to let the file go.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -45,7 +45,9 @@ CREATE TABLE led_move (
   guarantee INTEGER NOT NULL, step TEXT NOT NULL, held BLOB NOT NULL, led BLOB NOT NULL,
   back BLOB NOT NULL, added TEXT NOT NULL,
   incarnation INTEGER NOT NULL DEFAULT 0, overflow INTEGER NOT NULL DEFAULT 0,
-  moved BLOB NOT NULL DEFAULT x'') STRICT;
+  moved BLOB NOT NULL DEFAULT x'', destination_life TEXT NOT NULL DEFAULT '',
+  lost INTEGER NOT NULL DEFAULT 0, desired BLOB,
+  finishing BLOB NOT NULL DEFAULT x'') STRICT;
 CREATE TABLE policy_route (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, route BLOB NOT NULL) STRICT;
 ";
@@ -79,6 +81,17 @@ ALTER TABLE led_move ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE led_move ADD COLUMN overflow INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE led_move ADD COLUMN moved BLOB NOT NULL DEFAULT x'';
 ";
+/// What version 6 has and version 5 had not.
+const SINCE_5: &str = "ALTER TABLE led_move ADD COLUMN destination_life TEXT NOT NULL DEFAULT '';";
+/// What version 7 has and version 6 had not.
+const SINCE_6: &str = "
+ALTER TABLE led_move ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE led_move ADD COLUMN desired BLOB;
+ALTER TABLE led_move ADD COLUMN finishing BLOB NOT NULL DEFAULT x'';
+";
+
+/// What each version has that the one before it had not, from version 2 on.
+const SINCE: [&str; VERSION as usize - 1] = [SINCE_1, SINCE_2, SINCE_3, SINCE_4, SINCE_5, SINCE_6];
 
 /// Every column of every table, with its type.
 const COLUMNS: &str = "SELECT t.name || '.' || c.name || ' ' || c.type FROM sqlite_master AS t, \
@@ -163,13 +176,9 @@ impl Database {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse,
             _ => StoreError::Sqlite(error),
         })?;
-        let steps: &[&str] = match found {
-            VERSION => &[],
-            4 => &[SINCE_4],
-            3 => &[SINCE_3, SINCE_4],
-            2 => &[SINCE_2, SINCE_3, SINCE_4],
-            1 => &[SINCE_1, SINCE_2, SINCE_3, SINCE_4],
+        let steps = match found {
             0 => &[SCHEMA],
+            1..=VERSION => &SINCE[found as usize - 1..],
             _ => return Err(StoreError::Version { found, known: VERSION }),
         };
         let transaction = connection.transaction()?;

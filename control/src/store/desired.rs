@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Routes kept at most.
-pub const ROUTES_MAX: u32 = 65_536;
+pub const DESIRED_ROUTES_MAX: u32 = 65_536;
 
 /// What the node converges to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,8 +132,8 @@ impl Database {
             transaction.execute("DELETE FROM removed_route WHERE prefix = ?1", [&route.prefix])?;
             let count: u32 =
                 transaction.query_row("SELECT count(*) FROM route", [], |row| row.get(0))?;
-            if count > ROUTES_MAX {
-                return Err(StoreError::Full { what: "routes", limit: ROUTES_MAX });
+            if count > DESIRED_ROUTES_MAX {
+                return Err(StoreError::Full { what: "routes", limit: DESIRED_ROUTES_MAX });
             }
             Ok(())
         })
@@ -151,8 +151,8 @@ impl Database {
             transaction.execute(sql, [prefix])?;
             let sql = "SELECT count(*) FROM removed_route";
             let count: u32 = transaction.query_row(sql, [], |row| row.get(0))?;
-            if count > ROUTES_MAX {
-                return Err(StoreError::Full { what: "removed routes", limit: ROUTES_MAX });
+            if count > DESIRED_ROUTES_MAX {
+                return Err(StoreError::Full { what: "removed routes", limit: DESIRED_ROUTES_MAX });
             }
             Ok(())
         })

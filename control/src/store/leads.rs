@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use weir_api::dataplane::v1::{Guarantee, PolicyRoute, PutPolicyRoutesRequest};
 use weir_state_transfer::{
     FlowId, StateFilter,
@@ -42,14 +42,21 @@ pub struct LedMove {
     pub guarantee: Guarantee,
     /// The data plane that was asked to hold; 0 where a version before 5 has written it.
     pub incarnation: u64,
+    /// By what the process of the destination is recognised; empty where a version before 6 has written
+    /// it.
+    pub destination_life: String,
     /// Packets for which its policy routes had had no room before.
     pub overflow: u64,
+    /// Packets that have found none since, as far as it was seen when they went back.
+    pub lost: u64,
     /// How far it may have come.
     pub step: LeadStep,
     /// What is asked of the data plane.
     pub plan: Plan,
     /// What has moved, once it leads: nothing else is deleted at the source.
     pub moved: Vec<Piece>,
+    /// Flows that the source does not delete, of which the destination yet has what was put.
+    pub finishing: Vec<Piece>,
 }
 
 impl Database {
@@ -64,8 +71,8 @@ impl Database {
             let scopes: Vec<_> = lead.scopes.iter().map(number).collect();
             transaction.execute(
                 "INSERT INTO led_move (operation, request_id, source, destination, filter, scopes, \
-                 guarantee, step, held, led, back, added, incarnation, overflow) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 guarantee, step, held, led, back, added, incarnation, overflow, destination_life) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 params![
                     to_sql(lead.operation),
                     lead.request_id,
@@ -81,30 +88,92 @@ impl Database {
                     added.join(","),
                     to_sql(lead.incarnation),
                     to_sql(lead.overflow),
+                    lead.destination_life,
                 ],
             )?;
             Ok(())
         })
     }
 
-    /// Notes that a move comes to the step that it has. When it leads, its policy routes are desired
+    /// Notes that a move comes to the step that it has. When it is to lead, its policy routes are desired
     /// from here on, and what has moved is kept.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn step_lead(&mut self, lead: &LedMove) -> Result<(), StoreError> {
         let durability = match lead.step {
-            LeadStep::Hold | LeadStep::Carry => Durability::Process,
+            LeadStep::Hold | LeadStep::Carry | LeadStep::Led => Durability::Process,
             // Functions outlive a power cut of the data plane's machine only if they are elsewhere.
             LeadStep::Lead => Durability::Power,
         };
         self.write(durability, |transaction| {
-            let sql = "UPDATE led_move SET step = ?2, moved = ?3 WHERE operation = ?1";
-            let (operation, moved) = (to_sql(lead.operation), pieces_to(&lead.moved));
-            transaction.execute(sql, params![operation, lead.step.word(), moved])?;
+            let operation = to_sql(lead.operation);
+            let sql = "UPDATE led_move SET step = ?2 WHERE operation = ?1";
+            transaction.execute(sql, params![operation, lead.step.word()])?;
             if lead.step == LeadStep::Lead {
+                let mut before = Vec::new();
+                for route in &lead.plan.led {
+                    before.extend(desired(transaction, &route.name)?);
+                }
+                let sql = "UPDATE led_move SET moved = ?2, desired = ?3 WHERE operation = ?1";
+                let moved = pieces_to(&lead.moved);
+                transaction.execute(sql, params![operation, moved, bytes(&before)])?;
                 lead.plan.led.iter().try_for_each(|route| desire(transaction, route))?;
             }
+            Ok(())
+        })
+    }
+
+    /// Notes what of that which has moved may be deleted at the source, and which flows finish there.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_moved(&mut self, lead: &LedMove) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            let sql = "UPDATE led_move SET moved = ?2, finishing = ?3 WHERE operation = ?1";
+            let (operation, moved) = (to_sql(lead.operation), pieces_to(&lead.moved));
+            transaction.execute(sql, params![operation, moved, pieces_to(&lead.finishing)])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that a move that was to lead goes back: of its policy routes that is desired which was
+    /// before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn unlead(&mut self, lead: &LedMove) -> Result<(), StoreError> {
+        self.write(Durability::Power, |transaction| {
+            let operation = to_sql(lead.operation);
+            let sql = "UPDATE led_move SET step = ?2, moved = x'' WHERE operation = ?1";
+            transaction.execute(sql, params![operation, LeadStep::Carry.word()])?;
+            let sql = "SELECT desired FROM led_move WHERE operation = ?1";
+            let before: Option<Vec<u8>> =
+                transaction.query_row(sql, [operation], |row| row.get(0))?;
+            let before = match before {
+                Some(before) => routes(&before)?,
+                // A version before 7 has written the row: those that it has changed led to the source.
+                None => {
+                    let is_added = |route: &&PolicyRoute| lead.plan.added.contains(&route.name);
+                    lead.plan.back.iter().filter(|route| !is_added(route)).cloned().collect()
+                }
+            };
+            let is_desired = |name: &str| before.iter().any(|route| route.name == name);
+            for route in lead.plan.led.iter().filter(|route| !is_desired(&route.name)) {
+                transaction.execute("DELETE FROM policy_route WHERE name = ?1", [&route.name])?;
+            }
+            before.iter().try_for_each(|route| desire(transaction, route))
+        })
+    }
+
+    /// Notes that packets of a move have found no room: what tells it is removed then.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_lost(&mut self, operation: u64, packets: u64) -> Result<(), StoreError> {
+        self.write(Durability::Process, |transaction| {
+            let sql = "UPDATE led_move SET lost = ?2 WHERE operation = ?1";
+            transaction.execute(sql, [to_sql(operation), to_sql(packets)])?;
             Ok(())
         })
     }
@@ -160,7 +229,8 @@ impl Database {
     pub fn led_moves(&self) -> Result<Vec<LedMove>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT operation, request_id, source, destination, filter, scopes, guarantee, step, \
-             held, led, back, added, incarnation, overflow, moved FROM led_move ORDER BY operation",
+             held, led, back, added, incarnation, overflow, moved, destination_life, lost, \
+             finishing FROM led_move ORDER BY operation",
         )?;
         let mut rows = statement.query([])?;
         let mut moves = Vec::new();
@@ -183,15 +253,17 @@ impl Database {
     }
 }
 
+/// The one of this name that is desired.
+fn desired(transaction: &Transaction<'_>, name: &str) -> Result<Option<PolicyRoute>, StoreError> {
+    let sql = "SELECT route FROM policy_route WHERE name = ?1";
+    let found = transaction.query_row(sql, [name], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    found.map(|bytes| route(&bytes)).transpose()
+}
+
 /// One that is there keeps its place, and who it was put in front of.
 fn desire(transaction: &Transaction<'_>, route: &PolicyRoute) -> Result<(), StoreError> {
-    let sql = "SELECT route FROM policy_route WHERE name = ?1";
-    let mut statement = transaction.prepare(sql)?;
-    let mut found = statement.query_map([&route.name], |row| row.get::<_, Vec<u8>>(0))?;
-    let before = match found.next() {
-        Some(bytes) => self::route(&bytes?)?.before,
-        None => route.before.clone(),
-    };
+    let found = desired(transaction, &route.name)?;
+    let before = found.map_or_else(|| route.before.clone(), |found| found.before);
     let kept = PolicyRoute { before, ..route.clone() }.encode_to_vec();
     transaction.execute(
         "INSERT INTO policy_route (name, route) VALUES (?1, ?2) \
@@ -210,7 +282,9 @@ fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
     let found: Option<BTreeSet<Scope>> = scopes.split(',').map(scope).collect();
     let guarantee: i32 = row.get(6)?;
     let names = added.split(',').filter(|name| !name.is_empty());
-    let moved = blob(14)?;
+    let pieces = |column| {
+        pieces_of(&blob(column)?).map_err(|error| bad("what has moved", &error.to_string()))
+    };
     Ok(LedMove {
         operation: from_sql(row.get(0)?),
         request_id: row.get(1)?,
@@ -220,7 +294,9 @@ fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
         guarantee: Guarantee::try_from(guarantee)
             .map_err(|_| bad("guarantee of a move", &guarantee.to_string()))?,
         incarnation: from_sql(row.get(12)?),
+        destination_life: row.get(15)?,
         overflow: from_sql(row.get(13)?),
+        lost: from_sql(row.get(16)?),
         step: LeadStep::of_word(&step).ok_or_else(|| bad("step of a move", &step))?,
         plan: Plan {
             held: routes(&blob(8)?)?,
@@ -228,7 +304,8 @@ fn read(row: &Row<'_>) -> Result<LedMove, StoreError> {
             back: routes(&blob(10)?)?,
             added: names.map(str::to_owned).collect(),
         },
-        moved: pieces_of(&moved).map_err(|error| bad("what has moved", &error.to_string()))?,
+        moved: pieces(14)?,
+        finishing: pieces(17)?,
     })
 }
 

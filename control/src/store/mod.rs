@@ -21,10 +21,10 @@ pub use self::{
     answers::{ANSWERS_MAX, Answer},
     database::Database,
     decisions::{DECISIONS_MAX, LoggedDecision},
-    desired::{Desired, DesiredRoute, KeptRoute, ROUTES_MAX},
+    desired::{DESIRED_ROUTES_MAX, Desired, DesiredRoute, KeptRoute},
     journal::OPERATIONS_MAX,
     leads::LedMove,
-    ongoing::{Ending, GOING_ON_MAX, Numbered},
+    ongoing::{Ending, GOING_ON_MAX, KeptOperation, Numbered},
 };
 
 /// Why the store did not do what was asked.

@@ -1,7 +1,7 @@
 //! Operations on state as the answers to their requests tell of them: kept until they have ended,
 //! however many come later.
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
     Answer, Database, StoreError,
@@ -34,7 +34,47 @@ pub struct Numbered {
     pub ending: Option<Ending>,
 }
 
+/// An operation whose request was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOperation {
+    /// Of its request.
+    pub request_id: String,
+    /// The encoded response: the operation as it was when its request was answered, or as it ended.
+    pub response: Vec<u8>,
+    /// Whether it was not noted to have ended, nor to have been left by its sidecar.
+    pub goes_on: bool,
+    /// It is to end, and why.
+    pub ending: Option<Ending>,
+}
+
+/// What is read of an operation.
+const OPERATION_COLUMNS: &str = "request_id, response, goes_on, ending";
+
 impl Database {
+    /// Operations whose requests were answered: first those that go on, and each from the highest
+    /// number down, `limit` at most.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn kept_operations(&self, limit: u32) -> Result<Vec<KeptOperation>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {OPERATION_COLUMNS} FROM answer WHERE operation <> 0 AND answered = 1 \
+             ORDER BY goes_on DESC, operation DESC LIMIT ?1"
+        ))?;
+        let operations = statement.query_map([limit], read_operation)?;
+        Ok(operations.collect::<Result<_, _>>()?)
+    }
+
+    /// The operation of a number, if its request was answered and is still kept.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn kept_operation(&self, id: u64) -> Result<Option<KeptOperation>, StoreError> {
+        let sql =
+            format!("SELECT {OPERATION_COLUMNS} FROM answer WHERE operation = ?1 AND answered = 1");
+        Ok(self.connection.query_row(&sql, [to_sql(id)], read_operation).optional()?)
+    }
+
     /// What was begun by requests of a method and goes on, and what was begun by them and has no
     /// answer.
     ///
@@ -178,6 +218,15 @@ pub(super) fn amend(
     let sql = "UPDATE answer SET response = ?2, goes_on = ?3, answered = 1 WHERE request_id = ?1";
     transaction.execute(sql, params![request_id, response, goes_on])?;
     Ok(())
+}
+
+fn read_operation(row: &Row<'_>) -> rusqlite::Result<KeptOperation> {
+    Ok(KeptOperation {
+        request_id: row.get(0)?,
+        response: row.get(1)?,
+        goes_on: row.get(2)?,
+        ending: ending_of(row.get(3)?),
+    })
 }
 
 /// What the column says.

@@ -26,7 +26,7 @@ use crate::support::{
 /// Asks for everything that takes a text, with this one.
 async fn refusals(running: &Running, text: &str) -> Vec<(&'static str, Code, Status)> {
     let (channel, text) = (running.channel().await, || text.to_owned());
-    let id = || Some(change(&format!("{}", fastrand::u64(..))));
+    let id = || Some(change(&format!("{}", weir_seed::any())));
     let mut moves = MoveServiceClient::new(channel.clone());
     let start = StartMoveRequest {
         change: id(),

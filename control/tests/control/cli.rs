@@ -1,6 +1,11 @@
 //! The command line: JSON that is the proto's own, tables, and exit codes.
 
-use std::process::Output;
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, Output},
+};
 
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
@@ -190,14 +195,7 @@ fn state_is_moved_copied_and_told_of_by_commands() {
     assert_eq!(words[1..4], ["move", "nf/a", "nf/b"], "{list:?}");
     assert_eq!(running.weir(&["operation", "cancel", "99"]).status.code(), Some(3));
     let notify = ["-o", "json", "notify", "b", "--filter", "any", "--count", "2"];
-    let told = std::thread::scope(|scope| {
-        let told = scope.spawn(|| running.weir(&notify));
-        while !told.is_finished() {
-            pair.b.monitor().packets(&flow(1, 2, 1_000), 1);
-            std::thread::yield_now();
-        }
-        told.join().unwrap()
-    });
+    let told = running.weir_while(&notify, || pair.b.monitor().packets(&flow(1, 2, 1_000), 1));
     assert!(told.status.success(), "{told:?}");
     let event = text(&told.stdout).lines().nth(1).unwrap();
     let event: serde_json::Value = serde_json::from_str(event).unwrap();
@@ -397,7 +395,7 @@ fn a_bad_configuration_is_refused_by_the_sidecar_itself() {
     let path = node.directory.0.join("weir.toml");
     let sidecar = |text: &str, flag: &str, more: &[&str]| {
         std::fs::write(&path, text).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-control"));
         command.arg(flag).arg(&path).args(more).output().unwrap()
     };
     let good = sidecar(&node.config_text(""), "--check", &[]);
@@ -414,7 +412,7 @@ fn a_bad_configuration_is_refused_by_the_sidecar_itself() {
         }
     }
     std::fs::write(&path, b"[control]\n\xff").unwrap();
-    let bytes = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"))
+    let bytes = Command::new(env!("CARGO_BIN_EXE_weir-control"))
         .args(["--check".as_ref(), path.as_os_str()])
         .output()
         .unwrap();
@@ -430,7 +428,7 @@ fn the_sidecar_says_each_cause_of_an_error_once() {
     let path = node.directory.0.join("weir.toml");
     std::fs::write(node.directory.0.join("file"), "").unwrap();
     let start = |config: &std::path::Path| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-control"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-control"));
         let output = command.arg("--config").arg(config).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         text(&output.stderr).to_owned()
@@ -444,4 +442,37 @@ fn the_sidecar_says_each_cause_of_an_error_once() {
     for said in [absent, store, socket] {
         assert_eq!(said.matches("(os error ").count(), 1, "{said}");
     }
+}
+
+/// Standard error that is full, and what is no text.
+#[test]
+fn words_that_can_not_be_told_or_read_change_no_exit_code() {
+    let pair = Pair::new();
+    let running = pair.start();
+    let root = pair.node.directory.0.join("pki");
+    let (root, server) = (root.to_str().unwrap(), format!("unix://{}", running.socket.display()));
+    let weir = |arguments: &[&OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["-s", &server]).args(arguments);
+        command
+    };
+    for (arguments, code) in [
+        (&["pki", "init", root][..], 0),
+        (&["pki", "issue", root, "--name", "one", "--role", "viewer"], 0),
+        (&["notify", "a", "--filter", "any", "--limit", "10ms"], 0),
+        (&["instance", "show", "sw9"], 3),
+        (&["-o", "json", "instance", "show", "sw9"], 3),
+        (&["-o", "json", "instances"], 2),
+    ] {
+        let words: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let ended = weir(&words).stderr(full).status().unwrap();
+        assert_eq!(ended.code(), Some(code), "{arguments:?}");
+    }
+    let no_text = OsStr::from_bytes(b"sw\xff");
+    let told = weir(&["-o", "json", "instance", "show"].map(OsStr::new)).arg(no_text).output();
+    let told = told.unwrap();
+    assert_eq!(told.status.code(), Some(2), "{told:?}");
+    let error: serde_json::Value = serde_json::from_slice(&told.stderr).unwrap();
+    assert_eq!(error["code"], "USAGE");
 }

@@ -13,7 +13,6 @@ use crate::{
     state::refusal,
     support::{
         node::{Node, Running, block_on, limited},
-        seed,
         state::shared,
     },
     uncertain::between,
@@ -76,7 +75,7 @@ fn deaths(
 
 #[test]
 fn a_share_is_followed_or_ended_whenever_its_sidecars_die_and_told_as_it_ended() {
-    let mut random = fastrand::Rng::with_seed(seed());
+    let mut random = weir_seed::rng();
     for round in 0..ROUNDS {
         let node = Node::new(2);
         let limit_ns = if random.bool() { random.u64(1..60_000_000) } else { 0 };
@@ -123,7 +122,7 @@ fn a_share_is_followed_or_ended_whenever_its_sidecars_die_and_told_as_it_ended()
 
 #[test]
 fn a_move_between_instances_begins_once_and_goes_back_when_that_was_answered() {
-    let mut random = fastrand::Rng::with_seed(seed());
+    let mut random = weir_seed::rng();
     for round in 0..ROUNDS {
         let node = Node::new(2);
         let stands = random.bool();

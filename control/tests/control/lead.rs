@@ -90,6 +90,27 @@ fn one_of_the_same_match_is_changed_and_what_is_led_elsewhere_before_stays_there
     assert_eq!(before, ["tcp", "out-tcp"], "behind those of udp");
 }
 
+/// Two of the 64 are those of the configuration. One of the same match takes no room.
+#[test]
+fn policy_routes_that_the_data_plane_has_no_room_for_are_refused_before_anything_is_held() {
+    let mut list = base();
+    for host in 0..61_u8 {
+        let filter = format!("src=10.9.0.{host}");
+        list.insert(0, policy(&format!("move-1-{host}"), &filter, "in", "10.0.1.2"));
+    }
+    let no_room = LeadError::NoRoom { there: 63, more: 2 };
+    assert_eq!(planned(&list, "proto=tcp"), Err(no_room.clone()));
+    assert!(no_room.to_string().contains("63 of at most 64"), "{no_room}");
+    list.remove(0);
+    assert_eq!(planned(&list, "proto=tcp").unwrap().added.len(), 2);
+    let same = [("in", "10.0.1.2"), ("out", "10.0.1.3")].map(|(from, via)| {
+        let route = policy(&format!("tcp-{from}"), "proto=tcp", from, via);
+        PolicyRoute { both_ways: true, ..route }
+    });
+    list.splice(0..0, same);
+    assert_eq!((list.len(), planned(&list, "proto=tcp").unwrap().added.len()), (64, 0));
+}
+
 #[test]
 fn what_can_not_be_led_is_refused() {
     assert!(matches!(planned(&[], "any"), Err(LeadError::NotLed { .. })));
@@ -136,10 +157,13 @@ pub(crate) fn journalled(plan: Plan) -> LedMove {
         scopes: [chunk::Scope::PerFlow, chunk::Scope::MultiFlow].into(),
         guarantee: Guarantee::Ordered,
         incarnation: u64::MAX,
+        destination_life: "1:2:3.000000004".to_owned(),
         overflow: 3,
+        lost: 0,
         step: LeadStep::Hold,
         plan,
         moved: Vec::new(),
+        finishing: Vec::new(),
     }
 }
 
@@ -160,8 +184,24 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
     database.step_lead(&led).unwrap();
     drop(database);
     let mut database = Database::open(&path).unwrap();
-    assert_eq!(database.led_moves().unwrap(), [led]);
+    assert_eq!(database.led_moves().unwrap(), std::slice::from_ref(&led));
     assert_eq!(database.policy_routes().unwrap(), row.plan.led);
+    // What has moved stays, whoever notes that it has led.
+    database.step_lead(&at(&row, LeadStep::Led)).unwrap();
+    assert_eq!(database.led_moves().unwrap(), [at(&led, LeadStep::Led)]);
+    // Of that which finishes at the source nothing is deleted, whoever goes on.
+    let struck = LedMove { moved: Vec::new(), finishing: led.moved.clone(), ..led.clone() };
+    database.note_moved(&struck).unwrap();
+    assert_eq!(database.led_moves().unwrap(), [at(&struck, LeadStep::Led)]);
+    database.note_moved(&led).unwrap();
+    assert_eq!(database.led_moves().unwrap(), [at(&led, LeadStep::Led)]);
+    // One that goes back after all leaves nothing that is desired, and what it has lost is known.
+    database.unlead(&led).unwrap();
+    database.note_lost(7, 5).unwrap();
+    let back = LedMove { lost: 5, ..at(&row, LeadStep::Carry) };
+    assert_eq!(database.led_moves().unwrap(), [back]);
+    assert!(database.policy_routes().unwrap().is_empty());
+    database.step_lead(&led).unwrap();
     // One that leads elsewhere later keeps its place.
     let mut later = row.clone();
     later.operation = 8;
@@ -169,7 +209,14 @@ fn the_journal_has_each_step_and_what_leads_is_desired_from_then_on() {
         route.before.clear();
         "10.0.1.2".clone_into(&mut route.via);
     }
+    let before = database.policy_routes().unwrap();
     database.begin_lead(&later).unwrap();
+    for _ in 0..2 {
+        database.step_lead(&at(&later, LeadStep::Lead)).unwrap();
+        assert_ne!(database.policy_routes().unwrap(), before);
+        database.unlead(&later).unwrap();
+        assert_eq!(database.policy_routes().unwrap(), before);
+    }
     database.step_lead(&at(&later, LeadStep::Lead)).unwrap();
     let kept = database.policy_routes().unwrap();
     assert_eq!((kept.len(), &*kept[0].via, &*kept[0].before), (2, "10.0.1.2", "in"));

@@ -6,27 +6,27 @@ use weir_api::{
 };
 use weir_control::{
     state_manager::lead::{LeadStep, Plan},
-    store::{Database, LedMove},
+    store::{Database, LedMove, StoreError},
 };
 
 use crate::lead::{fill, journalled, leads_to, ordered, policy, start, start_of, until, vias};
 use crate::state::refusal;
 use crate::support::{
     gate::{Gate, gated},
-    nf::{Monitor, flow},
+    nf::{Monitor, Nf, flow},
     node::{Running, Thread, block_on, limited},
     state::Pair,
 };
 
 /// A node with what it moves.
-fn filled() -> Pair {
+pub(crate) fn filled() -> Pair {
     let pair = Pair::new();
     fill(&pair);
     pair
 }
 
 /// The same, whose destination takes in nothing until it is let.
-fn filled_and_gated() -> (Pair, Gate, Thread) {
+pub(crate) fn filled_and_gated() -> (Pair, Gate, Thread) {
     let mut pair = filled();
     let socket = pair.socket("b");
     pair.b.die();
@@ -41,7 +41,7 @@ fn back(id: &str) -> MoveRequest {
 }
 
 /// Lets the journal of sidecars that are started from here on not do something.
-fn forbid(pair: &Pair, what: &str) {
+pub(crate) fn forbid(pair: &Pair, what: &str) {
     drop(Database::open(&pair.node.store()).unwrap());
     let sql =
         format!("CREATE TRIGGER no {what} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
@@ -62,13 +62,24 @@ fn desire(pair: &Pair, led: Vec<PolicyRoute>) {
     database.end_lead(row.operation, None).unwrap();
 }
 
-/// Those that the store has which a sidecar is using; none when it was just written.
-fn desired(pair: &Pair) -> Option<Vec<PolicyRoute>> {
+/// What the store has which a sidecar is using; none when it was just written.
+fn seen<T>(pair: &Pair, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Option<T> {
     let copy = pair.node.directory.0.join("seen.db");
     std::fs::copy(pair.node.store(), &copy).unwrap();
     let wal = |path: &std::path::Path| format!("{}-wal", path.display());
     std::fs::copy(wal(&pair.node.store()), wal(&copy)).unwrap();
-    Database::open(&copy).and_then(|database| database.policy_routes()).ok()
+    Database::open(&copy).and_then(|database| read(&database)).ok()
+}
+
+/// The policy routes that it has.
+pub(crate) fn desired(pair: &Pair) -> Option<Vec<PolicyRoute>> {
+    seen(pair, Database::policy_routes)
+}
+
+/// Whether it has that the packets of a move have been led.
+fn has_led(pair: &Pair) -> bool {
+    let moves = seen(pair, Database::led_moves).unwrap_or_default();
+    moves.iter().any(|row| row.step == LeadStep::Led)
 }
 
 fn restart_dataplane(pair: &Pair) {
@@ -77,11 +88,17 @@ fn restart_dataplane(pair: &Pair) {
     model.policies.start();
 }
 
-fn flows(pair: &Pair) -> (u64, u64) {
+pub(crate) fn flows(pair: &Pair) -> (u64, u64) {
     (pair.a.monitor().of_flows(), pair.b.monitor().of_flows())
 }
 
-async fn begin(running: &Running, request: MoveRequest) -> StateOperation {
+/// The source has all, and packets go to it by the policy routes that there were.
+pub(crate) fn assert_is_as_before(pair: &Pair) {
+    assert_eq!(flows(pair), (20, 0));
+    assert!(leads_to(pair, 1) && vias(pair).len() == 2, "{:?}", vias(pair));
+}
+
+pub(crate) async fn begin(running: &Running, request: MoveRequest) -> StateOperation {
     let mut stream = running.state().await.r#move(request).await.unwrap().into_inner();
     limited(stream.message()).await.unwrap().unwrap().operation.unwrap()
 }
@@ -142,8 +159,7 @@ fn a_data_plane_that_was_started_again_while_it_held_has_the_move_undone() {
         assert_eq!(ended.state(), State::Undone, "{ended:?}");
         assert!(ended.reason.contains("the data plane was started again"), "{ended:?}");
     });
-    assert_eq!(flows(&pair), (20, 0));
-    assert!(leads_to(&pair, 1) && vias(&pair).len() == 2, "{:?}", vias(&pair));
+    assert_is_as_before(&pair);
 }
 
 #[test]
@@ -204,6 +220,103 @@ fn a_data_plane_that_was_started_again_before_it_led_has_the_move_say_so() {
     assert!(ended.reason.contains("the promise was not kept"), "{ended:?}");
     assert_eq!(flows(&pair), (0, 20));
     assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+}
+
+/// Has a sidecar killed that has led packets, and the data plane started again; the operation.
+pub(crate) fn killed_when_it_had_led(pair: &Pair) -> u64 {
+    let running = start(pair, Some("delete"));
+    let id = block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        until(async || leads_to(pair, 2) && has_led(pair)).await;
+        begun.id
+    });
+    running.kill();
+    restart_dataplane(pair);
+    assert!(leads_to(pair, 1), "{:?}", vias(pair));
+    id
+}
+
+#[test]
+fn a_data_plane_that_was_started_again_when_it_had_led_has_lost_nothing_that_was_held() {
+    let pair = filled();
+    let id = killed_when_it_had_led(&pair);
+    let running = start(&pair, None);
+    let ended = block_on(running.state_ended(id));
+    assert_eq!((ended.state(), &*ended.reason), (State::Done, ""), "{ended:?}");
+    assert_eq!(flows(&pair), (0, 20));
+    assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+}
+
+#[test]
+fn a_data_plane_that_was_started_again_and_does_not_lead_any_more_has_the_move_say_so() {
+    let pair = filled();
+    let id = killed_when_it_had_led(&pair);
+    pair.node.fake.model().policies.refused = Some(format!("move-{id}-in"));
+    let running = start(&pair, None);
+    let ended = block_on(running.state_ended(id));
+    assert_eq!(ended.state(), State::Failed, "{ended:?}");
+    let says = format!("does not lead all packets there; move-{id}-in: ");
+    assert!(ended.reason.contains(&says), "{ended:?}");
+    assert_eq!(flows(&pair), (20, 20));
+}
+
+#[test]
+fn a_move_that_can_not_write_down_that_it_has_led_goes_on() {
+    let pair = filled();
+    forbid(&pair, "BEFORE UPDATE OF step ON led_move WHEN NEW.step = 'led'");
+    let running = start(&pair, None);
+    let ended = block_on(async { running.moves(ordered("m")).await.unwrap() });
+    assert_eq!((ended.state(), &*ended.reason), (State::Done, ""), "{ended:?}");
+    assert_eq!(flows(&pair), (0, 20));
+    assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+}
+
+#[test]
+fn a_destination_that_died_before_the_source_has_deleted_has_the_source_keep_all() {
+    for (stage, comes_back) in [("led", true), ("led", false), ("delete", true)] {
+        let mut pair = filled();
+        let running = start(&pair, Some(stage));
+        let id = block_on(async {
+            let begun = begin(&running, ordered("m")).await;
+            until(async || flows(&pair).1 == 20).await;
+            until(async || desired(&pair).is_some_and(|routes| !routes.is_empty())).await;
+            until(async || stage == "led" || leads_to(&pair, 2)).await;
+            begun.id
+        });
+        running.kill();
+        pair.b.die();
+        if comes_back {
+            pair.b = Nf::start(&pair.socket("b"), Monitor::new(2));
+        }
+        let running = start(&pair, None);
+        let ended = block_on(running.state_ended(id));
+        assert_eq!(ended.state(), State::Failed, "{stage}: {ended:?}");
+        assert!(ended.reason.contains("no more is deleted at the source"), "{ended:?}");
+        assert!(!comes_back || ended.reason.contains("nf/b was started again"), "{ended:?}");
+        assert_eq!(flows(&pair).0, 20, "{stage}: {ended:?}");
+        assert!(leads_to(&pair, 2), "{:?}", vias(&pair));
+    }
+}
+
+#[test]
+fn a_destination_that_died_while_packets_were_to_be_led_has_the_source_keep_all() {
+    let mut pair = filled();
+    let running = start(&pair, None);
+    // The first is heard: packets are held.
+    pair.node.fake.model().policies.trouble_leading = u32::MAX;
+    let id = block_on(async {
+        let begun = begin(&running, ordered("m")).await;
+        let waits = async || find(&running, begun.id).await.reason.contains("nobody hears it");
+        until(waits).await;
+        begun.id
+    });
+    pair.b.die();
+    pair.b = Nf::start(&pair.socket("b"), Monitor::new(2));
+    pair.node.fake.model().policies.trouble_leading = 0;
+    let ended = block_on(running.state_ended(id));
+    assert_eq!(ended.state(), State::Failed, "{ended:?}");
+    assert!(ended.reason.contains("no more is deleted at the source"), "{ended:?}");
+    assert_eq!(flows(&pair), (20, 0), "{ended:?}");
 }
 
 #[test]

@@ -3,17 +3,23 @@
 
 mod bounds;
 mod cli;
+mod cli_refused;
+mod cli_shown;
 mod client;
 mod deaths;
 mod in_use;
 mod lead;
 mod lead_failures;
+mod lead_holds;
 mod limits;
+mod listing;
+mod lives;
 mod notify;
 mod planner;
 mod process;
 mod progress;
 mod readers;
+mod refused;
 mod scaling;
 mod server;
 mod share;

@@ -40,7 +40,7 @@ fn apply(running: &Running, plan: &Plan) -> Vec<String> {
 
 #[test]
 fn plans_are_balanced_minimal_and_deterministic() {
-    let mut random = fastrand::Rng::with_seed(crate::support::seed());
+    let mut random = weir_seed::rng();
     for _ in 0..300 {
         let running = random_running(&mut random);
         let wanted = random.u32(1..=8);
@@ -66,7 +66,7 @@ fn plans_are_balanced_minimal_and_deterministic() {
 
 #[test]
 fn sweeps_cover_what_rules_gave_to_those_that_go_and_nothing_of_those_that_stay() {
-    let mut random = fastrand::Rng::with_seed(crate::support::seed());
+    let mut random = weir_seed::rng();
     let mut swept = 0;
     for _ in 0..100 {
         let mut running = random_running(&mut random);

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use weir_control::store::Database;
 
-use crate::support::node::{Node, weir};
+use crate::support::node::{Node, block_on, limited, weir};
 
 /// Starts the sidecar and waits until it serves.
 fn start(config: &Path, more: &[&str]) -> Child {
@@ -51,6 +51,36 @@ fn a_sidecar_told_to_stop_leaves_its_operation_to_the_next() {
     let mut child = start(&config, &[]);
     assert!(scale(&["watch", "1"]).status.success(), "it is finished");
     assert_eq!(node.fake.model().active().len(), 4);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// As where the disk of its log is full.
+#[test]
+fn a_sidecar_whose_log_can_not_be_written_serves_and_stops_in_order() {
+    let node = Node::new(1);
+    let config = node.directory.0.join("weir.toml");
+    std::fs::write(&config, node.config_text("")).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-control"))
+        .args(["--config".as_ref(), config.as_os_str()])
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let socket = node.directory.0.join("control.sock");
+    let server = format!("unix://{}", socket.display());
+    let mut serves = || {
+        assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+        weir(&["-s", &server, "status"]).status.success()
+    };
+    block_on(limited(async {
+        while !serves() {
+            tokio::task::yield_now().await;
+        }
+    }));
+    // What is told of it is logged.
+    let scaled = weir(&["-s", &server, "--timeout", "60s", "scale", "--to", "2"]);
+    assert!(scaled.status.success(), "{scaled:?}");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -103,3 +103,17 @@ fn a_copy_that_repeats_tells_of_each_round() {
         assert_eq!(rounds.last(), Some(&3));
     });
 }
+
+#[test]
+fn the_command_names_what_a_move_leaves_behind_and_both_reasons_that_it_may_have() {
+    let pair = Pair::new();
+    (1..=2).for_each(|network| pair.a.monitor().packets(&flow(network, 1, 1_000), 1));
+    let running = pair.start();
+    let what = ["--filter", "src=10.0.1.0/24", "--scope", "per-flow,multi-flow"];
+    let command = [&["move", "--from", "a", "--to", "b", "--guarantee", "none"], &what[..]];
+    let moved = running.weir(&command.concat());
+    let told = String::from_utf8_lossy(&moved.stderr);
+    let says = "left behind, as it is named only in part, or has changed at the source since it was \
+                moved: host=10.0.0.0/8";
+    assert!(moved.status.success() && told.contains(says), "{moved:?}");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::support::{self, model::Model};
+use crate::support::model::Model;
 use weir_control::{
     scaling::{
         machine::{Action, Machine, Next, Observed},
@@ -164,8 +164,7 @@ fn a_sidecar_killed_at_any_action_finishes_once_a_move_has_begun_and_undoes_befo
 
 #[test]
 fn random_crashes_refusals_undos_and_lost_answers_never_leave_a_bucket_without_an_owner() {
-    let seed = support::seed();
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = weir_seed::rng();
     let (mut done, mut undone) = (0, 0);
     for _ in 0..400 {
         let (from, to) = (random.u32(1..=5), random.u32(1..=5));

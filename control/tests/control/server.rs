@@ -386,3 +386,21 @@ fn the_methods_that_carry_a_change_are_those_that_a_viewer_may_not_call() {
     }
     assert!(checked > 20);
 }
+
+/// As one that was stopped: it takes connections and says nothing.
+#[test]
+fn a_data_plane_that_hangs_is_named_with_its_mend() {
+    let mut node = Node::new(1);
+    node.fake.socket = node.directory.0.join("silent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&node.fake.socket).unwrap();
+    let running = node.start();
+    let told = running.weir(&["-o", "json", "instance", "list"]);
+    assert_eq!(told.status.code(), Some(6), "{told:?}");
+    let error: serde_json::Value = serde_json::from_slice(&told.stderr).unwrap();
+    assert_eq!((&error["code"], &error["object"]), (&"DATAPLANE_LATE".into(), &"dataplane".into()));
+    assert_eq!(error["message"], "the data plane does not answer within 5s");
+    assert!(error["fix"].as_str().unwrap().contains("stopped it"), "{error}");
+    let dataplane = block_on(running.status()).dataplane.unwrap();
+    assert_eq!(dataplane.error, "no answer within 5s");
+    assert!(dataplane.fix.contains("stopped it"), "{}", dataplane.fix);
+}

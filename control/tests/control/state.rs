@@ -435,35 +435,6 @@ fn a_copy_that_repeats_ends_with_its_stream_or_its_rounds() {
 }
 
 #[test]
-fn a_destination_that_is_started_again_between_two_scopes_does_not_cost_the_source_its_state() {
-    let mut pair = Pair::new();
-    pair.a.die();
-    let (a, gate, _thread) = gated(&pair.socket("a"), Monitor::new(1), "GetMultiFlow");
-    pair.a = a;
-    (1..=20).for_each(|host| pair.a.monitor().packets(&flow(1, host, 1_000), 5));
-    let running = pair.start();
-    block_on(async {
-        let asked = moved("m", "a", "b", "src=10.0.1.0/24");
-        let mut stream = running.state().await.r#move(asked).await.unwrap().into_inner();
-        let id = limited(stream.message()).await.unwrap().unwrap().operation.unwrap().id;
-        gate.has_one().await;
-        assert_eq!(pair.b.monitor().of_flows(), 100, "the flows are there");
-        pair.b.die();
-        pair.b = Nf::start(&pair.socket("b"), Monitor::new(3));
-        running.reaches("b").await;
-        gate.open();
-        let ended = running.state_ended(id).await;
-        assert_eq!(
-            (ended.state(), ended.failed_end.as_str()),
-            (State::Undone, "nf/b"),
-            "{ended:?}"
-        );
-        assert!(ended.reason.contains("was started again"), "{}", ended.reason);
-        assert_eq!((pair.a.monitor().of_flows(), pair.b.monitor().of_flows()), (100, 0));
-    });
-}
-
-#[test]
 fn no_instance_is_removed_while_state_is_on_its_way_to_it() {
     let mut pair = Pair::new();
     pair.a.die();

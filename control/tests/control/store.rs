@@ -282,6 +282,35 @@ fn a_cancel_is_known_to_who_takes_an_operation_up_again() {
 }
 
 #[test]
+fn operations_that_were_answered_are_read_first_those_that_go_on_and_then_the_latest() {
+    let directory = Directory::new();
+    let mut database = Database::open(&directory.0.join("control.db")).unwrap();
+    for id in ["first", "lasts", "second", "unanswered", "no operation", "third"] {
+        database.reserve(id, "m", &[1]).unwrap();
+        if id != "no operation" {
+            database.number_operation(id).unwrap();
+        }
+        if id != "unanswered" {
+            database.accept(&answer(id, "m", id == "lasts")).unwrap();
+        }
+    }
+    database.to_end("lasts", Ending::Over).unwrap();
+    let read = |limit| -> Vec<_> {
+        let kept = database.kept_operations(limit).unwrap();
+        kept.into_iter().map(|kept| (kept.request_id, kept.goes_on, kept.ending)).collect()
+    };
+    let is = |id: &str, goes_on: bool| (id.to_owned(), goes_on, goes_on.then_some(Ending::Over));
+    let all = [is("lasts", true), is("third", false), is("second", false), is("first", false)];
+    assert_eq!(read(9), all);
+    assert_eq!(read(2), all[..2]);
+    let number = database.answer("second").unwrap().unwrap().operation;
+    let second = database.kept_operation(number).unwrap().unwrap();
+    assert_eq!((&*second.request_id, second.response), ("second", vec![2]));
+    let unanswered = database.answer("unanswered").unwrap().unwrap().operation;
+    assert_eq!([unanswered, 99].map(|id| database.kept_operation(id).unwrap()), [None, None]);
+}
+
+#[test]
 fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     let directory = Directory::new();
     let path = directory.0.join("control.db");
@@ -293,7 +322,7 @@ fn two_sidecars_never_share_a_store_and_newer_files_are_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let refused = Database::open(&path);
-    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 5 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Version { found: 99, known: 7 })), "{refused:?}");
 }
 
 /// On a disk that was full the log must not keep the room that the next write needs.

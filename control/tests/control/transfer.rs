@@ -13,7 +13,6 @@ use crate::support::{
     nf::{Monitor, flow},
     node::{Running, block_on, limited},
     peers::{Cutter, Nodes},
-    seed,
     state::{copied, moved},
 };
 
@@ -150,7 +149,7 @@ fn a_connection_that_breaks_anywhere_leaves_a_move_done_or_undone() {
     let two = nodes.start_two();
     let way = Cutter::new(two.listening.unwrap());
     let one = nodes.start_one(way.address);
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = weir_seed::rng();
     let mut seen = [0; 3];
     block_on(async {
         for round in 0..60 {
@@ -245,6 +244,41 @@ fn the_destination_may_cancel_before_the_receipt() {
         assert_eq!((there.state(), there.failure()), (State::Undone, StateFailure::Cancelled));
         assert_eq!((here.state(), here.peer_refusal.as_str()), (State::Undone, "CANCELLED"));
         assert_eq!(known(&nodes), before);
+    });
+}
+
+/// It would put what it has into itself, and delete that.
+#[test]
+fn a_process_that_two_nodes_call_by_two_names_is_one() {
+    let mut nodes = Nodes::new();
+    nodes.a.monitor().packets(&flow(1, 1, 1_000), 3);
+    nodes.b.die();
+    let socket = |directory: &std::path::Path, name: &str| directory.join(name);
+    let (ours, theirs) =
+        (socket(&nodes.one.directory.0, "a.sock"), socket(&nodes.two.directory.0, "b.sock"));
+    let _unlinked = std::fs::remove_file(&theirs);
+    std::os::unix::fs::symlink(ours, theirs).unwrap();
+    let (one, _two) = nodes.start();
+    block_on(async {
+        let ended = one.moves(moved("m", "a", "two/nf/b", "any")).await.unwrap();
+        assert_eq!((ended.state(), &*ended.peer_refusal), (State::Undone, "SAME_END"), "{ended:?}");
+        assert_eq!(nodes.a.monitor().of_flows(), 3);
+    });
+}
+
+#[test]
+fn another_node_that_is_not_reached_or_not_trusted_is_told_by_its_address() {
+    let nodes = Nodes::new();
+    let two = nodes.start_two();
+    let address = two.listening.unwrap();
+    two.kill();
+    let one = nodes.start_one(address);
+    block_on(async {
+        let ended = one.moves(moved("m", "a", "two/nf/b", "any")).await.unwrap();
+        assert_eq!((ended.state(), ended.failure()), (State::Undone, StateFailure::Unreachable));
+        let says = format!("two/nf/b: {address} is not reached: Connection refused");
+        assert!(ended.reason.starts_with(&says), "{ended:?}");
+        assert!(ended.reason.ends_with("see that weir-control listens there"), "{ended:?}");
     });
 }
 

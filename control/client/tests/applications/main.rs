@@ -269,6 +269,13 @@ async fn what_repeats_and_what_is_told_end_with_their_time() {
     assert!(matches!(first, Some(Told::Event(_))) && last.is_none(), "{first:?}, {last:?}");
     let known = client.operations().await.unwrap().remove(0);
     assert_eq!((known.state(), known.events), (StateOperationState::Done, 1));
+    let two = Notify { count: Some(2), ..Notify::new("one", "any") };
+    let mut events = client.notify(&two).await.unwrap();
+    setup.one.monitor().packets(&flow(1, 1, 1_000), 5);
+    let told = async { while events.next().await.unwrap().is_some() {} };
+    tokio::time::timeout(LIMIT, told).await.unwrap();
+    let known = client.operations().await.unwrap().remove(0);
+    assert_eq!((known.state(), known.events), (StateOperationState::Done, 2));
     let every = Some(Duration::from_millis(10));
     let time_limit = Some(Duration::from_millis(100));
     let asked = Copy { every, time_limit, ..Copy::new("one", "two", "any") };

@@ -5,7 +5,7 @@ use weir_api::{
     nf::v1 as nf,
     v1::{CopyRequest, state_service_client::StateServiceClient},
 };
-use weir_control::config::Span;
+use weir_control::{config::Span, filters::Picks};
 
 use super::{
     client::{Client, service},
@@ -33,8 +33,7 @@ pub(crate) struct Copy {
     /// The end that it is merged at
     #[arg(long, value_name = "END")]
     to: String,
-    /// What it is about, as in src=10.0.0.0/8,proto=tcp; any for all
-    #[arg(long)]
+    #[arg(long, help = Picks::State.help("What it is about, as in src=10.0.0.0/8; any for all"))]
     filter: String,
     /// Which state: of each flow, of several, of all
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Copied::MultiFlow])]
@@ -49,9 +48,15 @@ pub(crate) struct Copy {
     /// cancelled or this command ends
     #[arg(long, value_name = "SPAN", requires = "every", value_parser = Span::positive)]
     time_limit: Option<Span>,
-    /// How long each may take
-    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = Span::positive)]
-    limit: Span,
+    /// How long each round may take
+    #[arg(
+        long,
+        alias = "limit",
+        value_name = "SPAN",
+        default_value = "60s",
+        value_parser = Span::positive
+    )]
+    round_time_limit: Span,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,7 +81,7 @@ pub(crate) async fn run(client: &Client, copy: Copy) -> Result<(), Failure> {
         scopes: copy.scope.into_iter().map(scope).collect(),
         interval_ns: copy.every.map_or(0, |every| every.nanos()),
         rounds: copy.rounds.unwrap_or(0),
-        limit_ns: copy.limit.nanos(),
+        limit_ns: copy.round_time_limit.nanos(),
         time_limit_ns: copy.time_limit.map_or(0, |limit| limit.nanos()),
     };
     let stream = client.call(service.copy(client.request(ask))).await?;

@@ -11,8 +11,6 @@ use weir_api::{
     v1::{DoctorReport, Finding, GetStatusRequest, status_service_client::StatusServiceClient},
 };
 
-use weir_control::fault::dataplane_fix;
-
 use super::{
     client::{Client, Options, service},
     failure::Failure,
@@ -189,7 +187,6 @@ async fn sockets(options: &Options) -> Vec<Finding> {
         return vec![sidecar, unknown("data plane"), unknown(WORKERS)];
     };
     let dataplane = status.dataplane.unwrap_or_default();
-    let fix = dataplane_fix(&dataplane.error);
     let detail = if dataplane.connected { "reached".to_owned() } else { dataplane.error };
     let workers = match dataplane.connected {
         true => workers(&status.restarted_workers),
@@ -197,7 +194,7 @@ async fn sockets(options: &Options) -> Vec<Finding> {
     };
     vec![
         finding("sidecar", true, "reached", ""),
-        finding("data plane", dataplane.connected, detail, fix),
+        finding("data plane", dataplane.connected, detail, &dataplane.fix),
         workers,
     ]
 }

@@ -1,6 +1,9 @@
 //! What others say, so that nothing in it controls a terminal.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 /// The text with all that would control a terminal escaped. Lines stay lines.
 pub(crate) fn lines(text: &str) -> String {
@@ -29,7 +32,17 @@ pub(crate) fn json(text: &str) -> String {
 
 /// Writes to standard error, for people.
 pub(crate) fn tell(text: &str) {
-    eprintln!("{}", lines(text));
+    say(&lines(text));
+}
+
+/// The same for programs: one line of JSON.
+pub(crate) fn tell_json(value: &serde_json::Value) {
+    say(&json(&value.to_string()));
+}
+
+/// When it can not be written, there is nobody to tell that: the exit code is as it would be.
+fn say(text: &str) {
+    let _written = writeln!(io::stderr(), "{text}");
 }
 
 fn escaped(text: &str, mut escape: impl FnMut(char, &mut String)) -> String {

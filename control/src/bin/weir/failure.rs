@@ -23,7 +23,7 @@ impl Failure {
     pub(crate) fn report(self, format: Format) -> ExitCode {
         match format {
             Format::Table => self.tell(),
-            Format::Json => eprintln!("{}", escape::json(&self.json().to_string())),
+            Format::Json => escape::tell_json(&self.json()),
         }
         ExitCode::from(self.exit_code())
     }
@@ -48,7 +48,7 @@ impl Failure {
                 ("PROBLEMS", "the check found problems", "", "standard output has them, with fixes")
             }
             Self::NotReached => {
-                let fix = "standard output has its state and the reason; then repeat the command";
+                let fix = "standard output has its state and the reason: mend that, then repeat the command";
                 ("NOT_REACHED", "the operation did not end as it was asked to", "", fix)
             }
         };
@@ -82,7 +82,9 @@ fn fix(fault: &Fault) -> &str {
         return &fault.fix;
     }
     match fault.code {
-        Code::InvalidArgument | Code::OutOfRange => "correct what was given: see --help",
+        Code::InvalidArgument | Code::OutOfRange => {
+            "correct what was given: the message says what is taken"
+        }
         Code::Internal | Code::Unknown => "see the log of weir-control, then try again",
         // What stands in the way is in the message, and only the caller knows what was meant.
         _ => "",

@@ -5,6 +5,7 @@ use weir_api::{
     dataplane::v1::Flow,
     v1::{ListFlowsRequest, flow_service_client::FlowServiceClient},
 };
+use weir_control::filters::Picks;
 
 use super::{
     client::{Client, service},
@@ -17,8 +18,11 @@ use super::{
 pub(crate) enum Verb {
     /// Flows as they come, without waiting for all
     List {
-        /// As in src=10.0.0.0/8,proto=udp,dport=53
-        #[arg(long, default_value = "")]
+        #[arg(
+            long,
+            default_value = "",
+            help = Picks::Flows.help("Only flows that match, as in src=10.0.0.0/8,dport=53")
+        )]
         filter: String,
         /// Only this instance's, by name or number
         #[arg(long, default_value = "")]

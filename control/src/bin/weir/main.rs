@@ -2,6 +2,8 @@
 //!
 //! Data goes to standard output, talk to standard error.
 #![forbid(unsafe_code)]
+// That panics when nobody can be told: see `escape::tell`.
+#![deny(clippy::print_stderr)]
 
 mod client;
 mod copy;
@@ -26,6 +28,7 @@ mod scale;
 mod share;
 mod stats;
 mod status;
+mod usage;
 mod worker;
 
 use std::process::ExitCode;
@@ -34,7 +37,6 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::{client::Client, failure::Failure, output::Format};
-use weir_control::fault::Fault;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -126,7 +128,8 @@ fn main() -> ExitCode {
 
 /// Shows help, or what is wrong with the arguments: as JSON if they ask for it.
 fn misused(error: &clap::Error) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
     let json = arguments.windows(2).any(|pair| {
         matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json"
             || matches!(pair[1].as_str(), "-ojson" | "-o=json" | "--output=json")
@@ -134,11 +137,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || !json {
         error.exit();
     }
-    let text = error.to_string();
-    let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-    let words: Vec<&str> = said.split_whitespace().collect();
-    let fault = Fault::invalid("USAGE", words.join(" ")).fix("see weir --help");
-    Failure::from(fault).report(Format::Json)
+    Failure::from(usage::fault(error)).report(Format::Json)
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

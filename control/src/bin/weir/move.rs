@@ -8,7 +8,7 @@ use weir_api::{
         move_service_client::MoveServiceClient, state_service_client::StateServiceClient,
     },
 };
-use weir_control::config::Span;
+use weir_control::{config::Span, filters::Picks};
 
 use super::{
     client::{Client, service},
@@ -61,8 +61,14 @@ struct Start {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::PerFlow])]
     scope: Vec<Scope>,
     /// How long it may take before it is undone
-    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = Span::positive)]
-    limit: Span,
+    #[arg(
+        long,
+        alias = "limit",
+        value_name = "SPAN",
+        default_value = "60s",
+        value_parser = Span::positive
+    )]
+    time_limit: Span,
     /// Return when it has begun
     #[arg(long)]
     no_wait: bool,
@@ -71,8 +77,7 @@ struct Start {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// Flows, as in src=10.0.0.0/8,proto=udp,dport=53; any for all
-    #[arg(long)]
+    #[arg(long, help = Picks::State.help("Flows, as in src=10.0.0.0/8,dport=53; any for all"))]
     filter: Option<String>,
     /// Steering buckets, as in 0-1023,2048; between instances only
     #[arg(long)]
@@ -136,7 +141,7 @@ async fn start(client: &Client, start: Start) -> Result<(), Failure> {
         }
         .into(),
         scopes: start.scope.into_iter().map(|scope| scope.number()).collect(),
-        limit_ns: start.limit.nanos(),
+        limit_ns: start.time_limit.nanos(),
     };
     let stream = client.call(service.r#move(client.request(ask))).await?;
     let until = if start.no_wait { Until::Begun } else { Until::Ended };
@@ -161,7 +166,8 @@ async fn watch(client: &Client, id: u64) -> Result<(), Failure> {
         escape::tell(&format!("left behind, as the filter names it only in part: {id}"));
     }
     show_next(client.format, &last, |last| table(last.r#move.as_slice(), &names))?;
-    let done = last.r#move.is_some_and(|last| last.phase() == MovePhase::Done);
+    let is_done = |last: dataplane::Move| last.phase() == MovePhase::Done && last.reason.is_empty();
+    let done = last.r#move.is_some_and(is_done);
     if done { Ok(()) } else { Err(Failure::NotReached) }
 }
 

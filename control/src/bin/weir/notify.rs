@@ -2,10 +2,10 @@
 
 use clap::Args;
 use weir_api::v1::{
-    NotifyRequest, StateOperationState, notify_response::Note,
+    NotifyRequest, StateOperation, StateOperationState, notify_response::Note,
     state_service_client::StateServiceClient,
 };
-use weir_control::config::Span;
+use weir_control::{config::Span, filters::Picks};
 
 use super::{
     client::{Client, service},
@@ -17,6 +17,7 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   weir notify sw1 --filter proto=tcp,tcp_flags=syn/syn+ack
+  weir notify sw1 --filter in_port=sap1,proto=icmp --time-limit 10s
   weir notify ids-a --filter dport=80 --snap 128 --count 10 -o json
 
 Events are told after their packets were processed. When they are not read as fast as they come, a
@@ -28,44 +29,36 @@ pub(crate) struct Notify {
     /// The end whose packets it is about: an instance, by name or number, or a network function in
     /// a process of its own
     end: String,
-    /// Which packets; any for all
-    #[arg(long)]
+    #[arg(long, help = Picks::Packets.help("Which packets; any for all"))]
     filter: String,
     /// Bytes of each packet
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     snap: u32,
-    /// End after so many events
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
+    /// End after so many events; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    count: u64,
     /// How long it lasts
-    #[arg(long, value_name = "SPAN", value_parser = Span::positive)]
-    limit: Option<Span>,
+    #[arg(long, alias = "limit", value_name = "SPAN", value_parser = Span::positive)]
+    time_limit: Option<Span>,
 }
 
 pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> {
     let mut service = service!(StateServiceClient, client);
-    let Notify { end, filter, snap, count, limit } = notify;
-    let ask = NotifyRequest { end, filter, snap, limit_ns: limit.map_or(0, |limit| limit.nanos()) };
+    let Notify { end, filter, snap, count, time_limit } = notify;
+    let limit_ns = time_limit.map_or(0, |limit| limit.nanos());
+    let ask = NotifyRequest { end, filter, snap, limit_ns, count };
     let mut stream = client.call(service.notify(client.request(ask))).await?;
-    let mut left = count;
-    while left != Some(0) {
+    loop {
         let Some(told) = client.follow(&mut stream).await? else { return Err(Failure::NotReached) };
         if client.format == Format::Json {
             show_next(client.format, &told, |_| String::new())?;
         }
         match told.note {
             Some(Note::Operation(seen)) if seen.state() == StateOperationState::Running => {
-                eprintln!("operation {}: in force", seen.id);
+                escape::tell(&format!("operation {}: in force", seen.id));
             }
-            Some(Note::Operation(seen)) => {
-                let is_over = seen.state() == StateOperationState::Done;
-                let why = if is_over { "its time is over" } else { &seen.reason };
-                escape::tell(&format!("operation {}: {why}", seen.id));
-                let as_asked = is_over || seen.state() == StateOperationState::Cancelled;
-                return if as_asked { Ok(()) } else { Err(Failure::NotReached) };
-            }
+            Some(Note::Operation(ended)) => return end_of(&ended, count),
             Some(Note::Event(event)) => {
-                left = left.map(|left| left - 1);
                 if client.format == Format::Table {
                     let bytes: String =
                         event.packet.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -82,5 +75,17 @@ pub(crate) async fn run(client: &Client, notify: Notify) -> Result<(), Failure> 
             Some(Note::Gap(_)) | None => {}
         }
     }
-    Ok(())
+}
+
+/// Says why a notification has ended of which `count` events were asked for.
+fn end_of(ended: &StateOperation, count: u64) -> Result<(), Failure> {
+    let is_done = ended.state() == StateOperationState::Done;
+    let why = match is_done {
+        true if count > 0 && ended.events >= count => format!("{count} events were told"),
+        true => "its time is over".to_owned(),
+        false => ended.reason.clone(),
+    };
+    escape::tell(&format!("operation {}: {why}", ended.id));
+    let as_asked = is_done || ended.state() == StateOperationState::Cancelled;
+    if as_asked { Ok(()) } else { Err(Failure::NotReached) }
 }

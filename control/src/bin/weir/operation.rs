@@ -20,6 +20,9 @@ use super::{
     output::{Format, columns, show, show_next, span},
 };
 
+/// Why a piece stays at the source of a move.
+const WHY_LEFT: &str = "it is named only in part, or has changed at the source since it was moved";
+
 /// Which state an operation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scope {
@@ -41,7 +44,7 @@ impl Scope {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Operations in progress and the last that ended, newest first
+    /// Operations in progress and the last that ended or were left by an earlier sidecar, newest first
     List {
         /// Only those in progress
         #[arg(long)]
@@ -130,7 +133,7 @@ pub(crate) async fn follow<T: Message + Name>(
     let Some(last) = last.as_ref().and_then(operation) else { return Err(Failure::NotReached) };
     if client.format == Format::Table {
         for id in &last.left_behind_ids {
-            escape::tell(&format!("left behind, as the filter names it only in part: {id}"));
+            escape::tell(&format!("left behind, as {WHY_LEFT}: {id}"));
         }
         super::output::write_lines(&table(std::slice::from_ref(last)))?;
     }
@@ -139,12 +142,25 @@ pub(crate) async fn follow<T: Message + Name>(
 
 /// How far an operation has come, on one line.
 fn line(operation: &StateOperation) -> String {
-    let (id, kind, state) = (operation.id, kind(operation), state(operation));
+    format!("operation {}: {}", operation.id, progress(operation))
+}
+
+/// The same of one in progress behind its number, with what it is about.
+pub(crate) fn running_line(operation: &StateOperation) -> String {
+    let ends = match operation.to.as_str() {
+        "" => who(operation),
+        to => format!("{} to {to}", who(operation)),
+    };
+    format!("{} {}, {ends}, {}", operation.id, progress(operation), what(operation))
+}
+
+fn progress(operation: &StateOperation) -> String {
+    let (kind, state) = (kind(operation), state(operation));
     let moved = operation.r#move.as_ref().map(|seen| seen.phase().as_str_name());
     let shared = operation.share.as_ref().map(|seen| seen.phase().as_str_name());
     let phase = moved.or(shared).and_then(|name| name.split_once("_PHASE_"));
     let phase = phase.map(|(_, phase)| format!(", {}", phase.to_lowercase())).unwrap_or_default();
-    format!("operation {id}: {kind} {state}{phase}, {}", carried(operation))
+    format!("{kind} {state}{phase}, {}", carried(operation))
 }
 
 /// What it has carried.
@@ -178,6 +194,20 @@ fn state(operation: &StateOperation) -> String {
     name.trim_start_matches("STATE_OPERATION_STATE_").to_lowercase()
 }
 
+/// The end that it is about, or where its state comes from; of a share, who shares.
+fn who(operation: &StateOperation) -> String {
+    if operation.from.is_empty() { operation.instances.join(",") } else { operation.from.clone() }
+}
+
+/// Which state, or which packets.
+fn what(operation: &StateOperation) -> String {
+    match &operation.selection {
+        Some(Selection::Filter(filter)) => filter.clone(),
+        Some(Selection::Buckets(buckets)) => format!("buckets {buckets}"),
+        None => String::new(),
+    }
+}
+
 /// Operations as rows.
 pub(crate) fn table(operations: &[StateOperation]) -> String {
     let header = [
@@ -193,21 +223,12 @@ pub(crate) fn table(operations: &[StateOperation]) -> String {
         "REASON",
     ];
     let row = |operation: &StateOperation| {
-        let what = match &operation.selection {
-            Some(Selection::Filter(filter)) => filter.clone(),
-            Some(Selection::Buckets(buckets)) => format!("buckets {buckets}"),
-            None => String::new(),
-        };
         vec![
             operation.id.to_string(),
             kind(operation),
-            if operation.from.is_empty() {
-                operation.instances.join(",")
-            } else {
-                operation.from.clone()
-            },
+            who(operation),
             operation.to.clone(),
-            what,
+            what(operation),
             state(operation),
             carried(operation),
             operation.left_behind.to_string(),

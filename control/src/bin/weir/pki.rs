@@ -9,7 +9,7 @@ use weir_control::{
     pki::{self, PkiError, Purpose},
 };
 
-use super::failure::Failure;
+use super::{escape, failure::Failure};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -51,7 +51,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Init { directory } => {
             pki::init(&directory, now).map_err(|error| fault(&error))?;
-            eprintln!("made an authority in {}", directory.display());
+            escape::tell(&format!("made an authority in {}", directory.display()));
         }
         Verb::Issue { directory, name, role, san } => {
             let purpose = match role {
@@ -61,7 +61,8 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
                 RoleName::Viewer => Purpose::Caller(Role::Viewer),
             };
             pki::issue(&directory, &name, purpose, &san, now).map_err(|error| fault(&error))?;
-            eprintln!("issued {} and its key", directory.join(format!("{name}.crt")).display());
+            let certificate = directory.join(format!("{name}.crt"));
+            escape::tell(&format!("issued {} and its key", certificate.display()));
         }
     }
     Ok(())
@@ -75,8 +76,12 @@ fn fault(error: &PkiError) -> Fault {
                 .object(path.display().to_string())
                 .fix("choose another name or directory, or remove it when nobody needs it")
         }
-        PkiError::Name(_) => Fault::invalid("ARGUMENT", error.to_string()).object("--name"),
-        PkiError::NoSan => Fault::invalid("ARGUMENT", error.to_string()).object("--san"),
+        PkiError::Name(_) => Fault::invalid("ARGUMENT", error.to_string())
+            .object("--name")
+            .fix("choose another, as edge-1: not ca, and no dot first"),
+        PkiError::NoSan => Fault::invalid("ARGUMENT", error.to_string())
+            .object("--san")
+            .fix("add --san edge-1.example or --san 192.0.2.1"),
         PkiError::File { path, source } => {
             let fix = match source.kind() {
                 ErrorKind::NotFound => "make the authority first: weir pki init DIRECTORY",

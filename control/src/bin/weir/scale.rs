@@ -227,6 +227,10 @@ fn plan_table(plan: &PlanScaleResponse) -> String {
     } else {
         text.push_str(&steps(&plan.steps));
     }
+    if let Some(obstacle) = &plan.obstacle {
+        let rows = [("in the way", obstacle.message.clone()), ("fix", obstacle.fix.clone())];
+        text.push_str(&format!("\n{}", pairs(&rows)));
+    }
     text
 }
 

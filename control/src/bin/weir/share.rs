@@ -6,7 +6,7 @@ use weir_api::{
     nf::v1 as nf,
     v1::{ChangeShareRequest, ShareRequest, state_service_client::StateServiceClient},
 };
-use weir_control::config::Span;
+use weir_control::{config::Span, filters::Picks};
 
 use super::{
     client::{Client, service},
@@ -27,6 +27,9 @@ passes. A share goes on when this command is interrupted, and until it is cancel
 over. Then each instance keeps a replica. Meanwhile flows that it may be about are not moved, and
 the node is not scaled.";
 
+const WHOSE: &str =
+    "Whose state: sources that it names as a whole, as src=10.0.0.0/8 does; any for all";
+
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = EXAMPLES)]
@@ -42,8 +45,7 @@ struct Start {
     /// The instances, by names or numbers
     #[arg(long, value_name = "INSTANCE", value_delimiter = ',', num_args = 1.., required = true)]
     instances: Vec<String>,
-    /// Whose state: sources that it names as a whole, as src=10.0.0.0/8 does; any for all
-    #[arg(long, required = true)]
+    #[arg(long, required = true, help = Picks::Flows.help(WHOSE))]
     filter: Option<String>,
     /// Which state: that of several flows; that of all flows is copied, by weir copy --scope all-flows
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Shared::MultiFlow])]

@@ -8,6 +8,7 @@ use weir_api::{
 use super::{
     client::{Client, service},
     failure::Failure,
+    operation::running_line,
     output::{pairs, percent, show, span},
     scale::operation_line,
 };
@@ -31,7 +32,12 @@ fn table(status: &GetStatusResponse) -> String {
         ),
         None => format!("not reached at {}: {}", dataplane.socket, dataplane.error),
     };
-    let operation = status.operation.as_ref().map_or("none".to_owned(), operation_line);
+    let scales = status.operation.as_ref().map(operation_line);
+    let mut operations: Vec<String> =
+        scales.into_iter().chain(status.state_operations.iter().map(running_line)).collect();
+    if operations.is_empty() {
+        operations.push("none".to_owned());
+    }
     let mut rows = vec![
         ("sidecar", format!("version {}, up {}", status.version, span(status.uptime_ns))),
         ("data plane", reached),
@@ -44,9 +50,9 @@ fn table(status: &GetStatusResponse) -> String {
             format!("mean {}, highest {}", percent(status.load_mean), percent(status.load_max)),
         ),
         ("scaling", if status.auto { "by policy" } else { "by command" }.to_owned()),
-        ("operation", operation),
-        ("generation", status.generation.to_string()),
     ];
+    rows.extend(operations.into_iter().map(|operation| ("operation", operation)));
+    rows.push(("generation", status.generation.to_string()));
     let restarts = restarts(&status.restarted_workers);
     if !restarts.is_empty() {
         rows.push(("panics", format!("{restarts}; the data plane's log says why")));

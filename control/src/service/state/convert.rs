@@ -134,16 +134,17 @@ fn state(state: State) -> StateOperationState {
     }
 }
 
-/// Whether nothing more comes.
-pub(crate) fn has_ended(state: StateOperationState) -> bool {
+/// Whether more comes, as it has neither ended nor been left.
+pub(crate) fn goes_on(state: StateOperationState) -> bool {
     match state {
         StateOperationState::Unspecified
         | StateOperationState::Running
-        | StateOperationState::Undoing => false,
+        | StateOperationState::Undoing => true,
         StateOperationState::Done
         | StateOperationState::Undone
         | StateOperationState::Cancelled
-        | StateOperationState::Failed => true,
+        | StateOperationState::Failed
+        | StateOperationState::Left => false,
     }
 }
 

@@ -4,26 +4,27 @@ mod convert;
 
 use std::sync::Arc;
 
-use tonic::{Code, Request};
+use tonic::Request;
 use weir_api::{
     dataplane::v1::Guarantee,
     v1::{
         CancelStateOperationRequest, CancelStateOperationResponse, ChangeShareRequest,
         ChangeShareResponse, CopyRequest, CopyResponse, ListStateOperationsRequest,
         ListStateOperationsResponse, MoveRequest, MoveResponse, NotifyRequest, NotifyResponse,
-        ShareRequest, ShareResponse, StateGap, StateOperation, WatchStateOperationRequest,
-        WatchStateOperationResponse, notify_response::Note, state_service_server::StateService,
+        ShareRequest, ShareResponse, StateFailure, StateGap, StateOperation,
+        WatchStateOperationRequest, WatchStateOperationResponse, notify_response::Note,
+        state_service_server::StateService,
     },
 };
 
-pub(crate) use self::convert::{has_ended, refusal_message, state_message};
+pub(crate) use self::convert::{goes_on, refusal_message, state_message};
 use super::{
     Answer, Api, answer, message,
     stream::{self, Answers, Sink},
 };
 use crate::{
     fault::Fault,
-    sidecar::{Notice, Reader, Sidecar, parse_filter},
+    sidecar::{Found, Notice, Reader, Sidecar, not_taken_up},
     state_manager::{operation::Operation, relay::Told},
 };
 
@@ -116,10 +117,10 @@ impl StateService for Api {
         let request = message(request);
         if request.snap > SNAP_MAX {
             let message = format!("{SNAP_MAX} bytes of a packet are the most");
-            return Err(Fault::invalid("SNAP", message).object("snap").into());
+            let fault = Fault::invalid("SNAP", message).object("snap");
+            return Err(fault.fix("ask for so many or less; 0 for none").into());
         }
-        let filter = parse_filter(&request.filter)?;
-        let mut notices = self.sidecar.notify(&request, filter).await?;
+        let mut notices = self.sidecar.notify(&request).await?;
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(move |sink| async move {
             // When the reader goes, so does the receiver: that ends the notification.
@@ -142,11 +143,8 @@ impl StateService for Api {
         request: Request<ListStateOperationsRequest>,
     ) -> Answer<ListStateOperationsResponse> {
         let in_progress = message(request).in_progress;
-        let (now, table) = (self.sidecar.now(), self.sidecar.state().watch());
-        let table = table.borrow();
-        let all = table.newest_first().into_iter();
-        let wanted = all.filter(|operation| !in_progress || !operation.state.ended());
-        let operations = wanted.map(|operation| state_message(operation, now)).collect();
+        let mut operations = self.sidecar.list_state_operations().await?;
+        operations.retain(|operation| !in_progress || goes_on(operation.state()));
         answer(Ok(ListStateOperationsResponse { operations }))
     }
 
@@ -157,10 +155,11 @@ impl StateService for Api {
         request: Request<WatchStateOperationRequest>,
     ) -> Answer<Answers<WatchStateOperationResponse>> {
         let id = message(request).id;
+        let found = match self.sidecar.find_state_operation(id).await? {
+            Found::Here(operation) => state_message(&operation, self.sidecar.now()),
+            Found::Kept(operation) => *operation,
+        };
         let reader = self.sidecar.state().follow(id);
-        let now = self.sidecar.now();
-        let found = self.sidecar.state().watch().borrow().find(id).map(|o| state_message(o, now));
-        let found = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
         self.progress(found, reader, |operation| WatchStateOperationResponse { operation })
     }
 
@@ -170,8 +169,7 @@ impl StateService for Api {
     ) -> Answer<CancelStateOperationResponse> {
         let request = message(request);
         let job = async {
-            let operation = self.sidecar.cancel_operation(request.id).await?;
-            let operation = Some(state_message(&operation, self.sidecar.now()));
+            let operation = Some(self.sidecar.cancel_operation(request.id).await?);
             Ok(CancelStateOperationResponse { operation })
         };
         answer(self.sidecar.change_here(&request, request.change.as_ref(), job).await)
@@ -180,35 +178,33 @@ impl StateService for Api {
 
 impl Api {
     /// Follows an operation that was begun by an earlier request of the same id. One that has ended
-    /// is answered as it ended; one that this sidecar does not know is begun again.
+    /// is answered as it ended; one that this sidecar does not know is begun again, and so is one that
+    /// ended as its sidecar stopped.
     async fn followed(
         &self,
         begun: &StateOperation,
         again: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
-        if has_ended(begun.state()) {
+        if !goes_on(begun.state()) && begun.failure() != StateFailure::Stopping {
             return Ok(None);
         }
-        self.sidecar.take_up((begun.id, &begun.request_id), again).await
+        self.sidecar.take_up(begun, again).await
     }
 
     /// The same of a share, which goes on at the data plane for what is left of its time, or has
     /// ended with it.
     async fn followed_share(&self, begun: &StateOperation) -> Result<Option<Reader>, Fault> {
-        if has_ended(begun.state()) {
+        if !goes_on(begun.state()) {
             return Ok(None);
         }
-        self.sidecar.take_up_shares().await?;
-        if self.sidecar.state().watch().borrow().find(begun.id).is_none() {
-            let message = "the sidecar can not follow the share: its log says why";
-            return Err(Fault::new(Code::Unavailable, "NOT_TAKEN_UP", message)
-                .object(format!("operations/{}", begun.id))
-                .fix("ask again with the same request id"));
+        match self.sidecar.find_state_operation(begun.id).await? {
+            Found::Here(_) => Ok(self.sidecar.state().follow(begun.id)),
+            Found::Kept(_) => Err(not_taken_up(begun.id)),
         }
-        Ok(self.sidecar.state().follow(begun.id))
     }
 
-    /// The stream of an operation, which as a message was `begun`.
+    /// The stream of an operation, which as a message was `begun`, unless it has ended and nobody has
+    /// begun it again.
     fn progress<T: Send + 'static>(
         &self,
         begun: StateOperation,
@@ -217,7 +213,7 @@ impl Api {
     ) -> Answer<Answers<T>> {
         let sidecar = Arc::clone(&self.sidecar);
         stream::spawn(|sink| async move {
-            if has_ended(begun.state()) {
+            if !goes_on(begun.state()) && reader.is_none() {
                 // The reader has gone, or has it.
                 let _gone = sink.send(Ok(turn(Some(begun)))).await;
                 return;

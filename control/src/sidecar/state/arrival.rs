@@ -22,7 +22,8 @@ use super::{
     arrivals::{Admitted, Told},
     carry::{Count, not_taken, repeated},
     opening::Opening,
-    processes::{FINISH_LIMIT, Move, Way},
+    processes::{Move, Way},
+    times::FINISH_LIMIT,
     transfer_message::{self as say, Why},
 };
 use crate::{
@@ -82,11 +83,18 @@ impl Sidecar {
         open: TransferOpen,
         stream: (Streaming<TransferRequest>, Replies),
     ) -> Result<(), Fault> {
-        let Opening { id, operation, from, to, filter, scopes, kinds, limit } =
+        let Opening { id, operation, from, to, filter, scopes, kinds, limit, process } =
             Opening::of(peer, open)?;
         self.state.arrivals.abandon(peer, operation, CALL_LIMIT).await;
         let admitted = self.state.arrivals.admit(peer, id, operation)?;
         let to = self.find_end("to", &to).await?;
+        if !process.is_empty() && process == self.state.ends.life(&to) {
+            let message = format!("{from} and {to} are one process: state would be deleted");
+            let fault = Fault::precondition("SAME_END", message).object("to");
+            return Err(
+                fault.fix("give each [[control.nf]] of both nodes the socket of its own process")
+            );
+        }
         let unreachable = |message| {
             let fault = Fault::new(Code::Unavailable, "END_UNREACHABLE", message);
             fault.object(to.to_string())
@@ -244,8 +252,8 @@ impl Arrival {
         let Some(Piece { scope, .. }) = pieces.first() else { return Ok(()) };
         let (scope, mut amount) = (*scope, Amount::default());
         let (mut ids, mut chunks) = (Vec::new(), Vec::new());
-        for Piece { id, schema, version, bytes, .. } in pieces {
-            if !steps.is_new(scope, &id, schema, version)? {
+        for Piece { id, schema, edition, bytes, .. } in pieces {
+            if !steps.is_new(scope, &id, schema, edition)? {
                 return Err(repeated(&self.from, &id));
             }
             steps.take(scope, &id, 0)?;

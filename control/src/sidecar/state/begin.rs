@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
+    filters,
     sidecar::Sidecar,
     southbound::scope_of,
     state_manager::{
@@ -95,12 +96,9 @@ impl Sidecar {
 
     async fn move_asked(&self, request: &MoveRequest) -> Result<MoveAsked, Fault> {
         let selection = match &request.selection {
-            Some(move_request::Selection::Filter(text)) => Selection::Filter(filter(text)?),
-            Some(move_request::Selection::Buckets(buckets)) => {
-                let set = buckets.parse();
-                Selection::Buckets(set.map_err(|error| {
-                    Fault::invalid("BUCKETS", format!("{error}")).object("buckets")
-                })?)
+            Some(move_request::Selection::Filter(text)) => Selection::Filter(filters::state(text)?),
+            Some(move_request::Selection::Buckets(text)) => {
+                Selection::Buckets(filters::buckets(text)?)
             }
             None => {
                 let fault = Fault::invalid("SELECTION_MISSING", "a move needs state to move");
@@ -118,12 +116,13 @@ impl Sidecar {
             Ok(guarantee) => guarantee,
             Err(_) => {
                 let message = format!("{} is no guarantee", request.guarantee);
-                return Err(Fault::invalid("GUARANTEE", message).object("guarantee"));
+                let fault = Fault::invalid("GUARANTEE", message).object("guarantee");
+                return Err(fault.fix("ask for NONE, LOSS_FREE or ORDERED"));
             }
         };
         let from = self.find_end("from", &request.from).await?;
         let to = self.find_destination("to", &request.to).await?;
-        let (from, to) = two_ends(from, to)?;
+        self.state.ends.are_two(&from, &to)?;
         Ok(MoveAsked { from, to, selection, scopes, guarantee })
     }
 
@@ -138,51 +137,43 @@ impl Sidecar {
         let interval = interval.filter(|interval| !interval.is_zero());
         if interval.is_some_and(|interval| interval < INTERVAL_MIN) {
             let message = format!("rounds are at least {INTERVAL_MIN:?} apart");
-            return Err(Fault::invalid("INTERVAL", message).object("interval_ns"));
+            let fault = Fault::invalid("INTERVAL", message).object("interval_ns");
+            return Err(fault.fix(format!("let {INTERVAL_MIN:?} or more be between them")));
         }
         let most = Some(request.rounds).filter(|rounds| *rounds > 0);
         let lasts = Some(request.time_limit_ns).filter(|limit| *limit > 0);
+        if interval.is_none() && (most.is_some() || lasts.is_some()) {
+            let message = "a number of rounds and a time for all of them are of copies that repeat";
+            let fault = Fault::invalid("INTERVAL", message).object("interval_ns");
+            return Err(
+                fault.fix("say how long after a round the next begins, or ask for one round")
+            );
+        }
         let until = lasts.map(|lasts| self.now() + Duration::from_nanos(lasts));
         let rounds = Rounds { interval, most, until, done: 0 };
         let (filter, scopes) =
-            (filter(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
+            (filters::state(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
         let (from, to) = self.both_ends(&request.from, &request.to).await?;
         let asked = CopyAsked { from, to, filter, scopes };
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
         let begun = self.begin_operation(Asked::Copy(asked.clone()), request_id, id).await?;
         let (operation, reins, reader) = begun;
-        let sidecar = Arc::clone(self);
-        tokio::spawn(Copy { sidecar, reins, asked, rounds, limit }.run());
+        tokio::spawn(Copy::new(reins, asked, rounds, limit).run());
         Ok((operation, reader))
     }
 
     async fn both_ends(&self, from: &str, to: &str) -> Result<(End, End), Fault> {
-        two_ends(self.find_end("from", from).await?, self.find_end("to", to).await?)
+        let (from, to) = (self.find_end("from", from).await?, self.find_end("to", to).await?);
+        self.state.ends.are_two(&from, &to)?;
+        Ok((from, to))
     }
-}
-
-fn two_ends(from: End, to: End) -> Result<(End, End), Fault> {
-    if from == to {
-        let fault = Fault::invalid("SAME_END", format!("from and to are both {from}"));
-        return Err(fault.object("to").fix("name two ends"));
-    }
-    Ok((from, to))
-}
-
-/// The filter of a text.
-pub(crate) fn filter(text: &str) -> Result<StateFilter, Fault> {
-    let fault = |message: String| Fault::invalid("FILTER", message).object("filter");
-    if text.is_empty() {
-        return Err(fault("there is no filter".to_owned()).fix("name state, or \"any\" for all"));
-    }
-    text.parse().map_err(|error| fault(format!("{error}")))
 }
 
 pub(super) fn scopes(named: &[i32], default: Scope) -> Result<BTreeSet<Scope>, Fault> {
     let found: Option<BTreeSet<Scope>> = named.iter().copied().map(scope_of).collect();
     let found = found.ok_or_else(|| {
         let message = "per-flow, multi-flow and all-flows are the scopes";
-        Fault::invalid("SCOPES", message).object("scopes")
+        Fault::invalid("SCOPES", message).object("scopes").fix("name some of these")
     })?;
     Ok(if found.is_empty() { [default].into() } else { found })
 }
@@ -192,7 +183,8 @@ pub(super) fn limit(nanos: u64) -> Result<Duration, Fault> {
         Duration::ZERO => Ok(LIMIT_DEFAULT),
         limit if limit > LIMIT_MAX => {
             let message = format!("{LIMIT_MAX:?} is the longest that an operation may take");
-            Err(Fault::invalid("LIMIT", message).object("limit_ns"))
+            let fault = Fault::invalid("LIMIT", message).object("limit_ns");
+            Err(fault.fix(format!("give it {LIMIT_MAX:?} or less")))
         }
         limit => Ok(limit),
     }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use weir_nf_api::client::{Client, Put, Query, Refusal};
+use weir_nf_api::client::{Client, Deleted, Put, Query, Refusal};
 use weir_state_transfer::{Chunk, FlowId, chunk::Scope, quote::shortened};
 
 use crate::{
@@ -281,6 +281,25 @@ pub(super) async fn put_back(
         let reason = format!("{flows} flows of {end} itself are not as they were before: {reason}");
         Err(Failure { reason, ..first })
     })
+}
+
+/// Deletes state at an end.
+pub(super) async fn delete(
+    (end, client): (&End, &Client),
+    scope: Scope,
+    ids: &[FlowId],
+) -> Result<Deleted, Failure> {
+    let deleted = client.del(scope, ids).await.map_err(|error| Failure::of_call(&error, end))?;
+    let Deleted { count, in_use, .. } = deleted;
+    if count.saturating_add(in_use) <= ids.len() as u64 {
+        return Ok(deleted);
+    }
+    let asked = ids.len();
+    let reason = format!(
+        "{end} was to delete {asked} pieces, and says that it has deleted {count}, and has {in_use} in use"
+    );
+    let failure = Failure::new(FailureKind::Malformed, reason);
+    Err(Failure { end: Some(end.clone()), ..failure })
 }
 
 /// The chunk that an end gives.

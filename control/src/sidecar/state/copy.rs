@@ -1,6 +1,9 @@
 //! Copies: rounds of get and put, each of what has changed since the last.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use weir_nf_api::client::Query;
 use weir_state_transfer::{chunk::Scope, flow_id::Extent};
@@ -20,12 +23,14 @@ use crate::{
 
 /// A copy.
 pub(super) struct Copy {
-    pub(super) sidecar: Arc<Sidecar>,
-    pub(super) reins: Reins,
-    pub(super) asked: CopyAsked,
-    pub(super) rounds: Rounds,
+    sidecar: Arc<Sidecar>,
+    reins: Reins,
+    asked: CopyAsked,
+    rounds: Rounds,
     /// Of each round.
-    pub(super) limit: Duration,
+    limit: Duration,
+    /// What the round waits for.
+    waits_for: Mutex<String>,
 }
 
 /// What a round has copied of a scope.
@@ -38,6 +43,12 @@ struct Copied {
 }
 
 impl Copy {
+    /// A copy in rounds, each of which may take `limit`.
+    pub(super) fn new(reins: Reins, asked: CopyAsked, rounds: Rounds, limit: Duration) -> Self {
+        let (sidecar, waits_for) = (Arc::clone(&reins.sidecar), Mutex::default());
+        Self { sidecar, reins, asked, rounds, limit, waits_for }
+    }
+
     /// Runs it to its end.
     pub(super) async fn run(mut self) {
         let id = self.reins.id;
@@ -68,12 +79,19 @@ impl Copy {
     }
 
     fn too_late(&self) -> Failure {
-        let reason = format!("a round did not end within {:?}", self.limit);
+        let waits_for = self.waits_for.lock().expect("nobody panics while it is held");
+        let reason =
+            format!("a round did not end within {:?}: it waited for {waits_for}", self.limit);
         Failure::new(FailureKind::Late, reason)
+    }
+
+    fn now_waits_for(&self, what: String) {
+        *self.waits_for.lock().expect("nobody panics while it is held") = what;
     }
 
     async fn round(&self) -> Result<(), Failure> {
         let ends = (&self.asked.from, &self.asked.to);
+        self.now_waits_for(format!("{} and {} to say what they are", ends.0, ends.1));
         let source =
             self.sidecar.acquaint(ends, &self.asked.filter, self.asked.scopes.iter()).await?;
         let epochs = self.epochs().await?;
@@ -94,7 +112,9 @@ impl Copy {
         self.sidecar.state().progress(self.reins.id, |progress| {
             progress.rounds += 1;
             progress.chunks_of_round = copied.iter().map(|(_, copied)| copied.chunks).sum();
-            progress.in_use = copied.iter().map(|(_, copied)| copied.in_use).sum();
+            // Nothing holds the source to the truth.
+            let in_use = copied.iter().map(|(_, copied)| copied.in_use);
+            progress.in_use = in_use.fold(0, u64::saturating_add);
         });
         Ok(())
     }
@@ -102,6 +122,7 @@ impl Copy {
     /// Copies the state of a scope.
     async fn scope(&self, scope: Scope, since: u64) -> Result<Copied, Failure> {
         let CopyAsked { from, to, filter, .. } = &self.asked;
+        self.now_waits_for(format!("{scope} state of {from} to be taken in by {to}"));
         let ends = &self.sidecar.state().ends;
         let query = Query { filter: filter.clone(), extent: Extent::Overlaps, since };
         let (reader, writer) = ((from, ends.reader(from)), (to, ends.client(to)));

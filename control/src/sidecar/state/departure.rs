@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 use weir_api::{
-    causes::causes,
+    causes::words,
     v1::{
         self, SettleTransferRequest, TransferEnded, TransferOpen, TransferRequest,
         TransferResponse, transfer_request::Part,
@@ -94,6 +94,7 @@ impl Departure {
             kinds: source.to_message().kinds,
             limit_ns: u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
             operation,
+            process: sidecar.state().ends.life(&asked.from),
         };
         let (requests, sent) = mpsc::channel(WAITING_MAX);
         let opened = requests.try_send(TransferRequest { part: Some(Part::Open(open)) });
@@ -335,7 +336,7 @@ fn failed(status: &Status, to: &End) -> Failure {
         let kind = refused(constant(&info.reason), object.unwrap_or_default());
         (kind, format!("that node refuses: {}", bounded(status.message())))
     } else {
-        (FailureKind::Unreachable, bounded(&causes(status)))
+        (FailureKind::Unreachable, bounded(&words(status)))
     };
     Failure { end: Some(to.clone()), ..Failure::new(kind, format!("{to}: {why}")) }
 }

@@ -2,16 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    fs::Metadata,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tonic::transport::Channel;
-use weir_api::dataplane::v1::GetNodeResponse;
+use weir_api::{dataplane::v1::GetNodeResponse, socket::file_id};
 use weir_nf_api::{
     Description,
-    client::{CallError, Client, connect},
+    client::{CallError, Client, Counter, connect},
 };
 use weir_state_transfer::{StateFilter, chunk::Scope, quote::shortened};
 
@@ -20,7 +22,7 @@ use crate::{
     config::Control,
     fault::Fault,
     sidecar::Sidecar,
-    southbound::find_instance,
+    southbound::{find_instance, why},
     state_manager::{
         end::{Called, End},
         operation::{Failure, FailureKind},
@@ -38,6 +40,7 @@ pub(super) const END_MAX: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Ends {
     nfs: BTreeMap<String, Nf>,
+    dataplane_socket: PathBuf,
     /// To the data plane: apart from its other calls, since puts and gets are long.
     instances: Channel,
     /// Those of instances, each with its life: all that an instance is asked waits for the same turns.
@@ -56,6 +59,7 @@ pub(crate) struct Listed {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
     pub(crate) description: Result<Description, CallError>,
+    pub(crate) counters: Result<Vec<Counter>, CallError>,
 }
 
 impl Ends {
@@ -65,7 +69,39 @@ impl Ends {
             (nf.name.clone(), Nf { socket: nf.socket.clone(), client })
         });
         let instances = connect(&control.dataplane_socket, CALL_LIMIT, Arc::default());
-        Self { nfs: nfs.collect(), instances, of_instances: Mutex::default() }
+        let dataplane_socket = control.dataplane_socket.clone();
+        Self { nfs: nfs.collect(), dataplane_socket, instances, of_instances: Mutex::default() }
+    }
+
+    /// Refuses one end that is called by two names: state that goes from it to itself would be deleted.
+    /// The configuration has each socket once, and links to it have the socket's place.
+    pub(super) fn are_two(&self, from: &End, to: &End) -> Result<(), Fault> {
+        if from == to {
+            let fault = Fault::invalid("SAME_END", format!("from and to are both {from}"));
+            return Err(fault.object("to").fix("name two ends"));
+        }
+        let (Some(one), Some(other)) = (self.socket(from), self.socket(to)) else { return Ok(()) };
+        let are_instances = from.is_instance() && to.is_instance();
+        if are_instances || file_id(one).is_none_or(|at| file_id(other) != Some(at)) {
+            return Ok(());
+        }
+        let message = format!(
+            "{from} and {to} are one process: {} and {} lead to the same socket",
+            one.display(),
+            other.display()
+        );
+        let fault = Fault::precondition("SAME_END", message).object("to");
+        Err(fault
+            .fix("give each [[control.nf]] the socket of its own process, not a link to another"))
+    }
+
+    /// The socket of an end, that of the data plane for its instances.
+    fn socket(&self, end: &End) -> Option<&Path> {
+        match end {
+            End::Instance { .. } => Some(&self.dataplane_socket),
+            End::Nf(name) => self.nfs.get(name).map(|nf| &*nf.socket),
+            End::Peer { .. } => None,
+        }
     }
 
     /// Sees that an end is one of the configuration: one of an earlier sidecar need not be.
@@ -77,6 +113,18 @@ impl Ends {
         let reason = format!("{end} is no [[control.nf]] of the configuration any more");
         let failure = Failure::new(FailureKind::Unreachable, reason);
         Err(Failure { end: Some(end.clone()), ..failure })
+    }
+
+    /// By what the process of a network function is recognised by a later sidecar too: its socket, which
+    /// each makes anew when it starts. Empty when there is none, and for other ends.
+    pub(super) fn life(&self, end: &End) -> String {
+        let End::Nf(name) = end else { return String::new() };
+        let found = self.nfs.get(name).and_then(|nf| std::fs::metadata(&nf.socket).ok());
+        // A number of a file is given again. It is bound at one time, and not written to.
+        let life = |file: Metadata| {
+            format!("{}:{}:{}.{:09}", file.dev(), file.ino(), file.mtime(), file.mtime_nsec())
+        };
+        found.map_or_else(String::new, life)
     }
 
     /// A client of an end.
@@ -100,24 +148,29 @@ impl Ends {
         }
     }
 
-    /// A client of an end for the pieces of a get.
+    /// A client of an end for the pieces of a get, and for what it says of itself.
     pub(super) fn reader(&self, end: &End) -> Client {
         self.client(end).with_limit(GET_LIMIT)
     }
 
-    /// What the network functions in processes of their own say of themselves, asked all at once.
+    /// What the network functions in processes of their own say of themselves and have counted, asked
+    /// all at once.
     pub(crate) async fn list(&self) -> Vec<Listed> {
         let asked = self.nfs.iter().map(|(name, nf)| {
             let client = nf.client.with_limit(LISTING_LIMIT);
-            let task = tokio::spawn(async move { client.describe().await });
+            let task =
+                tokio::spawn(async move { tokio::join!(client.describe(), client.counters()) });
             (name.clone(), nf.socket.clone(), task)
         });
         let asked: Vec<_> = asked.collect();
         let mut listed = Vec::new();
         for (name, socket, task) in asked {
             let unreachable = |error| CallError::Unreachable { why: format!("{error}") };
-            let description = task.await.map_err(unreachable).and_then(|said| said);
-            listed.push(Listed { name, socket, description });
+            let (description, counters) = match task.await.map_err(unreachable) {
+                Ok(answers) => answers,
+                Err(error) => (Err(error.clone()), Err(error)),
+            };
+            listed.push(Listed { name, socket, description, counters });
         }
         listed
     }
@@ -149,14 +202,15 @@ impl Sidecar {
             let found = find_instance(listed.iter(), name);
             let found = found.ok_or_else(|| {
                 let fix = "weir instance list, and weir nf processes for those of their own";
-                Fault::not_found("instances", name).fix(fix)
+                let names = listed.iter().map(|instance| &instance.name).chain(nfs.keys());
+                Fault::not_found("instances", name).fix(fix).one_of(names)
             })?;
             let (id, name, life) = (found.id, found.name.clone(), found.life);
             return Ok(End::Instance { id, name, life });
         }
         if !nfs.contains_key(name) {
-            let fix = "add it as [[control.nf]], then start weir-control again; weir nf list";
-            return Err(Fault::not_found("nfs", name).fix(fix));
+            let fix = "weir nf processes; add it as [[control.nf]], then start weir-control again";
+            return Err(Fault::not_found("nfs", name).fix(fix).one_of(nfs.keys()));
         }
         Ok(End::Nf(name.to_owned()))
     }
@@ -181,7 +235,10 @@ impl Sidecar {
         }
         if end.is_empty() || end.len() > END_MAX {
             let message = format!("{field} names no end of node {peer}");
-            return Err(Fault::invalid("END_MISSING", message).object(field));
+            let fault = Fault::invalid("END_MISSING", message).object(field);
+            return Err(
+                fault.fix("write PEER/NAME: an instance or a network function of that node")
+            );
         }
         Ok(End::Peer { peer: peer.to_owned(), end: end.to_owned() })
     }
@@ -218,7 +275,7 @@ impl Sidecar {
 
     async fn node_of(&self, instance: &End) -> Result<GetNodeResponse, Failure> {
         self.southbound.node().await.map_err(|status| {
-            let reason = format!("the data plane does not answer: {}", status.message());
+            let reason = format!("the data plane does not answer: {}", why(&status));
             let kind = FailureKind::Unreachable;
             Failure { end: Some(instance.clone()), ..Failure::new(kind, reason) }
         })
@@ -232,7 +289,7 @@ impl Sidecar {
         filter: &StateFilter,
         scopes: impl Iterator<Item = &Scope> + Clone,
     ) -> Result<Description, Failure> {
-        let (source, destination) = (self.state.ends.client(from), self.state.ends.client(to));
+        let (source, destination) = (self.state.ends.reader(from), self.state.ends.reader(to));
         let (source, destination) = tokio::join!(source.describe(), destination.describe());
         let source = source.map_err(|error| Failure::of_call(&error, from))?;
         let destination = destination.map_err(|error| Failure::of_call(&error, to))?;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{FailureKind, Reins};
+use super::{FailureKind, Reins, times::FINISH_LIMIT};
 use crate::{
     fault::Fault,
     sidecar::Sidecar,
@@ -19,8 +19,6 @@ use weir_api::dataplane::v1::{
     start_move_request::Selection as Named,
 };
 
-/// How long a move may go on that can not be undone any more, and undoing it may take.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// How long to wait before a data plane that is not reached is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -197,7 +195,13 @@ fn unknown() -> Failure {
 /// What a move of the data plane has come to; `why` it was asked to be undone.
 fn outcome(last: Result<Moved, Failure>, why: Option<Failure>) -> (State, Option<Failure>) {
     match last {
-        Ok(last) if last.phase() == MovePhase::Done => (State::Done, None),
+        Ok(last) if last.phase() == MovePhase::Done && last.reason.is_empty() => {
+            (State::Done, None)
+        }
+        // It is over, and not all that it was to take along is there.
+        Ok(last) if last.phase() == MovePhase::Done => {
+            (State::Failed, Some(Failure::new(FailureKind::Dataplane, last.reason)))
+        }
         Ok(last) => {
             let own = || Failure::new(FailureKind::Dataplane, last.reason.clone());
             (State::Undone, Some(why.unwrap_or_else(own)))
@@ -214,4 +218,22 @@ fn lost(why: &Failure) -> (State, Option<Failure>) {
         why.reason
     );
     (State::Failed, Some(Failure { reason, ..why.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_that_is_done_and_has_lost_something_has_failed_and_says_why() {
+        let ended = |phase: MovePhase, reason: &str| {
+            let last = Moved { phase: phase.into(), reason: reason.to_owned(), ..Moved::default() };
+            let (state, failure) = outcome(Ok(last), None);
+            (state, failure.map(|failure| (failure.kind, failure.reason)))
+        };
+        let why = |reason: &str| Some((FailureKind::Dataplane, reason.to_owned()));
+        assert_eq!(ended(MovePhase::Done, ""), (State::Done, None));
+        assert_eq!(ended(MovePhase::Done, "it panicked"), (State::Failed, why("it panicked")));
+        assert_eq!(ended(MovePhase::Undone, "no room"), (State::Undone, why("no room")));
+    }
 }

@@ -5,18 +5,23 @@ mod arrivals;
 mod begin;
 mod carry;
 mod copy;
+mod deletion;
 mod departure;
 mod ends;
 mod instances;
 mod lead;
+mod listing;
 mod notify;
 mod opening;
+mod probe;
 mod processes;
+mod room;
 mod share;
 mod sharing;
 mod take_up;
 #[cfg(test)]
 mod tests;
+mod times;
 mod transfer_message;
 
 use std::{
@@ -25,21 +30,23 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
 use tokio::sync::watch;
 use tonic::Code;
+use weir_api::v1::{StateOperation, StateOperationKind, StateOperationState};
 use weir_state_transfer::Nanos;
 
 use self::{arrivals::Arrivals, ends::Ends, take_up::Unsettled};
 pub(crate) use self::{
-    begin::filter as parse_filter, ends::Listed, notify::Notice,
+    ends::Listed,
+    listing::{Found, not_taken_up},
+    notify::Notice,
     transfer_message::outcome_to as outcome_message,
 };
 use super::{Sidecar, peer::Peers};
 use crate::{
     config::Control,
     fault::Fault,
-    service::state_message,
+    service::{goes_on, state_message},
     state_manager::{
         operation::{Asked, Failure, FailureKind, Operation, Progress, State},
         table::{BeginError, Table},
@@ -52,8 +59,8 @@ use crate::{
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long an end may take to answer one call, or to take the next of what is put.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// How long an end may take for the next piece of a get: less, so that who waits for the piece is
-/// not blamed.
+/// How long an end may take for the next piece of a get, or to say what it is: less, so that who waits
+/// for that is not blamed.
 const GET_LIMIT: Duration = Duration::from_secs(5);
 
 /// All operations on state, and the ends that they reach.
@@ -63,6 +70,8 @@ pub(crate) struct StateOperations {
     unsettled: Unsettled,
     versions: Mutex<Versions>,
     running: Mutex<BTreeMap<u64, Running>>,
+    /// Has a receiver for each operation that has ended and of which the store is yet to keep how.
+    keeping: watch::Sender<()>,
     pub(crate) ends: Ends,
     pub(crate) peers: Peers,
     pub(crate) arrivals: Arrivals,
@@ -102,6 +111,7 @@ impl StateOperations {
             unsettled: Unsettled::default(),
             versions: Mutex::default(),
             running: Mutex::default(),
+            keeping: watch::Sender::default(),
             ends: Ends::new(control),
             peers: Peers::new(control),
             arrivals: Arrivals::default(),
@@ -163,13 +173,18 @@ impl StateOperations {
         self.table.send_if_modified(|table| table.forget(id));
     }
 
-    /// Tells all operations that the sidecar stops, and waits until they have ended.
+    /// Tells all operations that the sidecar stops, and waits until they have ended and the store has
+    /// how.
     pub(super) async fn stop(&self) {
         for running in self.running().values() {
             running.cancel.send_replace(Some(FailureKind::Stopping));
         }
         let mut table = self.watch();
-        let ended = table.wait_for(|table| table.running() == 0);
+        let ended = async {
+            // What it gives keeps the table from others.
+            drop(table.wait_for(|table| table.running() == 0).await);
+            self.keeping.closed().await;
+        };
         if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
             tracing::warn!("operations on state are cut off");
         }
@@ -320,6 +335,7 @@ impl Sidecar {
 
     async fn note_end(&self, id: u64, end: (State, Option<Failure>), goes_on: bool) {
         let now = self.now();
+        let _keeping = self.state.keeping.subscribe();
         let mut ended = None;
         self.state.table.send_modify(|table| ended = table.end(id, end, now));
         self.state.running().remove(&id);
@@ -369,23 +385,42 @@ impl Sidecar {
         self.state.table.send_modify(|table| table.undo(id, failure));
     }
 
-    /// Tells an operation to end: this sidecar, or the next if this one dies before. The caller holds
-    /// the right to change.
-    pub(crate) async fn cancel_operation(&self, id: u64) -> Result<Operation, Fault> {
-        let found = self.state.table.borrow().find(id).cloned();
-        let operation = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
-        if operation.state.ended() {
-            let message = format!("operation {id} has ended: there is nothing to cancel");
-            let fault = Fault::precondition("OPERATION_ENDED", message);
-            return Err(fault.object(format!("operations/{id}")));
-        }
+    /// Tells an operation to end: this sidecar, or the next if this one dies before. One that nobody
+    /// follows yet is ended by who takes it up, so that the data plane is not asked here. The caller
+    /// holds the right to change.
+    pub(crate) async fn cancel_operation(&self, id: u64) -> Result<StateOperation, Fault> {
+        let operation = match self.look_for(id).await? {
+            Found::Here(operation) if !operation.state.ended() => {
+                state_message(&operation, self.now())
+            }
+            Found::Kept(kept) if goes_on(kept.state()) => *kept,
+            Found::Kept(kept) if kept.state() == StateOperationState::Left => {
+                let message = format!("operation {id} was left: {}", kept.reason);
+                return Err(Fault::precondition("OPERATION_LEFT", message)
+                    .object(format!("operations/{id}"))
+                    .fix("ask for it again with its request id, then cancel it"));
+            }
+            Found::Here(_) | Found::Kept(_) => {
+                let message = format!("operation {id} has ended: there is nothing to cancel");
+                let fault = Fault::precondition("OPERATION_ENDED", message);
+                return Err(fault.object(format!("operations/{id}")));
+            }
+        };
         let request_id = operation.request_id.clone();
         let cancelled = Ending::Cancelled;
         self.store.run(move |database| database.to_end(&request_id, cancelled)).await?;
-        if let Some(running) = self.state.running().get(&id) {
-            running.cancel.send_replace(Some(FailureKind::Cancelled));
+        if !self.tell_cancelled(id) && operation.kind() == StateOperationKind::Share {
+            self.state.unsettled.add(&operation.request_id);
         }
         Ok(operation)
+    }
+
+    /// Tells the task of an operation that it was cancelled; whether it has one.
+    fn tell_cancelled(&self, id: u64) -> bool {
+        let running = self.state.running();
+        let Some(running) = running.get(&id) else { return false };
+        running.cancel.send_replace(Some(FailureKind::Cancelled));
+        true
     }
 }
 
@@ -394,17 +429,16 @@ fn tell_end(operation: &Operation) {
     tracing::info!(operation = operation.id, state = ?operation.state, why, "ended");
 }
 
-/// The request of an operation that has ended, and what it is answered from now on. What a sidecar
-/// ends because it stops, the next takes up when it is asked again.
+/// The request of an operation that has ended, and what it is answered from now on; what a sidecar ends
+/// because it stops, the next takes up all the same.
 fn answer_to(operation: &Operation, now: Nanos) -> Option<(String, Vec<u8>)> {
-    let stopping = operation.failure.as_ref().is_some_and(|why| why.kind == FailureKind::Stopping);
-    let is_told = !operation.request_id.is_empty() && !stopping;
+    let is_told = !operation.request_id.is_empty();
     is_told.then(|| (operation.request_id.clone(), answer_of(operation, now)))
 }
 
 /// The answer to the request of an operation: all have the same form.
 fn answer_of(operation: &Operation, now: Nanos) -> Vec<u8> {
-    weir_api::v1::MoveResponse { operation: Some(state_message(operation, now)) }.encode_to_vec()
+    listing::answer_with(state_message(operation, now))
 }
 
 fn refused(error: BeginError) -> Fault {

@@ -11,16 +11,17 @@ use std::{
 use tokio::sync::mpsc;
 use weir_api::v1::NotifyRequest;
 use weir_nf_api::client::Notes;
-use weir_state_transfer::southbound::{Action, SubscriptionId};
+use weir_state_transfer::southbound::{Action, Note, SubscriptionId};
 
 use super::Reins;
 use crate::{
     fault::Fault,
+    filters,
     sidecar::Sidecar,
     state_manager::{
         end::End,
         operation::{Asked, Failure, FailureKind, Operation, State},
-        relay::{Relay, Told},
+        relay::{EVENTS_MAX, Relay, Told},
     },
 };
 use weir_state_transfer::StateFilter;
@@ -44,9 +45,9 @@ impl Sidecar {
     pub(crate) async fn notify(
         self: &Arc<Self>,
         request: &NotifyRequest,
-        filter: StateFilter,
     ) -> Result<mpsc::Receiver<Notice>, Fault> {
         let end = self.find_end("end", &request.end).await?;
+        let filter = self.packets_at(&end, &request.filter).await?;
         let snap = request.snap;
         let asked = Asked::Notify { end: end.clone(), filter: filter.clone(), snap };
         let (operation, reins, reader) = self.begin_operation(asked, "", None).await?;
@@ -65,24 +66,48 @@ impl Sidecar {
         // There is room for the first.
         let _room = sink.try_send(Notice::Operation(Box::new(operation)));
         let limit = (request.limit_ns > 0).then(|| Duration::from_nanos(request.limit_ns));
+        let relay = Relay::new(request.count);
         tokio::spawn(async move {
-            tell(sidecar, (end, notes), (reins, limit), sink).await;
+            tell(sidecar, (end, notes), (reins, limit), (relay, sink)).await;
             drop(reader);
         });
         Ok(notices)
     }
+
+    /// The filter of a text that picks packets of an end. Ports of an instance may go by their names,
+    /// which the data plane knows.
+    async fn packets_at(&self, end: &End, text: &str) -> Result<StateFilter, Fault> {
+        let Some(place) = filters::port_name(text) else { return filters::packets(text) };
+        if !end.is_instance() {
+            let fix = format!("give the number that {end} itself has for the port");
+            return filters::packets(text).map_err(|fault| fault.fix(fix));
+        }
+        let name = &text[place.clone()];
+        let ports = self.southbound.list_ports().await;
+        let ports = ports.map_err(|status| Fault::from_dataplane(&status))?;
+        let port = ports.iter().find(|port| port.name == name).ok_or_else(|| {
+            Fault::not_found("ports", name).one_of(ports.iter().map(|port| &port.name))
+        })?;
+        let mut text = text.to_owned();
+        text.replace_range(place, &port.id.to_string());
+        filters::packets(&text)
+    }
 }
 
-/// Passes events on until the notification ends, after `limit` at the latest.
+/// Passes events on until the notification ends: after `limit` at the latest, or when as many were told
+/// as are wanted.
 async fn tell(
     sidecar: Arc<Sidecar>,
     (end, mut notes): (End, Notes),
     (reins, limit): (Reins, Option<Duration>),
-    sink: mpsc::Sender<Notice>,
+    (mut relay, sink): (Relay, mpsc::Sender<Notice>),
 ) {
-    let (id, mut relay) = (reins.id, Relay::default());
+    let id = reins.id;
     let mut over = std::pin::pin!(over(limit));
     let failure = loop {
+        if relay.is_over() {
+            break None;
+        }
         tokio::select! {
             note = notes.next() => match note {
                 Ok(Some(note)) => relay.push(note),
@@ -102,7 +127,11 @@ async fn tell(
             () = &mut over => break None,
         }
     };
-    // The subscription ends before its last events are read.
+    // What has come is told, and the subscription ends before that is read.
+    for _ in 0..EVENTS_MAX {
+        let Some(note) = tokio::task::unconstrained(come(&mut notes)).await else { break };
+        relay.push(note);
+    }
     drop(notes);
     let rest = async {
         while !relay.is_empty() {
@@ -112,6 +141,8 @@ async fn tell(
     };
     // Who does not read them has lost them.
     let _late = tokio::time::timeout(REST_LIMIT, rest).await;
+    // Whoever ends behind the last that is wanted ends nothing.
+    let failure = failure.filter(|_| !relay.is_over());
     let state = match failure.as_ref().map(|failure| &failure.kind) {
         None => State::Done,
         Some(FailureKind::Cancelled | FailureKind::Stopping) => State::Cancelled,
@@ -122,6 +153,15 @@ async fn tell(
     if let Some(ended) = ended {
         let last = sink.send_timeout(Notice::Operation(Box::new(ended)), REST_LIMIT);
         let _gone = last.await;
+    }
+}
+
+/// An event that has come, if one waits.
+async fn come(notes: &mut Notes) -> Option<Note> {
+    tokio::select! {
+        biased;
+        note = notes.next() => note.ok().flatten(),
+        () = std::future::ready(()) => None,
     }
 }
 

@@ -12,12 +12,15 @@ use super::{begin, ends::END_MAX};
 use crate::{
     config::is_word,
     fault::Fault,
+    filters,
     southbound::scope_of,
     state_manager::end::{Called, End},
 };
 
 /// Kinds of state that a source may have.
 const KINDS_MAX: usize = 64;
+/// Bytes by which its process is recognised.
+const PROCESS_MAX: usize = 128;
 
 /// What a node opens a transfer for.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Opening {
     pub(super) scopes: BTreeSet<Scope>,
     pub(super) kinds: Vec<(Scope, Schema)>,
     pub(super) limit: Duration,
+    /// By what the process of the source is recognised; empty where that is not known.
+    pub(super) process: String,
 }
 
 impl Opening {
@@ -49,10 +54,11 @@ impl Opening {
             id: open.id,
             operation: open.operation,
             from: source(peer, &open.from)?,
-            filter: begin::filter(&open.filter)?,
+            filter: filters::state(&open.filter)?,
             scopes: scopes(&open)?,
             kinds: kinds(&open.kinds)?,
             limit: begin::limit(open.limit_ns)?,
+            process: process(open.process)?,
             to: open.to,
         })
     }
@@ -79,6 +85,14 @@ fn scopes(open: &TransferOpen) -> Result<BTreeSet<Scope>, Fault> {
         return Err(Fault::invalid("SCOPES", message).object("scopes"));
     }
     Ok(scopes)
+}
+
+fn process(said: String) -> Result<String, Fault> {
+    if said.len() <= PROCESS_MAX {
+        return Ok(said);
+    }
+    let message = format!("a process is recognised by {PROCESS_MAX} bytes at most");
+    Err(Fault::invalid("PROCESS", message).object("process"))
 }
 
 /// The kinds of state of a source.

@@ -1,18 +1,19 @@
 //! Moves of which an end is a process of its own, or of another node: get, put and del.
 
-use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::time::Sleep;
-use weir_nf_api::client::{Client, Query};
-use weir_state_transfer::{Chunk, FlowId, StateFilter, chunk::Scope};
+use weir_nf_api::client::Query;
+use weir_state_transfer::{Chunk, StateFilter, chunk::Scope};
 
 use super::{
     Reins,
     arrival::Arrival,
-    carry::{Carrier, Count, decode, put_back, repeated},
+    carry::{Carrier, Count, decode, delete, put_back, repeated},
     departure::Departure,
     ends::knows_fields,
-    lead::{Lead, STARTED_AGAIN},
+    lead::{Lead, Led},
+    room::Room,
+    times::{FINISH_LIMIT, Times, too_late},
 };
 use crate::{
     sidecar::Sidecar,
@@ -23,9 +24,6 @@ use crate::{
         steps::{Carry, Manner, Steps, Task},
     },
 };
-
-/// How long what must be finished may take: deleting at the source, or undoing.
-pub(super) const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// A move by get, put and del.
 pub(super) struct Move {
@@ -55,7 +53,9 @@ impl Move {
     /// Runs it to its end; one that does not come further when the sidecar stops is left to the next.
     pub(super) async fn run(self) {
         let Self { sidecar, reins, asked, filter, limit, mut way, again } = self;
-        let job = Job { sidecar: &sidecar, asked: &asked, reins: &reins, filter: &filter };
+        let source = sidecar.state().ends.life(&asked.from);
+        let (sidecar, filter) = (&sidecar, &filter);
+        let job = Job { sidecar, asked: &asked, reins: &reins, filter, limit, source };
         let mut steps = way.steps(filter.clone(), &asked.scopes);
         if again {
             steps = steps.again();
@@ -71,6 +71,12 @@ impl Move {
         }
         job.tell_undoing(&steps);
         while let Some(task) = steps.task() {
+            if matches!(task, Task::Remove(_))
+                && let Some(why) = job.source_is_lost().await
+            {
+                steps.source_is_lost(why);
+                continue;
+            }
             let outcome = job.attempt(&mut way, &mut steps, task, &mut times).await;
             let Err(failure) = outcome else {
                 steps.done();
@@ -78,12 +84,16 @@ impl Move {
                 continue;
             };
             steps.failed(failure.clone());
-            if task.manner() == Manner::Insisting {
+            if let Some(wait) = steps.wait() {
                 tracing::warn!(operation = reins.id, ?task, why = failure.reason, "is tried again");
                 sidecar.operation_waits(reins.id, Some(&failure));
                 tokio::select! {
-                    () = tokio::time::sleep(steps.wait()) => continue,
+                    () = tokio::time::sleep(wait) => {}
+                    _ = times.finish(), if task.manner() == Manner::Finishing => {}
                     () = sidecar.stopped() => return,
+                }
+                if task.manner() == Manner::Insisting {
+                    continue;
                 }
             }
             // Of these nothing is tried again once their time is over.
@@ -94,36 +104,7 @@ impl Move {
         }
         // Versions of what has come need not be above those that were copied while it came.
         sidecar.state().versions().moved(&asked.from, &asked.to);
-        way.end(&sidecar, reins.id, steps.ended()).await;
-    }
-}
-
-/// How long a move may take: until it can not be undone any more, and what finishes or undoes it.
-struct Times {
-    limit: Duration,
-    late: Pin<Box<Sleep>>,
-    /// Runs from the first of these tasks on.
-    finish: Option<Pin<Box<Sleep>>>,
-}
-
-impl Times {
-    fn new(limit: Duration) -> Self {
-        Self { limit, late: Box::pin(tokio::time::sleep(limit)), finish: None }
-    }
-
-    async fn late(&mut self) -> Failure {
-        self.late.as_mut().await;
-        too_late(self.limit)
-    }
-
-    async fn finish(&mut self) -> Failure {
-        let finish = || Box::pin(tokio::time::sleep(FINISH_LIMIT));
-        self.finish.get_or_insert_with(finish).as_mut().await;
-        too_late(FINISH_LIMIT)
-    }
-
-    fn is_over(&self) -> bool {
-        self.finish.as_ref().is_some_and(|finish| finish.is_elapsed())
+        way.end(sidecar, reins.id, steps.ended()).await;
     }
 }
 
@@ -159,16 +140,15 @@ impl Way {
     }
 }
 
-fn too_late(limit: Duration) -> Failure {
-    Failure::new(FailureKind::Late, format!("it did not end within {limit:?}"))
-}
-
 /// What all steps of a move have.
-struct Job<'a> {
-    sidecar: &'a Arc<Sidecar>,
-    asked: &'a MoveAsked,
-    reins: &'a Reins,
-    filter: &'a StateFilter,
+pub(super) struct Job<'a> {
+    pub(super) sidecar: &'a Arc<Sidecar>,
+    pub(super) asked: &'a MoveAsked,
+    pub(super) reins: &'a Reins,
+    pub(super) filter: &'a StateFilter,
+    pub(super) limit: Duration,
+    /// By what the process of the source was recognised at first; empty where nothing was known of it.
+    source: String,
 }
 
 impl Job<'_> {
@@ -205,6 +185,27 @@ impl Job<'_> {
         }
     }
 
+    /// Why the source has not got any more what was taken from it, if that is so: it was started again, or
+    /// nobody is there. One that hangs has it.
+    async fn source_is_lost(&self) -> Option<Failure> {
+        let (ends, from) = (&self.sidecar.state().ends, &self.asked.from);
+        if self.source.is_empty() {
+            return None;
+        }
+        let why = if ends.life(from) != self.source {
+            "it was started again".to_owned()
+        } else {
+            let failure = Failure::of_call(&ends.client(from).describe().await.err()?, from);
+            (failure.kind == FailureKind::Unreachable).then_some(failure.reason)?
+        };
+        let reason = format!(
+            "{from} has lost what was taken from it, as far as anybody knows, so {} keeps that: {why}",
+            self.asked.to
+        );
+        let failure = Failure::new(FailureKind::Unreachable, reason);
+        Some(Failure { end: Some(from.clone()), ..failure })
+    }
+
     /// Tells who follows the operation that it goes back, if it does.
     fn tell_undoing(&self, steps: &Steps) {
         if let Some(failure) = steps.undoing().filter(|_| steps.task().is_some()) {
@@ -220,6 +221,10 @@ impl Job<'_> {
         task: Task,
         times: &mut Times,
     ) -> Result<(), Failure> {
+        let room = match way {
+            Way::Led(lead) => Some(lead.room()),
+            _ => None,
+        };
         let stage = stage_before(task).filter(|_| matches!(way, Way::Led(_)));
         if let Some(stage) = stage {
             tokio::select! {
@@ -227,6 +232,7 @@ impl Job<'_> {
                 () = self.sidecar.pause_at(stage) => {}
                 failure = self.reins.cancelled(), if steps.undoable() => return Err(failure),
                 late = times.late(), if steps.undoable() => return Err(late),
+                full = self.no_room(room.as_ref()), if steps.undoable() => return Err(full),
             }
         }
         let manner = task.manner();
@@ -236,6 +242,7 @@ impl Job<'_> {
                 outcome = step => outcome,
                 failure = self.reins.cancelled() => Err(failure),
                 late = times.late() => Err(late),
+                full = self.no_room(room.as_ref()) => Err(full),
             },
             Manner::Whole => step.await,
             Manner::Finishing => tokio::select! {
@@ -247,6 +254,14 @@ impl Job<'_> {
                 let outcome = tokio::time::timeout(FINISH_LIMIT, step).await;
                 outcome.unwrap_or_else(|_| Err(too_late(FINISH_LIMIT)))
             }
+        }
+    }
+
+    /// Returns why a move goes back whose packets find no room, if any are held.
+    async fn no_room(&self, room: Option<&Room>) -> Failure {
+        match room {
+            Some(room) => room.is_over(self.sidecar).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -266,13 +281,10 @@ impl Job<'_> {
                 self.sidecar.state().versions().moved(from, to);
                 self.carry(way, scope, steps).await
             }
-            (Task::Delete(scope), _) => {
-                let in_use = delete(&ends.client(from), from, scope, &steps.carried(scope)).await?;
-                self.tell_in_use(in_use);
-                Ok(())
-            }
+            (Task::Delete(scope), way) => self.delete_moved(way, scope, steps).await,
             (Task::Remove(scope), _) => {
-                delete(&ends.client(to), to, scope, &steps.to_remove(scope)).await.map(drop)
+                let deleted = delete((to, &ends.client(to)), scope, &steps.to_remove(scope)).await;
+                deleted.map(|deleted| steps.stays(deleted.in_use))
             }
             (Task::PutBack, _) => put_back(to, &ends.client(to), steps.to_put_back()).await,
             (Task::Confirm, Way::Leaving(Some(departure))) => departure.confirm().await,
@@ -290,7 +302,8 @@ impl Job<'_> {
             // The other node was not asked, so it knows nothing; and no other way has these.
             (Task::Confirm | Task::Release | Task::Recall | Task::Receive | Task::Hold, _)
             | (Task::Note(_) | Task::Stop | Task::Drain | Task::Assure, _)
-            | (Task::Lead | Task::GoBack | Task::Close, _) => Ok(()),
+            | (Task::Lead | Task::Recognise | Task::Unlead | Task::GoBack, _)
+            | (Task::Settle | Task::Close, _) => Ok(()),
         }
     }
 
@@ -304,14 +317,33 @@ impl Job<'_> {
         let (sidecar, from, to) = (self.sidecar, &self.asked.from, &self.asked.to);
         let done = match task {
             Task::Note(step) => lead.note(sidecar, step, steps.pieces()).await,
-            Task::Stop => lead.stop(sidecar).await,
+            Task::Stop => lead.stop(sidecar, self.limit).await,
             Task::Drain => lead.drain(sidecar, from).await,
-            Task::Assure => lead.assure(sidecar).await,
-            Task::Lead => lead.lead(sidecar).await.map(|broken| {
-                broken.into_iter().for_each(|failure| steps.broke_its_promise(failure));
+            Task::Assure => match lead.assure(sidecar).await {
+                Ok(()) => self.recognise(lead, steps).await,
+                failed => failed,
+            },
+            Task::Recognise => match lead.lead_again(sidecar).await {
+                Ok(is_restarted) => {
+                    if is_restarted {
+                        steps.compares();
+                    }
+                    self.recognise(lead, steps).await
+                }
+                Err(failure) => Err(failure),
+            },
+            Task::Lead => lead.lead(sidecar).await.map(|led| match led {
+                Led::Well => {}
+                Led::Broken(failure) => steps.broke_its_promise(failure),
+                Led::Lapsed(failure) => {
+                    steps.lets_go(failure);
+                    self.tell_undoing(steps);
+                }
             }),
-            Task::GoBack => lead.go_back(sidecar).await.map(|is_lost| {
-                is_lost.then(|| steps.adds(STARTED_AGAIN));
+            Task::Unlead => lead.unlead(sidecar).await,
+            Task::Settle => lead.drain(sidecar, from).await,
+            Task::GoBack => lead.go_back(sidecar).await.map(|said| {
+                said.iter().for_each(|remark| steps.adds(remark));
             }),
             Task::Close => lead.close(sidecar, steps.ended()).await,
             // One that was taken up may have left the configuration.
@@ -324,18 +356,26 @@ impl Job<'_> {
         Some(done)
     }
 
+    /// Sees that the destination of a move that leads packets is still the process that it was.
+    async fn recognise(&self, lead: &Lead, steps: &mut Steps) -> Result<(), Failure> {
+        lead.recognise(self.sidecar, &self.asked.to).await?;
+        self.sidecar.recognise_in(steps, &self.asked.to).await
+    }
+
     /// What the source has, of a move that an earlier sidecar has begun.
     async fn list(&self, scope: Scope, steps: &mut Steps) -> Result<(), Failure> {
         let (from, query) = (&self.asked.from, Query::new(self.filter.clone()));
         let failed = |error| Failure::of_call(&error, from);
         let reader = self.sidecar.state().ends.reader(from);
         let mut chunks = reader.get(scope, &query).await.map_err(failed)?;
+        steps.lists(scope);
         while let Some(encoded) = chunks.next_encoded().await.map_err(failed)? {
             for bytes in encoded {
                 let chunk = decode(&bytes, from)?;
                 steps.carry(scope, &chunk.id, chunk.version)?;
             }
         }
+        steps.passed_over(scope, chunks.in_use());
         self.tell_in_use(chunks.in_use());
         self.tell_left_behind(steps);
         Ok(())
@@ -348,7 +388,7 @@ impl Job<'_> {
     }
 
     /// Tells who follows the operation that so many flows more finish at the source.
-    fn tell_in_use(&self, more: u64) {
+    pub(super) fn tell_in_use(&self, more: u64) {
         // Nothing holds the source to the truth.
         let add = |in_use: u64| in_use.saturating_add(more);
         self.sidecar
@@ -378,7 +418,7 @@ impl Job<'_> {
         let mut count = Count::new(self.sidecar, self.reins.id);
         let (mut kept, told) = (0, &mut count);
         let mut keep = |chunk: &Chunk, size: usize| {
-            if !steps.is_new(scope, &chunk.id, chunk.schema, chunk.version)? {
+            if !steps.is_new(scope, &chunk.id, chunk.schema, chunk.edition())? {
                 // Where a flow of an instance ends, one that was given may take its place.
                 let is_instance = matches!(from, End::Instance { .. });
                 return if is_instance { Ok(false) } else { Err(repeated(from, &chunk.id)) };
@@ -403,7 +443,9 @@ impl Job<'_> {
                 (carried.taken, carried.in_use, carried.failure)
             }
         };
-        if let Some(taken) = taken {
+        // One that has taken in less, and does not say why, may have any of it.
+        let is_malformed = |failure: &Failure| failure.kind == FailureKind::Malformed;
+        if let Some(taken) = taken.filter(|_| !failure.as_ref().is_some_and(is_malformed)) {
             steps.taken(taken);
         }
         count.end(taken);
@@ -436,10 +478,4 @@ fn stage_before(task: Task) -> Option<Stage> {
         Task::Close => Some(Stage::End),
         _ => None,
     }
-}
-
-/// Deletes state at an end; how many flows stay there, as they are in use.
-async fn delete(client: &Client, end: &End, scope: Scope, ids: &[FlowId]) -> Result<u64, Failure> {
-    let deleted = client.del(scope, ids).await.map_err(|error| Failure::of_call(&error, end))?;
-    Ok(deleted.in_use)
 }

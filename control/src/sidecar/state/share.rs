@@ -5,25 +5,27 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use prost::Message as _;
 use weir_api::{
     dataplane::v1::{Change, ChangeShareRequest as ChangeAsked, Share, ShareMode, SharePhase},
-    v1::{ChangeShareRequest, ShareRequest, StateOperation},
+    v1::{ChangeShareRequest, ShareRequest, StateOperation, StateOperationKind},
 };
 use weir_state_transfer::{chunk::Scope, share::MEMBERS_MAX};
 
 use super::{
-    Reader,
-    begin::{filter, scopes},
-    refused,
+    Found, Reader,
+    begin::scopes,
+    not_taken_up, refused,
     sharing::{self, Follow},
 };
 use crate::{
     fault::Fault,
+    filters::{self, Picks},
+    service::goes_on,
     sidecar::Sidecar,
     southbound::find_instance,
     state_manager::{
         end::{Called, End},
         operation::{Asked, Operation, ShareAsked},
     },
-    store::Answer,
+    store::{Answer, Ending},
 };
 
 impl Sidecar {
@@ -38,11 +40,12 @@ impl Sidecar {
             Ok(mode) => mode,
             Err(_) => {
                 let message = format!("{} is no mode of a share", request.mode);
-                return Err(Fault::invalid("MODE", message).object("mode"));
+                let fault = Fault::invalid("MODE", message).object("mode");
+                return Err(fault.fix("ask for STRONG or STRICT"));
             }
         };
-        let (filter, scopes) =
-            (filter(&request.filter)?, scopes(&request.scopes, Scope::MultiFlow)?);
+        let filter = filters::parsed(&request.filter, Picks::Flows)?;
+        let scopes = scopes(&request.scopes, Scope::MultiFlow)?;
         let instances = self.instances_of(&request.instances).await?;
         let asked = ShareAsked { instances, filter, scopes, mode };
         let request_id = request.change.as_ref().map_or("", |change| &change.request_id);
@@ -83,17 +86,24 @@ impl Sidecar {
         request: &ChangeShareRequest,
     ) -> Result<Operation, Fault> {
         let id = request.id;
-        let found = self.state.table.borrow().find(id).cloned();
-        let mut operation = found.ok_or_else(|| Fault::not_found("operations", &id.to_string()))?;
         let fault = |reason, message| {
             Fault::precondition(reason, message).object(format!("operations/{id}"))
         };
+        let no_share = || fault("NOT_A_SHARE", format!("operation {id} is no share"));
+        let ended = || fault("OPERATION_ENDED", format!("operation {id} has ended"));
+        let mut operation = match self.look_for(id).await? {
+            Found::Here(operation) => *operation,
+            // It is taken up by who may change, which is the caller now.
+            Found::Kept(kept) if goes_on(kept.state()) => return Err(not_taken_up(id)),
+            Found::Kept(kept) if kept.kind() == StateOperationKind::Share => return Err(ended()),
+            Found::Kept(_) => return Err(no_share()),
+        };
         let (Asked::Share(asked), Some(shared)) = (&operation.asked, &operation.progress.shared)
         else {
-            return Err(fault("NOT_A_SHARE", format!("operation {id} is no share")));
+            return Err(no_share());
         };
         if operation.state.ended() {
-            return Err(fault("OPERATION_ENDED", format!("operation {id} has ended")));
+            return Err(ended());
         }
         let instances = self.instances_of(&request.instances).await?;
         let asked = Asked::Share(ShareAsked { instances, ..asked.clone() });
@@ -145,11 +155,17 @@ impl Sidecar {
         tracing::info!(operation = known.id, share = share.id, "is taken up again");
         let request = ShareRequest::decode(answer.request.as_slice()).unwrap_or_default();
         let scopes = scopes(&share.scopes, Scope::MultiFlow)?;
-        let (filter, mode) = (filter(&share.filter)?, share.mode());
+        let (filter, mode) = (filters::parsed(&share.filter, Picks::Flows)?, share.mode());
         let instances = self.members(&share).await?;
         let asked = Asked::Share(ShareAsked { instances, filter, scopes, mode });
         let (operation, reins, reader) =
             self.begin_operation(asked, &answer.request_id, Some(known.id)).await?;
+        // One that came while it was taken in found nobody to tell.
+        let id = known.id;
+        let row = self.store.run(move |database| database.kept_operation(id)).await?;
+        if row.is_some_and(|row| row.ending == Some(Ending::Cancelled)) {
+            self.tell_cancelled(id);
+        }
         let passed = self.clock.unix_ns().saturating_sub(known.started_unix_ns);
         let left = limit(&request).map(|limit| limit.saturating_sub(Duration::from_nanos(passed)));
         self.follow_share(operation, share, left.filter(|_| lives), (reins, reader));
@@ -175,7 +191,8 @@ impl Sidecar {
     async fn instances_of(&self, called: &[String]) -> Result<Vec<End>, Fault> {
         let fault = |message: String| Fault::invalid("INSTANCES", message).object("instances");
         if !(2..=MEMBERS_MAX).contains(&called.len()) {
-            return Err(fault(format!("a share is of 2 to {MEMBERS_MAX} instances")));
+            let fault = fault(format!("a share is of 2 to {MEMBERS_MAX} instances"));
+            return Err(fault.fix("name so many: weir instance list"));
         }
         let listed = self.southbound.list_instances().await;
         let listed = listed.map_err(|status| Fault::from_dataplane(&status))?.instances;
@@ -189,11 +206,16 @@ impl Sidecar {
                 }
                 Called::Peer { .. } => {
                     let message = format!("{called} is of another node: those of one node share");
-                    return Err(fault(message));
+                    return Err(
+                        fault(message).fix("name instances of this node: weir instance list")
+                    );
                 }
             };
             let found = find_instance(listed.iter(), name);
-            let found = found.ok_or_else(|| Fault::not_found("instances", name))?;
+            let found = found.ok_or_else(|| {
+                let names = listed.iter().map(|instance| &instance.name);
+                Fault::not_found("instances", name).one_of(names)
+            })?;
             instances.push(End::Instance {
                 id: found.id,
                 name: found.name.clone(),
@@ -201,7 +223,8 @@ impl Sidecar {
             });
         }
         if instances.iter().collect::<BTreeSet<_>>().len() < instances.len() {
-            return Err(fault("an instance is named twice".to_owned()));
+            let fault = fault("an instance is named twice".to_owned());
+            return Err(fault.fix("name each once, by its name or its number"));
         }
         Ok(instances)
     }

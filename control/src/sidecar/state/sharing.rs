@@ -8,7 +8,7 @@ use weir_api::dataplane::v1::{
     Change, EndShareRequest, Share, SharePhase, StartShareRequest, WatchShareRequest,
 };
 
-use super::Reins;
+use super::{Reins, times::FINISH_LIMIT};
 use crate::{
     fault::Fault,
     sidecar::Sidecar,
@@ -20,8 +20,6 @@ use crate::{
     store::Ending,
 };
 
-/// How long a share may take to end.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// How long to wait before a data plane that is not reached is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 

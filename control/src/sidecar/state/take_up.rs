@@ -11,17 +11,27 @@ use prost::{Message as _, Name as _};
 use tonic::Code;
 use weir_api::{
     dataplane::v1::{Share, SharePhase},
-    v1::{MoveRequest, MoveResponse, ShareRequest, StateOperation},
+    v1::{MoveRequest, ShareRequest, StateOperation, StateOperationKind},
 };
 
-use super::{Reader, instances, sharing};
+use super::{
+    Reader, instances,
+    lead::Lead,
+    listing::{answer_with, going_on, not_taken_up, operation_in},
+    processes::{Move, Way},
+    sharing,
+    times::FINISH_LIMIT,
+};
 use crate::{
     fault::Fault,
-    service::has_ended,
-    sidecar::Sidecar,
+    service::goes_on,
+    sidecar::{Sidecar, changes::LIMIT},
     southbound::ended,
-    state_manager::operation::{Asked, Failure, FailureKind, Operation, State},
-    store::{Answer, Ending},
+    state_manager::{
+        end::End,
+        operation::{Asked, Failure, FailureKind, MoveAsked, Operation, Selection, State},
+    },
+    store::{Answer, Ending, LedMove, StoreError},
 };
 
 /// How long the right to change is held for something to end that nobody follows.
@@ -36,7 +46,8 @@ const LOOKS: u32 = 30;
 /// or this one when it has reached the data plane anew.
 const UNSETTLED_MAX: usize = 64;
 
-/// Requests for shares that the data plane was sent, and nobody follows: it may carry them out yet.
+/// Requests for shares that nobody follows: the data plane was sent them and may carry them out yet, or
+/// has them and is to end them.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled(Mutex<BTreeMap<String, u32>>);
 
@@ -71,6 +82,42 @@ impl Unsettled {
 }
 
 impl Sidecar {
+    /// Goes on with all moves that earlier sidecars have left in the journal: from the first moment on
+    /// they are in the way of others about the same.
+    pub(in crate::sidecar) async fn take_up_led_moves(self: &Arc<Self>) -> Result<(), StoreError> {
+        for row in self.store.run(|database| database.led_moves()).await? {
+            self.take_up_led_move(row).await;
+        }
+        Ok(())
+    }
+
+    /// Goes on with a move that the journal has, and no task.
+    async fn take_up_led_move(self: &Arc<Self>, row: LedMove) {
+        tracing::info!(operation = row.operation, step = ?row.step, "takes up a move");
+        let asked = MoveAsked {
+            from: End::Nf(row.ends.0.clone()),
+            to: End::Nf(row.ends.1.clone()),
+            selection: Selection::Filter(row.filter.clone()),
+            scopes: row.scopes.clone(),
+            guarantee: row.guarantee,
+        };
+        let begun = Asked::Move(asked.clone());
+        let (reins, reader) = self.go_on_with(begun, &row.request_id, row.operation).await;
+        let moved = Move {
+            sidecar: Arc::clone(self),
+            reins,
+            asked,
+            filter: row.filter.clone(),
+            limit: FINISH_LIMIT,
+            way: Way::Led(Box::new(Lead::taken_up(row))),
+            again: false,
+        };
+        tokio::spawn(async move {
+            let _followed = reader;
+            moved.run().await;
+        });
+    }
+
     /// Sees to an operation whose task a fault has cut off, so that who waits for its end gets one.
     /// A move that the journal has is taken up, as packets may be held; a share of the data plane is
     /// ended as one that nobody follows.
@@ -108,28 +155,51 @@ impl Sidecar {
         anew: bool,
     ) -> Result<(), Fault> {
         // Moves that can not be taken up yet keep no share from being so.
-        let moves = if anew { self.take_up_cancelled_moves().await } else { Ok(()) };
+        let moves = if anew { self.take_up_cancelled_moves(None).await } else { Ok(()) };
         if anew || !self.state.unsettled.is_empty() {
             self.take_up_shares().await?;
         }
         moves
     }
 
-    /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it.
+    /// Takes up one that goes on and that nobody follows, for who asks about it.
+    pub(super) async fn take_up_kept(self: &Arc<Self>, kept: &StateOperation) -> Result<(), Fault> {
+        let job = async {
+            match kept.kind() {
+                StateOperationKind::Share => self.take_up_shares().await,
+                _ => self.take_up_cancelled_moves(Some(&kept.request_id)).await,
+            }
+        };
+        tokio::time::timeout(LIMIT, job).await.unwrap_or_else(|_| {
+            let message = format!("operation {} is not taken up within {LIMIT:?}", kept.id);
+            Err(Fault { message, ..not_taken_up(kept.id) })
+        })
+    }
+
+    /// Takes a move or a copy up again that an earlier sidecar left, unless this one knows it: it is
+    /// kept as `known`, which goes on or was ended by a sidecar that stopped.
     pub(crate) async fn take_up(
         self: &Arc<Self>,
-        (id, request_id): (u64, &str),
+        known: &StateOperation,
         begin: impl AsyncFnOnce(u64) -> Result<(Operation, Reader), Fault>,
     ) -> Result<Option<Reader>, Fault> {
         let _guard = self.turn().await?;
+        let id = known.id;
         if self.state.table.borrow().find(id).is_some() {
             return Ok(self.state.follow(id));
         }
         tracing::info!(operation = id, "is taken up again");
+        let has_ended = !goes_on(known.state());
+        if has_ended {
+            // Should this sidecar die, it is not told that it has ended.
+            let (of, answer) = (known.request_id.clone(), answer_with(going_on(known)));
+            self.store.run(move |database| database.amend(&of, &answer, true)).await?;
+        }
         let begun = begin(id).await;
-        if begun.as_ref().is_err_and(|fault| fault.code != Code::Unavailable) {
-            let request_id = request_id.to_owned();
-            self.store.keep(move |database| database.close(&request_id)).await?;
+        let has_not_begun = |fault: &Fault| has_ended || fault.code != Code::Unavailable;
+        if begun.as_ref().is_err_and(has_not_begun) {
+            let (of, answer) = (known.request_id.clone(), answer_with(known.clone()));
+            self.store.keep(move |database| database.amend(&of, &answer, false)).await?;
         }
         begun.map(|(_, reader)| Some(reader))
     }
@@ -137,11 +207,13 @@ impl Sidecar {
     /// Carries out what moves were told that an earlier sidecar has begun: to go back. One that it has
     /// given up, or that can not be taken up for good, is undone if it still can be. One that can not
     /// be now, as an end does not answer or too much goes on, stays, and the others do not wait for it.
+    /// With `only`, that of this request alone.
     ///
     /// # Errors
     /// Why some are left: they are tried again.
-    async fn take_up_cancelled_moves(self: &Arc<Self>) -> Result<(), Fault> {
-        let all = self.store.run(|database| database.ending(&MoveRequest::full_name())).await?;
+    async fn take_up_cancelled_moves(self: &Arc<Self>, only: Option<&str>) -> Result<(), Fault> {
+        let mut all = self.store.run(|database| database.ending(&MoveRequest::full_name())).await?;
+        all.retain(|answer| only.is_none_or(|only| answer.request_id == only));
         let mut left = Ok(());
         for answer in all {
             if self.state.goes_on(&answer.request_id) {
@@ -156,7 +228,7 @@ impl Sidecar {
     }
 
     async fn take_up_cancelled_move(self: &Arc<Self>, answer: &Answer) -> Result<(), Fault> {
-        let known = operation_of(answer).filter(|known| !has_ended(known.state()));
+        let known = operation_of(answer).filter(|known| goes_on(known.state()));
         if let Some(known) = known {
             let request = MoveRequest::decode(answer.request.as_slice()).unwrap_or_default();
             match self.end_move(known.id, &request).await {
@@ -210,7 +282,7 @@ impl Sidecar {
                 continue;
             }
             let share = listed.iter().find(|share| share.request_id == answer.request_id);
-            let known = operation_of(&answer).filter(|known| !has_ended(known.state()));
+            let known = operation_of(&answer).filter(|known| goes_on(known.state()));
             let Some(known) = known else {
                 self.end_unfollowed(answer, share).await;
                 continue;
@@ -219,8 +291,9 @@ impl Sidecar {
             if self.state.table.borrow().find(operation).is_some() {
                 continue;
             }
-            if let Err(fault) = self.adopt_share(known, &answer, share).await {
-                tracing::warn!(operation, %fault, "it is not taken up again");
+            match self.adopt_share(known, &answer, share).await {
+                Ok(()) => self.state.unsettled.settled(&answer.request_id),
+                Err(fault) => tracing::warn!(operation, %fault, "it is not taken up again"),
             }
         }
         Ok(())
@@ -269,10 +342,9 @@ fn passes(fault: &Fault) -> bool {
             .contains(&fault.code)
 }
 
-/// The operation that an answer tells of; all have the same form.
+/// The operation that an answer tells of.
 fn operation_of(answer: &Answer) -> Option<StateOperation> {
-    let response = MoveResponse::decode(answer.response.as_slice()).ok()?;
-    response.operation.filter(|_| answer.answered)
+    operation_in(&answer.response).filter(|_| answer.answered)
 }
 
 #[cfg(test)]

@@ -60,6 +60,21 @@ impl Alone {
         operation.id
     }
 
+    /// Writes a share down as an earlier sidecar has left it, which nobody follows; its number.
+    async fn left_share(&self) -> u64 {
+        let kept = |database: &mut Database| {
+            database.reserve("r", &ShareRequest::full_name(), &[])?;
+            let id = database.number_operation("r")?.id;
+            let mut share = StateOperation { id, ..StateOperation::default() };
+            "r".clone_into(&mut share.request_id);
+            share.set_kind(StateOperationKind::Share);
+            share.set_state(StateOperationState::Running);
+            database.amend("r", &listing::answer_with(share), true)?;
+            Ok(id)
+        };
+        self.sidecar.store.run(kept).await.expect("it is written down")
+    }
+
     /// Waits until an operation is so.
     async fn becomes(&self, id: u64, state: State) -> Operation {
         let mut table = self.sidecar.state().watch();
@@ -79,6 +94,37 @@ impl Drop for Alone {
 
 fn ends() -> [End; 2] {
     ["a", "b"].map(|name| End::Nf(name.to_owned()))
+}
+
+/// Who has the right to change waits for a data plane that hangs.
+#[tokio::test]
+async fn who_asks_about_what_nobody_follows_is_answered_and_may_cancel_it_meanwhile() {
+    let alone = Alone::start("watch").await;
+    let (id, sidecar) = (alone.left_share().await, &alone.sidecar);
+    let _changes = sidecar.changes.lock().await;
+    let asks = tokio::time::timeout(LIMIT, sidecar.find_state_operation(id));
+    let fault = asks.await.expect("it is answered").expect_err("nobody follows it");
+    assert_eq!((&*fault.reason, fault.code), ("NOT_TAKEN_UP", Code::Unavailable));
+    assert!(fault.message.contains("is not taken up within 8s"), "{fault:?}");
+    let told = sidecar.cancel_operation(id).await.expect("that needs the store alone");
+    assert_eq!((told.id, told.state()), (id, StateOperationState::Running));
+    let row = sidecar.store.run(move |database| database.kept_operation(id)).await;
+    assert_eq!(row.expect("it is read").and_then(|row| row.ending), Some(Ending::Cancelled));
+}
+
+/// The words of the library are "Timeout expired".
+#[tokio::test]
+async fn why_the_data_plane_does_not_answer_is_said_in_words_of_ours() {
+    let says = "no answer within 5s";
+    let alone = Alone::start("words").await;
+    let silent = std::os::unix::net::UnixListener::bind(alone.folder.join("d.sock"));
+    let _silent = silent.expect("a socket");
+    let mut link = alone.sidecar.link();
+    let seen = tokio::time::timeout(LIMIT, link.wait_for(|link| link.error == says)).await;
+    drop(seen.expect("it is tried").expect("a link"));
+    let instance = End::Instance { id: 1, name: "sw1".to_owned(), life: 1 };
+    let failure = alone.sidecar.recognise(&instance).await.expect_err("nobody answers");
+    assert_eq!(failure.reason, format!("the data plane does not answer: {says}"));
 }
 
 #[tokio::test]
@@ -133,10 +179,13 @@ async fn a_move_that_may_hold_packets_is_taken_up_when_its_task_panics() {
         scopes: asked.scopes.clone(),
         guarantee: asked.guarantee,
         incarnation: 1,
+        destination_life: String::new(),
         overflow: 0,
+        lost: 0,
         step: LeadStep::Hold,
         plan: Plan::default(),
         moved: Vec::new(),
+        finishing: Vec::new(),
     };
     let id = alone.cut_off(Asked::Move(asked.clone()), |id| Some(row(id))).await;
     // It goes back, as soon as the data plane is there.

@@ -453,11 +453,12 @@ impl api::nf_service_server::NfService for Shared {
     type ListNfsStream = Answers<api::ListNfsResponse>;
 
     async fn list_nfs(&self, _: Request<api::ListNfsRequest>) -> Answer<Self::ListNfsStream> {
-        let counters = vec![api::NfCounter { name: "accepted".to_owned(), value: 12 }];
+        let counter = |name: &str, value| api::NfCounter { name: name.to_owned(), value };
         let messages = (1..=2).map(move |instance| {
-            let counters = counters.clone();
-            let nf = api::Nf { instance, kind: "firewall".to_owned(), counters };
-            Ok(api::ListNfsResponse { nfs: vec![nf] })
+            let nf = |kind: &str, counters| api::Nf { instance, kind: kind.to_owned(), counters };
+            let firewall = nf("firewall", vec![counter("accepted", 12), counter("refused", 0)]);
+            let nfs = vec![firewall, nf("ids", vec![counter("scans", 0)])];
+            Ok(api::ListNfsResponse { nfs })
         });
         ok(Box::pin(tokio_stream::iter(messages)))
     }

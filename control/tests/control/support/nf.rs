@@ -2,6 +2,7 @@
 //! flow, by host, by network and in all, on a thread of its own that serves `weir.nf.v1`.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
@@ -32,7 +33,7 @@ use weir_state_transfer::{
     wire::Writer,
 };
 
-use super::spoiling::{Spoil, Spoiling};
+use super::spoiling::{Lies, Spoil, Spoiling};
 
 const FLOW: Schema = Schema { kind: 0x7101, revision: 1 };
 const HOST: Schema = Schema { kind: 0x7102, revision: 1 };
@@ -83,8 +84,12 @@ pub(crate) struct Monitor {
     pub(crate) in_use: BTreeSet<FlowKey>,
     /// Flows that are in use once they have been given.
     pub(crate) used_later: BTreeSet<FlowKey>,
+    /// Flows of which a packet comes once they have been given.
+    pub(crate) changes_later: BTreeSet<FlowKey>,
+    /// Flows that end once they have been given.
+    pub(crate) ends_later: BTreeSet<FlowKey>,
     /// Flows in use that the last call has passed over.
-    passed_over: usize,
+    passed_over: Vec<FlowId>,
     /// A packet comes of each flow that it deletes, right behind.
     pub(crate) busy: bool,
     /// It refuses what is older than what it knows.
@@ -112,7 +117,9 @@ impl Monitor {
             deleted: 0,
             in_use: BTreeSet::new(),
             used_later: BTreeSet::new(),
-            passed_over: 0,
+            changes_later: BTreeSet::new(),
+            ends_later: BTreeSet::new(),
+            passed_over: Vec::new(),
             busy: false,
             keeps_newer: false,
             ignores_filters: false,
@@ -209,6 +216,10 @@ impl Southbound for Monitor {
         &KINDS
     }
 
+    fn counters(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        vec![("packets".into(), self.total.0.value())]
+    }
+
     fn get_per_flow(&mut self, get: &Get<'_>, cursor: &mut Cursor, out: &mut Vec<Chunk>) -> More {
         let more = give(
             (get, self.ignores_filters),
@@ -218,11 +229,17 @@ impl Southbound for Monitor {
                 chunk(0, FlowId::flow(key), *version, |out| out.u64(*packets))
             }),
         );
-        let given = out.len();
-        out.retain(|chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key)));
-        self.passed_over += given - out.len();
+        let is_idle = |chunk: &Chunk| chunk.id.key().is_none_or(|key| !self.in_use.contains(&key));
+        let (given, in_use): (Vec<_>, Vec<_>) = out.drain(..).partition(is_idle);
+        self.passed_over.extend(in_use.into_iter().map(|chunk| chunk.id));
+        *out = given;
         for key in out.iter().filter_map(|chunk| self.used_later.take(&chunk.id.key()?)) {
             self.in_use.insert(key);
+        }
+        let changed = out.iter().filter_map(|chunk| self.changes_later.take(&chunk.id.key()?));
+        changed.collect::<Vec<_>>().iter().for_each(|key| self.count(key));
+        for key in out.iter().filter_map(|chunk| self.ends_later.take(&chunk.id.key()?)) {
+            self.flows.remove(&key);
         }
         more
     }
@@ -249,11 +266,15 @@ impl Southbound for Monitor {
     }
 
     fn del_per_flow(&mut self, ids: &[FlowId]) -> usize {
-        let keys = ids.iter().filter_map(|id| id.key().map(|key| key.both_ways()));
-        let (in_use, idle): (Vec<_>, Vec<_>) = keys.partition(|key| self.in_use.contains(key));
-        self.passed_over += in_use.len();
-        let deleted: Vec<FlowKey> =
-            idle.into_iter().filter(|key| self.flows.remove(key).is_some()).collect();
+        let key = |id: &FlowId| id.key().map(|key| key.both_ways());
+        let (in_use, idle): (Vec<_>, Vec<_>) =
+            ids.iter().partition(|id| key(id).is_some_and(|key| self.in_use.contains(&key)));
+        self.passed_over.extend(in_use.into_iter().cloned());
+        let deleted: Vec<FlowKey> = idle
+            .into_iter()
+            .filter_map(key)
+            .filter(|key| self.flows.remove(key).is_some())
+            .collect();
         self.deleted += deleted.len();
         if self.busy {
             deleted.iter().for_each(|key| self.count(key));
@@ -326,7 +347,7 @@ impl Southbound for Monitor {
         self.events.give_back(event);
     }
 
-    fn take_in_use(&mut self) -> usize {
+    fn take_in_use(&mut self) -> Vec<FlowId> {
         std::mem::take(&mut self.passed_over)
     }
 }
@@ -339,6 +360,8 @@ pub(crate) struct Nf {
     waits: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     spoil: Arc<Mutex<Option<(Scope, Spoil)>>>,
+    /// What it says that is not so.
+    pub(crate) lies: Arc<Lies>,
     thread: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
@@ -349,7 +372,8 @@ impl Nf {
         let (service, mut nf) = Self::unserved(monitor);
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let service = Spoiling { inner: service, spoil: Arc::clone(&nf.spoil) };
+        let service =
+            Spoiling { inner: service, spoil: Arc::clone(&nf.spoil), lies: Arc::clone(&nf.lies) };
         let within = runtime.enter();
         let socket = Socket::bind(socket).expect("a socket");
         runtime.spawn(async move {
@@ -391,8 +415,8 @@ impl Nf {
             }
         });
         *wake.lock().expect("nobody panics here") = Some(thread.thread().clone());
-        let (spoil, thread) = (Arc::default(), Some(thread));
-        (service, Self { monitor, hangs, waits, stop, spoil, thread, runtime: None })
+        let (spoil, lies, thread) = (Arc::default(), Arc::default(), Some(thread));
+        (service, Self { monitor, hangs, waits, stop, spoil, lies, thread, runtime: None })
     }
 
     /// The function, between two packets.

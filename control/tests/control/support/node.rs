@@ -135,7 +135,7 @@ impl Node {
 
     /// So many changes and one more are made by a sidecar, which stops; or what they begin goes on.
     pub(crate) fn many_later_changes(&self, count: u32, go_on: bool) {
-        let prefix = fastrand::u64(..);
+        let prefix = weir_seed::any();
         let connection = rusqlite::Connection::open(self.store()).unwrap();
         connection
             .execute(
@@ -215,10 +215,28 @@ impl Running {
         self.stop.take().expect("it is told once").send(()).unwrap();
     }
 
+    /// Waits until it has stopped, which it was told to.
+    pub(crate) fn ended_by_itself(mut self) {
+        let thread = self.thread.as_mut().and_then(|thread| thread.thread.take());
+        thread.expect("it runs").join().unwrap();
+    }
+
     /// Runs `weir` against it.
     pub(crate) fn weir(&self, arguments: &[&str]) -> Output {
         let server = format!("unix://{}", self.socket.display());
         weir(&[&["-s", server.as_str(), "--timeout", "60s"], arguments].concat())
+    }
+
+    /// The same while something goes on, time and again.
+    pub(crate) fn weir_while(&self, arguments: &[&str], mut goes_on: impl FnMut()) -> Output {
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| self.weir(arguments));
+            while !told.is_finished() {
+                goes_on();
+                std::thread::yield_now();
+            }
+            told.join().unwrap()
+        })
     }
 
     pub(crate) async fn channel(&self) -> Channel {

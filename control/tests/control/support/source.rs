@@ -48,6 +48,7 @@ pub(crate) fn open(id: u64) -> TransferOpen {
         merge_rules: vec![MergeRule::Newer.into()],
     };
     TransferOpen {
+        process: String::new(),
         id,
         from: "nf/a".to_owned(),
         to: "b".to_owned(),

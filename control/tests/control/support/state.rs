@@ -137,7 +137,7 @@ impl Running {
         snap: u32,
     ) -> Result<(StateOperation, Streaming<NotifyResponse>), Status> {
         let (end, filter) = (end.to_owned(), filter.to_owned());
-        self.notified_as(NotifyRequest { end, filter, snap, limit_ns: 0 }).await
+        self.notified_as(NotifyRequest { end, filter, snap, ..NotifyRequest::default() }).await
     }
 
     /// The same as a request has it.
@@ -158,7 +158,7 @@ impl Running {
     }
 
     pub(crate) async fn cancel(&self, id: u64) -> Result<(), Status> {
-        let change = Some(change(&format!("cancel {id} {}", fastrand::u64(..))));
+        let change = Some(change(&format!("cancel {id} {}", weir_seed::any())));
         let request = CancelStateOperationRequest { change, id };
         self.state().await.cancel_operation(request).await.map(drop)
     }

@@ -26,13 +26,13 @@ enum Command {
     /// packet. Exit status 0 when nothing was lost, 1 otherwise.
     Demo {
         /// UDP flows between all ordered pairs of the four hosts
-        #[arg(long, default_value_t = 2_004)]
+        #[arg(long, default_value_t = 2_004, value_parser = count(1_000_000))]
         flows: usize,
         /// Times from one instance to four and back, by command
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 5, value_parser = count(1_000))]
         cycles: usize,
         /// Packets a second of all flows together
-        #[arg(long, default_value_t = 40_000)]
+        #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
         rate: u64,
         /// Where everything random comes from; another one each time when absent
         #[arg(long)]
@@ -49,10 +49,10 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "target/experiment")]
         folder: PathBuf,
         /// Moves, to the second instance and back in turn
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = count(1_000))]
         moves: usize,
         /// Packets a second
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
         rate: u64,
         /// Generate the flows though the capture is there
         #[arg(long)]
@@ -67,6 +67,14 @@ enum Command {
     /// Measure Weir beside others, in one run and in turn
     #[command(subcommand)]
     Bench(Bench),
+}
+
+/// Packets a second that may be asked for.
+const RATE_MAX: u64 = 10_000_000;
+
+/// A number from 1 to that.
+fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=most)
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,8 +151,9 @@ fn carry_out(command: Command) -> ExitCode {
     }
 }
 
+/// The seed when none is told. Reports and errors show it, and `--seed` gives it back.
 fn any_seed() -> u64 {
-    fastrand::u64(..1 << 32)
+    weir_seed::any() >> 32
 }
 
 /// Shows what was measured; true when that worked.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -55,6 +56,7 @@ impl Process {
         .flatten()
         {
             let (output, file) = (Arc::clone(&output), file.try_clone()?);
+            output.open.fetch_add(1, Ordering::Relaxed);
             thread::spawn(move || output.collect(stream, file));
         }
         Ok(Self { name: name.to_owned(), child, ended, output })
@@ -83,7 +85,10 @@ impl Process {
             if let Some(line) = self.output.wait_for(text, deadline.left().min(LOOK_AT_CHILD)) {
                 return Ok(line);
             }
-            self.check_running()?;
+            if let Some(status) = self.ended()? {
+                let printed = self.output.wait_for(text, Duration::ZERO);
+                return printed.ok_or_else(|| self.ended_by_itself(status));
+            }
             if deadline.left().is_zero() {
                 return Err(self.failure(&format!("did not print \"{text}\" within {limit:?}")));
             }
@@ -123,7 +128,9 @@ impl Process {
     /// When it cannot be waited for.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill()?;
-        Ok(self.child.wait()?)
+        let status = self.child.wait()?;
+        self.output.wait_for_end();
+        Ok(status)
     }
 
     /// Sends it a signal.
@@ -144,7 +151,9 @@ impl Process {
         if !wait::pause(&mut ended, limit)? {
             return Err(self.failure(&format!("has not ended within {limit:?}")));
         }
-        Ok(self.child.wait()?)
+        let status = self.child.wait()?;
+        self.output.wait_for_end();
+        Ok(status)
     }
 
     /// Fails when the process has ended.
@@ -152,10 +161,16 @@ impl Process {
     /// # Errors
     /// With its exit status and last words.
     pub fn check_running(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(self.failure(&format!("ended by itself: {status}"))),
+        self.ended()?.map_or(Ok(()), |status| Err(self.ended_by_itself(status)))
+    }
+
+    /// How it has ended, if it has: then all that it has printed is among the lines.
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.output.wait_for_end();
         }
+        Ok(status)
     }
 
     /// The lines kept, oldest first.
@@ -166,6 +181,10 @@ impl Process {
     /// An error that says how it ended, with its last words.
     pub fn ended_badly(&self, status: ExitStatus) -> anyhow::Error {
         self.failure(&format!("ended badly: {status}"))
+    }
+
+    fn ended_by_itself(&self, status: ExitStatus) -> anyhow::Error {
+        self.failure(&format!("ended by itself: {status}"))
     }
 
     fn failure(&self, what: &str) -> anyhow::Error {
@@ -204,10 +223,16 @@ fn in_own_session(command: &Command) -> Command {
 /// How often a waiter for a line looks whether the process has ended.
 const LOOK_AT_CHILD: Duration = Duration::from_millis(50);
 
+/// How long the last words of a process are waited for that has ended: others that it has started may
+/// go on and hold its streams.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// The last lines that a process printed.
 #[derive(Debug, Default)]
 struct Output {
     lines: Mutex<VecDeque<String>>,
+    /// Streams that are read, and may have more.
+    open: AtomicUsize,
     grown: Condvar,
 }
 
@@ -224,6 +249,16 @@ impl Output {
             lines.push_back(line);
             self.grown.notify_all();
         }
+        let _lines = self.lines();
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.grown.notify_all();
+    }
+
+    /// Waits until all that was printed is among the lines.
+    fn wait_for_end(&self) {
+        let is_open = |_: &mut VecDeque<String>| self.open.load(Ordering::Relaxed) > 0;
+        let waited = self.grown.wait_timeout_while(self.lines(), LAST_WORDS, is_open);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn wait_for(&self, text: &str, limit: Duration) -> Option<String> {
@@ -279,6 +314,29 @@ mod tests {
         assert_eq!(process.wait_for_line("one", LIMIT).unwrap(), "one");
         assert!(!process.wait(LIMIT).unwrap().success());
         assert!(std::fs::read_to_string(&log).unwrap().contains("two"));
+        std::fs::remove_file(log).unwrap();
+    }
+
+    /// One that it has started prints once the process is waited for, whose id is free then.
+    #[test]
+    fn a_line_is_found_that_comes_when_the_process_has_been_seen_to_end() {
+        let late = "(while kill -0 $$ 2>&-; do :; done; echo late) & exit 7";
+        let (mut process, log) = shell(late, "late");
+        assert_eq!(process.wait_for_line("late", LIMIT).unwrap(), "late");
+        std::fs::remove_file(log).unwrap();
+        let (mut process, log) = shell(late, "late-words");
+        let running = || process.check_running().err();
+        let error = wait::until("its end", LIMIT, running).unwrap().to_string();
+        assert!(error.contains("exit status: 7") && error.contains("late"), "{error}");
+        std::fs::remove_file(log).unwrap();
+    }
+
+    #[test]
+    fn all_that_a_process_has_printed_is_there_when_it_has_ended() {
+        let (mut process, log) =
+            shell("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done", "all");
+        assert!(process.wait(LIMIT).unwrap().success());
+        assert_eq!(process.lines().last().map(String::as_str), Some("3000"));
         std::fs::remove_file(log).unwrap();
     }
 

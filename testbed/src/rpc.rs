@@ -85,7 +85,7 @@ impl Rpc {
 
 /// Identifies a change by a random number, in the form that requests take it.
 pub fn change() -> Option<Change> {
-    Some(Change { request_id: format!("testbed-{:016x}", fastrand::u64(..)), generation: 0 })
+    Some(Change { request_id: format!("testbed-{:016x}", weir_seed::any()), generation: 0 })
 }
 
 /// An answer that must have been refused: the status, or an error that says that it was not.

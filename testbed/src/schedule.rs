@@ -12,8 +12,8 @@ pub use failure::{Failure, Kind};
 
 use crate::memory_node::FAULT;
 
-/// Schedules in which a fault must have been noticed: the rarest shows in one of eighty.
-const CONTROLS: u64 = 1_000;
+/// Schedules in which a fault must have been noticed: the rarest shows in one of ten.
+const CONTROLS: u64 = 100;
 
 thread_local! {
     /// Whether a panic on this thread is a finding that was hoped for.
@@ -44,26 +44,6 @@ pub fn walk<T>(schedule: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failu
         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
         Err(Kind::Panicked.at(what.unwrap_or_default()))
     })
-}
-
-/// The seeds of as many schedules as `WEIR_SCHEDULES` says, `count` unless it is set: others in each
-/// run, which are printed.
-///
-/// # Panics
-/// When the variable is not a number.
-#[expect(clippy::print_stdout, reason = "a random test prints its seed")]
-pub fn seeds(count: u64) -> Range<u64> {
-    let (first, count) = (fastrand::u64(..1 << 48), number("WEIR_SCHEDULES").unwrap_or(count));
-    println!("{count} schedules from seed {first}");
-    first..first + count
-}
-
-/// The seed of the one schedule that is to be repeated, as `WEIR_SEED` says.
-///
-/// # Panics
-/// When the variable is not a number.
-pub fn repeated() -> Option<u64> {
-    number("WEIR_SEED")
 }
 
 /// Runs the schedules of these seeds on all cores.
@@ -123,9 +103,4 @@ pub fn must_notice<S>(
     };
     println!("{fault:?} shows in schedule {seed}: {failure}");
     assert!(kinds.contains(&failure.kind), "{fault:?} shows as {failure}");
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
 }

@@ -200,9 +200,7 @@ mod tests {
 
     #[test]
     fn random_faults_are_counted_as_a_naive_sink_counts_them() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = weir_seed::rng();
         for _ in 0..300 {
             let sent = random.u64(1..60);
             let mut arrived: Vec<u64> = (0..sent).collect();

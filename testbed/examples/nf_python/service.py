@@ -4,7 +4,8 @@ A function has `name`, `version`, `kinds` ({scope: (schema kind, revision, name,
 (the same, of revisions that it takes in and does not give), `events`, `lock` (a threading.Condition that
 it holds while it processes a packet), and these methods, which are called with the lock held:
 `ids(scope)`, `chunk(scope, id)` or None, `put(chunk)`, which raises wire.Refused and changes nothing
-then, `delete(scope, id)`, and `process_kept()`. State of a flow that is older than what is known is
+then, `delete(scope, id)`, `process_kept()`, and, where it counts something for people, `counters()`
+({name in snake_case: count}). State of a flow that is older than what is known is
 refused as OLDER; whether its writer is told so is decided here.
 """
 
@@ -52,6 +53,14 @@ class Service(nf_pb2_grpc.NetworkFunctionServiceServicer):
                  for scope, (kind, revision, name, rules) in known]
         return api.DescribeResponse(name=self.function.name, version=self.function.version,
                                     kinds=kinds, common_versions=True)
+
+    def GetCounters(self, request, context):
+        if not hasattr(self.function, "counters"):
+            return api.GetCountersResponse()
+        with self.function.lock:
+            counters = self.function.counters()
+        return api.GetCountersResponse(counters=[api.Counter(name=name, value=value)
+                                                 for name, value in counters.items()])
 
     def GetPerFlow(self, request, context):
         return self._get(PER_FLOW, request, context)

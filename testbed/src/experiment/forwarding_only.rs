@@ -83,16 +83,9 @@ pub(super) fn empty(flows: usize, lengths: Lengths, seed: u64) -> Emptied {
 mod tests {
     use super::*;
 
-    fn seed() -> u64 {
-        let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = given.unwrap_or_else(|| fastrand::u64(..));
-        eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-        seed
-    }
-
     #[test]
     fn lengths_are_those_that_were_published() {
-        let mut random = fastrand::Rng::with_seed(seed());
+        let mut random = weir_seed::rng();
         let lengths: Vec<_> =
             (0..100_000).map(|_| Lengths::long_tailed().draw(&mut random)).collect();
         let share = |limit| {
@@ -105,8 +98,7 @@ mod tests {
 
     #[test]
     fn it_takes_as_long_as_the_longest_flow() {
-        let seed = seed();
-        let emptied = empty(489, Lengths::long_tailed(), seed);
+        let emptied = empty(489, Lengths::long_tailed(), weir_seed::seed());
         assert!(emptied.seconds > LONG_SECONDS, "{}", emptied.seconds);
         let late = emptied.left.iter().rfind(|(second, _)| *second <= LONG_SECONDS).unwrap();
         assert_eq!(emptied.left_late, late.1);
@@ -120,7 +112,7 @@ mod tests {
     #[test]
     fn short_flows_are_soon_over() {
         let short = Lengths { most: 60.0, ..Lengths::long_tailed() };
-        let emptied = empty(489, short, seed());
+        let emptied = empty(489, short, weir_seed::seed());
         assert!(emptied.seconds <= 60.0 && emptied.long < 1e-9, "{}", emptied.seconds);
         assert_eq!(emptied.left_late, 0);
     }

@@ -206,10 +206,7 @@ mod tests {
 
     #[test]
     fn a_router_with_a_queue_for_each_end_sees_each_conversation_in_its_order() {
-        let seed = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-        eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = weir_seed::rng();
         let all = conversations();
         let mut replay = Replay::new(&all.packets, all.clients.len());
         let mut queues = [const { VecDeque::new() }; 2];

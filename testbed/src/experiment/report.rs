@@ -120,10 +120,7 @@ impl Report {
                  --without-tshark"
                     .to_owned(),
             ),
-            Some(found) => (found.unexplained() > 0).then(|| {
-                let (count, version) = (found.unexplained(), &found.version);
-                format!("{count} connections are not read as is known of tshark 4.0; this is {version}")
-            }),
+            Some(found) => found.fault(),
         }
     }
 
@@ -161,7 +158,7 @@ pub(super) mod tests {
             moves: vec![Moved { done: true, flows: 2, took_us: 300.0, ..Moved::default() }],
             promises: GUARANTEES.map(kept).to_vec(),
             listed: Agreement { flows: 2, exact: 2, ..Agreement::default() },
-            tshark: Some(Found::default()),
+            tshark: Some(Found { version: "4.0.17".to_owned(), ..Found::default() }),
             clone: FullClone { logs: wrong, ..FullClone::default() },
             ..Report::default()
         }
@@ -174,7 +171,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_thing_that_must_not_be_is_a_fault() {
-        let spoil: [fn(&mut Report); 23] = [
+        let spoil: [fn(&mut Report); 24] = [
             |report| report.one.packets.received = 8,
             |report| report.two.packets.received = 8,
             |report| report.two.packets.reordered = 1,
@@ -192,6 +189,12 @@ pub(super) mod tests {
             |report| report.tshark = None,
             |report| report.tshark.as_mut().unwrap().requests.otherwise.push(Otherwise::default()),
             |report| report.tshark.as_mut().unwrap().statuses.absent.push(String::new()),
+            // Of whatever version.
+            |report| {
+                let found = report.tshark.as_mut().unwrap();
+                found.statuses.otherwise.push(Otherwise::default());
+                found.version = "4.2.2".to_owned();
+            },
             |report| report.moves[0].done = false,
             |report| report.moves.clear(),
             |report| report.one.entries = 0,

@@ -20,7 +20,7 @@ use weir_testbed::memory_node::MemoryNode;
 use crate::naive::flow_of;
 use crate::replay::{node, queue_of};
 use crate::source::PORT_IN;
-use crate::{fixture, seed, source};
+use crate::{fixture, source};
 
 /// Ports that each of the sources tries that scan, the last of them too few for a scan.
 const TRIED: [u16; 3] = [90, 60, 8];
@@ -293,14 +293,14 @@ fn compare(name: &str, frames: Vec<Vec<u8>>, seed: u64) -> Outcome {
 #[test]
 fn our_own_capture_is_logged_the_same_in_every_field_by_two_instances() {
     let frames = source::readdressed(&fixture::frames());
-    for seed in [seed(), 1, 2, 3] {
+    for seed in [weir_seed::seed(), 1, 2, 3] {
         compare("fixture", frames.clone(), seed);
     }
 }
 
 #[test]
 fn http_conversations_are_logged_the_same_in_every_field_by_two_instances() {
-    let seed = seed();
+    let seed = weir_seed::seed();
     let captures = source::captures().unwrap_or_default();
     let Some(capture) = captures.into_iter().find(|capture| capture.name == "http-489.pcap") else {
         println!("data test skipped: all fields: ../shared/data/traces is absent");

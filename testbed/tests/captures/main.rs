@@ -82,21 +82,13 @@ impl Moved {
     }
 }
 
-/// A seed that is printed, so that a failure can be repeated with `WEIR_TEST_SEED`.
-fn seed() -> u64 {
-    let given = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("seed {seed} (repeat with WEIR_TEST_SEED={seed})");
-    seed
-}
-
 fn repeated(frames: usize) -> usize {
     PACKETS_MIN.div_ceil(frames.max(1)) * frames
 }
 
 #[test]
 fn our_own_capture_comes_out_the_same_through_one_instance_and_through_many() {
-    let seed = seed();
+    let seed = weir_seed::seed();
     let frames = fixture::frames();
     let moved = compare("fixture", &source::readdressed(&frames), seed);
     println!("{moved:?}");
@@ -105,7 +97,7 @@ fn our_own_capture_comes_out_the_same_through_one_instance_and_through_many() {
 
 #[test]
 fn captures_come_out_the_same_through_one_instance_and_through_many() {
-    let seed = seed();
+    let seed = weir_seed::seed();
     let Some(captures) = source::captures() else {
         println!("data test skipped: captures: ../shared/data/traces is absent");
         return;

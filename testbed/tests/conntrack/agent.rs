@@ -1,5 +1,6 @@
 //! An agent in a network namespace, and what a controller does with it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tokio::runtime::{Builder, Runtime};
@@ -85,6 +86,12 @@ impl Agent {
     pub(crate) fn all_flows(&self) -> Vec<Chunk> {
         let all = async { self.client.get_all_flows(0).await?.all(CHUNKS_MAX).await };
         self.runtime.block_on(all).unwrap()
+    }
+
+    /// What it tells that it has counted.
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
+        let told = self.runtime.block_on(self.client.counters()).unwrap();
+        told.into_iter().map(|counter| (counter.name, counter.value)).collect()
     }
 
     pub(crate) fn put_all_flows(&self, chunks: &[Chunk]) {

@@ -60,9 +60,7 @@ fn print(network: &Network, when: &str) {
 fn busy_connections_go_to_another_kernel_and_back_without_a_lost_packet() {
     let network = Network::new();
     let agents = network.kernels.each_ref().map(Agent::start);
-    let seed =
-        std::env::var("WEIR_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    println!("seed {seed}");
+    let seed = weir_seed::seed();
     let talk = Conversations::start(&network.client, &network.server, &targets(), seed);
     talk.let_flow(BYTES).unwrap();
     print(&network, "before");

@@ -127,6 +127,9 @@ fn statistics_of_two_kernels_become_the_same_whoever_has_them_first() {
     agents[1].put_all(&chunks);
     let [of_a, of_b] = agents.each_ref().map(Agent::all_flows);
     assert!(of_b[0].version > 1, "the entries that were made are counted");
+    let told = agents[1].counters();
+    assert!(told.contains_key("insert_failed") && told.contains_key("overruns"), "{told:?}");
+    assert!(told.values().sum::<u64>() > 0, "the same is told by name: {told:?}");
     for _ in 0..2 {
         agents[1].put_all_flows(&of_a);
         agents[0].put_all_flows(&of_b);

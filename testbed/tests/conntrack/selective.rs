@@ -84,8 +84,7 @@ fn only_suspicious_connections_are_inspected_and_none_loses_or_reorders_a_packet
         format!("{host}:{port}").parse().unwrap()
     });
     let targets: Vec<_> = targets.collect();
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = weir_seed::seed();
     let talk = Conversations::start(&switch.client, &switch.server, &targets, seed);
     talk.let_flow(BYTES).unwrap();
     let [light, heavy] = &switch.kernels;

@@ -24,9 +24,7 @@ const AT_ONCE: usize = 128;
 #[test]
 #[ignore = "needs root"]
 fn frames_cut_changed_and_random_are_each_in_one_counter() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = weir_seed::rng();
     let mut frames = Vec::new();
     for flow in weir_testbed::flow::between_all_pairs(4, 48, 1).iter().filter(|f| f.from == 0) {
         let mut good = vec![0; FRAME_MIN + 20];

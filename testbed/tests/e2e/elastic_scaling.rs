@@ -1,17 +1,21 @@
 //! Elastic scaling by a control application: instances follow the load of real traffic, and nothing
-//! is lost nor logged otherwise than by a single one.
+//! is lost nor logged otherwise than by a single one. What one that is removed knew goes back: of a
+//! scan that two instances have seen half of each the one that stays tells.
 
+use std::fs;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use weir_api::v1::{Operation, OperationState};
 use weir_client::unix_channel;
 use weir_testbed::folder::Folder;
-use weir_testbed::wait::LIMIT;
+use weir_testbed::node::Shape;
+use weir_testbed::wait::{LIMIT, until};
 
-use super::functions::{assert_each_flow_is_logged_once, logging};
-use super::let_flow;
+use super::functions::{assert_each_flow_is_logged_once, lines};
+use super::scan::{PORTS, refused, scan, tables};
 use super::southbound::asking;
+use super::{Setup, let_flow};
 
 #[path = "../../../control/client/examples/elastic_scaling.rs"]
 mod application;
@@ -27,7 +31,7 @@ const EVERY: Duration = Duration::from_millis(500);
 #[ignore = "needs root"]
 fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_has_gone() {
     let logs = Folder::new().unwrap();
-    let mut setup = logging(&logs);
+    let mut setup = Setup::new(&Shape { tables: tables(&logs), ..Shape::default() });
     setup.node.start_sidecar(None).unwrap();
     let traffic = setup.traffic(400, LOADED);
     let_flow(&traffic, LOADED / 2);
@@ -60,13 +64,23 @@ fn an_application_adds_an_instance_under_load_and_merges_it_back_when_the_load_h
     assert_eq!(instances.len(), 2);
     assert!(instances.iter().all(|one| one.flows > 0 && one.packets > 0), "{instances:?}");
     assert!(out.flows_moved > 0, "{out:?}");
+    assert!(scan(&setup, PORTS).wait().unwrap().success());
+    let all_refused = || (refused(&logs).len() == PORTS.len()).then_some(());
+    until("all attempts of the scan in the log", LIMIT, all_refused).unwrap();
+    assert_eq!(lines(logs.path(), "scan.log").len(), 0, "neither instance has seen a scan");
 
     traffic.set_rate(QUIET);
     once(&mut back);
     assert_eq!(back.state(), OperationState::Done, "{back:?}");
     assert_eq!((back.from_instances, back.to_instances), (2, 1), "{back:?}");
     let_flow(&traffic, QUIET / 2);
-    assert_eq!(setup.dataplane.instances().unwrap().len(), 1);
+    let instances = setup.dataplane.instances().unwrap();
+    let [stays] = &instances[..] else { panic!("{instances:?}") };
+    // What both know of the source is a scan.
+    let told = || (lines(logs.path(), "scan.log").len() == 1).then_some(());
+    until("the scan in the log", LIMIT, told).unwrap();
+    let told = fs::read_to_string(logs.path().join(&stays.name).join("scan.log")).unwrap();
+    assert!(told.contains("10.0.1.2"), "{told}");
     println!("{} flows moved there, {} back", out.flows_moved, back.flows_moved);
 
     let report = traffic.stop().unwrap();

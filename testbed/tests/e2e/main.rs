@@ -20,6 +20,7 @@ mod reachability;
 mod readme;
 mod refusals;
 mod restart;
+mod scan;
 mod shares;
 mod sidecar_death;
 mod southbound;
@@ -54,12 +55,8 @@ impl Setup {
 
     /// Starts flows between all pairs of hosts, from a seed that is printed.
     pub(crate) fn traffic(&self, flows: usize, rate: u64) -> Traffic {
-        let seed = std::env::var("WEIR_SEED").map_or_else(
-            |_| fastrand::u64(..1 << 32),
-            |seed| seed.parse().expect("WEIR_SEED is a number"),
-        );
-        println!("seed {seed}");
-        Traffic::start(&self.topology, Options::new(flows, rate, seed, digest)).unwrap()
+        let options = Options::new(flows, rate, weir_seed::seed(), digest);
+        Traffic::start(&self.topology, options).unwrap()
     }
 
     /// Asserts that every packet arrived once, in order and unchanged, that the instances keep of

@@ -3,8 +3,6 @@
 //! logged otherwise than by a single monitor.
 
 use std::fs;
-use std::ops::Range;
-use std::process::Child;
 use std::time::Duration;
 
 use tokio::time::{interval, timeout};
@@ -16,6 +14,7 @@ use weir_testbed::wait::{LIMIT, until};
 
 use super::functions::{assert_each_flow_is_logged_once, lines};
 use super::northbound::{client, with_second};
+use super::scan::{PORTS, refused, scan, tables};
 use super::southbound::asking;
 use super::{Setup, let_flow};
 
@@ -24,38 +23,10 @@ mod application;
 
 /// The network of the first host.
 const PREFIX: &str = "10.0.1.0/24";
-/// Ports that refuse connections, and how many attempts are a scan: more than one of two instances
-/// sees, and less than both do.
-const PORTS: Range<u16> = 30_000..30_090;
-const THRESHOLD: usize = 66;
 
 /// Two instances that tell scans, and a sidecar.
 fn monitors(logs: &Folder) -> Setup {
-    let tables = format!(
-        "[[nf]]\nkind = \"ids\"\nlogs = \"{}\"\nscan_threshold = {THRESHOLD}\n\
-         reset_timeout = \"1s\"\n",
-        logs.path().display()
-    );
-    with_second(Setup::new(&Shape { tables, ..Shape::default() }))
-}
-
-/// The first host asks the second for one closed port after the other.
-fn scan(setup: &Setup, ports: Range<u16>) -> Child {
-    let program = format!(
-        "import socket\nfor port in range({}, {}):\n s = socket.socket()\n \
-         s.connect_ex(('10.0.2.2', port))\n s.close()\n",
-        ports.start, ports.end
-    );
-    let mut command = setup.topology.hosts[0].namespace.command("python3");
-    command.args(["-c", &program]);
-    command.spawn().unwrap()
-}
-
-/// Attempts that are over and logged, by their ports.
-fn refused(logs: &Folder) -> Vec<u16> {
-    let all = lines(logs.path(), "conn.log").into_iter();
-    let refused = all.filter(|line| line["conn_state"] == "REJ");
-    refused.map(|line| line["id.resp_p"].parse().unwrap()).collect()
+    with_second(Setup::new(&Shape { tables: tables(logs), ..Shape::default() }))
 }
 
 #[test]

@@ -99,8 +99,7 @@ fn moves_under_tcp_change_no_byte_and_reset_no_connection() {
     let setup = Setup::new(&Shape { queues: 2, ..Shape::default() });
     let first = setup.dataplane.instances().unwrap()[0].id;
     let second = setup.dataplane.add_instance("second").unwrap().id;
-    let seed = fastrand::u64(..1 << 32);
-    println!("seed {seed}");
+    let seed = weir_seed::seed();
     let options = bulk::Options { rate: STREAM_RATE, bytes: u64::MAX, seed, each: STREAMS };
     let resets = bulk::resets(&setup.topology).unwrap();
     let bulk = Bulk::start(&setup.topology, options).unwrap();
@@ -205,8 +204,7 @@ fn a_device_that_is_gone_holds_up_no_move_and_costs_the_other_ports_nothing() {
     let hosts = &setup.topology.hosts;
     let filter = || arriving_udp(*DESTINATION_PORTS.start(), *DESTINATION_PORTS.end());
     let sockets = hosts[..2].iter().map(|host| host.socket(&filter()).unwrap()).collect();
-    let seed = fastrand::u64(..1 << 32);
-    println!("seed {seed}");
+    let seed = weir_seed::seed();
     let traffic = Traffic::over(sockets, Options::new(FLOWS, RATE, seed, digest)).unwrap();
     let_flow(&traffic, 5_000);
 

@@ -236,7 +236,7 @@ fn an_instance_that_is_not_there_is_not_found_and_one_that_goes_takes_no_more_ca
     let judged = asking.block_on(run(&unknown, &all_rules(), |line| panic!("{line}")));
     assert_eq!(judged.unwrap_err(), refused);
     let described = asking.block_on(client.describe()).unwrap();
-    assert_eq!((&*described.name, described.kinds.len()), ("second", 9));
+    assert_eq!((&*described.name, described.kinds.len()), ("second", 10));
     setup.dataplane.remove_instance(second).unwrap();
     let gone = asking.block_on(client.describe()).unwrap_err();
     assert!(gone.to_string().contains("there is no instance"), "{gone}");

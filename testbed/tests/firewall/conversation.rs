@@ -14,7 +14,9 @@ const URG: u8 = 32;
 
 /// Two hosts that talk to each other.
 pub(crate) struct Conversation {
-    number: u32,
+    hosts: [u32; 2],
+    /// Of the end that mostly begins.
+    port: u16,
     v6: bool,
     kind: Kind,
 }
@@ -54,14 +56,27 @@ impl Conversation {
             sack: rng.bool(),
         };
         let ends = [end(rng), end(rng)];
-        // The cast holds: a test has a few thousand.
-        Self { number: number as u32, v6: rng.u8(..4) == 0, kind: Kind::Tcp(ends) }
+        Self::of(number, rng.u8(..4) == 0, Kind::Tcp(ends))
     }
 
     /// UDP or echoes, and ICMP errors about them.
     pub(crate) fn datagrams(rng: &mut Rng, number: usize) -> Self {
         let kind = if rng.bool() { Kind::Udp } else { Kind::Echo };
-        Self { number: number as u32, v6: rng.bool(), kind }
+        Self::of(number, rng.bool(), kind)
+    }
+
+    fn of(number: usize, v6: bool, kind: Kind) -> Self {
+        // The cast holds: a test has a few thousand.
+        let number = number as u32;
+        // Not one more in both, or all flows would be in one bucket.
+        Self { hosts: [number, 31 * number], port: 40_000, v6, kind }
+    }
+
+    /// The same, but that one of so many hosts mostly begins it.
+    pub(crate) fn begun_by_one_of(self, hosts: u32) -> Self {
+        let number = self.hosts[0];
+        // The cast holds: a test has a few thousand.
+        Self { hosts: [number % hosts, number], port: 40_000 + number as u16, ..self }
     }
 
     /// What is said, in order.
@@ -163,13 +178,12 @@ impl Conversation {
     }
 
     fn ports(&self, from: usize) -> (u16, u16) {
-        if from == 0 { (40_000, 80) } else { (80, 40_000) }
+        if from == 0 { (self.port, 80) } else { (80, self.port) }
     }
 
     fn ip(&self, from: usize) -> PacketBuilderStep<etherparse::IpHeaders> {
         let step = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-        // Not one more in both, or all flows would be in one bucket.
-        let numbers = [self.number, 31 * self.number].map(|number| number.to_be_bytes());
+        let numbers = self.hosts.map(u32::to_be_bytes);
         let [one, other] = if from == 0 { [0, 1] } else { [1, 0] };
         if self.v6 {
             let low = |n: usize| u16::from_be_bytes([numbers[n][2], numbers[n][3]]);

@@ -72,12 +72,7 @@ fn differences(
     model: &mut Model,
     draw: impl Fn(&mut fastrand::Rng, usize) -> Conversation,
 ) -> (Vec<String>, Tally) {
-    let seed = std::env::var("WEIR_SEED").map_or_else(
-        |_| fastrand::u64(..1 << 32),
-        |seed| seed.parse().expect("WEIR_SEED is a number"),
-    );
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (mut tally, mut differences) = (Tally::new(), Vec::new());
     for number in 0..CONVERSATIONS {
         let frames = draw(&mut rng, number).frames(&mut rng, PACKETS);

@@ -30,7 +30,7 @@ pub(crate) fn to(name: &str, filter: &str, port: u8) -> api::PolicyRoute {
 }
 
 pub(crate) fn put(node: &mut MemoryNode, routes: &[api::PolicyRoute]) {
-    node.node.put_policies(&api::Change::default(), routes).unwrap();
+    node.node.put_policies(&api::Change::default(), routes, node.now).unwrap();
     node.settle();
 }
 
@@ -145,7 +145,7 @@ fn what_a_policy_holds_leaves_by_its_new_next_hop_in_front_of_what_comes_later()
     let balance = node.node.counters().balance.unwrap();
     assert_eq!((state(&node, 0).holding, balance.held, balance.unaccounted), (99, 99, 0));
     assert_eq!(left(&mut node, 2), [1]);
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 3)]).unwrap();
+    node.node.put_policies(&api::Change::default(), &[to("p", "any", 3)], node.now).unwrap();
     // The worker hears of it in the round in which these come, and one round is not enough.
     for payload in 101..=110 {
         let packet = packet((0, host(1)), 1_000, payload);

@@ -20,6 +20,13 @@ pub(crate) enum Care {
     EarlyMarkers,
 }
 
+impl Care {
+    /// Whether what it lacks shows only where workers wait for each other.
+    pub(crate) fn lacks_little(self) -> bool {
+        matches!(self, Self::OnlyAnswers | Self::EarlyMarkers)
+    }
+}
+
 /// A policy route, and how far it is on its way to somewhere else.
 #[derive(Debug)]
 pub(crate) struct Lead {

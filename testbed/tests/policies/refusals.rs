@@ -13,7 +13,7 @@ use crate::world::spread;
 
 fn refuses(node: &mut MemoryNode, route: api::PolicyRoute) -> String {
     let before = node.node.list_policies();
-    let refused = node.node.put_policies(&api::Change::default(), &[route]).unwrap_err();
+    let refused = node.node.put_policies(&api::Change::default(), &[route], node.now).unwrap_err();
     assert_eq!(node.node.list_policies(), before);
     refused.to_string()
 }
@@ -45,7 +45,7 @@ fn a_policy_that_makes_no_sense_is_refused_with_the_field() {
         assert!(said.contains(words), "{said}");
     }
     let twice = [to("p", "any", 2), to("p", "any", 3)];
-    let said = node.node.put_policies(&api::Change::default(), &twice).unwrap_err();
+    let said = node.node.put_policies(&api::Change::default(), &twice, node.now).unwrap_err();
     assert!(said.to_string().contains("p is there twice"), "{said}");
     let none = node.node.remove_policies(&api::Change::default(), &["p".to_owned()]);
     assert_eq!(none.unwrap_err().to_string(), "there is no policy p");
@@ -67,9 +67,9 @@ fn there_are_64_policies_at_most_and_a_change_is_no_more() {
 fn a_request_that_is_repeated_changes_nothing() {
     let mut node = node(&plan());
     let change = |id: &str| api::Change { request_id: id.to_owned(), generation: 0 };
-    node.node.put_policies(&change("one"), &[to("p", "any", 2)]).unwrap();
-    node.node.put_policies(&change("two"), &[to("p", "any", 3)]).unwrap();
-    node.node.put_policies(&change("one"), &[to("p", "any", 2)]).unwrap();
+    node.node.put_policies(&change("one"), &[to("p", "any", 2)], node.now).unwrap();
+    node.node.put_policies(&change("two"), &[to("p", "any", 3)], node.now).unwrap();
+    node.node.put_policies(&change("one"), &[to("p", "any", 2)], node.now).unwrap();
     let shown = node.node.list_policies().routes[0].route.clone().unwrap();
     assert_eq!(shown.via, host(3).to_string());
     node.node.remove_policies(&change("three"), &["p".to_owned()]).unwrap();
@@ -88,7 +88,7 @@ fn one_that_holds_is_neither_removed_nor_given_another_match_before_all_has_left
     let words = "policy p holds packets";
     assert!(remove(&mut node).unwrap_err().to_string().contains(words));
     assert!(refuses(&mut node, holding("p", "sport=9", 2)).contains(words));
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)]).unwrap();
+    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)], node.now).unwrap();
     assert!(!node.node.list_policies().adopted);
     assert!(remove(&mut node).unwrap_err().to_string().contains(words), "no worker has heard");
     node.settle();
@@ -97,7 +97,7 @@ fn one_that_holds_is_neither_removed_nor_given_another_match_before_all_has_left
     assert_eq!(left(&mut node, 2), [1]);
     // Nothing waits, and a worker that has not heard may yet hold.
     put(&mut node, &[holding("p", "any", 2)]);
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)]).unwrap();
+    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)], node.now).unwrap();
     assert!(remove(&mut node).unwrap_err().to_string().contains(words));
     node.settle();
     remove(&mut node).unwrap();
@@ -130,7 +130,7 @@ fn nothing_is_put_in_front_of_one_that_holds_by_what_releases_it() {
     // No packet waits, and no worker has been told yet that none may.
     let before = node.node.list_policies();
     for both in [[free.clone(), in_front.clone()], [in_front.clone(), free.clone()]] {
-        let refused = node.node.put_policies(&api::Change::default(), &both);
+        let refused = node.node.put_policies(&api::Change::default(), &both, node.now);
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("policy p holds packets"), "{said}");
         assert_eq!(node.node.list_policies(), before);

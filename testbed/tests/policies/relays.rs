@@ -21,6 +21,8 @@ pub(crate) struct Relays {
     relays: BTreeMap<(WorkerId, WorkerId), Relay>,
     /// Whether those who have caught up say so in front of what they have steered.
     early: bool,
+    /// Nothing else passes to this worker.
+    stalled: Option<WorkerId>,
 }
 
 impl Relays {
@@ -34,7 +36,12 @@ impl Relays {
                 relays.insert((*from, *to), Relay { splice, late: VecDeque::new() });
             }
         }
-        Self { relays, early }
+        Self { relays, early, stalled: None }
+    }
+
+    /// Only those who have caught up say so to a worker, and nothing else passes, until another stalls.
+    pub(crate) fn stall(&mut self, to: WorkerId) {
+        self.stalled = Some(to);
     }
 
     /// Passes on some of what was sent to a worker, `all` of it or as much as it happens.
@@ -49,6 +56,7 @@ impl Relays {
             }
             let count = match all {
                 true => late.len(),
+                false if self.stalled == Some(to) => 0,
                 false if rng.u8(..4) > 0 => 0,
                 false => rng.usize(..=late.len()),
             };

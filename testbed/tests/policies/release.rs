@@ -24,7 +24,7 @@ fn held(plan: &Plan, payloads: std::ops::RangeInclusive<u8>) -> MemoryNode {
 /// Leads to the host at a port what was held.
 fn release(node: &mut MemoryNode, port: u8) {
     let routes = [to("p", "sport=1000", port)];
-    node.node.put_policies(&api::Change::default(), &routes).unwrap();
+    node.node.put_policies(&api::Change::default(), &routes, node.now).unwrap();
 }
 
 /// So much time passes, in rounds of everybody.
@@ -81,7 +81,7 @@ fn what_is_released_by_the_queue_of_another_worker_leaves_no_faster_than_that_ta
     }
     let kept = |node: &MemoryNode, id| node.workers[&id].counters().frames.held.get();
     assert!(kept(&node, HERE) > 64 && kept(&node, there) > 64, "both workers hold");
-    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)]).unwrap();
+    node.node.put_policies(&api::Change::default(), &[to("p", "any", 2)], node.now).unwrap();
     let mut came: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
     for _ in 0..1_000 {
         // The port takes a packet a round.
@@ -235,7 +235,7 @@ fn a_release_that_waits_lets_others_leave_and_may_be_held_again() {
         inject(&mut node, (0, 1), 1_001, 10 + payload);
     }
     let both = [to("p", "sport=1000", 3), to("q", "sport=1001", 2)];
-    node.node.put_policies(&api::Change::default(), &both).unwrap();
+    node.node.put_policies(&api::Change::default(), &both, node.now).unwrap();
     pass(&mut node, Duration::from_millis(100));
     assert!(answer(&mut node, 2) > 0);
     node.settle();
@@ -264,4 +264,33 @@ fn what_comes_while_a_release_waits_goes_behind_it() {
     inject(&mut node, (0, 1), 1_000, 7);
     node.settle();
     assert_eq!(left(&mut node, 3), Vec::from_iter(1..=7));
+}
+
+/// Who has asked for it may be gone.
+#[test]
+fn what_is_held_for_a_time_goes_on_when_that_is_over_and_no_earlier() {
+    let mut node = node(&plan());
+    let hold_ns = 1_000_000_000;
+    let route = api::PolicyRoute { holds: true, hold_ns, ..to("p", "sport=1000", 2) };
+    put(&mut node, std::slice::from_ref(&route));
+    (1..=3).for_each(|payload| inject(&mut node, (0, 1), 1_000, payload));
+    for _ in 0..3 {
+        pass(&mut node, Duration::from_millis(900));
+        assert_eq!((left(&mut node, 2), state(&node, 0).holding), (vec![], 3));
+        // Its time begins anew.
+        put(&mut node, std::slice::from_ref(&route));
+    }
+    pass(&mut node, Duration::from_millis(1_100));
+    assert_eq!(left(&mut node, 2), [1, 2, 3]);
+    let shown = state(&node, 0);
+    assert!(shown.holding == 0 && !shown.route.unwrap().holds && shown.lapsed);
+    // It is told until it holds again, though it leads elsewhere.
+    put(&mut node, &[to("p", "sport=1000", 3)]);
+    assert!(state(&node, 0).lapsed);
+    // One that was put so has no end.
+    put(&mut node, &[api::PolicyRoute { hold_ns: 0, ..route }]);
+    assert!(!state(&node, 0).lapsed);
+    inject(&mut node, (0, 1), 1_000, 4);
+    pass(&mut node, Duration::from_secs(3_600));
+    assert_eq!((left(&mut node, 2), state(&node, 0).holding), (vec![], 1));
 }

@@ -98,12 +98,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, care: Care) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let workers = rng.usize(1..=3);
-        let queues = rng.u16(1..=workers as u16);
+        // So that they wait for each other, and for nothing else.
+        let many = care.lacks_little();
+        let workers = if many { 3 } else { rng.usize(1..=3) };
+        let queues = if many { 3 } else { rng.u16(1..=workers as u16) };
         let weather = Weather {
-            outages: rng.u8(..3) == 0,
-            small_park: rng.u8(..4) == 0,
-            deaf: rng.u8(..3) == 0,
+            outages: rng.u8(..3) == 0 && !many,
+            small_park: rng.u8(..4) == 0 && !many,
+            deaf: rng.u8(..3) == 0 && !many,
         };
         let mut plan = Plan {
             workers,
@@ -113,10 +115,10 @@ impl World {
             port_ring: 512,
             frames: 16_384,
             parked: if weather.small_park { rng.u32(1..4) } else { 256 },
-            hosts_known: rng.bool(),
+            hosts_known: rng.bool() || many,
             ..Plan::default()
         };
-        plan.limits.hold = if rng.u8(..4) == 0 { rng.usize(0..40) } else { 2_048 };
+        plan.limits.hold = if rng.u8(..4) == 0 && !many { rng.usize(0..40) } else { 2_048 };
         let mut node = MemoryNode::new(&plan, seed);
         spread(&mut node, workers);
         greet(&mut node, queues);
@@ -129,7 +131,7 @@ impl World {
         });
         let leads: Vec<_> = leads.collect();
         let routes: Vec<_> = leads.iter().map(|lead| lead.route(false)).collect();
-        node.node.put_policies(&api::Change::default(), &routes).unwrap();
+        node.node.put_policies(&api::Change::default(), &routes, node.now).unwrap();
         node.settle();
         let relays = match care == Care::EarlyMarkers || rng.bool() {
             true => Relays::new(&mut node, care == Care::EarlyMarkers),
@@ -155,7 +157,8 @@ impl World {
     }
 
     pub(crate) fn run(mut self) -> Result<Summary, Failure> {
-        for _ in 0..STEPS {
+        let longer = if self.care.lacks_little() { 4 } else { 1 };
+        for _ in 0..longer * STEPS {
             self.act()?;
         }
         self.finish()
@@ -264,9 +267,20 @@ impl World {
         for _ in 0..count {
             match self.functions[which].process(&mut self.node) {
                 Some(Frame::Packet(flow, number)) => drop(self.passed.insert(flow, number)),
-                Some(Frame::Echo(_)) => {}
+                Some(Frame::Echo(_)) => self.hold_up(),
                 None => break,
             }
+        }
+    }
+
+    /// Of what came in front of an echo, some waits for a while where a careful controller waits for it.
+    fn hold_up(&mut self) {
+        match self.care {
+            Care::OnlyAnswers => self.lazy = self.rng.usize(..self.workers),
+            Care::EarlyMarkers => {
+                self.relays.stall(WorkerId(self.rng.u8(..self.workers as u8)));
+            }
+            Care::Full | Care::NoHold | Care::NoWait => {}
         }
     }
 
@@ -354,7 +368,7 @@ impl World {
 
     fn put(&mut self, which: usize, holds: bool) -> Result<(), Failure> {
         let route = self.leads[which].route(holds);
-        let put = self.node.node.put_policies(&api::Change::default(), &[route]);
+        let put = self.node.node.put_policies(&api::Change::default(), &[route], self.node.now);
         put.map_err(|why| Kind::Refused.at(why))
     }
 

@@ -91,10 +91,13 @@ fn seldom(world: &World, worker: WorkerId, rng: &mut Rng) -> Action {
         8..12 if world.shape.links_fail => {
             Action::Link(PortId(rng.u8(..world.shape.plan.ports)), rng.u8(..3) == 0)
         }
-        12.. if world.shape.hosts_unknown => {
+        // Packets wait until moves have come.
+        12.. if world.shape.hosts_unknown && (!world.is_spliced() || rng.u8(..4) == 0) => {
             let (port, queue) = wire(world, rng);
             Action::Answer(port, queue)
         }
+        // What is broken shows in moves.
+        _ if world.is_spliced() => moving(world, rng),
         _ => Action::Node,
     }
 }

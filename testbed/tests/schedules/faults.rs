@@ -47,6 +47,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether it is in what network functions know.
+    pub(crate) fn is_of_functions(self) -> bool {
+        matches!(self, Self::StatesForgotten | Self::MultiFlowForgotten)
+    }
+
     /// Whether it is not in the rings between workers.
     pub(crate) fn is_spared_splices(self) -> bool {
         matches!(

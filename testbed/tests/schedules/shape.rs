@@ -102,12 +102,18 @@ impl Shape {
             laziness: if rng.bool() { 1 } else { rng.u32(2..12) },
         };
         if shape.functions {
-            shape.plan.limits.functions = functions(shape.nat);
+            shape.set_functions();
         }
         // With its flow given up, a packet that comes back would be a stranger's.
         shape.panics &= !shape.nat;
         shape.set_hosts_unknown(seed % 5 == 1 && !shape.links_fail);
         shape
+    }
+
+    /// Instances have network functions.
+    pub(crate) fn set_functions(&mut self) {
+        self.functions = true;
+        self.plan.limits.functions = functions(self.nat);
     }
 
     /// Whether hosts must be asked for.

@@ -48,6 +48,16 @@ impl World {
             // Moves promise all, but for faults that are just that.
             shape.least = Guarantee::Ordered;
         }
+        if fault.is_some_and(Fault::is_of_functions) {
+            shape.set_functions();
+        }
+        if fault == Some(Fault::ParkedLate) {
+            // Many packets wait for next hops until moves have come.
+            (shape.plan.port_ring, shape.plan.frames) = (64, 4_096);
+            shape.plan.neighbours.tries = u8::MAX;
+            shape.set_hosts_unknown(true);
+            shape.steps *= 3;
+        }
         shape.plan.ports_astray = shape.nat && fault == Some(Fault::PortsAstray);
         let mut node = MemoryNode::new(&shape.plan, seed);
         let key = weir_state_transfer::steering_hash::random_key(seed);

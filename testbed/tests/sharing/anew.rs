@@ -10,7 +10,7 @@ use weir_dataplane::worker::{Fault, FaultStage};
 use weir_state_transfer::share::Mode;
 use weir_state_transfer::{InstanceId, Nanos, ShareId, WorkerId};
 use weir_testbed::memory_node::MemoryNode;
-use weir_testbed::schedule::{self, Failure, Kind, walk};
+use weir_testbed::schedule::{Failure, Kind, walk};
 
 use crate::must_hold;
 use crate::setup::{
@@ -194,7 +194,7 @@ impl World {
 #[test]
 fn who_has_failed_shares_anew_with_others_and_no_worker_is_hurt() {
     let total = must_hold(500, |seed| walk(|| World::new(seed).walk()));
-    if schedule::repeated().is_none() {
+    if weir_seed::given().is_none() {
         assert!(total.anew > total.schedules / 20 && total.panics > total.schedules);
     }
 }

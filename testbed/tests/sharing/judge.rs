@@ -1,51 +1,13 @@
 //! What one firewall would have done, and what the node did.
 
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
 
 use weir_state_transfer::InstanceId;
 use weir_testbed::memory_node::MemoryNode;
 use weir_testbed::schedule::{Failure, Kind};
 
 use crate::counts::{Address, Counts};
-
-/// What has happened in schedules.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Total {
-    pub(crate) schedules: u64,
-    /// Flows that were let begin, and that were not.
-    pub(crate) admitted: u64,
-    pub(crate) refused: u64,
-    /// Flows that have closed, and those of them that have begun anew.
-    pub(crate) closed: u64,
-    pub(crate) again: u64,
-    /// Rounds after which packets waited.
-    pub(crate) waited: u64,
-    /// Times that instances joined or left, and those of them with packets that waited.
-    pub(crate) changes: u64,
-    pub(crate) busy_changes: u64,
-    /// Workers that have panicked, and instances that were left out because of that.
-    pub(crate) panics: u64,
-    pub(crate) failed: u64,
-    /// Sources of which more or less was counted from then on.
-    pub(crate) astray: u64,
-}
-
-impl AddAssign for Total {
-    fn add_assign(&mut self, other: Self) {
-        self.schedules += other.schedules;
-        self.admitted += other.admitted;
-        self.refused += other.refused;
-        self.closed += other.closed;
-        self.again += other.again;
-        self.waited += other.waited;
-        self.changes += other.changes;
-        self.busy_changes += other.busy_changes;
-        self.panics += other.panics;
-        self.failed += other.failed;
-        self.astray += other.astray;
-    }
-}
+use crate::total::Total;
 
 /// The flows of an epoch, and what is counted of their sources.
 #[derive(Debug)]
@@ -71,10 +33,14 @@ pub(crate) struct Judge {
     /// What homes that were lost knew at most, by source: it counts again when they have joined again.
     lost: BTreeMap<Address, i128>,
     since: Since,
-    /// Connections at most that were given up before and will not end: they go on counting.
+    /// Connections at most of these flows that were given up before: nothing is heard of their ends,
+    /// and they go on counting.
     given_up: u64,
     /// Whether workers have ever panicked.
     panicked: bool,
+    /// Packets that were dropped for what panics had left: of flows that were given up, and at places
+    /// that were, as when a home was lost with the order that it knew.
+    missed: u64,
 }
 
 /// What has happened since everything was last at rest.
@@ -84,6 +50,7 @@ struct Since {
     left: Vec<InstanceId>,
     panics: u64,
     failed: u64,
+    missed: u64,
 }
 
 /// A flow, and what has become of its packets.
@@ -120,6 +87,7 @@ impl Judge {
             since: Since::default(),
             given_up: 0,
             panicked: false,
+            missed: 0,
         }
     }
 
@@ -228,7 +196,10 @@ impl Judge {
             self.lost_before += u64::from(flow.sent) - flow.left.len() as u64;
         }
         self.order.clear();
-        self.check_counts(counts, total)
+        let during = self.since.panics;
+        self.check_counts(counts, total)?;
+        self.given_up = during;
+        Ok(())
     }
 
     /// The share has ended, and then all connections: each instance has heard of the ends of its own
@@ -254,7 +225,7 @@ impl Judge {
         self.astray.values().any(|more| *more != 0)
     }
 
-    fn check_packets(&self, node: &MemoryNode) -> Result<(), Failure> {
+    fn check_packets(&mut self, node: &MemoryNode) -> Result<(), Failure> {
         let counters = node.node.counters();
         let balance = counters.balance.expect("there is one");
         if balance.held > 0 {
@@ -264,15 +235,19 @@ impl Judge {
             return Err(Kind::Balance.at(format!("{balance:?}")));
         }
         let panicked = self.panicked;
+        let is_missed =
+            |reason: &str| ["poisoned", "share_unanswered", "share_late"].contains(&reason);
         let is_excused = |reason: &str| match reason {
             "firewall" | "ttl_expired" => true,
-            "worker_panic" | "poisoned" | "share_unanswered" | "share_late" => panicked,
-            _ => false,
+            reason => panicked && (reason == "worker_panic" || is_missed(reason)),
         };
         let drops = counters.drops.iter().filter(|drop| drop.packets > 0);
         if let Some(drop) = drops.clone().find(|drop| !is_excused(&drop.reason)) {
             return Err(Kind::Dropped.at(format!("{} {}", drop.packets, drop.reason)));
         }
+        let missed = drops.clone().filter(|drop| is_missed(&drop.reason));
+        let missed: u64 = missed.map(|drop| drop.packets).sum();
+        self.since.missed = missed - std::mem::replace(&mut self.missed, missed);
         let flows = self.flows.values();
         let sent: u64 = flows.clone().map(|flow| u64::from(flow.sent)).sum();
         let left: u64 = flows.map(|flow| flow.left.len() as u64).sum();
@@ -300,10 +275,11 @@ impl Judge {
     }
 
     /// What takes the place of a connection that has closed is let begin when there is room, which may
-    /// be later: ends are executed behind what came before they were told. From then on it goes on.
+    /// be later: ends are executed behind what came before they were told. From then on it goes on,
+    /// but for what a panic has taken.
     fn check_again(&self, number: u16, flow: &Flow) -> Result<(), Failure> {
         let Since { joined, left, .. } = &self.since;
-        let is_disturbed = !joined.is_empty() || !left.is_empty();
+        let is_disturbed = !joined.is_empty() || !left.is_empty() || self.since.has_panicked();
         let [_, (_, again)] = flow.connections();
         let begun = flow.left[flow.left.len() - again..].iter().copied();
         if !is_disturbed && !begun.eq(flow.sent - again as u32..flow.sent) {
@@ -346,7 +322,7 @@ impl Judge {
     /// and that nobody else has heard of; or may know what was lost with a home.
     fn may_begin_later(&self, source: Address) -> bool {
         let lowers = |at: &InstanceId| self.before.at(source, *at) < 0 || self.lost(source) > 0;
-        self.since.panics > 0 || self.since.joined.iter().any(lowers)
+        self.since.has_panicked() || self.since.joined.iter().any(lowers)
     }
 
     /// What homes that were lost knew of a source at most.
@@ -438,7 +414,7 @@ impl Judge {
             total.astray += u64::from(counted - open != before);
             self.astray.insert(source, counted - open);
         }
-        (self.before, self.given_up) = (counts, self.since.panics);
+        (self.before, self.given_up) = (counts, self.given_up + self.since.panics);
         self.members_before.clone_from(&self.members);
         self.since = Since::default();
         Ok(())
@@ -465,6 +441,13 @@ impl Judge {
     fn begun(&self, source: Address) -> impl Iterator<Item = &Flow> {
         let of_it = self.flows.values().filter(move |flow| flow.place.0 == source);
         of_it.filter(|flow| flow.is_open())
+    }
+}
+
+impl Since {
+    /// Whether a panic has taken a packet, or an earlier one has still cost some.
+    fn has_panicked(&self) -> bool {
+        self.panics > 0 || self.missed > 0
     }
 }
 

@@ -42,8 +42,7 @@ impl Relays {
                 }),
                 Broken::Swapped => {
                     let is_share = |item: &Item| matches!(item, Item::Share(_));
-                    let pairs = (1..items.len()).step_by(2);
-                    for at in pairs {
+                    for at in 1..items.len() {
                         if is_share(&items[at - 1]) && is_share(&items[at]) {
                             items.swap(at - 1, at);
                         }

@@ -6,7 +6,7 @@ use super::Finding;
 ///
 /// `weir-xdp` uses `weir-frame`: the memory of its sockets is frame memory, so that no unsafe
 /// interface lies between them.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("xdp", &["weir-frame"]),
     ("dataplane/frame", &[]),
     ("dataplane/dpdk-sys", &[]),
@@ -48,6 +48,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "weir-client",
         ],
     ),
+    ("testbed/seed", &[]),
     (
         "benches",
         &[
@@ -63,6 +64,9 @@ const MAY_USE: [(&str, &[&str]); 13] = [
         ],
     ),
 ];
+
+/// What every crate may use for its tests, and the testbed, which is for tests alone.
+const FOR_TESTS: &str = "weir-seed";
 
 /// The only folders with unsafe code.
 const UNSAFE_HOMES: [&str; 3] = ["xdp/", "dataplane/frame/", "dataplane/dpdk-sys/"];
@@ -80,7 +84,9 @@ pub(crate) fn check(folder: &str, manifest: &str) -> Vec<Finding> {
         }
         let name = line.split(['.', '=', ' ', '"']).next().unwrap_or_default();
         let is_dependency = section.contains("dependencies") && name.starts_with("weir-");
-        if is_dependency && !allowed.contains(&name) {
+        let is_for_tests = section.contains("dev-dependencies") || folder == "testbed";
+        let may_use = allowed.contains(&name) || (name == FOR_TESTS && is_for_tests);
+        if is_dependency && !may_use {
             findings.push(format!("{folder} must not use {name}"));
         }
     }
@@ -124,6 +130,18 @@ mod tests {
                 let manifest = format!("{LINTS}[{kind}]\n{form}\n");
                 assert_eq!(check("control", &manifest), ["control must not use weir-dataplane"]);
             }
+        }
+    }
+
+    #[test]
+    fn seeds_are_for_tests_alone() {
+        let manifest = |kind: &str| format!("{LINTS}[{kind}]\nweir-seed.workspace = true\n");
+        for kind in ["dev-dependencies", "target.'cfg(loom)'.dev-dependencies"] {
+            assert!(check("xdp", &manifest(kind)).is_empty());
+        }
+        for kind in ["dependencies", "build-dependencies", "target.'cfg(loom)'.dependencies"] {
+            assert_eq!(check("xdp", &manifest(kind)), ["xdp must not use weir-seed"]);
+            assert!(check("testbed", &manifest(kind)).is_empty());
         }
     }
 

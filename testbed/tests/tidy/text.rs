@@ -104,7 +104,7 @@ fn rust_line(line: &str) -> Vec<String> {
 }
 
 /// Whether `word` stands in the line, not as part of a longer one.
-fn has_word(line: &str, word: &str) -> bool {
+pub(crate) fn has_word(line: &str, word: &str) -> bool {
     let part_of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(word).any(|(at, _)| {
         let after = line[at + word.len()..].chars().next();

@@ -245,3 +245,24 @@ fn a_destination_without_room_ends_the_states_that_it_can_not_take() {
     let logged = stop(&mut stepped);
     assert_eq!((logged.len(), logged.values().all(|packets| *packets == 1)), (30, true));
 }
+
+#[test]
+fn a_panic_at_the_end_of_a_state_that_there_is_no_room_for_costs_its_record_and_the_move_says_so() {
+    let mut plan = plan();
+    plan.limits.own_flows = 8;
+    let mut stepped = MemoryNode::new(&plan, 1);
+    let second = add(&mut stepped, "second");
+    assert_eq!(send(&mut stepped, 0..30), 30);
+    let fault = Fault { stage: FaultStage::Ended, packets: 5 };
+    stepped.node.panic_worker(WorkerId(1), fault).unwrap();
+    let selection = Selection::Filter("proto=udp".parse().unwrap());
+    let id = begin_move(&mut stepped, FIRST, second, selection);
+    settle(&mut stepped, OUT);
+    let shown = stepped.node.show_move(id).unwrap();
+    assert_eq!((shown.phase(), shown.flows), (api::MovePhase::Done, 30), "every flow has come");
+    assert!(shown.reason.starts_with("a network function has panicked"), "{shown:?}");
+    let figures = counted(&mut stepped, second);
+    assert_eq!((figures["panics"], figures["flows"], figures["ended"]), (1, 8, 21), "{figures:?}");
+    assert_eq!(stepped.node.list_workers()[1].restarts, 0);
+    assert_eq!(logged(&stepped).len(), 21);
+}

@@ -96,8 +96,7 @@ fn start(stepped: &mut MemoryNode, others: &[InstanceId], out: bool) -> Vec<Move
 
 #[test]
 fn moves_that_end_at_once_on_threads_of_their_own_are_each_counted_and_lose_nothing() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = weir_seed::seed();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut plan = Plan { workers: WORKERS, queues: WORKERS as u16, ..Plan::default() };
     (plan.frames, plan.port_ring, plan.limits.moves_max) = (8192, 256, MOVES);

@@ -70,6 +70,11 @@ impl Both {
         }
     }
 
+    /// Packets that both have forwarded.
+    pub(crate) fn forwarded(&self) -> usize {
+        self.tally.verdicts.get("forwarded").copied().unwrap_or_default()
+    }
+
     /// Lets both judge a packet, unless they have differed about its flow.
     pub(crate) fn judge(&mut self, frame: &[u8]) {
         let (frame, meta) = match fit_for_both(frame) {

@@ -8,6 +8,7 @@
 mod both;
 mod by_hand;
 mod kernel;
+mod limits;
 mod ours;
 mod rules;
 mod verdict;
@@ -35,15 +36,6 @@ const RULES: usize = 12;
 fn flows_of(frames: &[Vec<u8>]) -> Vec<FlowKey> {
     let fit = frames.iter().filter_map(|frame| fit_for_both(frame).ok());
     fit.map(|(_, meta)| meta.key).collect()
-}
-
-fn seeded() -> Rng {
-    let seed = std::env::var("WEIR_SEED").map_or_else(
-        |_| fastrand::u64(..1 << 32),
-        |seed| seed.parse().expect("WEIR_SEED is a number"),
-    );
-    println!("seed {seed}");
-    Rng::with_seed(seed)
 }
 
 /// Random conversations: one set of rules in three meets datagrams, the others TCP.
@@ -78,7 +70,7 @@ fn judged(rng: &mut Rng, sets: usize, tracking: Tracking, ours: Told) -> Tally {
 #[test]
 #[ignore = "needs root"]
 fn random_conversations_are_judged_as_nftables_judges_them_by_the_same_rules() {
-    let sum = judged(&mut seeded(), SETS, Tracking::default(), |rules| rules);
+    let sum = judged(&mut weir_seed::rng(), SETS, Tracking::default(), |rules| rules);
     sum.assert_same(crate::allowed(SETS * CONVERSATIONS));
     let known: usize = sum.classes.values().sum();
     assert!(known < SETS * CONVERSATIONS / 20, "{sum}");

@@ -110,9 +110,7 @@ fn state_of(packet: &[u8], count: u64) -> (u64, u64, u64) {
 
 #[test]
 fn packets_that_are_the_same_each_leave_once_with_every_bit_of_their_tos_whatever_moves() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let selections = [
         Selection::Buckets("0-4095".parse().unwrap()),
         Selection::Filter("dport=53".parse().unwrap()),
@@ -136,9 +134,7 @@ fn packets_that_are_the_same_each_leave_once_with_every_bit_of_their_tos_whateve
 
 #[test]
 fn flows_of_one_hash_are_moved_each_with_its_own_state_and_its_own_packets() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     // The steering hash is the same for both directions, and so it is when only ports change places.
     let pairs: Vec<_> = (0..8).map(|n| [(1000 + n, 2000 + n), (2000 + n, 1000 + n)]).collect();
     let hash = SteeringHash::new(weir_state_transfer::steering_hash::random_key(7));

@@ -61,9 +61,7 @@ fn a_hold_of_16_packets_takes_16_and_every_further_one_is_dropped_and_counted() 
 
 #[test]
 fn who_sends_no_more_than_a_hold_takes_before_it_has_left_loses_nothing() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let (mut node, destinations) = node_of(&plan(), 1, DESTINATION);
     let (mut undone, mut done) = (0, 0);
     let (mut sent, mut left) = (0_usize, 0_usize);

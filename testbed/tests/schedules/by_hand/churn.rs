@@ -86,9 +86,7 @@ enum Flags {
 
 #[test]
 fn a_storm_of_syns_half_of_them_refused_is_logged_once_each_whatever_moves_meanwhile() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let hour = Duration::from_hours(1);
     let timeouts = ids::Timeouts { attempt: hour, reset: hour, ..ids::Timeouts::default() };
     let (mut node, other) = logging(timeouts);

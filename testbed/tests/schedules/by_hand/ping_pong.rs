@@ -125,9 +125,7 @@ fn resident() -> u64 {
 }
 
 fn ten_thousand() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = weir_seed::rng();
     let moves = if std::env::var_os("WEIR_LONG").is_some() { MOVES_LONG } else { MOVES };
     let (mut node, destinations) = node(1);
     let mut numbered = Numbered { sent: [0; FLOWS], left: [0; FLOWS] };

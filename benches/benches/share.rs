@@ -62,10 +62,11 @@ fn main() -> io::Result<()> {
         ring.0.push(trips / f64::from(ROUND_TRIPS));
     }
     drop((rings, region));
-    let [alone, shared, ring] = [alone, shared, ring].map(Times::quantiles);
+    // One after the other was measured, so each has its pair.
+    let added = shared.0.iter().zip(&alone.0).map(|(shared, alone)| shared - alone).collect();
+    let [alone, shared, ring, added] = [alone, shared, ring, Times(added)].map(Times::quantiles);
     let mut out = io::stdout();
     let row = |name: &str, [p50, p99]: [f64; 2]| format!("{name:<40}{p50:>10.0}{p99:>10.0}\n");
-    let added = [0, 1].map(|n| shared[n] - alone[n]);
     // The ring's median for both: what it costs when nothing is in its way.
     let ratio = added.map(|added| added / ring[0]);
     write!(

@@ -51,6 +51,13 @@ impl Frame {
         self.index
     }
 
+    /// Where the packet begins, in bytes from the start of the region's area.
+    #[must_use]
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.index as usize * self.size() + self.headroom()
+    }
+
     /// The packet.
     #[must_use]
     #[inline]

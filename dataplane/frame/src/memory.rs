@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
 /// Bytes of alignment of all memory: the page that UMEM registration asks for.
@@ -37,11 +38,16 @@ impl Memory {
     pub(crate) fn map(bytes: usize, huge: HugePages) -> io::Result<Memory> {
         match huge {
             HugePages::Try => {
-                Memory::map_with(bytes.next_multiple_of(HUGE_PAGE), libc::MAP_HUGETLB)
-                    .or_else(|_| Memory::map_with(bytes, 0))
+                Memory::anonymous(bytes.next_multiple_of(HUGE_PAGE), libc::MAP_HUGETLB)
+                    .or_else(|_| Memory::anonymous(bytes, 0))
             }
-            HugePages::Off => Memory::map_with(bytes, 0),
+            HugePages::Off => Memory::anonymous(bytes, 0),
         }
+    }
+
+    /// Maps the first `bytes` of what a descriptor names, and faults them in.
+    pub(crate) fn shared(bytes: usize, fd: BorrowedFd<'_>) -> io::Result<Memory> {
+        Memory::mapping(bytes, libc::MAP_SHARED, fd.as_raw_fd())
     }
 
     /// Where the memory begins.
@@ -50,12 +56,16 @@ impl Memory {
         self.base
     }
 
-    fn map_with(bytes: usize, flags: libc::c_int) -> io::Result<Memory> {
+    fn anonymous(bytes: usize, flags: libc::c_int) -> io::Result<Memory> {
+        Memory::mapping(bytes, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+    }
+
+    fn mapping(bytes: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Memory> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-        // SAFETY: a new anonymous mapping, at an address that the kernel chooses, touches no
-        // memory that anything else uses.
-        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        let flags = flags | libc::MAP_POPULATE;
+        // SAFETY: a new mapping, at an address that the kernel chooses, touches no memory that
+        // anything else uses.
+        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -70,7 +80,7 @@ impl Drop for Memory {
             // SAFETY: allocated in `heap` with this layout, and freed here only.
             Backing::Heap(layout) => unsafe { dealloc(self.base.as_ptr(), layout) },
             Backing::Mapped(bytes) => {
-                // SAFETY: mapped in `map_with` with this length, and unmapped here only; nobody can
+                // SAFETY: mapped in `mapping` with this length, and unmapped here only; nobody can
                 // reach it (its owner is gone).
                 unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) };
             }

@@ -1,6 +1,7 @@
 //! The memory of all frames of a process, and the way home for frames that are dropped.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -40,12 +41,34 @@ impl Region {
         size: FrameSize,
         huge: HugePages,
     ) -> io::Result<(Region, Vec<Frame>)> {
+        let memory = Memory::map(Region::bytes(frames, size)?, huge)?;
+        Ok(Region::over(memory, frames, size))
+    }
+
+    /// Maps a region of `frames` chunks over what `fd` names, so that the kernel can read packets
+    /// where they are: a BPF array, whose memory is zeroed, never shrinks and is written by nobody
+    /// else while it is mapped here.
+    ///
+    /// # Errors
+    /// What `mmap` says, or `InvalidInput` if `frames` is 0.
+    ///
+    /// # Safety
+    /// `fd` names at least so many bytes, all initialised, which stay there while they are mapped,
+    /// and which nobody else writes.
+    pub unsafe fn of_descriptor(
+        frames: u32,
+        size: FrameSize,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<(Region, Vec<Frame>)> {
+        let memory = Memory::shared(Region::bytes(frames, size)?, fd)?;
+        Ok(Region::over(memory, frames, size))
+    }
+
+    fn bytes(frames: u32, size: FrameSize) -> io::Result<usize> {
         if frames == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a region of no frames"));
         }
-        let bytes = frames as usize * size.bytes();
-        let memory = Memory::map(bytes, huge)?;
-        Ok(Region::over(memory, frames, size))
+        Ok(frames as usize * size.bytes())
     }
 
     /// Number of frames, wherever they are.

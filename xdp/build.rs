@@ -6,21 +6,26 @@ use std::{env, fs};
 
 use libbpf_cargo::SkeletonBuilder;
 
-const SOURCE: &str = "bpf/weir.bpf.c";
+/// The programs, and the name of the skeleton that each becomes.
+const PROGRAMS: [(&str, &str); 2] =
+    [("bpf/weir.bpf.c", "weir.skel.rs"), ("bpf/live.bpf.c", "live.skel.rs")];
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=bpf");
     if Command::new("clang").arg("--version").output().is_err() {
         fail("clang is missing");
     }
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    let mut builder = SkeletonBuilder::new();
-    builder.source(SOURCE).clang_args(["-Wall", "-Werror"]);
-    if let Some(include) = kernel_headers() {
-        builder.clang_args([format!("-I{}", include.display())]);
-    }
-    if let Err(error) = builder.build_and_generate(Path::new(&out).join("weir.skel.rs")) {
-        fail(&format!("the XDP program does not compile: {error:#}"));
+    let headers = kernel_headers();
+    for (source, skeleton) in PROGRAMS {
+        let mut builder = SkeletonBuilder::new();
+        builder.source(source).clang_args(["-Wall", "-Werror"]);
+        if let Some(include) = &headers {
+            builder.clang_args([format!("-I{}", include.display())]);
+        }
+        if let Err(error) = builder.build_and_generate(Path::new(&out).join(skeleton)) {
+            fail(&format!("the XDP program {source} does not compile: {error:#}"));
+        }
     }
 }
 

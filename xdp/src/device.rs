@@ -98,13 +98,13 @@ fn failed(step: Step, name: &str) -> impl FnOnce(io::Error) -> Error + use<> {
 }
 
 /// A socket to ask about a device, and the request.
-struct Query {
+pub(crate) struct Query {
     socket: OwnedFd,
     request: libc::ifreq,
 }
 
 impl Query {
-    fn new(name: &str) -> io::Result<Query> {
+    pub(crate) fn new(name: &str) -> io::Result<Query> {
         let name = CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
         let bytes = name.as_bytes_with_nul();
         if bytes.len() > libc::IFNAMSIZ {
@@ -150,13 +150,8 @@ impl Query {
     /// Numbers of receive and transmit queues; a device that cannot say has one of each.
     fn queues(&self) -> io::Result<(u32, u32)> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
-        let mut request = self.request;
-        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-        let socket = self.socket.as_raw_fd();
-        // SAFETY: the request and the structure that it points to live for the time of the call,
-        // and the structure is what the command fills in.
-        let answer = unsafe { libc::ioctl(socket, libc::SIOCETHTOOL, &raw mut request) };
-        match sys::check(answer) {
+        // SAFETY: the structure is what this command fills in.
+        match unsafe { self.ethtool((&raw mut channels).cast()) } {
             Ok(()) => Ok((
                 (channels.rx + channels.combined).max(1),
                 (channels.tx + channels.combined).max(1),
@@ -164,6 +159,20 @@ impl Query {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok((1, 1)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has the kernel carry out a command of ethtool.
+    ///
+    /// # Safety
+    /// `command` points to one, with room for all that its answer may be.
+    pub(crate) unsafe fn ethtool(&self, command: *mut libc::c_void) -> io::Result<()> {
+        let mut request = self.request;
+        request.ifr_ifru.ifru_data = command.cast();
+        let socket = self.socket.as_raw_fd();
+        // SAFETY: the request lives for the time of the call, and what it points to has room for the
+        // answer: promised by the caller.
+        let answer = unsafe { libc::ioctl(socket, libc::SIOCETHTOOL, &raw mut request) };
+        sys::check(answer)
     }
 
     fn ask(&self, what: libc::c_ulong) -> io::Result<libc::ifreq> {

@@ -83,6 +83,8 @@ pub enum Step {
     Bind,
     /// Giving the socket to the XDP program.
     Connect,
+    /// Asking whether the device takes live frames, and how many it has taken.
+    AskLive,
 }
 
 impl fmt::Display for Step {
@@ -97,6 +99,7 @@ impl fmt::Display for Step {
             Step::Rings => "make the rings",
             Step::Bind => "bind the AF_XDP socket",
             Step::Connect => "give the socket to the XDP program",
+            Step::AskLive => "ask about live frames",
         })
     }
 }

@@ -8,7 +8,7 @@ use libbpf_rs::{Xdp, XdpFlags};
 
 use crate::device::Device;
 
-/// Name of our XDP program, as the kernel tells it.
+/// How the names of our XDP programs begin, as the kernel tells them.
 const OUR_PROGRAM: &str = "weir_xdp";
 
 /// The XDP program that is attached to a device.
@@ -67,7 +67,7 @@ impl Holder {
     /// Whether the program is one of ours.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.program == OUR_PROGRAM
+        self.program.starts_with(OUR_PROGRAM)
     }
 
     pub(crate) fn is_link(&self) -> bool {

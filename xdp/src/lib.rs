@@ -15,6 +15,7 @@
 mod device;
 mod error;
 mod holder;
+mod live;
 mod probe;
 mod program;
 mod receiver;
@@ -24,13 +25,17 @@ mod sender;
 mod socket;
 mod sync;
 mod sys;
+mod taken;
 mod umem;
+mod ways;
 
 pub use device::Device;
 pub use error::{Error, Step};
 pub use holder::{Attachment, Holder};
+pub use live::{LiveMemory, LiveTx};
 pub use probe::{Mode, ProbeNote};
-pub use program::{Outcomes, Program};
+pub use program::{LiveState, Outcomes, Program};
 pub use sender::TxCounters;
 pub use socket::{Rx, Socket, Statistics, Tx};
 pub use umem::{RingSizes, Umem};
+pub use ways::LiveCounters;

@@ -8,7 +8,7 @@ use crate::ring::{Completion, Descriptor, Tx};
 
 /// Shortest frame that is given to the kernel: an Ethernet header. A descriptor of no bytes would
 /// never be completed.
-const SHORTEST: usize = 14;
+pub(crate) const SHORTEST: usize = 14;
 
 /// Calls in a row that neither send nor complete anything, after which a flush gives up.
 const STALLS_MAX: u32 = 16;
@@ -62,9 +62,23 @@ impl Sender {
     /// Whether one more frame can be queued.
     #[inline]
     pub(crate) fn has_room(&mut self) -> bool {
+        self.room(1) > 0
+    }
+
+    /// Number of frames that can be queued, looking at the kernel's index only if fewer than `wanted`
+    /// are known to fit.
+    #[inline]
+    pub(crate) fn room(&mut self, wanted: u32) -> usize {
         // A full completion ring would stop the kernel, so no more is lent than it holds.
         let lent_max = self.completion.size() as usize;
-        self.loans.outstanding() < lent_max && self.ring.room(1) > 0
+        let unlent = lent_max.saturating_sub(self.loans.outstanding());
+        unlent.min(self.ring.room(wanted) as usize)
+    }
+
+    /// Number of packets in the ring that the kernel has not taken.
+    #[inline]
+    pub(crate) fn pending(&mut self) -> u32 {
+        self.ring.pending()
     }
 
     /// Frames that can be lent at one time.
@@ -89,26 +103,8 @@ impl Sender {
         let mut pending = self.ring.pending();
         let mut stalls = 0;
         while pending > 0 && !self.gone && self.ring.needs_wakeup() {
-            if let Err(error) = kick() {
-                match error.raw_os_error().unwrap_or(0) {
-                    // 32 have left, or the kernel is short of room: the rings tell.
-                    libc::EAGAIN | libc::ENOBUFS | libc::EINTR => {}
-                    libc::EBUSY => self.counters.refused += 1,
-                    libc::ENETDOWN => {
-                        self.counters.down += 1;
-                        break;
-                    }
-                    // The device was removed, or left the namespace. That unbinds the socket,
-                    // which can not be bound a second time.
-                    libc::ENXIO => {
-                        self.gone = true;
-                        break;
-                    }
-                    _ => {
-                        self.counters.failed += 1;
-                        break;
-                    }
-                }
+            if !self.kick(&mut kick) {
+                break;
             }
             let (completed, before) = (self.reap(pool), pending);
             pending = self.ring.pending();
@@ -123,6 +119,27 @@ impl Sender {
             }
         }
         pending
+    }
+
+    /// Asks the kernel to send what is in the ring, which may be nothing; whether the device is there
+    /// and up, as far as it says.
+    #[inline]
+    pub(crate) fn kick(&mut self, mut kick: impl FnMut() -> io::Result<()>) -> bool {
+        let Err(error) = kick() else { return true };
+        match error.raw_os_error().unwrap_or(0) {
+            // 32 have left, or the kernel is short of room: the rings tell.
+            libc::EAGAIN | libc::ENOBUFS | libc::EINTR => return true,
+            libc::EBUSY => {
+                self.counters.refused += 1;
+                return true;
+            }
+            libc::ENETDOWN => self.counters.down += 1,
+            // The device was removed, or left the namespace. That unbinds the socket, which can not
+            // be bound a second time.
+            libc::ENXIO => self.gone = true,
+            _ => self.counters.failed += 1,
+        }
+        false
     }
 
     /// Frees the frames that have left; returns how many.

@@ -8,11 +8,13 @@ use weir_frame::{Frame, Loans, Pool};
 
 use crate::device::Device;
 use crate::error::{Error, Step};
+use crate::live::LiveTx;
 use crate::receiver::Receiver;
 use crate::ring;
 use crate::sender::{Sender, TxCounters};
 use crate::sys::{self, Mapping};
 use crate::umem::{RingSizes, Umem, register};
+use crate::ways::{LiveCounters, Ways};
 use crate::{probe, ring::Chunk, ring::Descriptor};
 
 /// The socket of one queue of a device.
@@ -65,7 +67,7 @@ impl Socket {
         });
         members.push(Arc::downgrade(&connection));
         let rx = Rx { receiver, connection: Arc::clone(&connection) };
-        Ok(Socket { rx, tx: Tx { sender, connection } })
+        Ok(Socket { rx, tx: Tx { sender, live: None, connection } })
     }
 
     /// The two halves.
@@ -174,17 +176,34 @@ impl Drop for Rx {
 pub struct Tx {
     // Before `connection`, as in `Rx`.
     sender: Sender,
+    live: Option<Box<(LiveTx, Ways)>>,
     connection: Arc<Connection>,
 }
 
 impl Tx {
+    /// Has bursts of `least` packets and more leave by live frames, while the device takes them and
+    /// nothing is left in the socket's rings.
+    ///
+    /// # Errors
+    /// Gives the way back if something has been queued already.
+    pub fn set_live(&mut self, live: LiveTx, least: usize) -> Result<(), LiveTx> {
+        if self.in_flight() > 0 {
+            return Err(live);
+        }
+        self.live = Some(Box::new((live, Ways::new(self.sender.slots(), least))));
+        Ok(())
+    }
+
     /// Queues a frame, to leave at the next flush.
     ///
     /// # Errors
     /// Gives the frame back if the ring is full, or the frame shorter than an Ethernet header.
     #[inline]
     pub fn send(&mut self, frame: Frame) -> Result<(), Frame> {
-        self.sender.send(frame)
+        match &mut self.live {
+            Some(live) => live.1.send(&self.sender, frame),
+            None => self.sender.send(frame),
+        }
     }
 
     /// Has the kernel send what is queued, and frees to `pool` what has left. Returns how many
@@ -192,13 +211,24 @@ impl Tx {
     #[inline]
     pub fn flush(&mut self, pool: &mut Pool) -> u32 {
         let fd = self.connection.fd();
-        self.sender.flush(pool, || sys::kick_tx(fd))
+        let kick = || sys::kick_tx(fd);
+        match &mut self.live {
+            Some(ways) => {
+                let (live, ways) = &mut **ways;
+                let run = live.is_open().then_some(|frames: &[Frame]| live.run(frames));
+                ways.flush(&mut self.sender, pool, kick, run)
+            }
+            None => self.sender.flush(pool, kick),
+        }
     }
 
     /// Whether one more frame can be queued before the next flush.
     #[must_use]
     pub fn has_room(&mut self) -> bool {
-        self.sender.has_room()
+        match &self.live {
+            Some(live) => live.1.has_room(&self.sender),
+            None => self.sender.has_room(),
+        }
     }
 
     /// Frames that can be queued or on their way at one time.
@@ -210,13 +240,25 @@ impl Tx {
     /// Packets queued since the socket was opened.
     #[must_use]
     pub fn submitted(&self) -> u64 {
-        self.sender.submitted()
+        let waiting = self.live.as_ref().map_or(0, |live| live.1.waiting());
+        self.sender.submitted() + self.live_counters().packets + waiting as u64
     }
 
     /// Packets of those whose frames the kernel has returned; equal when all have left.
     #[must_use]
     pub fn completed(&self) -> u64 {
-        self.sender.completed()
+        self.sender.completed() + self.live_counters().packets
+    }
+
+    /// Packets queued that have not left.
+    fn in_flight(&self) -> u64 {
+        self.submitted() - self.completed()
+    }
+
+    /// What has left by live frames, all 0 where nothing can.
+    #[must_use]
+    pub fn live_counters(&self) -> LiveCounters {
+        self.live.as_ref().map_or_else(LiveCounters::default, |live| live.1.counters())
     }
 
     /// Whether a flush found that the device was removed, or left the namespace. What is queued
@@ -226,10 +268,10 @@ impl Tx {
         self.sender.is_gone()
     }
 
-    /// Number of frames lent to the kernel to send.
+    /// Number of frames lent to the kernel to send, or waiting to be.
     #[must_use]
     pub fn lent(&self) -> usize {
-        self.sender.lent()
+        self.in_flight() as usize
     }
 
     /// What went wrong in sending.

@@ -1,6 +1,7 @@
 //! AF_XDP over veth, each test in a network namespace of its own.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod live;
 mod namespace;
 
 use std::os::fd::AsFd;

@@ -12,7 +12,7 @@ use std::{fs, mem, panic, ptr, thread};
 use libbpf_rs::query::LinkInfoIter;
 use libbpf_rs::{Xdp, XdpFlags, libbpf_sys};
 use weir_frame::{Frame, FrameSize, HomeId, Homes, HugePages, Pool, Region};
-use weir_xdp::{Device, Mode, Program, RingSizes, Rx, Socket, Tx, Umem};
+use weir_xdp::{Device, LiveMemory, Mode, Program, RingSizes, Rx, Socket, Tx, Umem};
 
 pub(crate) const RINGS: RingSizes = RingSizes { rx: 1024, fill: 1024, tx: 512, completion: 512 };
 
@@ -41,6 +41,19 @@ pub(crate) fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// Runs something on a thread that has no capability.
+pub(crate) fn without_capabilities<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let drop_and_work = || {
+        // `struct __user_cap_header_struct` of version 3, for the calling thread, and no set of any.
+        let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+        // SAFETY: the structures are of the lengths of that version, and live for the time of the call.
+        let answer = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+        assert_eq!(answer, 0);
+        work()
+    };
+    thread::scope(|scope| scope.spawn(drop_and_work).join().unwrap())
+}
+
 /// Makes a pair of devices that are up, with so many queues each.
 pub(crate) fn veth(a: &str, b: &str, queues: u32) {
     let queues = format!("numrxqueues {queues} numtxqueues {queues}");
@@ -64,6 +77,8 @@ pub(crate) struct Stock {
     pub(crate) region: Region,
     pub(crate) umem: Umem,
     pub(crate) pool: Pool,
+    /// Where the region is one for live frames.
+    pub(crate) live: Option<LiveMemory>,
 }
 
 impl Stock {
@@ -77,9 +92,19 @@ impl Stock {
 
     fn of(frames: u32, size: FrameSize) -> Stock {
         let (region, all) = Region::anonymous(frames, size, HugePages::Off).unwrap();
+        Stock::over(region, all, None)
+    }
+
+    /// Memory that live frames can read.
+    pub(crate) fn for_live_frames(frames: u32) -> Stock {
+        let (memory, all) = LiveMemory::new(frames, FrameSize::B2048).unwrap();
+        Stock::over(memory.region().clone(), all, Some(memory))
+    }
+
+    fn over(region: Region, all: Vec<Frame>, live: Option<LiveMemory>) -> Stock {
         let mut pool = Pool::new(HomeId(0), &Homes::new(&region));
         pool.adopt(all);
-        Stock { umem: Umem::new(&region, false), region, pool }
+        Stock { umem: Umem::new(&region, false), region, pool, live }
     }
 }
 
@@ -100,6 +125,20 @@ impl Port {
         let program = Arc::new(Program::attach(&device, Mode::ZeroCopy).unwrap());
         let port = Port::unconnected(&program, 0, stock, rings);
         program.connect(0, &port.rx).unwrap();
+        port
+    }
+
+    /// A port whose bursts of `least` packets leave as live frames.
+    pub(crate) fn open_live(device: &str, stock: &mut Stock, least: usize) -> Port {
+        let device = Device::find(device).unwrap();
+        let mut program = Program::attach(&device, Mode::ZeroCopy).unwrap();
+        assert!(program.takes_live_frames().unwrap(), "the other end takes live frames");
+        let memory = stock.live.as_ref().expect("memory for live frames");
+        let live = program.go_live(memory, 1).unwrap().pop().unwrap();
+        let program = Arc::new(program);
+        let mut port = Port::unconnected(&program, 0, stock, RINGS);
+        program.connect(0, &port.rx).unwrap();
+        port.tx.set_live(live, least).unwrap();
         port
     }
 

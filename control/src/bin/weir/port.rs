@@ -74,6 +74,16 @@ fn link(port: &Port) -> String {
     if port.link.is_empty() { "-".to_owned() } else { port.link.clone() }
 }
 
+/// The way by which packets leave, why, and how many have left as live frames.
+fn way_out(port: &Port) -> String {
+    let Port { transmit, transmit_note, tx_live, .. } = port;
+    match transmit.as_str() {
+        "" => "-".to_owned(),
+        "socket" => format!("{transmit}: {transmit_note}"),
+        _ => format!("{transmit}: {transmit_note}; {tx_live} packets as live frames"),
+    }
+}
+
 fn details(port: &Port) -> String {
     let mut text = pairs(&[
         ("port", format!("{} ({})", port.name, port.id)),
@@ -86,6 +96,7 @@ fn details(port: &Port) -> String {
         ("owner", format!("worker {}", port.owner_worker)),
         ("received", format!("{} packets, {} bytes", port.rx_packets, port.rx_bytes)),
         ("transmitted", format!("{} packets, {} bytes", port.tx_packets, port.tx_bytes)),
+        ("leaves by", way_out(port)),
         ("punted", port.punted.to_string()),
         ("kernel drops", port.kernel_drops.to_string()),
     ]);

@@ -182,4 +182,6 @@ pub struct TxCounters {
     pub lost: Counter,
     /// 1 once the device was found to be gone.
     pub gone: Counter,
+    /// Packets that have left by live frames: part of `completed`, whether the device took them or not.
+    pub live: Counter,
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use weir_api::causes::causes;
 use weir_dataplane::agent::{Agent, Directories, Logs, Socket};
 use weir_dataplane::boot::boot;
-use weir_dataplane::config::{Config, FILE_MAX, Machine, Nf};
+use weir_dataplane::config::{Config, FILE_MAX, Machine, Nf, Transmit};
 use weir_dataplane::driver::{self, Clock, Cores, Threads, Waker};
 
 /// Moves packets between the ports of a configuration file until SIGTERM or SIGINT.
@@ -29,6 +29,9 @@ struct Args {
     /// How workers idle; overrides the configuration.
     #[arg(long)]
     poll: Option<Poll>,
+    /// By which way packets leave; overrides the configuration of all ports.
+    #[arg(long, value_name = "WAY")]
+    tx: Option<Way>,
     /// Serves faults for tests: workers can be made to panic.
     #[arg(long)]
     faults: bool,
@@ -38,6 +41,16 @@ struct Args {
 enum Poll {
     Adaptive,
     Busy,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Way {
+    /// By the socket, and bursts as live frames where the other end takes them
+    Auto,
+    /// By the socket
+    Socket,
+    /// As live frames
+    Frames,
 }
 
 /// The exit code of a bad configuration.
@@ -115,7 +128,7 @@ async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()>
     let socket = Socket::bind(&config.process().socket)?;
     let clock = Clock::start();
     let poll = args.poll.map_or(config.process().poll, Poll::into);
-    let node = boot(config, poll, clock)?;
+    let node = boot(config, poll, args.tx.map(Way::into), clock)?;
     let (waker, events) = Waker::new()?;
     let workers_max = usize::from(config.process().workers_max);
     let threads = Threads::new(workers_max, poll, config.process().idle, clock, waker)?;
@@ -149,6 +162,16 @@ fn logs(config: &Config) -> anyhow::Result<Option<Logs>> {
     let shown: Vec<_> = directories.values().map(|path| path.display().to_string()).collect();
     let logs = Logs::start(directories);
     logs.map(Some).with_context(|| format!("cannot write logs to {}", shown.join(" and ")))
+}
+
+impl From<Way> for Transmit {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::Socket => Self::Socket,
+            Way::Frames => Self::Frames,
+        }
+    }
 }
 
 impl From<Poll> for driver::Poll {

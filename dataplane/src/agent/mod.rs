@@ -55,7 +55,7 @@ pub use weir_api::socket::{Socket, SocketError};
 use weir_nf_api::server::server;
 
 use crate::driver::{Clock, Cores, Sleeper, Threads, Waker};
-use crate::node::Node;
+use crate::node::{LiveWatch, Node};
 use fault_service::FaultService;
 use flow_service::FlowService;
 use handle::{CALLS_MAX, NodeHandle};
@@ -140,6 +140,7 @@ impl Agent {
             logs: self.logs,
             lost_told: 0,
         };
+        let watch = watch_live(owner.node.live_watch());
         let (end, ended) = oneshot::channel();
         let owner = owner.run(self.events, ended);
         let until_stop = async {
@@ -161,6 +162,7 @@ impl Agent {
             () = socket.accept(connections) => return Err(AgentError::Server(None)),
             () = until_stop => unreachable!("it waits for ever"),
             () = until_ready => unreachable!("it waits for ever"),
+            () = watch => unreachable!("it waits for ever"),
         };
         drop(leave);
         // Streams that their readers do not end are cut off.
@@ -181,6 +183,21 @@ pub enum AgentError {
     /// A worker gets no thread.
     #[error("a worker gets no thread")]
     Thread(#[source] io::Error),
+}
+
+/// How often devices are asked whether they take live frames.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Looks after ports that send live frames, for ever. The kernel may let wait who asks about devices, so
+/// that is done beside the agent.
+async fn watch_live(watch: Option<LiveWatch>) {
+    let Some(watch) = watch.map(Arc::new) else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let looking = watch.clone();
+        let told = tokio::task::spawn_blocking(move || looking.look()).await;
+        told.unwrap_or_default().iter().for_each(|change| tracing::warn!("{change}"));
+    }
 }
 
 /// Returns when every worker has carried out what it was told so far: each answers in its turn.

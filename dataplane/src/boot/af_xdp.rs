@@ -2,16 +2,18 @@
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::sync::Arc;
 
-use weir_frame::{Pool, Region};
+use weir_frame::Pool;
 use weir_state_transfer::PortId;
-use weir_xdp::{Device, Mode, Program, RingSizes, Socket, Umem};
+use weir_xdp::{Device, Mode, Program, RingSizes, Socket, Tx as SocketTx, Umem};
 
+use super::memory::Memory;
 use super::{BootError, Opened};
-use crate::config::{Backend, Checksums, Config, Port, Rings};
-use crate::node::Kernel;
+use crate::config::{Backend, Checksums, Config, Port, Rings, Transmit};
+use crate::node::{Kernel, LiveState, WayOut};
 use crate::packet::MacAddr;
-use crate::port::{Rx, RxQueue, Tx, TxQueue};
+use crate::port::{BURST, Rx, RxQueue, Tx, TxQueue};
 
 /// A port whose device has our program.
 pub(super) struct Attached<'a> {
@@ -19,13 +21,33 @@ pub(super) struct Attached<'a> {
     program: Program,
     queues: u32,
     rings: Rings,
+    way: Way,
 }
 
-/// Attaches the program to the device of each AF_XDP port, in the order of the ports.
-pub(super) fn attach(config: &Config) -> Result<Vec<Attached<'_>>, BootError> {
+/// By which way the packets of a port are to leave.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// The socket, and why not live frames.
+    Socket(String),
+    /// Live frames, from bursts of so many packets on.
+    Live(usize),
+}
+
+/// Packets from which on a burst leaves by live frames where both ways are open. At half of it both cost
+/// the same, since a run costs as much as a dozen packets by the socket (`benches/benches/way_out.rs`).
+const LIVE_BURST: usize = BURST;
+
+/// Attaches the program to the device of each AF_XDP port, in the order of the ports. What is configured
+/// of the way out is overridden by `transmit`.
+pub(super) fn attach(
+    config: &Config,
+    transmit: Option<Transmit>,
+) -> Result<Vec<Attached<'_>>, BootError> {
     let mut attached = Vec::new();
     for port in config.ports() {
-        let Backend::AfXdp { device, queues, rings } = &port.backend else { continue };
+        let Backend::AfXdp { device, queues, rings, transmit: configured } = &port.backend else {
+            continue;
+        };
         let failed = |source| BootError::Device { port: port.name.to_string(), source };
         let device = Device::find(device.as_str()).and_then(Device::bring_up).map_err(failed)?;
         let has = device.rx_queues();
@@ -33,9 +55,88 @@ pub(super) fn attach(config: &Config) -> Result<Vec<Attached<'_>>, BootError> {
             tracing::warn!("{fewer}");
         }
         let program = Program::attach(&device, Mode::ZeroCopy).map_err(failed)?;
-        attached.push(Attached { port, program, queues: has, rings: *rings });
+        let way = way(port, transmit.unwrap_or(*configured), &program, has)?;
+        attached.push(Attached { port, program, queues: has, rings: *rings, way });
     }
     Ok(attached)
+}
+
+/// By which way packets are to leave, by what is asked for and what the device takes.
+fn way(port: &Port, asked: Transmit, program: &Program, queues: u32) -> Result<Way, BootError> {
+    let socket = |why: &str| Ok(Way::Socket(why.to_owned()));
+    let takes = match (asked, program.mode()) {
+        (Transmit::Socket, _) => return socket("as it is configured"),
+        (_, Mode::ZeroCopy) => return socket("the device sends from packet memory by itself"),
+        (Transmit::Auto, _) if queues > 1 => {
+            return socket("live frames and the sockets of several queues have different orders");
+        }
+        (Transmit::Auto | Transmit::Frames, Mode::Copy | Mode::Generic) => {
+            program.takes_live_frames()
+        }
+    };
+    let why = match takes {
+        Ok(true) if asked == Transmit::Frames => return Ok(Way::Live(1)),
+        Ok(true) => return Ok(Way::Live(LIVE_BURST)),
+        Ok(false) => {
+            "the other end takes no live frames: on a veth it does with an XDP program, or \
+                      with `ethtool -K DEVICE gro on` there"
+                .to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    match asked {
+        Transmit::Frames => {
+            let (port, device) = (port.name.to_string(), program.device().name().to_owned());
+            Err(BootError::LiveFrames { port, device, why })
+        }
+        Transmit::Auto | Transmit::Socket => Ok(Way::Socket(why)),
+    }
+}
+
+impl Attached<'_> {
+    /// Whether packets are to leave by live frames.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.way, Way::Live(_))
+    }
+
+    /// Has packets leave by the socket; an error where nothing but live frames will do.
+    pub(super) fn without_live(&mut self, why: &str) -> Result<(), BootError> {
+        match self.way {
+            Way::Live(1) => {
+                let device = self.program.device().name().to_owned();
+                let (port, why) = (self.port.name.to_string(), why.to_owned());
+                return Err(BootError::LiveFrames { port, device, why });
+            }
+            Way::Live(_) => self.way = Way::Socket(why.to_owned()),
+            Way::Socket(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Opens the way out by live frames of the port's queues, if that is to be.
+    fn go_live(&mut self, memory: &Memory, queues: &mut [SocketTx]) -> Result<WayOut, BootError> {
+        if let (Way::Live(least), Memory::Live(memory)) = (&self.way, memory) {
+            match self.program.go_live(memory, queues.len() as u32) {
+                Ok(ways) => {
+                    for (queue, live) in queues.iter_mut().zip(ways) {
+                        let set = queue.set_live(live, *least);
+                        debug_assert!(set.is_ok(), "nothing has been sent");
+                    }
+                }
+                Err(error) => self.without_live(&error.to_string())?,
+            }
+        }
+        Ok(match &self.way {
+            Way::Socket(why) => WayOut { name: "socket", why: why.clone() },
+            Way::Live(1) => WayOut { name: "frames", why: "as it is configured".to_owned() },
+            Way::Live(least) => WayOut {
+                name: "auto",
+                why: format!(
+                    "bursts of {least} packets and more as live frames, others by the socket"
+                ),
+            },
+        })
+    }
 }
 
 /// Refuses a device with more queues than the port would poll, and says so of one with fewer: those
@@ -67,34 +168,38 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// The UMEM is used by the devices themselves if all of them can.
-    pub(super) fn new(region: &Region, attached: &[Attached<'_>]) -> Self {
+    pub(super) fn new(memory: &Memory, attached: &[Attached<'_>]) -> Self {
         let zero_copy = attached.iter().all(|port| port.program.mode() == Mode::ZeroCopy);
-        Self { umem: Umem::new(region, zero_copy) }
+        Self { umem: Umem::new(memory.region(), zero_copy) }
     }
 
     /// Opens the queues of a port.
     pub(super) fn open(
         &mut self,
         id: PortId,
-        attached: Attached<'_>,
+        mut attached: Attached<'_>,
         config: &Config,
+        memory: &Memory,
         pool: &mut Pool,
     ) -> Result<Opened, BootError> {
-        let Attached { port, program, queues, rings } = attached;
+        let Attached { port, program, queues, rings, .. } = &attached;
         let failed = |source| BootError::Device { port: port.name.to_string(), source };
         let sizes =
             RingSizes { rx: rings.rx, fill: rings.fill, tx: rings.tx, completion: rings.tx };
         let complete = completes(port.checksums, program.device().name());
-        let mut halves = Vec::new();
-        for queue in 0..queues {
+        let (mut received, mut sent) = (Vec::new(), Vec::new());
+        for queue in 0..*queues {
             let socket =
-                Socket::open(&self.umem, program.device(), queue, sizes).map_err(failed)?;
+                Socket::open(&self.umem, program.device(), queue, sizes).map_err(&failed)?;
             let (mut rx, tx) = socket.split();
             rx.refill(pool);
-            program.connect(queue, &rx).map_err(failed)?;
-            let rx = RxQueue::new(id, queue as u16, complete, Rx::AfXdp(rx));
-            halves.push((rx, TxQueue::new(id, Tx::AfXdp(tx))));
+            program.connect(queue, &rx).map_err(&failed)?;
+            received.push(RxQueue::new(id, queue as u16, complete, Rx::AfXdp(rx)));
+            sent.push(tx);
         }
+        let way_out = attached.go_live(memory, &mut sent)?;
+        let sent = sent.into_iter().map(|tx| TxQueue::new(id, Tx::AfXdp(tx)));
+        let Attached { port, program, .. } = attached;
         let (mode, mode_notes) = self.mode(&program);
         Ok(Opened {
             id,
@@ -103,8 +208,9 @@ impl Sockets {
             mtu: mtu(port, program.device(), config),
             mode,
             mode_notes,
-            queues: halves,
-            program: Some(program),
+            way_out,
+            queues: received.into_iter().zip(sent).collect(),
+            kernel: Some(Arc::new(Asked(program))),
         })
     }
 
@@ -141,6 +247,14 @@ impl Kernel for Asked {
     fn has_carrier(&self) -> bool {
         // A device that has gone away has none.
         Device::find(self.0.device().name()).is_ok_and(|device| device.has_carrier())
+    }
+
+    fn watch_live(&self) -> LiveState {
+        match self.0.watch_live() {
+            Ok(Some(state)) => LiveState { open: state.open, taken: Some(state.taken) },
+            // A device that has gone away takes none.
+            Ok(None) | Err(_) => LiveState { open: false, taken: None },
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use weir_state_transfer::PortId;
 
 use super::{BootError, Opened};
 use crate::config::{Checksums, Port};
+use crate::node::WayOut;
 use crate::packet::MacAddr;
 use crate::port::pcap::{CaptureError, PcapRx, PcapTx};
 use crate::port::{Rx, RxQueue, Tx, TxQueue};
@@ -39,7 +40,8 @@ pub(super) fn open(
         mtu: port.mtu.unwrap_or(MTU),
         mode: "file".to_owned(),
         mode_notes: Vec::new(),
+        way_out: WayOut::default(),
         queues: vec![queue],
-        program: None,
+        kernel: None,
     })
 }

@@ -4,17 +4,17 @@
 
 mod af_xdp;
 mod files;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_frame::{Frame, HomeId, Homes, Pool, Region};
+use weir_frame::{Frame, HomeId, Homes, Pool};
 use weir_state_transfer::{InstanceId, PortId, SteeringHash, steering_hash};
-use weir_xdp::Program;
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Transmit};
 use crate::driver::{Clock, Poll};
 use crate::instance::FlowHasher;
 use crate::local::{BadAddresses, LocalAddresses, PortAddresses};
@@ -22,7 +22,7 @@ use crate::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
 use crate::nf::ids::Timestamp;
 use crate::nf::nat::Rules;
 use crate::nf::{ChainConfig, ChainError};
-use crate::node::{Identity, Limits, Node, NodeError, PortSetup};
+use crate::node::{Identity, Kernel, Limits, Node, NodeError, PortSetup, WayOut};
 use crate::packet::MacAddr;
 use crate::policy::PolicyMatch;
 use crate::port::pcap::CaptureError;
@@ -30,6 +30,8 @@ use crate::port::{RxQueue, TxQueue};
 use crate::route_table::{NextHop, RouteTable};
 use crate::steering::{FlowHash, Steering};
 use crate::worker::{PortFacts, Shared, Steered};
+use af_xdp::Attached;
+use memory::Memory;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,19 @@ pub enum BootError {
         /// The port's.
         polls: u8,
     },
+    /// A port that is to send live frames can not.
+    #[error(
+        "port {port} cannot send live frames by {device}: {why}; or let it be with transmit = \
+         \"auto\" in [[port]]"
+    )]
+    LiveFrames {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// What is in the way, and what to do about it.
+        why: String,
+    },
     /// A capture file cannot be used.
     #[error("port {port}")]
     Capture {
@@ -111,8 +126,9 @@ struct Opened {
     mtu: u16,
     mode: String,
     mode_notes: Vec<String>,
+    way_out: WayOut,
     queues: Vec<(RxQueue, TxQueue)>,
-    program: Option<Program>,
+    kernel: Option<Arc<dyn Kernel>>,
 }
 
 /// The numbers that are drawn anew at each start.
@@ -123,18 +139,26 @@ struct Drawn {
 }
 
 /// Takes the memory, opens the ports and makes the node, whose drop takes them off their devices.
+/// `transmit` overrides what is configured of the way out of ports.
 ///
 /// # Errors
 ///
 /// [`BootError`]; everything that was opened is closed again.
-pub fn boot(config: &Config, poll: Poll, clock: Clock) -> Result<Node, BootError> {
+pub fn boot(
+    config: &Config,
+    poll: Poll,
+    transmit: Option<Transmit>,
+    clock: Clock,
+) -> Result<Node, BootError> {
     let functions = functions(config, clock)?;
     let drawn = Drawn::draw()?;
-    let (region, frames) = memory(config)?;
+    let mut attached = af_xdp::attach(config, transmit)?;
+    let (memory, frames) = Memory::take(config, &mut attached)?;
+    let region = memory.region().clone();
     let homes = Homes::new(&region);
     let mut pool = Pool::new(HomeId(0), &homes);
     pool.adopt(frames);
-    let opened = open(config, &region, &mut pool)?;
+    let opened = open(config, attached, &memory, &mut pool)?;
     let outside = functions.nat_rules().map(Rules::outside).unwrap_or_default();
     let addresses: Vec<PortAddresses> =
         opened.iter().map(|port| port.addresses(&outside)).collect::<Result<_, _>>()?;
@@ -188,17 +212,14 @@ impl Drawn {
     }
 }
 
-fn memory(config: &Config) -> Result<(Region, Vec<Frame>), BootError> {
-    let memory = config.memory();
-    Region::anonymous(memory.frames, memory.frame_size, memory.huge_pages).map_err(|source| {
-        BootError::Memory { frames: memory.frames, bytes: memory.frame_size.bytes(), source }
-    })
-}
-
 /// Opens all ports. Their queues are stocked with frames before the first packet can arrive.
-fn open(config: &Config, region: &Region, pool: &mut Pool) -> Result<Vec<Opened>, BootError> {
-    let attached = af_xdp::attach(config)?;
-    let mut sockets = af_xdp::Sockets::new(region, &attached);
+fn open(
+    config: &Config,
+    attached: Vec<Attached<'_>>,
+    memory: &Memory,
+    pool: &mut Pool,
+) -> Result<Vec<Opened>, BootError> {
+    let mut sockets = af_xdp::Sockets::new(memory, &attached);
     let mut attached = attached.into_iter();
     let mut opened = Vec::with_capacity(config.ports().len());
     for (n, port) in config.ports().iter().enumerate() {
@@ -206,14 +227,15 @@ fn open(config: &Config, region: &Region, pool: &mut Pool) -> Result<Vec<Opened>
         let port = match &port.backend {
             Backend::AfXdp { .. } => {
                 let attached = attached.next().expect("each such port has been attached");
-                sockets.open(id, attached, config, pool)?
+                sockets.open(id, attached, config, memory, pool)?
             }
             Backend::Pcap { rx, tx, mac } => {
                 files::open(id, port, rx.as_deref(), tx.as_deref(), *mac)?
             }
         };
         let (name, queues) = (&port.config.name, port.queues.len());
-        tracing::info!(port = %name, mode = port.mode, queues, notes = ?port.mode_notes, "opened");
+        let way_out = port.way_out.name;
+        tracing::info!(port = %name, mode = port.mode, way_out, queues, notes = ?port.mode_notes, "opened");
         opened.push(port);
     }
     Ok(opened)
@@ -313,7 +335,8 @@ impl Opened {
             mode_notes: self.mode_notes,
             queues: self.queues,
             owner,
-            kernel: self.program.map(|program| Box::new(af_xdp::Asked(program)) as _),
+            way_out: self.way_out,
+            kernel: self.kernel,
         }
     }
 }

@@ -33,7 +33,9 @@ pub use machine::Machine;
 pub use name::{Name, NameError};
 pub use nf::Nf;
 pub use policy_route::PolicyRoute;
-pub use port::{ADDRESSES_MAX, Backend, Checksums, DeviceName, PORTS_MAX, Port, QUEUES_MAX, Rings};
+pub use port::{
+    ADDRESSES_MAX, Backend, Checksums, DeviceName, PORTS_MAX, Port, QUEUES_MAX, Rings, Transmit,
+};
 pub use process::{INSTANCES_MAX, Memory, Process, WORKERS_MAX, Worker};
 pub use quota::FRAMES_MAX;
 pub use report::Report;

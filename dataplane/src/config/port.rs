@@ -51,6 +51,8 @@ pub enum Backend {
         queues: u8,
         /// Sizes of the rings of each queue, in descriptors.
         rings: Rings,
+        /// By which way packets leave.
+        transmit: Transmit,
     },
     /// Capture files, with one queue: one is replayed, one is written.
     Pcap {
@@ -73,6 +75,17 @@ pub enum Checksums {
     Complete,
     /// Left alone: every sender computes them.
     Trust,
+}
+
+/// The way out of a port, where its interface copies packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// By the socket, and bursts by live frames where the other end takes those.
+    Auto,
+    /// By the socket.
+    Socket,
+    /// By live frames; nothing starts where the other end does not take them.
+    Frames,
 }
 
 /// Ring sizes of a queue: powers of two from 64 to 65,536.
@@ -130,6 +143,8 @@ const BACKENDS: &[(&str, BackendKind)] =
     &[("af_xdp", BackendKind::AfXdp), ("pcap", BackendKind::Pcap)];
 const CHECKSUMS: &[(&str, Checksums)] =
     &[("auto", Checksums::Auto), ("complete", Checksums::Complete), ("trust", Checksums::Trust)];
+const TRANSMITS: &[(&str, Transmit)] =
+    &[("auto", Transmit::Auto), ("socket", Transmit::Socket), ("frames", Transmit::Frames)];
 const RING: std::ops::RangeInclusive<u32> = 64..=65_536;
 
 /// Reads one port; `None` when it is too wrong to check against others.
@@ -145,7 +160,7 @@ pub(super) fn read_port(
         Some(BackendKind::Pcap) => read_pcap(&mut section),
         // Which keys belong to the port is not known: only the backend is wrong.
         None => {
-            section.know(&["device", "rx", "tx", "mac"]);
+            section.know(&["device", "transmit", "rx", "tx", "mac"]);
             section.know(&QUEUE_KEYS);
             None
         }
@@ -187,9 +202,10 @@ fn read_af_xdp(section: &mut Section<'_>, workers: u8) -> Option<(Backend, Range
     let device = section.required("device", value::parsed::<DeviceName>(wanted));
     let queues = section.or("queues", workers, value::count(1..=QUEUES_MAX));
     let rings = read_rings(section);
+    let transmit = section.or("transmit", Transmit::Auto, value::word(TRANSMITS));
     let device = device?;
     let span = device.span();
-    Some((Backend::AfXdp { device: device.into_inner(), queues, rings }, span))
+    Some((Backend::AfXdp { device: device.into_inner(), queues, rings, transmit }, span))
 }
 
 fn read_pcap(section: &mut Section<'_>) -> Option<(Backend, Range<usize>)> {
@@ -197,6 +213,7 @@ fn read_pcap(section: &mut Section<'_>) -> Option<(Backend, Range<usize>)> {
     for key in QUEUE_KEYS {
         section.forbid(key, "a pcap port has one queue of fixed size");
     }
+    section.forbid("transmit", "a pcap port writes to a file");
     let mut path = |key| section.optional(key, value::file_path).map(Spanned::into_inner);
     let (rx, tx) = (path("rx"), path("tx"));
     let wanted = "the address of one station, as in \"02:00:00:00:00:01\"";

@@ -4,6 +4,7 @@
 mod functions;
 mod nat;
 mod policies;
+mod ports;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,19 +147,6 @@ fn what_is_wrong_with_a_function_is_said_where_it_stands() {
     );
     refuse_one("[[nf]]\nkind = 'ids'\nlogs = 'here'\n", 3, &["an absolute path"]);
     refuse_one("[[nf]]\nkind = 'ids'\nscan_treshold = 3\n", 3, &["did you mean `scan_threshold`?"]);
-}
-
-#[test]
-fn queues_default_to_the_number_of_workers() {
-    let workers = "[[worker]]\n[[worker]]\n";
-    let queues = |text: &str| match accept(text).ports()[0].backend {
-        Backend::AfXdp { queues, .. } => queues,
-        Backend::Pcap { .. } => panic!("not af_xdp"),
-    };
-    assert_eq!(queues(PORT), 1);
-    assert_eq!(queues(&format!("{workers}{PORT}")), 2);
-    assert_eq!(queues(&format!("{workers}{PORT}queues = 4")), 4);
-    refuse_one(&format!("{PORT}queues = 65"), 5, &["whole number from 1 to 64"]);
 }
 
 #[test]

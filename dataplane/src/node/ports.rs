@@ -7,6 +7,7 @@ use weir_api::dataplane::v1 as api;
 use weir_state_transfer::{PortId, WorkerId};
 
 use super::Node;
+use super::live::{LiveGauges, STOPPED, Watched};
 use crate::counters::{RxCounters, TxCounters};
 use crate::neighbour::Owner;
 use crate::packet::MacAddr;
@@ -37,17 +38,41 @@ pub struct PortSetup {
     pub queues: Vec<(RxQueue, TxQueue)>,
     /// Its neighbours' state machine.
     pub owner: Owner,
+    /// By which way packets leave.
+    pub way_out: WayOut,
     /// Asks the kernel about the device, if there is one.
-    pub kernel: Option<Box<dyn Kernel>>,
+    pub kernel: Option<Arc<dyn Kernel>>,
+}
+
+/// The way by which the packets of a port leave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WayOut {
+    /// "socket", "frames", or "auto" where a burst says; empty where there is one way only.
+    pub name: &'static str,
+    /// Why it is this one.
+    pub why: String,
+}
+
+/// How a device does with live frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveState {
+    /// Whether it takes them; they are stopped otherwise.
+    pub open: bool,
+    /// How many it has taken, ever, if it says.
+    pub taken: Option<u64>,
 }
 
 /// What the kernel knows of the device of a port.
-pub trait Kernel: Send {
+pub trait Kernel: Send + Sync {
     /// Packets passed to the kernel since the port was opened.
     fn punted(&self) -> u64;
 
     /// Whether the device is up and has a carrier.
     fn has_carrier(&self) -> bool;
+
+    /// Asks whether the device takes live frames, and stops them if it does not: may wait for changes of
+    /// devices.
+    fn watch_live(&self) -> LiveState;
 }
 
 /// What the node knows of a port.
@@ -62,7 +87,9 @@ pub(super) struct PortRecord {
     mode_notes: Vec<String>,
     owner: WorkerId,
     queues: Vec<Queue>,
-    kernel: Option<Box<dyn Kernel>>,
+    way_out: WayOut,
+    live: Arc<LiveGauges>,
+    kernel: Option<Arc<dyn Kernel>>,
     /// Whether its device was found to be gone.
     gone: bool,
 }
@@ -128,6 +155,8 @@ impl Node {
             mode_notes: setup.mode_notes,
             owner,
             queues,
+            way_out: setup.way_out,
+            live: Arc::default(),
             kernel: setup.kernel,
             gone: false,
         };
@@ -248,6 +277,7 @@ impl Node {
         let mut totals = PortTotals::default();
         for port in self.ports.values() {
             totals.punted += port.punted();
+            totals.refused += port.live.refused.get();
             for queue in &port.queues {
                 totals.received += queue.rx.packets.get();
                 totals.ring_full += queue.rx.ring_full.get();
@@ -282,6 +312,19 @@ pub(super) struct PortTotals {
 impl PortRecord {
     fn punted(&self) -> u64 {
         self.kernel.as_ref().map_or(0, |kernel| kernel.punted())
+    }
+
+    /// What is to be watched where it sends live frames.
+    pub(super) fn watched(&self) -> Option<Watched> {
+        let is_live = matches!(self.way_out.name, "frames" | "auto");
+        let kernel = self.kernel.as_ref().filter(|_| is_live)?;
+        Some(Watched {
+            port: self.name.clone(),
+            device: self.device.clone(),
+            kernel: kernel.clone(),
+            queues: self.queues.iter().map(|queue| queue.tx.clone()).collect(),
+            gauges: self.live.clone(),
+        })
     }
 
     /// The link in a word, empty without a device.
@@ -330,6 +373,12 @@ impl PortRecord {
             }),
             owner_worker: u32::from(self.owner.0),
             link: self.link().to_owned(),
+            transmit: self.way_out.name.to_owned(),
+            transmit_note: match self.live.stopped.get() {
+                0 => self.way_out.why.clone(),
+                _ => STOPPED.to_owned(),
+            },
+            tx_live: sum(|queue| queue.tx.live.get()),
         }
     }
 }
@@ -347,6 +396,10 @@ mod tests {
 
         fn has_carrier(&self) -> bool {
             self.0
+        }
+
+        fn watch_live(&self) -> LiveState {
+            LiveState { open: false, taken: None }
         }
     }
 
@@ -370,12 +423,14 @@ mod tests {
             mode_notes: Vec::new(),
             owner: WorkerId(0),
             queues: vec![queue(), queue()],
+            way_out: WayOut::default(),
+            live: Arc::default(),
             kernel: None,
             gone: false,
         };
         assert_eq!(port.show(PortId(1)).link, "");
         for (carrier, link) in [(true, "up"), (false, "down")] {
-            port.kernel = Some(Box::new(Carrier(carrier)));
+            port.kernel = Some(Arc::new(Carrier(carrier)));
             assert_eq!(port.show(PortId(1)).link, link);
         }
         port.queues[1].tx.gone.set(1);

@@ -244,6 +244,9 @@ impl TxQueue {
         };
         self.dirty = false;
         self.counters.completed.set(self.completed());
+        if let Tx::AfXdp(tx) = &self.backend {
+            self.counters.live.set(tx.live_counters().packets);
+        }
         self.turn_gate(link);
         if link == Link::Gone {
             // A frame that the kernel had taken before may still come back.
@@ -268,7 +271,7 @@ impl TxQueue {
         if let Tx::AfXdp(tx) = &self.backend
             && let Ok(statistics) = tx.statistics()
         {
-            self.counters.invalid.set(statistics.tx_invalid);
+            self.counters.invalid.set(statistics.tx_invalid + tx.live_counters().invalid);
             self.counters.refused.set(tx.counters().refused);
         }
     }

@@ -100,7 +100,7 @@ impl Served {
                 let process = config.process();
                 let socket = Socket::bind(&path).unwrap();
                 let clock = Clock::start();
-                let node = boot(&config, process.poll, clock).unwrap();
+                let node = boot(&config, process.poll, None, clock).unwrap();
                 let (waker, events) = Waker::new().unwrap();
                 let workers_max = usize::from(process.workers_max);
                 let threads =

@@ -65,3 +65,5 @@ pub mod udp;
 pub mod veth;
 /// Waiting with a limit.
 pub mod wait;
+/// By which way packets leave.
+pub mod way_out;

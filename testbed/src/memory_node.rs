@@ -11,7 +11,7 @@ use weir_dataplane::local::{LocalAddresses, PortAddresses};
 use weir_dataplane::neighbour::{AdjacencyTable, Owner, OwnerLimits, ParkedLimits};
 use weir_dataplane::nf::nat::Rules;
 use weir_dataplane::nf::{ChainConfig, Record};
-use weir_dataplane::node::{FIRST, Identity, Limits, Node, PortSetup};
+use weir_dataplane::node::{FIRST, Identity, Limits, Node, PortSetup, WayOut};
 use weir_dataplane::packet::MacAddr;
 use weir_dataplane::port::memory::{Wire, memory};
 use weir_dataplane::port::{Rx, RxQueue, Tx, TxQueue};
@@ -309,6 +309,7 @@ fn stocked(
         mtu: 1500,
         mode: "memory".to_owned(),
         mode_notes: Vec::new(),
+        way_out: WayOut::default(),
         queues,
         owner,
         kernel: None,

@@ -14,6 +14,7 @@ use crate::sidecar::Sidecar;
 use crate::topology::{HOSTS, Topology, addresses, device};
 use crate::udp::ROUTER;
 use crate::wait::LIMIT;
+use crate::way_out::WayOut;
 
 /// How long a process may take to stop: it drains or undoes its moves first.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -37,6 +38,8 @@ pub struct Shape {
     pub addresses: fn(usize) -> [String; 2],
     /// Further tables of the configuration file.
     pub tables: String,
+    /// By which way packets leave; that of the run if it is not said.
+    pub way_out: Option<WayOut>,
     /// How the scheduler prefers the data plane to the hosts, whose threads have the same cores here
     /// and others in a network: -20, most, to 19 (sched(7), the nice value).
     pub nice: i8,
@@ -53,6 +56,7 @@ impl Default for Shape {
             store: None,
             addresses: |sap| addresses(sap, ROUTER),
             tables: String::new(),
+            way_out: None,
             nice: 0,
         }
     }
@@ -218,7 +222,8 @@ impl Shape {
 
 fn start_dataplane(router: &str, config: &Path, shape: &Shape, logs: &Path) -> Result<Process> {
     let mut command = within(router, shape.nice, "weir-dataplane")?;
-    command.arg("--config").arg(config);
+    let way_out = shape.way_out.map_or_else(WayOut::of_run, Ok)?;
+    command.arg("--config").arg(config).args(["--tx", way_out.as_str()]);
     if shape.faults {
         command.arg("--faults");
     }

@@ -11,6 +11,7 @@ use crate::namespace::Namespace;
 use crate::packet_socket::PacketSocket;
 use crate::udp::{HOST, ROUTER, mac};
 use crate::veth::{End, Veth};
+use crate::way_out::WayOut;
 
 /// Hosts of a topology, one for each SAP.
 pub const HOSTS: usize = 4;
@@ -47,6 +48,14 @@ impl Topology {
     /// # Errors
     /// Without root.
     pub fn new(queues: u32) -> Result<Self> {
+        Self::with_way_out(queues, WayOut::of_run()?)
+    }
+
+    /// The same with hosts that take what leaves by a way.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn with_way_out(queues: u32, way_out: WayOut) -> Result<Self> {
         let router = Namespace::new()?;
         router.set("net/ipv6/conf/default/disable_ipv6", "1")?;
         let mut hosts = Vec::with_capacity(HOSTS);
@@ -54,7 +63,7 @@ impl Topology {
         for sap in 0..HOSTS {
             let host = Host { namespace: Namespace::new()?, sap };
             cables.push(host.connect(&router, queues)?);
-            host.prepare()?;
+            host.prepare(way_out)?;
             hosts.push(host);
         }
         Ok(Self { router, hosts, _cables: cables })
@@ -128,11 +137,12 @@ impl Host {
 
     /// Routes everything to the router, queues rather than drops, and leaves the generator's
     /// packets to the sink.
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, way_out: WayOut) -> Result<()> {
         let name = self.namespace.name();
         let (ipv4, ipv6) = (flow::ipv4(self.sap, ROUTER), flow::ipv6(self.sap, ROUTER));
         ip(&format!("-n {name} route add default via {ipv4}"))?;
         ip(&format!("-6 -n {name} route add default via {ipv6}"))?;
+        way_out.prepare(&self.namespace, HOST_DEVICE)?;
         queue_at_host(&self.namespace)?;
         drop_behind_sink(&self.namespace)
     }

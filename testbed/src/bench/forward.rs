@@ -15,6 +15,7 @@ use crate::packet_socket::{PacketSocket, arriving_udp};
 use crate::topology::Topology;
 use crate::traffic::{Options, Traffic, warm_up};
 use crate::wait::until;
+use crate::way_out::WayOut;
 
 /// Hosts that send to each other; the others are idle.
 const HOSTS: usize = 2;
@@ -41,9 +42,12 @@ pub struct Plan {
 pub struct Table {
     plan: Plan,
     frame_bytes: f64,
+    /// Of the packets of the router that sends bursts as live frames, what share left so.
+    live_share: f64,
     cable: Row,
     kernel: Row,
     weir: Row,
+    live: Row,
 }
 
 /// The figures of one way to carry packets, by round.
@@ -70,15 +74,14 @@ pub fn run(plan: Plan) -> Result<Table> {
     let by_kernel = Topology::new(1)?;
     by_kernel.forward_by_kernel()?;
     warm_up(&by_kernel)?;
-    let by_weir = Topology::new(1)?;
-    let shape = Shape { workers: vec![None], queues: 1, ..Shape::default() };
-    let node = Node::start(&by_weir, &shape, None)?;
-    warm_up(&by_weir)?;
+    let (by_weir, node) = weir(WayOut::Auto)?;
+    let (by_frames, live_node) = weir(WayOut::Bursts)?;
 
     let mut subjects = [
         Subject::new(cable.sockets()?, None, plan)?,
         Subject::new(sockets(&by_kernel)?, None, plan)?,
         Subject::new(sockets(&by_weir)?, Some(node.dataplane.pid()), plan)?,
+        Subject::new(sockets(&by_frames)?, Some(live_node.dataplane.pid()), plan)?,
     ];
     for round in 0..=plan.rounds {
         for subject in &mut subjects {
@@ -96,8 +99,23 @@ pub fn run(plan: Plan) -> Result<Table> {
         bytes = total as f64 / report.sent as f64;
     }
     node.stop()?;
-    let [cable, kernel, weir] = subjects.map(|subject| subject.row);
-    Ok(Table { plan, frame_bytes: bytes + 14.0, cable, kernel, weir })
+    let ports = live_node.connect()?.ports()?;
+    let (live, all) =
+        ports.iter().fold((0, 0), |(live, all), port| (live + port.tx_live, all + port.tx_packets));
+    live_node.stop()?;
+    let live_share = live as f64 / all as f64;
+    let [cable, kernel, weir, live] = subjects.map(|subject| subject.row);
+    Ok(Table { plan, frame_bytes: bytes + 14.0, live_share, cable, kernel, weir, live })
+}
+
+/// A node with one worker between hosts that know each other.
+fn weir(way_out: WayOut) -> Result<(Topology, Node)> {
+    let topology = Topology::with_way_out(1, way_out)?;
+    let way_out = Some(way_out);
+    let shape = Shape { workers: vec![None], queues: 1, way_out, ..Shape::default() };
+    let node = Node::start(&topology, &shape, None)?;
+    warm_up(&topology)?;
+    Ok((topology, node))
 }
 
 impl Subject {
@@ -134,19 +152,19 @@ fn sockets(topology: &Topology) -> Result<Vec<PacketSocket>> {
 impl Table {
     /// CPU time of a packet in Weir over that in the kernel, in medians of all rounds; what the
     /// traffic costs without a router is taken off both.
-    fn ratio(&self) -> f64 {
+    fn ratio(&self, weir: &Row) -> f64 {
         let [cable, kernel, weir] =
-            [&self.cable, &self.kernel, &self.weir].map(|row| quartiles(&row.cpu_ns)[1]);
+            [&self.cable, &self.kernel, weir].map(|row| quartiles(&row.cpu_ns)[1]);
         (weir - cable) / (kernel - cable)
     }
 
     /// The same in each round by itself: differences of single turns, so these spread widely.
-    fn ratios(&self) -> Vec<f64> {
+    fn ratios(&self, weir: &Row) -> Vec<f64> {
         let own = |row: &Row| {
             let pairs = row.cpu_ns.iter().zip(&self.cable.cpu_ns);
             pairs.map(|(with, without)| with - without).collect::<Vec<_>>()
         };
-        let pairs = own(&self.weir).into_iter().zip(own(&self.kernel));
+        let pairs = own(weir).into_iter().zip(own(&self.kernel));
         pairs.map(|(weir, kernel)| weir / kernel).collect()
     }
 }
@@ -166,7 +184,8 @@ impl fmt::Display for Table {
         for (name, row) in [
             ("cable, no router", &self.cable),
             ("Linux IP forwarding", &self.kernel),
-            ("Weir over AF_XDP", &self.weir),
+            ("Weir, AF_XDP socket", &self.weir),
+            ("Weir, bursts as live", &self.live),
         ] {
             let [low, median, high] = quartiles(&row.cpu_ns);
             let own = median - cable;
@@ -174,12 +193,20 @@ impl fmt::Display for Table {
             let all = format!("{median:.0} ({low:.0} to {high:.0})");
             writeln!(f, "{name:<22}{all:>24}{own:>16.0}{waited:>22.0}")?;
         }
-        let [low, _, high] = quartiles(&self.ratios());
-        let ratio = self.ratio();
         writeln!(
             f,
-            "\nWeir / Linux, router's own: {ratio:.2} (single rounds {low:.2} to {high:.2})"
-        )
+            "\nOf the last row's packets {:.0} % left as live frames.",
+            100.0 * self.live_share
+        )?;
+        for (name, row) in [("Weir", &self.weir), ("Weir with live frames", &self.live)] {
+            let [low, _, high] = quartiles(&self.ratios(row));
+            let ratio = self.ratio(row);
+            writeln!(
+                f,
+                "{name} / Linux, router's own: {ratio:.2} (single rounds {low:.2} to {high:.2})"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -193,13 +220,16 @@ mod tests {
         let table = Table {
             plan: Plan { rounds: 2, packets: 1, seed: 1 },
             frame_bytes: 60.0,
+            live_share: 0.5,
             cable: row(&[100.0, 200.0]),
             kernel: row(&[150.0, 300.0]),
             weir: row(&[200.0, 500.0]),
+            live: row(&[150.0, 250.0]),
         };
-        assert_eq!(table.ratios(), [2.0, 3.0]);
-        // The upper of two is their median here: (500 - 200) / (300 - 200).
-        assert!((table.ratio() - 3.0).abs() < 1e-9);
+        assert_eq!(table.ratios(&table.weir), [2.0, 3.0]);
+        // The upper of two is their median here: (500 - 200) / (300 - 200), (250 - 200) / (300 - 200).
+        assert!((table.ratio(&table.weir) - 3.0).abs() < 1e-9);
+        assert!((table.ratio(&table.live) - 0.5).abs() < 1e-9);
         assert!(table.to_string().contains("Weir / Linux"));
     }
 
@@ -208,9 +238,8 @@ mod tests {
     fn the_kernel_and_weir_are_measured_in_one_run() {
         let table = run(Plan { rounds: 3, packets: 5_000, seed: 1 }).unwrap();
         println!("{table}");
-        assert_eq!(table.ratios().len(), 3);
-        let [cable, kernel, weir] =
-            [&table.cable, &table.kernel, &table.weir].map(|row| quartiles(&row.cpu_ns)[1]);
-        assert!(cable > 0.0 && kernel > 0.0 && weir > 0.0);
+        assert_eq!(table.ratios(&table.live).len(), 3);
+        let rows = [&table.cable, &table.kernel, &table.weir, &table.live];
+        assert!(rows.map(|row| quartiles(&row.cpu_ns)[1]).iter().all(|cpu_ns| *cpu_ns > 0.0));
     }
 }

@@ -25,9 +25,11 @@ mod shares;
 mod sidecar_death;
 mod southbound;
 mod steering;
+mod way_out;
 mod worker_death;
 mod workers;
 
+use weir_api::dataplane::v1::Port;
 use weir_dataplane::instance::digest::digest;
 use weir_testbed::dataplane::Dataplane;
 use weir_testbed::node::{Node, Shape};
@@ -35,6 +37,7 @@ use weir_testbed::reference::mismatches;
 use weir_testbed::topology::Topology;
 use weir_testbed::traffic::{Options, Report, Traffic, warm_up};
 use weir_testbed::wait::{LIMIT, until};
+use weir_testbed::way_out::WayOut;
 
 /// A node between four hosts that know each other. Dropped in this order.
 pub(crate) struct Setup {
@@ -45,7 +48,8 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(shape: &Shape) -> Self {
-        let topology = Topology::new(shape.queues).unwrap();
+        let way_out = shape.way_out.map_or_else(WayOut::of_run, Ok).unwrap();
+        let topology = Topology::with_way_out(shape.queues, way_out).unwrap();
         let node = Node::start(&topology, shape, None).unwrap();
         let dataplane = node.connect().unwrap();
         let setup = Self { dataplane, node, topology };
@@ -77,6 +81,20 @@ impl Setup {
         let wrong = mismatches(&self.dataplane.flows("").unwrap(), &report.states);
         assert!(wrong.is_empty(), "{} flows differ, such as {}", wrong.len(), wrong[0]);
         assert_eq!(self.transit_drops(), Vec::<String>::new());
+        self.assert_way_out();
+    }
+
+    /// Asserts that packets left by the way of this run: nine in ten and more where it is live frames.
+    fn assert_way_out(&self) {
+        let ports = self.dataplane.ports().unwrap();
+        let sum = |count: fn(&Port) -> u64| ports.iter().map(count).sum::<u64>();
+        let (live, all) = (sum(|port| port.tx_live), sum(|port| port.tx_packets));
+        println!("{live} of {all} packets left as live frames");
+        match WayOut::of_run().unwrap() {
+            WayOut::Bursts => {}
+            WayOut::Frames => assert!(live * 10 >= all * 9, "{ports:?}"),
+            WayOut::Auto => assert_eq!(live, 0, "kernel hosts take none: {ports:?}"),
+        }
     }
 
     /// Drops of packets that were to pass the router.

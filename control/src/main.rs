@@ -1,11 +1,7 @@
 //! The sidecar's process.
 #![forbid(unsafe_code)]
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -65,20 +61,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
-        .log_internal_errors(false)
-        .init();
-    match run(config, arguments.pause_at) {
-        Ok(()) => ExitCode::SUCCESS,
+    let log = match weir_log::start(filter) {
+        Ok(log) => log,
         Err(error) => {
-            tell(&format_args!("error: {}", causes(&*error)));
-            ExitCode::FAILURE
+            tell(&format_args!("error: cannot log: {error}"));
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    // Whoever reads standard error may stand still: from here on all goes by the log.
+    log.end(run(config, arguments.pause_at).map_err(|error| causes(&*error)))
 }
 
 /// Writes to standard error. Nobody may be there to read it, which is no error.

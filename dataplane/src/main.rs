@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,16 +109,15 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
-        .log_internal_errors(false)
-        .init();
+    let log = weir_log::start(filter).context("cannot log")?;
+    // Whoever reads standard error may stand still: from here on all goes by the log.
+    let served = serve_until_told(args, &config, machine.cores);
+    Ok(log.end(served.map_err(|error| causes(&*error))))
+}
+
+fn serve_until_told(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &config, machine.cores))?;
-    Ok(ExitCode::SUCCESS)
+    runtime.block_on(serve(args, config, cores))
 }
 
 async fn serve(args: &Args, config: &Config, cores: Cores) -> anyhow::Result<()> {

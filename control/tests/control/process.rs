@@ -6,13 +6,19 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use weir_control::store::Database;
 
-use crate::support::node::{Node, block_on, limited, weir};
+use crate::support::node::{LIMIT, Node, block_on, limited, weir};
+
+/// A sidecar in a process, which is killed when a test ends early.
+struct Process(Child);
 
 /// Starts the sidecar and waits until it serves.
-fn start(config: &Path, more: &[&str]) -> Child {
+fn start(config: &Path, more: &[&str]) -> Process {
     let mut child = Command::new(env!("CARGO_BIN_EXE_weir-control"))
         .args(["--config".as_ref(), config.as_os_str()])
         .args(more)
@@ -27,7 +33,28 @@ fn start(config: &Path, more: &[&str]) -> Child {
     }
     // The pipe stays open and is read, so that logging never fails or blocks.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    child
+    Process(child)
+}
+
+impl Process {
+    /// Tells it to stop, and waits until it has.
+    fn stop(&mut self) -> Option<i32> {
+        let pid = Pid::from_child(&self.0);
+        let ended = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let limit = Timespec { tv_sec: LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
+        let stopped = poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit));
+        assert_eq!(stopped, Ok(1), "it does not stop");
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails when it has ended.
+        let _killed = self.0.kill();
+        let _ended = self.0.wait();
+    }
 }
 
 #[test]
@@ -44,33 +71,47 @@ fn a_sidecar_told_to_stop_leaves_its_operation_to_the_next() {
     while node.fake.model().moves.is_empty() {
         std::thread::yield_now();
     }
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.stop(), Some(0));
     assert!(!socket.exists(), "the socket is gone");
     node.fake.model().assert_sound();
     let mut child = start(&config, &[]);
     assert!(scale(&["watch", "1"]).status.success(), "it is finished");
     assert_eq!(node.fake.model().active().len(), 4);
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.stop(), Some(0));
 }
 
 /// As where the disk of its log is full.
 #[test]
 fn a_sidecar_whose_log_can_not_be_written_serves_and_stops_in_order() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    serves_and_stops(full.into(), "info", 1);
+}
+
+/// As where it goes to a pipe whose reader stands still.
+#[test]
+fn a_sidecar_whose_log_nobody_reads_serves_and_stops_in_order() {
+    let (unread, log) = std::io::pipe().unwrap();
+    let page = rustix::pipe::fcntl_setpipe_size(&log, 4096).unwrap();
+    serves_and_stops(log.into(), "trace", 20);
+    let waits = rustix::io::ioctl_fionread(&unread).unwrap() as usize;
+    assert!(waits > page - 1024, "it has logged more than the pipe has room for: {waits}");
+}
+
+/// A sidecar with a log of this level answers some questions, scales and stops.
+fn serves_and_stops(log: Stdio, level: &str, questions: usize) {
     let node = Node::new(1);
     let config = node.directory.0.join("weir.toml");
     std::fs::write(&config, node.config_text("")).unwrap();
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-control"))
+    let child = Command::new(env!("CARGO_BIN_EXE_weir-control"))
         .args(["--config".as_ref(), config.as_os_str()])
-        .stderr(full)
-        .spawn()
-        .unwrap();
+        .env("WEIR_LOG", level)
+        .stderr(log)
+        .spawn();
+    let mut child = Process(child.unwrap());
     let socket = node.directory.0.join("control.sock");
     let server = format!("unix://{}", socket.display());
     let mut serves = || {
-        assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+        assert_eq!(child.0.try_wait().unwrap(), None, "it goes on");
         weir(&["-s", &server, "status"]).status.success()
     };
     block_on(limited(async {
@@ -78,11 +119,13 @@ fn a_sidecar_whose_log_can_not_be_written_serves_and_stops_in_order() {
             tokio::task::yield_now().await;
         }
     }));
+    for _ in 0..questions {
+        assert!(serves());
+    }
     // What is told of it is logged.
     let scaled = weir(&["-s", &server, "--timeout", "60s", "scale", "--to", "2"]);
     assert!(scaled.status.success(), "{scaled:?}");
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.stop(), Some(0));
 }
 
 #[test]
@@ -102,8 +145,8 @@ fn what_a_killed_process_acknowledged_is_in_its_store() {
         assert!(auto.status.success(), "{auto:?}");
         // Not waited for: the sidecar is killed somewhere inside the operation.
         let begun = weir(&["-s", &server, "--timeout", "60s", "scale", "--to", &instances]);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
         node.fake.model().assert_sound();
         begun_at_all |= begun.status.success();
         let database = Database::open(&node.store()).unwrap();

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a program that prints")]
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,25 +63,12 @@ struct Arguments {
     upstream_timeout: Duration,
 }
 
-fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .with_writer(io::stderr)
-        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
-        .log_internal_errors(false)
-        .init();
+fn main() -> io::Result<ExitCode> {
     let settings = Arguments::parse().settings();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = weir_log::start(filter)?;
     let ready = |address: SocketAddr| println!("ready {address}");
-    match run(settings, ready, stopped()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(log.end(run(settings, ready, stopped())))
 }
 
 impl Arguments {

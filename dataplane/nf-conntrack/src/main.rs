@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use clap::Parser;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use weir_api::causes::causes;
 use weir_api::socket::Socket;
 use weir_nf_api::server::{self, Desk, Service};
 use weir_nf_conntrack::{Bounds, Conntrack};
@@ -49,15 +51,14 @@ struct Arguments {
     set_accounting: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal)
-        // A log that can not be written is no reason to end: who reads it may be gone, or the disk full.
-        .log_internal_errors(false)
-        .init();
+fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    let log = weir_log::start(EnvFilter::new("info")).context("cannot log")?;
+    // Whoever reads standard error may stand still: from here on all goes by the log.
+    Ok(log.end(serve_until_told(&arguments).map_err(|error| causes(&*error))))
+}
+
+fn serve_until_told(arguments: &Arguments) -> anyhow::Result<()> {
     let flows_max = fs::read_to_string(FLOWS_MAX)
         .context("this network namespace has no connection tracking (nf_conntrack)")?;
     let bounds = Bounds {
@@ -75,7 +76,7 @@ fn main() -> anyhow::Result<()> {
         // It can only be full of wake-ups that nobody has seen yet.
         let _is_awake = rustix::io::write(&*waker, &1_u64.to_ne_bytes());
     });
-    let runtime = serve(service, &arguments, Arc::clone(&wake))?;
+    let runtime = serve(service, arguments, Arc::clone(&wake))?;
     tracing::info!(socket = %arguments.socket.display(), "serves");
     run(function, desk, &wake)?;
     drop(runtime);

@@ -173,6 +173,7 @@ fn supervise(
             *panics += 1;
             if *panics > PANICS_MAX {
                 tracing::error!(worker = %worker.id(), "{PANICS_MAX} panics in a row: giving up");
+                weir_log::flush();
                 std::process::abort();
             }
             if let Some(panicked) = worker.recover() {

@@ -8,7 +8,7 @@ mod running;
 use std::process::Command;
 
 use capture::{Packet, read, write};
-use running::{Folder, Running};
+use running::{Folder, Running, is_full, unread_pipe};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_weir-dataplane");
 
@@ -110,9 +110,45 @@ fn it_stops_cleanly_at_sigterm_and_at_sigint_and_a_second_one_is_refused() {
 fn one_whose_log_can_not_be_written_serves_and_stops_cleanly() {
     let folder = Folder::new("log");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let running = Running::start_logging_to(full.into(), &folder, &one_port(&folder));
+    let running = Running::start_as(&folder, &one_port(&folder), |command| {
+        command.stderr(full);
+    });
     running.until_transmitted(0);
     assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+}
+
+/// As where it goes to a pipe whose reader stands still.
+#[test]
+fn one_whose_log_nobody_reads_outlives_a_panic_and_stops_cleanly() {
+    let folder = Folder::new("unread");
+    let (unread, log) = unread_pipe();
+    let running = Running::start_as(&folder, &one_port(&folder), |command| {
+        command.arg("--faults").env("RUST_LOG", "trace").stderr(log);
+    });
+    for _ in 0..100 {
+        running.until_transmitted(0);
+    }
+    assert!(is_full(&unread), "it has logged more than that");
+    running.let_a_worker_panic();
+    running.until_transmitted(0);
+    assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+    assert!(is_full(&unread));
+}
+
+#[test]
+fn a_panic_of_a_worker_is_logged_with_its_place() {
+    let folder = Folder::new("panic");
+    let log = std::fs::File::create(folder.path("log")).unwrap();
+    let running = Running::start_as(&folder, &one_port(&folder), |command| {
+        command.arg("--faults").stderr(log);
+    });
+    running.let_a_worker_panic();
+    assert_eq!(running.stop(rustix::process::Signal::TERM).code(), Some(0));
+    let log = std::fs::read_to_string(folder.path("log")).unwrap();
+    let line = log.lines().find(|line| line.contains("panicked")).expect(&log);
+    let place = "ERROR weir_log::panics: thread 'worker-0' panicked at dataplane/src/worker/";
+    assert!(line.contains(place), "{line}");
+    assert!(log.trim_end().ends_with("stopping"), "what is logged last is there too: {log}");
 }
 
 #[test]

@@ -6,19 +6,27 @@ use super::Finding;
 ///
 /// `weir-xdp` uses `weir-frame`: the memory of its sockets is frame memory, so that no unsafe
 /// interface lies between them.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("xdp", &["weir-frame"]),
     ("dataplane/frame", &[]),
     ("dataplane/dpdk-sys", &[]),
     ("dataplane/nf-api", &["weir-state-transfer", "weir-api"]),
-    ("dataplane/nf-conntrack", &["weir-nf-api", "weir-state-transfer", "weir-api"]),
+    ("dataplane/nf-conntrack", &["weir-nf-api", "weir-state-transfer", "weir-api", "weir-log"]),
     // The sidecar and its client for its tests.
     (
         "dataplane/nf-cache",
-        &["weir-state-transfer", "weir-api", "weir-nf-api", "weir-control", "weir-client"],
+        &[
+            "weir-state-transfer",
+            "weir-api",
+            "weir-nf-api",
+            "weir-log",
+            "weir-control",
+            "weir-client",
+        ],
     ),
     ("state-transfer", &[]),
     ("control/api", &[]),
+    ("control/log", &[]),
     (
         "dataplane",
         &[
@@ -28,10 +36,11 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "weir-nf-api",
             "weir-state-transfer",
             "weir-api",
+            "weir-log",
         ],
     ),
     // Its client for its tests.
-    ("control", &["weir-nf-api", "weir-state-transfer", "weir-api", "weir-client"]),
+    ("control", &["weir-nf-api", "weir-state-transfer", "weir-api", "weir-log", "weir-client"]),
     // All but `weir-api` for its tests.
     ("control/client", &["weir-api", "weir-control", "weir-nf-api", "weir-state-transfer"]),
     (

@@ -62,7 +62,7 @@ fn the_program_refuses_it_unless_it_is_told_otherwise_and_logs_that() {
     let answer = Client::connect(proxy.address).get(&origin.url("/secret/10"));
     assert_eq!((answer.status, answer.why()), (403, "to-local"));
     assert_eq!(Peer::of(&proxy.place).counter("refused_to_local"), 1);
-    proxy.kill();
+    assert!(proxy.stop().success());
     let log = proxy.log();
     assert!(log.contains("reason=\"to-local\""), "{log}");
 }

@@ -144,7 +144,7 @@ fn refusals_are_logged_by_name_once_a_second_however_many_there_are() {
         assert_eq!(peer.counter(&name), EACH, "{reason}");
     }
     let took = begun.elapsed();
-    proxy.kill();
+    assert!(proxy.stop().success());
     let told = told(&proxy.log());
     assert_eq!(told.len(), shapes.len(), "{told:?}");
     let seconds = took.as_secs() + 1;

@@ -108,7 +108,7 @@ fn who_may_not_use_it_is_closed_at_once_counted_and_logged() {
     let peer = Peer::of(&proxy.place);
     let counts = (peer.figure(Figure::ConnectionsRefused), peer.counter("refused_client"));
     assert_eq!(counts, (1, 1));
-    proxy.kill();
+    assert!(proxy.stop().success());
     let log = proxy.log();
     let line = log.lines().find(|line| line.contains("reason=\"client\"")).expect(&log);
     assert!(line.contains(" WARN ") && line.contains("client=127.0.0.1 "), "{line}");

@@ -8,6 +8,7 @@ mod death;
 mod destinations;
 mod lies;
 mod limits;
+mod log;
 mod moves;
 mod namespaces;
 mod network;

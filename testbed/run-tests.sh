@@ -34,9 +34,6 @@ run_all() {
     # One at a time: they share two cores, and each has the machine to itself.
     run root "$CARGO" test --workspace --no-fail-fast --lib --bins --tests -- \
         --ignored --test-threads=1 --show-output
-    # The same processes and hosts once more, with packets that leave as live frames.
-    WEIR_TX=frames run live-frames "$CARGO" test --package weir-testbed --no-fail-fast --test e2e -- \
-        --ignored --test-threads=1 --show-output
     # Models of the lock-free pieces, compiled apart because loom replaces the atomics. Those of
     # the data plane, dataplane/tests/loom, bring their own and were in the unprivileged pass.
     run loom-frame loom --package weir-frame --test loom

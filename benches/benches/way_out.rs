@@ -11,7 +11,7 @@ use weir_testbed::namespace::Namespace;
 use weir_xdp::{Device, LiveMemory, LiveTx, Mode, Program, RingSizes, Rx, Socket, Tx, Umem};
 
 /// Packets of a burst; 32 is what a worker takes from a queue at once.
-const BURSTS: [usize; 4] = [16, 32, 64, 128];
+const BURSTS: [usize; 5] = [1, 16, 32, 64, 128];
 /// Bytes of a packet with its Ethernet header.
 const LENGTHS: [usize; 2] = [64, 1500];
 const RINGS: RingSizes = RingSizes { rx: 64, fill: 64, tx: 512, completion: 512 };
@@ -28,13 +28,14 @@ fn bench(criterion: &mut Criterion) {
     for length in LENGTHS {
         measure(criterion, "socket", length, &mut way);
     }
-    way.tx.set_live(way.live.take().expect("one queue"), 1).expect("all has left");
+    way.tx.set_live(way.live.take().expect("one queue")).expect("all has left");
     for length in LENGTHS {
         measure(criterion, "live_frames", length, &mut way);
     }
     let state = namespace.enter(|| way.near.watch_live()).expect("it is there");
     let taken = state.expect("the device is there").expect("it is live").taken;
-    assert_eq!(taken, way.tx.live_counters().packets, "the other end has taken all");
+    let share = taken.unwrap_or(0) as f64 / way.tx.live_counters().packets as f64;
+    assert!(share > 0.99, "the other end has taken {share} of the live frames");
 }
 
 /// The near end of a veth, and what keeps both ends as they are.

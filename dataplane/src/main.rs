@@ -45,8 +45,6 @@ enum Poll {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Way {
-    /// By the socket, and bursts as live frames where the other end takes them
-    Auto,
     /// By the socket
     Socket,
     /// As live frames
@@ -166,7 +164,6 @@ fn logs(config: &Config) -> anyhow::Result<Option<Logs>> {
 impl From<Way> for Transmit {
     fn from(way: Way) -> Self {
         match way {
-            Way::Auto => Self::Auto,
             Way::Socket => Self::Socket,
             Way::Frames => Self::Frames,
         }

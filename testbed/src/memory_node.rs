@@ -309,7 +309,7 @@ fn stocked(
         mtu: 1500,
         mode: "memory".to_owned(),
         mode_notes: Vec::new(),
-        way_out: WayOut::default(),
+        way_out: WayOut::One,
         queues,
         owner,
         kernel: None,

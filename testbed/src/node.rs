@@ -189,6 +189,14 @@ impl Node {
 }
 
 impl Shape {
+    /// By which way packets leave.
+    ///
+    /// # Errors
+    /// As [`WayOut::of_run`].
+    pub fn way_out(&self) -> Result<WayOut> {
+        self.way_out.map_or_else(WayOut::of_run, Ok)
+    }
+
     /// The configuration file of a node whose sockets are in `folder`.
     pub fn configuration(&self, folder: &Path) -> String {
         let store = self.store.as_deref().unwrap_or(folder).display();
@@ -222,7 +230,7 @@ impl Shape {
 
 fn start_dataplane(router: &str, config: &Path, shape: &Shape, logs: &Path) -> Result<Process> {
     let mut command = within(router, shape.nice, "weir-dataplane")?;
-    let way_out = shape.way_out.map_or_else(WayOut::of_run, Ok)?;
+    let way_out = shape.way_out()?;
     command.arg("--config").arg(config).args(["--tx", way_out.as_str()]);
     if shape.faults {
         command.arg("--faults");

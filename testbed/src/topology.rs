@@ -62,7 +62,7 @@ impl Topology {
         let mut cables = Vec::with_capacity(HOSTS);
         for sap in 0..HOSTS {
             let host = Host { namespace: Namespace::new()?, sap };
-            cables.push(host.connect(&router, queues)?);
+            cables.push(host.connect(&router, way_out.queues(queues))?);
             host.prepare(way_out)?;
             hosts.push(host);
         }

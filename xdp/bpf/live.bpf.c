@@ -6,7 +6,7 @@
 
 #include "receive.bpf.h"
 
-// `struct Ring` of src/live.rs: the packets of one run, written by the worker before it.
+// As in src/live.rs and src/sender.rs.
 #define SLOTS 128
 #define SHORTEST 14
 #define LONGEST 3408
@@ -20,6 +20,7 @@ struct packet {
 	__u32 len;
 };
 
+// The packets of one run, written by the worker before it: the words of src/live.rs.
 struct ring {
 	__u32 next;
 	__u32 sent;

@@ -2,7 +2,7 @@
 //! fills with packets of ours and sends to the device.
 //!
 //! On devices where AF_XDP copies, bursts of more than some 16 packets cost less than by the socket, long
-//! ones a half to a third. A run ends when its frames are with the device, so that packets are free
+//! ones a half to a third; a single packet costs more. A run ends when its frames are with the device, so that packets are free
 //! again at once.
 
 use std::fmt;
@@ -86,6 +86,15 @@ const NEXT: usize = 0;
 const SENT: usize = 1;
 const PACKETS: usize = 2;
 
+/// What a run has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Packets from the first on that the program has had.
+    pub(crate) tried: usize,
+    /// Those of them that have gone to the device: all, but for a bug.
+    pub(crate) sent: usize,
+}
+
 /// The way out of one transmit queue by live frames, for [`Tx::set_live`](crate::Tx::set_live).
 pub struct LiveTx {
     program: Arc<OwnedFd>,
@@ -96,6 +105,9 @@ pub struct LiveTx {
 }
 
 impl LiveTx {
+    /// Longest packet that leaves as a live frame, in bytes with its Ethernet header.
+    pub const LONGEST: usize = LONGEST;
+
     /// The way out of a queue; `rings` is the array that the program reads.
     pub(crate) fn new(
         program: Arc<OwnedFd>,
@@ -118,12 +130,12 @@ impl LiveTx {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Sends packets, [`RUN_MAX`] at most, of [`SHORTEST`] to [`LONGEST`] bytes; returns how many have
-    /// gone to the device, which is all of them. Whether the device takes them is not told here.
+    /// Sends packets, [`RUN_MAX`] at most, of [`SHORTEST`] to [`LONGEST`] bytes, to the device. Whether
+    /// that takes them is not told here.
     ///
     /// # Errors
     /// What the kernel says; no packet has left then.
-    pub(crate) fn run(&mut self, frames: &[Frame]) -> io::Result<u32> {
+    pub(crate) fn run(&mut self, frames: &[Frame]) -> io::Result<Run> {
         let count = frames.len().min(RUN_MAX);
         let words = self.words();
         for (packet, frame) in words[PACKETS..].chunks_exact(2).zip(&frames[..count]) {
@@ -150,9 +162,11 @@ impl LiveTx {
         // call. Of the bytes, `end` are within the array: `new` bounds the queue.
         let answer =
             unsafe { sys_bpf::bpf_prog_test_run_opts(self.program.as_raw_fd(), &raw mut options) };
-        match (answer, words[SENT].load(Ordering::Relaxed)) {
-            (0.., sent) | (_, sent @ 1..) => Ok(sent),
-            (error, 0) => Err(io::Error::from_raw_os_error(-error)),
+        let [tried, sent] = [NEXT, SENT].map(|word| words[word].load(Ordering::Relaxed) as usize);
+        match (answer, tried) {
+            (error @ ..0, 0) => Err(io::Error::from_raw_os_error(-error)),
+            // The kernel may have had no memory for the rest.
+            _ => Ok(Run { tried: tried.min(count), sent: sent.min(tried).min(count) }),
         }
     }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::libbpf_sys as sys_bpf;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -58,8 +58,25 @@ pub struct Program {
 struct Live {
     /// Whether the device took live frames when it was asked last.
     open: Arc<AtomicBool>,
-    /// What it had taken from others before.
-    before: u64,
+    /// What it has taken.
+    taken: Mutex<Taken>,
+}
+
+/// What a device has taken: it forgets what queues have that are taken away.
+#[derive(Debug)]
+struct Taken {
+    /// What it said when it was asked last.
+    last: u64,
+    /// All from the first time on.
+    all: u64,
+}
+
+impl Taken {
+    fn add(&mut self, now: u64) -> u64 {
+        self.all += now.saturating_sub(self.last);
+        self.last = now;
+        self.all
+    }
 }
 
 impl Program {
@@ -115,7 +132,7 @@ impl Program {
         let answer = unsafe { sys_bpf::bpf_link_update(link, new, ptr::null()) };
         sys::check(answer).map_err(self.failed(Step::Attach))?;
         self.program = program;
-        self.live = Some(Live { open, before });
+        self.live = Some(Live { open, taken: Mutex::new(Taken { last: before, all: 0 }) });
         Ok(ways)
     }
 
@@ -127,12 +144,13 @@ impl Program {
     /// What the kernel says; live frames are stopped then.
     pub fn watch_live(&self) -> Result<Option<LiveState>, Error> {
         let Some(live) = &self.live else { return Ok(None) };
-        let takes = takes_frames(&self.device);
-        live.open.store(*takes.as_ref().unwrap_or(&false), Ordering::Relaxed);
-        let open = takes.map_err(self.failed(Step::AskLive))?;
-        let taken = taken(&self.device).map_err(self.failed(Step::AskLive))?;
-        let taken = taken.unwrap_or(0).wrapping_sub(live.before);
-        Ok(Some(LiveState { open, taken }))
+        let asked = takes_frames(&self.device).and_then(|open| Ok((open, taken(&self.device)?)));
+        // One that does not count what it takes gets nothing.
+        let open = matches!(asked, Ok((true, Some(_))));
+        live.open.store(open, Ordering::Relaxed);
+        let (_, now) = asked.map_err(self.failed(Step::AskLive))?;
+        let mut all = live.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(LiveState { open, taken: now.map(|now| all.add(now)) }))
     }
 
     fn load_live(
@@ -244,8 +262,9 @@ pub struct Outcomes {
 pub struct LiveState {
     /// Whether it takes them.
     pub open: bool,
-    /// Frames that it has taken since there were any; running.
-    pub taken: u64,
+    /// Frames that it has taken since there were any, if it says; running, but for what it has forgotten
+    /// since it was asked before.
+    pub taken: Option<u64>,
 }
 
 /// The program and its maps, in the kernel.

@@ -181,16 +181,16 @@ pub struct Tx {
 }
 
 impl Tx {
-    /// Has bursts of `least` packets and more leave by live frames, while the device takes them and
-    /// nothing is left in the socket's rings.
+    /// Has packets leave as live frames, while the device takes them and nothing is left in the socket's
+    /// rings.
     ///
     /// # Errors
     /// Gives the way back if something has been queued already.
-    pub fn set_live(&mut self, live: LiveTx, least: usize) -> Result<(), LiveTx> {
+    pub fn set_live(&mut self, live: LiveTx) -> Result<(), LiveTx> {
         if self.in_flight() > 0 {
             return Err(live);
         }
-        self.live = Some(Box::new((live, Ways::new(self.sender.slots(), least))));
+        self.live = Some(Box::new((live, Ways::new(self.sender.slots()))));
         Ok(())
     }
 
@@ -240,14 +240,15 @@ impl Tx {
     /// Packets queued since the socket was opened.
     #[must_use]
     pub fn submitted(&self) -> u64 {
-        let waiting = self.live.as_ref().map_or(0, |live| live.1.waiting());
-        self.sender.submitted() + self.live_counters().packets + waiting as u64
+        let live = self.live.as_ref();
+        let live = live.map_or(0, |live| live.1.completed() + live.1.waiting() as u64);
+        self.sender.submitted() + live
     }
 
     /// Packets of those whose frames the kernel has returned; equal when all have left.
     #[must_use]
     pub fn completed(&self) -> u64 {
-        self.sender.completed() + self.live_counters().packets
+        self.sender.completed() + self.live.as_ref().map_or(0, |live| live.1.completed())
     }
 
     /// Packets queued that have not left.

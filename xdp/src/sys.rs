@@ -142,6 +142,54 @@ impl Drop for Mapping {
     }
 }
 
+/// Memory with a page behind it that nobody can write, so that the kernel stops there.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    start: NonNull<u8>,
+    /// Without the page behind it.
+    len: usize,
+}
+
+impl Guarded {
+    const PAGE: usize = 4096;
+
+    /// Maps zeroed memory of `len` bytes and more.
+    pub(crate) fn new(len: usize) -> io::Result<Guarded> {
+        let len = len.next_multiple_of(Self::PAGE);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let (all, none) = (len + Self::PAGE, libc::PROT_NONE);
+        // SAFETY: a new mapping, at an address that the kernel chooses, touches no memory that anything
+        // else uses.
+        let start = unsafe { libc::mmap(ptr::null_mut(), all, none, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        let guarded = Guarded { start, len };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the first `len` bytes of the mapping, to which nobody has a reference yet.
+        check(unsafe { libc::mprotect(start.as_ptr().cast(), len, protection) })?;
+        Ok(guarded)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: that many bytes are mapped, initialised to zero, and may be read while `self` is there.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; they may be written, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this length, unmapped here only; references are gone with `self`.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len + Self::PAGE) };
+    }
+}
+
 pub(crate) fn check(answer: c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -6,16 +6,17 @@ use std::ptr;
 use libbpf_rs::libbpf_sys as sys_bpf;
 
 use crate::device::{Device, Query};
+use crate::sys::Guarded;
 
-/// Most statistics of a device that are read: those of a veth with 1,024 queues fit.
+/// Most statistics of a device that are read: those of a veth with 1,024 queues of each kind fit.
 const STATISTICS_MAX: usize = 1 << 14;
 /// Bytes of the name of a statistic.
 const NAME: usize = 32;
 /// `NETDEV_XDP_ACT_NDO_XMIT` of `linux/netdev.h`.
 const TAKES_FRAMES: u64 = 4;
 
-/// Whether the device takes live frames now. On a veth that is the other end's to say: it does with an
-/// XDP program, or with GRO.
+/// Whether the device takes live frames now, and has a program that sends them. On a veth the first is the
+/// other end's to say: it does with an XDP program, or with GRO.
 pub(crate) fn takes_frames(device: &Device) -> io::Result<bool> {
     let mut answer = sys_bpf::bpf_xdp_query_opts {
         sz: size_of::<sys_bpf::bpf_xdp_query_opts>() as _,
@@ -25,7 +26,7 @@ pub(crate) fn takes_frames(device: &Device) -> io::Result<bool> {
     // SAFETY: the structure names its size, and lives for the time of the call.
     let error = unsafe { sys_bpf::bpf_xdp_query(index, 0, ptr::from_mut(&mut answer)) };
     match error {
-        0.. => Ok(answer.feature_flags & TAKES_FRAMES != 0),
+        0.. => Ok(answer.feature_flags & TAKES_FRAMES != 0 && answer.prog_id != 0),
         _ => Err(io::Error::from_raw_os_error(-error)),
     }
 }
@@ -39,12 +40,13 @@ pub(crate) fn taken(device: &Device) -> io::Result<Option<u64>> {
     };
     // The number is a word behind a mask of sets, which says that there is one.
     let info = ask(&query, [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0])?;
-    // Far from the bound, so that a device that gets more queues in between stays within it.
-    if count(&info[16..]) > STATISTICS_MAX / 4 {
+    let info = info.bytes();
+    if count(&info[16..]) > STATISTICS_MAX {
         return Ok(None);
     }
     let names = ask(&query, [ETHTOOL_GSTRINGS, ETH_SS_STATS, 0, 0])?;
     let values = ask(&query, [ETHTOOL_GSTATS, 0, 0, 0])?;
+    let (names, values) = (names.bytes(), values.bytes());
     let (named, known) = (count(&names[8..]), count(&values[4..]));
     if named != known {
         return Err(io::ErrorKind::Interrupted.into());
@@ -56,14 +58,13 @@ pub(crate) fn taken(device: &Device) -> io::Result<Option<u64>> {
 }
 
 /// The answer to a command of ethtool that begins with four words, in its place.
-fn ask(query: &Query, command: [u32; 4]) -> io::Result<Vec<u8>> {
-    let mut answer = vec![0; 16 + STATISTICS_MAX * NAME];
-    for (bytes, word) in answer.chunks_exact_mut(4).zip(command) {
+fn ask(query: &Query, command: [u32; 4]) -> io::Result<Guarded> {
+    let mut answer = Guarded::new(16 + STATISTICS_MAX * NAME)?;
+    for (bytes, word) in answer.bytes_mut().chunks_exact_mut(4).zip(command) {
         bytes.copy_from_slice(&word.to_ne_bytes());
     }
-    // SAFETY: the commands of this file write a header of at most 16 bytes and at most a name for each
-    // statistic of the device, which has a quarter of `STATISTICS_MAX` at most.
-    unsafe { query.ethtool(answer.as_mut_ptr().cast()) }?;
+    // SAFETY: what is longer than the memory meets the page behind it, which ends the command with EFAULT.
+    unsafe { query.ethtool(answer.bytes_mut().as_mut_ptr().cast()) }?;
     Ok(answer)
 }
 

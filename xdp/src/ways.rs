@@ -1,44 +1,44 @@
-//! Which way packets leave: by the socket, or by live frames.
+//! Live frames where they can be, and the socket for what they can not take.
 //!
-//! Both ways lead into one queue of the device. What goes by the socket is with the device only when it
-//! is completed, so live frames are sent when nothing is left in the socket's rings.
+//! A host that takes live frames and packets of a socket out of one ring puts some of these in front of
+//! the frames before them. So packets leave as live frames all, and by the socket only while the device
+//! takes no live frames, or a run of them fails; and live frames are sent when nothing is left in the
+//! socket's rings.
 
 use std::io;
 
 use weir_frame::{Frame, Pool};
 
-use crate::live::{LONGEST, RUN_MAX};
+use crate::live::{LONGEST, RUN_MAX, Run};
 use crate::sender::{SHORTEST, Sender};
 
-/// Packets that wait for the next flush, which says which way they go.
+/// Packets that wait for the next flush.
 #[derive(Debug)]
 pub(crate) struct Ways {
     waiting: Vec<Frame>,
     /// Those that are too long for live frames.
     long: usize,
-    /// Bursts of so many packets go by live frames.
-    least: usize,
     counters: LiveCounters,
 }
 
 /// What has left by live frames; running totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveCounters {
-    /// Packets.
+    /// Packets that have gone to the device.
     pub packets: u64,
     /// Runs of the program, each a system call.
     pub runs: u64,
-    /// Runs that the kernel refused, so that the packets went by the socket.
+    /// Runs that the kernel refused or broke off, so that packets went by the socket.
     pub failed: u64,
-    /// Packets that the program did not send; 0 unless we have a bug.
+    /// Packets that the program did not send, and that are lost; 0 unless we have a bug.
     pub invalid: u64,
 }
 
 impl Ways {
-    /// Ways for so many packets at one time, of which bursts of `least` go by live frames.
-    pub(crate) fn new(slots: u32, least: usize) -> Ways {
+    /// Ways for so many packets at one time.
+    pub(crate) fn new(slots: u32) -> Ways {
         let waiting = Vec::with_capacity(slots as usize);
-        Ways { waiting, long: 0, least: least.max(1), counters: LiveCounters::default() }
+        Ways { waiting, long: 0, counters: LiveCounters::default() }
     }
 
     /// Puts a packet to those that wait.
@@ -66,13 +66,15 @@ impl Ways {
         sender: &mut Sender,
         pool: &mut Pool,
         mut kick: impl FnMut() -> io::Result<()>,
-        run: Option<impl FnMut(&[Frame]) -> io::Result<u32>>,
+        run: Option<impl FnMut(&[Frame]) -> io::Result<Run>>,
     ) -> u32 {
+        if sender.is_gone() {
+            return self.waiting.len() as u32 + sender.pending();
+        }
         if sender.lent() > 0 {
             sender.flush(pool, &mut kick);
         }
-        let by_live_frames =
-            self.waiting.len() >= self.least && self.long == 0 && sender.lent() == 0;
+        let by_live_frames = !self.waiting.is_empty() && self.long == 0 && sender.lent() == 0;
         if let Some(run) = run
             && by_live_frames
         {
@@ -88,20 +90,21 @@ impl Ways {
         self.flush_socket(sender, pool, kick)
     }
 
-    fn flush_live(&mut self, pool: &mut Pool, mut run: impl FnMut(&[Frame]) -> io::Result<u32>) {
+    fn flush_live(&mut self, pool: &mut Pool, mut run: impl FnMut(&[Frame]) -> io::Result<Run>) {
         let burst = self.waiting.len();
         // Runs of one length: a short one costs as much as a long one.
         let length = burst.div_ceil(burst.div_ceil(RUN_MAX));
         let mut left = 0;
         for frames in self.waiting.chunks(length) {
-            let Ok(sent) = run(frames) else {
+            let Run { tried, sent } = run(frames).unwrap_or(Run { tried: 0, sent: 0 });
+            left += tried;
+            self.counters.runs += u64::from(tried > 0);
+            self.counters.packets += sent as u64;
+            self.counters.invalid += (tried - sent) as u64;
+            if tried < frames.len() {
                 self.counters.failed += 1;
                 break;
-            };
-            left += frames.len();
-            self.counters.runs += 1;
-            self.counters.packets += frames.len() as u64;
-            self.counters.invalid += frames.len() as u64 - u64::from(sent);
+            }
         }
         for frame in self.waiting.drain(..left) {
             pool.free(frame);
@@ -122,6 +125,11 @@ impl Ways {
             debug_assert!(sent.is_ok(), "it has room, and the frame is long enough");
         }
         sender.flush(pool, kick) + self.waiting.len() as u32
+    }
+
+    /// Packets that have left: to the device, or nowhere.
+    pub(crate) fn completed(&self) -> u64 {
+        self.counters.packets + self.counters.invalid
     }
 
     /// Packets that wait.
@@ -150,6 +158,8 @@ mod tests {
         runs: Vec<Vec<u32>>,
         down: bool,
         refuses_runs: bool,
+        /// Packets of a run that the program has, at most.
+        run_max: usize,
     }
 
     impl Kernel {
@@ -172,12 +182,13 @@ mod tests {
             Ok(())
         }
 
-        fn run(&mut self, frames: &[Frame]) -> io::Result<u32> {
+        fn run(&mut self, frames: &[Frame]) -> io::Result<Run> {
             if self.refuses_runs {
                 return Err(io::Error::from_raw_os_error(libc::ENOMEM));
             }
-            self.runs.push(frames.iter().map(Frame::index).collect());
-            Ok(frames.len() as u32)
+            let tried = frames.len().min(self.run_max);
+            self.runs.push(frames[..tried].iter().map(Frame::index).collect());
+            Ok(Run { tried, sent: tried })
         }
     }
 
@@ -192,7 +203,7 @@ mod tests {
     }
 
     impl Bench {
-        fn new(slots: u32, least: usize) -> Bench {
+        fn new(slots: u32) -> Bench {
             let (region, all) = Region::heap(1024, FrameSize::B4096);
             let mut pool = Pool::new(HomeId(0), &Homes::new(&region));
             pool.adopt(all);
@@ -208,8 +219,9 @@ mod tests {
                 runs,
                 down: false,
                 refuses_runs: false,
+                run_max: RUN_MAX,
             };
-            let ways = Ways::new(slots, least);
+            let ways = Ways::new(slots);
             Bench { ways, sender, pool, kernel, open: true, most: 32 }
         }
 
@@ -234,20 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_leaves_by_live_frames_and_less_by_the_socket() {
-        let mut bench = Bench::new(256, 16);
-        let few = bench.send(15, 60);
-        assert_eq!(bench.flush(), 0);
-        let many = bench.send(16, 60);
-        assert_eq!(bench.flush(), 0);
-        assert_eq!((&bench.kernel.by_socket, &bench.kernel.runs), (&few, &vec![many]));
-        assert_eq!((bench.ways.counters().packets, bench.sender.completed()), (16, 15));
-        assert_eq!(bench.pool.len(), 1024);
+    fn packets_leave_as_live_frames_however_few() {
+        let mut bench = Bench::new(256);
+        let sent: Vec<_> = [1, 16]
+            .map(|count| {
+                let sent = bench.send(count, 60);
+                assert_eq!(bench.flush(), 0);
+                sent
+            })
+            .into();
+        assert_eq!((&bench.kernel.runs, bench.kernel.by_socket.len()), (&sent, 0));
+        assert_eq!((bench.ways.counters().packets, bench.pool.len()), (17, 1024));
     }
 
     #[test]
     fn a_long_burst_leaves_in_runs_of_one_length_in_order() {
-        let mut bench = Bench::new(512, 16);
+        let mut bench = Bench::new(512);
         let sent = bench.send(300, 60);
         assert_eq!(bench.flush(), 0);
         let lengths: Vec<_> = bench.kernel.runs.iter().map(Vec::len).collect();
@@ -260,7 +274,7 @@ mod tests {
 
     #[test]
     fn live_frames_wait_for_what_the_socket_has_not_sent() {
-        let mut bench = Bench::new(256, 16);
+        let mut bench = Bench::new(256);
         bench.most = 0;
         let first = bench.send(10, 60);
         assert_eq!(bench.flush(), 10);
@@ -275,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_packet_that_no_live_frame_holds_takes_its_burst_along() {
-        let mut bench = Bench::new(256, 16);
+        let mut bench = Bench::new(256);
         let long = bench.send(1, LONGEST + 1);
         let sent = bench.send(20, LONGEST);
         assert_eq!(bench.flush(), 0);
@@ -287,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_a_run_is_refused_and_what_the_device_does_not_take_leaves_by_the_socket() {
-        let mut bench = Bench::new(256, 1);
+        let mut bench = Bench::new(256);
         bench.kernel.refuses_runs = true;
         let mut sent = bench.send(30, 60);
         assert_eq!((bench.flush(), bench.ways.counters().failed), (0, 1));
@@ -302,8 +316,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_that_is_broken_off_has_not_sent_leaves_by_the_socket() {
+        let mut bench = Bench::new(256);
+        bench.kernel.run_max = 40;
+        let sent = bench.send(100, 60);
+        assert_eq!(bench.flush(), 0);
+        assert_eq!(
+            (&bench.kernel.runs[..], &bench.kernel.by_socket[..]),
+            (&[sent[..40].to_vec()][..], &sent[40..])
+        );
+        let counters = bench.ways.counters();
+        assert_eq!((counters.packets, counters.failed, counters.invalid), (40, 1, 0));
+        assert_eq!((bench.ways.completed(), bench.sender.completed()), (40, 60));
+    }
+
+    #[test]
     fn at_a_device_that_is_down_packets_wait_and_find_no_room_in_the_end() {
-        let mut bench = Bench::new(64, 16);
+        let mut bench = Bench::new(64);
         bench.kernel.down = true;
         let sent = bench.send(70, 60);
         assert_eq!((sent.len(), bench.flush(), bench.flush()), (64, 64, 64));

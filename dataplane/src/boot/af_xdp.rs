@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use weir_frame::Pool;
 use weir_state_transfer::PortId;
-use weir_xdp::{Device, Mode, Program, RingSizes, Socket, Tx as SocketTx, Umem};
+use weir_xdp::{Device, LiveTx, Mode, Program, RingSizes, Socket, Tx as SocketTx, Umem};
 
 use super::memory::Memory;
 use super::{BootError, Opened};
 use crate::config::{Backend, Checksums, Config, Port, Rings, Transmit};
 use crate::node::{Kernel, LiveState, WayOut};
 use crate::packet::MacAddr;
-use crate::port::{BURST, Rx, RxQueue, Tx, TxQueue};
+use crate::port::{Rx, RxQueue, Tx, TxQueue};
 
 /// A port whose device has our program.
 pub(super) struct Attached<'a> {
@@ -21,21 +21,8 @@ pub(super) struct Attached<'a> {
     program: Program,
     queues: u32,
     rings: Rings,
-    way: Way,
+    transmit: Transmit,
 }
-
-/// By which way the packets of a port are to leave.
-#[derive(Debug)]
-pub(super) enum Way {
-    /// The socket, and why not live frames.
-    Socket(String),
-    /// Live frames, from bursts of so many packets on.
-    Live(usize),
-}
-
-/// Packets from which on a burst leaves by live frames where both ways are open. At half of it both cost
-/// the same, since a run costs as much as a dozen packets by the socket (`benches/benches/way_out.rs`).
-const LIVE_BURST: usize = BURST;
 
 /// Attaches the program to the device of each AF_XDP port, in the order of the ports. What is configured
 /// of the way out is overridden by `transmit`.
@@ -55,87 +42,59 @@ pub(super) fn attach(
             tracing::warn!("{fewer}");
         }
         let program = Program::attach(&device, Mode::ZeroCopy).map_err(failed)?;
-        let way = way(port, transmit.unwrap_or(*configured), &program, has)?;
-        attached.push(Attached { port, program, queues: has, rings: *rings, way });
+        let transmit = transmit.unwrap_or(*configured);
+        if transmit == Transmit::Frames {
+            check_live(&program, has).map_err(|why| no_live_frames(port, &program, why))?;
+        }
+        attached.push(Attached { port, program, queues: has, rings: *rings, transmit });
     }
     Ok(attached)
 }
 
-/// By which way packets are to leave, by what is asked for and what the device takes.
-fn way(port: &Port, asked: Transmit, program: &Program, queues: u32) -> Result<Way, BootError> {
-    let socket = |why: &str| Ok(Way::Socket(why.to_owned()));
-    let takes = match (asked, program.mode()) {
-        (Transmit::Socket, _) => return socket("as it is configured"),
-        (_, Mode::ZeroCopy) => return socket("the device sends from packet memory by itself"),
-        (Transmit::Auto, _) if queues > 1 => {
-            return socket("live frames and the sockets of several queues have different orders");
+/// Says why packets can not leave the device as live frames.
+fn check_live(program: &Program, queues: u32) -> Result<(), String> {
+    let why = match program.mode() {
+        Mode::ZeroCopy => "it sends from packet memory by itself",
+        // By which queue they come in at the other end depends on the core that sends them.
+        Mode::Copy | Mode::Generic if queues > 1 => {
+            "packets of several queues could overtake each other"
         }
-        (Transmit::Auto | Transmit::Frames, Mode::Copy | Mode::Generic) => {
-            program.takes_live_frames()
-        }
+        Mode::Copy | Mode::Generic => match program.takes_live_frames() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                "its other end takes none, or it does not count them: a veth's takes them with an XDP program, or \
+                 with `ethtool -K DEVICE gro on` there"
+            }
+            Err(error) => return Err(error.to_string()),
+        },
     };
-    let why = match takes {
-        Ok(true) if asked == Transmit::Frames => return Ok(Way::Live(1)),
-        Ok(true) => return Ok(Way::Live(LIVE_BURST)),
-        Ok(false) => {
-            "the other end takes no live frames: on a veth it does with an XDP program, or \
-                      with `ethtool -K DEVICE gro on` there"
-                .to_owned()
-        }
-        Err(error) => error.to_string(),
-    };
-    match asked {
-        Transmit::Frames => {
-            let (port, device) = (port.name.to_string(), program.device().name().to_owned());
-            Err(BootError::LiveFrames { port, device, why })
-        }
-        Transmit::Auto | Transmit::Socket => Ok(Way::Socket(why)),
-    }
+    Err(why.to_owned())
+}
+
+fn no_live_frames(port: &Port, program: &Program, why: String) -> BootError {
+    let (port, device) = (port.name.to_string(), program.device().name().to_owned());
+    BootError::LiveFrames { port, device, why }
 }
 
 impl Attached<'_> {
-    /// Whether packets are to leave by live frames.
+    /// Whether packets are to leave as live frames.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.way, Way::Live(_))
+        self.transmit == Transmit::Frames
     }
 
-    /// Has packets leave by the socket; an error where nothing but live frames will do.
-    pub(super) fn without_live(&mut self, why: &str) -> Result<(), BootError> {
-        match self.way {
-            Way::Live(1) => {
-                let device = self.program.device().name().to_owned();
-                let (port, why) = (self.port.name.to_string(), why.to_owned());
-                return Err(BootError::LiveFrames { port, device, why });
-            }
-            Way::Live(_) => self.way = Way::Socket(why.to_owned()),
-            Way::Socket(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Opens the way out by live frames of the port's queues, if that is to be.
+    /// Has the packets of the port's queues leave as live frames, if that is to be.
     fn go_live(&mut self, memory: &Memory, queues: &mut [SocketTx]) -> Result<WayOut, BootError> {
-        if let (Way::Live(least), Memory::Live(memory)) = (&self.way, memory) {
-            match self.program.go_live(memory, queues.len() as u32) {
-                Ok(ways) => {
-                    for (queue, live) in queues.iter_mut().zip(ways) {
-                        let set = queue.set_live(live, *least);
-                        debug_assert!(set.is_ok(), "nothing has been sent");
-                    }
-                }
-                Err(error) => self.without_live(&error.to_string())?,
-            }
+        let Memory::Live(memory) = memory else { return Ok(WayOut::Socket) };
+        if !self.is_live() {
+            return Ok(WayOut::Socket);
         }
-        Ok(match &self.way {
-            Way::Socket(why) => WayOut { name: "socket", why: why.clone() },
-            Way::Live(1) => WayOut { name: "frames", why: "as it is configured".to_owned() },
-            Way::Live(least) => WayOut {
-                name: "auto",
-                why: format!(
-                    "bursts of {least} packets and more as live frames, others by the socket"
-                ),
-            },
-        })
+        let ways = self.program.go_live(memory, queues.len() as u32);
+        let failed = |source| BootError::Device { port: self.port.name.to_string(), source };
+        for (queue, live) in queues.iter_mut().zip(ways.map_err(failed)?) {
+            let set = queue.set_live(live);
+            debug_assert!(set.is_ok(), "nothing has been sent");
+        }
+        Ok(WayOut::Frames)
     }
 }
 
@@ -205,7 +164,7 @@ impl Sockets {
             id,
             config: port.clone(),
             mac: MacAddr(program.device().mac()),
-            mtu: mtu(port, program.device(), config),
+            mtu: mtu(port, program.device(), config, way_out),
             mode,
             mode_notes,
             way_out,
@@ -251,16 +210,20 @@ impl Kernel for Asked {
 
     fn watch_live(&self) -> LiveState {
         match self.0.watch_live() {
-            Ok(Some(state)) => LiveState { open: state.open, taken: Some(state.taken) },
+            Ok(Some(state)) => LiveState { open: state.open, taken: state.taken },
             // A device that has gone away takes none.
             Ok(None) | Err(_) => LiveState { open: false, taken: None },
         }
     }
 }
 
-/// The longest packet of the port: what is configured, or what the device and a frame take.
-fn mtu(port: &Port, device: &Device, config: &Config) -> u16 {
-    let most = config.memory().frame_size.bytes() - 256 - 18;
+/// The longest packet of the port: what is configured, or what the device, a frame and the way out take.
+fn mtu(port: &Port, device: &Device, config: &Config, way_out: WayOut) -> u16 {
+    let longest = match way_out {
+        WayOut::Frames => LiveTx::LONGEST,
+        WayOut::Socket | WayOut::One => usize::MAX,
+    };
+    let most = longest.min(config.memory().frame_size.bytes() - 256) - 18;
     let most = u16::try_from(most).expect("a frame is at most 4,096 bytes long");
     let of_device = u16::try_from(device.mtu()).unwrap_or(u16::MAX);
     if port.mtu.is_none() && of_device > most {

@@ -40,7 +40,7 @@ pub(super) fn open(
         mtu: port.mtu.unwrap_or(MTU),
         mode: "file".to_owned(),
         mode_notes: Vec::new(),
-        way_out: WayOut::default(),
+        way_out: WayOut::One,
         queues: vec![queue],
         kernel: None,
     })

@@ -16,29 +16,20 @@ pub(super) enum Memory {
 }
 
 impl Memory {
-    /// Takes the memory that the ports need, and hands out all its frames. Where there is none for live
-    /// frames, ports that can do without do.
+    /// Takes the memory that the ports need, and hands out all its frames.
     pub(super) fn take(
         config: &Config,
-        attached: &mut [Attached<'_>],
+        attached: &[Attached<'_>],
     ) -> Result<(Self, Vec<Frame>), BootError> {
         let memory = config.memory();
-        if attached.iter().any(Attached::is_live) {
-            match LiveMemory::new(memory.frames, memory.frame_size) {
-                Ok((live, frames)) => return Ok((Self::Live(live), frames)),
-                Err(error) => {
-                    let why = format!("no packet memory for live frames: {error}");
-                    attached.iter_mut().try_for_each(|port| port.without_live(&why))?;
-                }
-            }
-        }
-        Region::anonymous(memory.frames, memory.frame_size, memory.huge_pages)
-            .map(|(region, frames)| (Self::Own(region), frames))
-            .map_err(|source| BootError::Memory {
-                frames: memory.frames,
-                bytes: memory.frame_size.bytes(),
-                source,
-            })
+        let (frames, size) = (memory.frames, memory.frame_size);
+        let taken = if attached.iter().any(Attached::is_live) {
+            LiveMemory::new(frames, size).map(|(live, all)| (Self::Live(live), all))
+        } else {
+            let own = Region::anonymous(frames, size, memory.huge_pages);
+            own.map(|(region, all)| (Self::Own(region), all))
+        };
+        taken.map_err(|source| BootError::Memory { frames, bytes: size.bytes(), source })
     }
 
     /// The region of the frames.

@@ -78,8 +78,8 @@ pub enum BootError {
     },
     /// A port that is to send live frames can not.
     #[error(
-        "port {port} cannot send live frames by {device}: {why}; or let it be with transmit = \
-         \"auto\" in [[port]]"
+        "port {port} cannot send live frames by {device}: {why}; or let packets leave by the socket, \
+         with transmit = \"socket\" in [[port]]"
     )]
     LiveFrames {
         /// The port.
@@ -152,8 +152,8 @@ pub fn boot(
 ) -> Result<Node, BootError> {
     let functions = functions(config, clock)?;
     let drawn = Drawn::draw()?;
-    let mut attached = af_xdp::attach(config, transmit)?;
-    let (memory, frames) = Memory::take(config, &mut attached)?;
+    let attached = af_xdp::attach(config, transmit)?;
+    let (memory, frames) = Memory::take(config, &attached)?;
     let region = memory.region().clone();
     let homes = Homes::new(&region);
     let mut pool = Pool::new(HomeId(0), &homes);
@@ -234,7 +234,7 @@ fn open(
             }
         };
         let (name, queues) = (&port.config.name, port.queues.len());
-        let way_out = port.way_out.name;
+        let way_out = port.way_out.as_str();
         tracing::info!(port = %name, mode = port.mode, way_out, queues, notes = ?port.mode_notes, "opened");
         opened.push(port);
     }

@@ -80,11 +80,9 @@ pub enum Checksums {
 /// The way out of a port, where its interface copies packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transmit {
-    /// By the socket, and bursts by live frames where the other end takes those.
-    Auto,
     /// By the socket.
     Socket,
-    /// By live frames; nothing starts where the other end does not take them.
+    /// As live frames; the port does not start where the other end does not take them.
     Frames,
 }
 
@@ -144,7 +142,7 @@ const BACKENDS: &[(&str, BackendKind)] =
 const CHECKSUMS: &[(&str, Checksums)] =
     &[("auto", Checksums::Auto), ("complete", Checksums::Complete), ("trust", Checksums::Trust)];
 const TRANSMITS: &[(&str, Transmit)] =
-    &[("auto", Transmit::Auto), ("socket", Transmit::Socket), ("frames", Transmit::Frames)];
+    &[("socket", Transmit::Socket), ("frames", Transmit::Frames)];
 const RING: std::ops::RangeInclusive<u32> = 64..=65_536;
 
 /// Reads one port; `None` when it is too wrong to check against others.
@@ -202,7 +200,7 @@ fn read_af_xdp(section: &mut Section<'_>, workers: u8) -> Option<(Backend, Range
     let device = section.required("device", value::parsed::<DeviceName>(wanted));
     let queues = section.or("queues", workers, value::count(1..=QUEUES_MAX));
     let rings = read_rings(section);
-    let transmit = section.or("transmit", Transmit::Auto, value::word(TRANSMITS));
+    let transmit = section.or("transmit", Transmit::Socket, value::word(TRANSMITS));
     let device = device?;
     let span = device.span();
     Some((Backend::AfXdp { device: device.into_inner(), queues, rings, transmit }, span))

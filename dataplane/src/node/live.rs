@@ -31,8 +31,8 @@ pub(super) struct Watched {
 }
 
 /// Why live frames of a port are stopped.
-pub(super) const STOPPED: &str = "the other end has ceased to take live frames, for which it needs an XDP \
-     program or GRO; packets leave by the socket";
+pub(super) const STOPPED: &str = "the device has ceased to take live frames, for which a veth's other end \
+     needs an XDP program or GRO, or to say so; packets leave by the socket";
 
 impl Node {
     /// A watch over the ports that send live frames; `None` if there are none.

@@ -45,12 +45,25 @@ pub struct PortSetup {
 }
 
 /// The way by which the packets of a port leave.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WayOut {
-    /// "socket", "frames", or "auto" where a burst says; empty where there is one way only.
-    pub name: &'static str,
-    /// Why it is this one.
-    pub why: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayOut {
+    /// The one that there is.
+    One,
+    /// The socket.
+    Socket,
+    /// Live frames.
+    Frames,
+}
+
+impl WayOut {
+    /// The way in a word, empty where there is one only.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "",
+            Self::Socket => "socket",
+            Self::Frames => "frames",
+        }
+    }
 }
 
 /// How a device does with live frames.
@@ -316,8 +329,7 @@ impl PortRecord {
 
     /// What is to be watched where it sends live frames.
     pub(super) fn watched(&self) -> Option<Watched> {
-        let is_live = matches!(self.way_out.name, "frames" | "auto");
-        let kernel = self.kernel.as_ref().filter(|_| is_live)?;
+        let kernel = self.kernel.as_ref().filter(|_| self.way_out == WayOut::Frames)?;
         Some(Watched {
             port: self.name.clone(),
             device: self.device.clone(),
@@ -373,10 +385,11 @@ impl PortRecord {
             }),
             owner_worker: u32::from(self.owner.0),
             link: self.link().to_owned(),
-            transmit: self.way_out.name.to_owned(),
-            transmit_note: match self.live.stopped.get() {
-                0 => self.way_out.why.clone(),
-                _ => STOPPED.to_owned(),
+            transmit: self.way_out.as_str().to_owned(),
+            transmit_note: if self.live.stopped.get() > 0 {
+                STOPPED.to_owned()
+            } else {
+                String::new()
             },
             tx_live: sum(|queue| queue.tx.live.get()),
         }
@@ -423,7 +436,7 @@ mod tests {
             mode_notes: Vec::new(),
             owner: WorkerId(0),
             queues: vec![queue(), queue()],
-            way_out: WayOut::default(),
+            way_out: WayOut::One,
             live: Arc::default(),
             kernel: None,
             gone: false,

@@ -126,8 +126,9 @@ const DESCRIPTIONS: [(DropReason, &str, &str); DropReason::COUNT] = [
     (
         DropReason::TxRefused,
         "tx_refused",
-        "the device of the port dropped the packet: check that the link has carrier and that \
-         the peer's MTU is no smaller than the port's",
+        "the device of the port dropped the packet: check that the link has carrier, that the peer's \
+         MTU is no smaller than the port's, and, where live frames are sent, that the peer takes them: \
+         weir port show",
     ),
     (
         DropReason::TxRingFull,

@@ -42,8 +42,6 @@ pub struct Plan {
 pub struct Table {
     plan: Plan,
     frame_bytes: f64,
-    /// Of the packets of the router that sends bursts as live frames, what share left so.
-    live_share: f64,
     cable: Row,
     kernel: Row,
     weir: Row,
@@ -74,8 +72,8 @@ pub fn run(plan: Plan) -> Result<Table> {
     let by_kernel = Topology::new(1)?;
     by_kernel.forward_by_kernel()?;
     warm_up(&by_kernel)?;
-    let (by_weir, node) = weir(WayOut::Auto)?;
-    let (by_frames, live_node) = weir(WayOut::Bursts)?;
+    let (by_weir, node) = weir(WayOut::Socket)?;
+    let (by_frames, live_node) = weir(WayOut::Frames)?;
 
     let mut subjects = [
         Subject::new(cable.sockets()?, None, plan)?,
@@ -99,13 +97,9 @@ pub fn run(plan: Plan) -> Result<Table> {
         bytes = total as f64 / report.sent as f64;
     }
     node.stop()?;
-    let ports = live_node.connect()?.ports()?;
-    let (live, all) =
-        ports.iter().fold((0, 0), |(live, all), port| (live + port.tx_live, all + port.tx_packets));
     live_node.stop()?;
-    let live_share = live as f64 / all as f64;
     let [cable, kernel, weir, live] = subjects.map(|subject| subject.row);
-    Ok(Table { plan, frame_bytes: bytes + 14.0, live_share, cable, kernel, weir, live })
+    Ok(Table { plan, frame_bytes: bytes + 14.0, cable, kernel, weir, live })
 }
 
 /// A node with one worker between hosts that know each other.
@@ -185,7 +179,7 @@ impl fmt::Display for Table {
             ("cable, no router", &self.cable),
             ("Linux IP forwarding", &self.kernel),
             ("Weir, AF_XDP socket", &self.weir),
-            ("Weir, bursts as live", &self.live),
+            ("Weir, live frames", &self.live),
         ] {
             let [low, median, high] = quartiles(&row.cpu_ns);
             let own = median - cable;
@@ -193,12 +187,8 @@ impl fmt::Display for Table {
             let all = format!("{median:.0} ({low:.0} to {high:.0})");
             writeln!(f, "{name:<22}{all:>24}{own:>16.0}{waited:>22.0}")?;
         }
-        writeln!(
-            f,
-            "\nOf the last row's packets {:.0} % left as live frames.",
-            100.0 * self.live_share
-        )?;
-        for (name, row) in [("Weir", &self.weir), ("Weir with live frames", &self.live)] {
+        writeln!(f)?;
+        for (name, row) in [("Weir", &self.weir), ("Weir by live frames", &self.live)] {
             let [low, _, high] = quartiles(&self.ratios(row));
             let ratio = self.ratio(row);
             writeln!(
@@ -220,7 +210,6 @@ mod tests {
         let table = Table {
             plan: Plan { rounds: 2, packets: 1, seed: 1 },
             frame_bytes: 60.0,
-            live_share: 0.5,
             cable: row(&[100.0, 200.0]),
             kernel: row(&[150.0, 300.0]),
             weir: row(&[200.0, 500.0]),

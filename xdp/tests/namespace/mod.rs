@@ -128,8 +128,8 @@ impl Port {
         port
     }
 
-    /// A port whose bursts of `least` packets leave as live frames.
-    pub(crate) fn open_live(device: &str, stock: &mut Stock, least: usize) -> Port {
+    /// A port whose packets leave as live frames.
+    pub(crate) fn open_live(device: &str, stock: &mut Stock) -> Port {
         let device = Device::find(device).unwrap();
         let mut program = Program::attach(&device, Mode::ZeroCopy).unwrap();
         assert!(program.takes_live_frames().unwrap(), "the other end takes live frames");
@@ -138,7 +138,7 @@ impl Port {
         let program = Arc::new(program);
         let mut port = Port::unconnected(&program, 0, stock, RINGS);
         program.connect(0, &port.rx).unwrap();
-        port.tx.set_live(live, least).unwrap();
+        port.tx.set_live(live).unwrap();
         port
     }
 

@@ -74,13 +74,14 @@ fn link(port: &Port) -> String {
     if port.link.is_empty() { "-".to_owned() } else { port.link.clone() }
 }
 
-/// The way by which packets leave, why, and how many have left as live frames.
+/// The way by which packets leave, and how many have left as live frames.
 fn way_out(port: &Port) -> String {
     let Port { transmit, transmit_note, tx_live, .. } = port;
-    match transmit.as_str() {
-        "" => "-".to_owned(),
-        "socket" => format!("{transmit}: {transmit_note}"),
-        _ => format!("{transmit}: {transmit_note}; {tx_live} packets as live frames"),
+    match (transmit.as_str(), transmit_note.as_str()) {
+        ("", _) => "-".to_owned(),
+        ("frames", "") => format!("frames: {tx_live} packets"),
+        ("frames", note) => format!("frames: {tx_live} packets; {note}"),
+        (way, _) => way.to_owned(),
     }
 }
 

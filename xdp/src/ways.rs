@@ -276,8 +276,10 @@ mod tests {
     fn live_frames_wait_for_what_the_socket_has_not_sent() {
         let mut bench = Bench::new(256);
         bench.most = 0;
+        bench.open = false;
         let first = bench.send(10, 60);
         assert_eq!(bench.flush(), 10);
+        bench.open = true;
         let second = bench.send(20, 60);
         assert_eq!(bench.flush(), 30, "nothing overtakes");
         bench.most = 32;

@@ -26,10 +26,40 @@ pub(crate) const OTHER_PORT: u16 = 5_002;
 /// Connections from a client to a server.
 pub(crate) struct Conversations {
     stop: Arc<AtomicBool>,
-    ends: Vec<JoinHandle<Result<u64>>>,
+    writers: Vec<JoinHandle<Result<u64>>>,
+    open: Open,
     /// Bytes that have arrived as they were sent, by connection and direction.
     progress: Vec<Arc<AtomicU64>>,
     seed: u64,
+}
+
+/// Connections on which all has been said, closed when dropped.
+///
+/// Not before: who closes last forgets a connection at once, and answers with a reset when the other end
+/// asks once more whether its end has come (a tail loss probe).
+pub(crate) struct Ended {
+    /// Bytes that arrived, in all.
+    pub(crate) bytes: u64,
+    _open: Open,
+}
+
+/// The ends of connections: what writes, and who reads until they are shut down.
+#[derive(Default)]
+struct Open {
+    writing: Vec<TcpStream>,
+    readers: Vec<JoinHandle<Result<u64>>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        for stream in &self.writing {
+            // Fails for one that has ended by itself.
+            let _shut = stream.shutdown(Shutdown::Both);
+        }
+        for reader in self.readers.drain(..) {
+            let _ended = reader.join();
+        }
+    }
 }
 
 impl Conversations {
@@ -46,7 +76,13 @@ impl Conversations {
                 server.enter(|| TcpListener::bind(address)).unwrap().unwrap()
             })
         });
-        let mut all = Self { stop: Arc::default(), ends: Vec::new(), progress: Vec::new(), seed };
+        let mut all = Self {
+            stop: Arc::default(),
+            writers: Vec::new(),
+            open: Open::default(),
+            progress: Vec::new(),
+            seed,
+        };
         for address in to {
             let [published, other] = &listeners[usize::from(address.is_ipv6())];
             let listener = if address.port() == OTHER_PORT { other } else { published };
@@ -65,8 +101,9 @@ impl Conversations {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let (stop, expected, read) =
                 (Arc::clone(&self.stop), content.clone(), Arc::clone(&progress));
-            self.ends.push(thread::spawn(move || write(from, content, &stop)));
-            self.ends.push(thread::spawn(move || check(to, expected, &read)));
+            self.open.writing.push(from.try_clone().unwrap());
+            self.writers.push(thread::spawn(move || write(from, content, &stop)));
+            self.open.readers.push(thread::spawn(move || check(to, expected, &read)));
             self.progress.push(progress);
         }
     }
@@ -80,17 +117,26 @@ impl Conversations {
         })
     }
 
-    /// Ends all of them in order; the bytes that arrived, all of which were as they were sent.
-    pub(crate) fn finish(self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let (mut sent, mut received) = (0, 0);
-        for (number, end) in self.ends.into_iter().enumerate() {
-            let bytes =
-                end.join().unwrap().with_context(|| format!("connection {}", number / 4))?;
-            *(if number % 2 == 0 { &mut sent } else { &mut received }) += bytes;
+    /// Ends them when all has arrived as it was sent; they are open until the answer is dropped.
+    pub(crate) fn finish(self) -> Result<Ended> {
+        let Self { stop, writers, mut open, progress, .. } = self;
+        stop.store(true, Ordering::Relaxed);
+        let place = |number: usize| format!("connection {}", number / 2);
+        let mut sent = Vec::new();
+        for (number, writer) in writers.into_iter().enumerate() {
+            sent.push(writer.join().unwrap().with_context(|| place(number))?);
         }
-        anyhow::ensure!(sent == received, "{sent} bytes were sent and {received} arrived");
-        Ok(received)
+        let has_come = |number: usize| progress[number].load(Ordering::Relaxed) == sent[number];
+        until("all that was sent to arrive", LIMIT, || {
+            let mut readers = open.readers.iter().enumerate();
+            readers.all(|(number, end)| has_come(number) || end.is_finished()).then_some(())
+        })?;
+        if let Some(number) = (0..sent.len()).find(|number| !has_come(*number)) {
+            let ended = open.readers.swap_remove(number).join().unwrap();
+            let received = ended.with_context(|| place(number))?;
+            bail!("{}: {} bytes were sent and {received} arrived", place(number), sent[number]);
+        }
+        Ok(Ended { bytes: sent.iter().sum(), _open: open })
     }
 }
 
@@ -114,7 +160,6 @@ fn write(mut to: TcpStream, mut content: Content, stop: &AtomicBool) -> Result<u
         sent += PIECE as u64;
         pause(&mut [], BETWEEN)?;
     }
-    to.shutdown(Shutdown::Write)?;
     Ok(sent)
 }
 

@@ -40,7 +40,8 @@ fn connections_live_through_agents_that_are_killed_between_and_within_the_steps(
     network.relay.tell(Order::Steer(1));
     talk.let_flow(10_000).unwrap();
     println!("{:?}", network.kernels.each_ref().map(Kernel::of));
-    let bytes = talk.finish().unwrap();
+    let ended = talk.finish().unwrap();
+    let bytes = ended.bytes;
     println!("{bytes} bytes arrived as they were sent");
     assert_eq!(network.kernels.each_ref().map(|kernel| Kernel::of(kernel).strangers), [0, 0]);
 }

@@ -85,7 +85,8 @@ fn weir_leads_busy_connections_to_another_kernel_and_back_without_a_lost_packet(
         talk.let_flow(BYTES).unwrap();
         print(&switch, &format!("moved from {from}"));
     }
-    let bytes = talk.finish().unwrap();
+    let ended = talk.finish().unwrap();
+    let bytes = ended.bytes;
     print(&switch, "in the end");
     println!("{bytes} bytes arrived as they were sent");
     assert_nothing_lost(&switch);
@@ -138,7 +139,8 @@ fn a_sidecar_that_is_killed_at_any_stage_ends_the_move_when_it_is_started_again(
             talk.let_flow(BYTES).unwrap();
         }
     }
-    let bytes = talk.finish().unwrap();
+    let ended = talk.finish().unwrap();
+    let bytes = ended.bytes;
     print(&switch, "in the end");
     println!("{bytes} bytes arrived as they were sent");
     assert_nothing_lost(&switch);
@@ -159,7 +161,7 @@ fn a_move_that_is_cancelled_before_it_leads_goes_back_with_its_packets() {
         assert_eq!(ended.state(), StateOperationState::Undone, "{stage}: {ended:?}");
         talk.let_flow(BYTES).unwrap();
     }
-    talk.finish().unwrap();
+    let _ended = talk.finish().unwrap();
     assert_nothing_lost(&switch);
 }
 
@@ -179,5 +181,5 @@ fn a_hold_that_is_full_has_the_move_undone_which_tells_that_packets_are_lost() {
     assert_eq!(Kernel::of(&switch.kernels[1]).entries, 0);
     // TCP sends again what was lost.
     talk.let_flow(BYTES).unwrap();
-    talk.finish().unwrap();
+    let _ended = talk.finish().unwrap();
 }

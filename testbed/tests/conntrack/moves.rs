@@ -74,7 +74,8 @@ fn busy_connections_go_to_another_kernel_and_back_without_a_lost_packet() {
     // What a flow has counted goes along: the kernel knows only what has passed since.
     let counted: u64 = agents[1].get("proto=tcp").iter().map(|chunk| chunk.version).sum();
     assert!(counted > Kernel::of(&network.kernels[1]).packets);
-    let bytes = talk.finish().unwrap();
+    let ended = talk.finish().unwrap();
+    let bytes = ended.bytes;
     print(&network, "in the end");
     println!("{bytes} bytes arrived as they were sent; agent's packets {counted}");
     for kernel in &network.kernels {

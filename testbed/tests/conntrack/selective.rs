@@ -114,7 +114,8 @@ fn only_suspicious_connections_are_inspected_and_none_loses_or_reorders_a_packet
     // All packets of the suspicious, and none of the others.
     assert_eq!(counted(light, "suspicious"), before, "they still pass the light one");
     assert!(counted(heavy, "inspected") > inspected);
-    let bytes = talk.finish().unwrap();
+    let ended = talk.finish().unwrap();
+    let bytes = ended.bytes;
     println!("{bytes} bytes arrived as they were sent");
     let figures = |kernel| ["suspicious", "others"].map(|name| counted(kernel, name));
     println!("light: {:?}, {:?}", figures(light), Kernel::of(light));

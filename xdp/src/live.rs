@@ -2,7 +2,7 @@
 //! fills with packets of ours and sends to the device.
 //!
 //! On devices where AF_XDP copies, bursts of more than some 16 packets cost less than by the socket, long
-//! ones a half to a third; a single packet costs more. A run ends when its frames are with the device,
+//! ones less than half; a single packet costs ten times as much. A run ends when its frames are with the device,
 //! so that packets are free again at once.
 
 use std::fmt;

@@ -251,6 +251,28 @@ mod tests {
     use crate::config::Machine;
 
     #[test]
+    fn packets_of_a_port_are_no_longer_than_its_frames_and_its_way_out_take() {
+        let machine = Machine { cores: [].into_iter().collect(), memory: None, available: None };
+        let port = "[[port]]\nname = 'a'\nbackend = 'af_xdp'\ndevice = 'lo'\n";
+        // It takes 65,536 bytes.
+        let device = Device::find("lo").unwrap();
+        for (size, way_out, longest) in [
+            (2048, WayOut::Socket, 2048 - 256 - 18),
+            (2048, WayOut::Frames, 2048 - 256 - 18),
+            (4096, WayOut::Socket, 4096 - 256 - 18),
+            (4096, WayOut::Frames, 3408 - 18),
+        ] {
+            let text = format!("[memory]\nframe_size = {size}\n{port}");
+            let (config, _) = Config::parse("weir.toml", text.as_bytes(), &machine).unwrap();
+            assert_eq!(
+                mtu(&config.ports()[0], &device, &config, way_out),
+                longest,
+                "{size} {way_out:?}"
+            );
+        }
+    }
+
+    #[test]
     fn queues_that_a_device_does_not_have_are_named_with_what_to_set() {
         let machine = Machine { cores: [].into_iter().collect(), memory: None, available: None };
         let text = "[[port]]\nname = 'a'\nbackend = 'af_xdp'\ndevice = 'eth0'\n";

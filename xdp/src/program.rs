@@ -106,7 +106,7 @@ impl Program {
     /// other end has to have an XDP program, or GRO.
     ///
     /// # Errors
-    /// What the kernel says; one before Linux 6.3 can not be asked.
+    /// What the kernel says. One before Linux 6.3 does not, and the device takes none then.
     pub fn takes_live_frames(&self) -> Result<bool, Error> {
         let takes = takes_frames(&self.device)
             .and_then(|takes| if takes { Ok(taken(&self.device)?.is_some()) } else { Ok(false) });

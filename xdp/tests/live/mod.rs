@@ -9,6 +9,15 @@ use crate::namespace::{
     Kernel, Port, RINGS, Stock, in_namespace, ip, packet, veth, without_capabilities,
 };
 
+/// A cable with a port at each end, of which the first sends live frames from so many.
+fn cable(frames: u32) -> [(Stock, Port); 2] {
+    veth("a", "b", 1);
+    let (mut near, mut far) = (Stock::for_live_frames(frames), Stock::new(4096));
+    let b = Port::open("b", &mut far);
+    let a = Port::open_live("a", &mut near);
+    [(near, a), (far, b)]
+}
+
 /// A kernel host, which takes live frames with GRO only.
 fn gro(device: &str, switch: &str) {
     let status = Command::new("ethtool").args(["-K", device, "gro", switch]).status().unwrap();
@@ -28,11 +37,7 @@ fn threaded(device: &str) {
 fn packets_leave_as_live_frames_byte_for_byte_and_in_order() {
     in_namespace(|| {
         let mut random = weir_seed::rng();
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(4096);
-        let mut far = Stock::new(4096);
-        let mut b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), (mut far, mut b)] = cable(4096);
         let mut lives = 0;
         for round in 0..400 {
             let count = random.usize(1..200);
@@ -89,11 +94,7 @@ fn live_frames_come_in_order_to_a_host_that_is_late() {
 #[ignore = "needs root"]
 fn frames_that_come_in_where_live_frames_go_out_are_seen_as_before() {
     in_namespace(|| {
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(4096);
-        let mut far = Stock::new(4096);
-        let mut b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), (mut far, mut b)] = cable(4096);
         let kernel = Kernel::listen(a.program.device());
         let lldp = packet(0x88cc, 60);
         b.send_all(&mut far.pool, &[packet(0x0800, 700), lldp.clone(), packet(0x0806, 60)]);
@@ -150,11 +151,7 @@ fn a_kernel_host_takes_live_frames_with_gro_alone_and_what_it_does_not_take_is_k
 #[ignore = "needs root"]
 fn live_frames_wait_while_the_device_is_down_and_end_with_it() {
     in_namespace(|| {
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(4096);
-        let mut far = Stock::new(4096);
-        let mut b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), (mut far, mut b)] = cable(4096);
         let mut send = |a: &mut Port| {
             for _ in 0..40 {
                 let mut frame = near.pool.alloc().unwrap();
@@ -180,11 +177,7 @@ fn live_frames_wait_while_the_device_is_down_and_end_with_it() {
 #[ignore = "needs root"]
 fn packets_that_find_no_room_at_the_other_end_are_not_taken() {
     in_namespace(|| {
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(4096);
-        let mut far = Stock::new(4096);
-        let _b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), _far_end] = cable(4096);
         ip("link set dev b down");
         a.send_all(&mut near.pool, &vec![packet(0x0800, 60); 100]);
         assert_eq!(a.program.watch_live().unwrap().unwrap().taken, Some(0));
@@ -239,11 +232,7 @@ fn each_queue_sends_its_own_packets_and_none_of_the_other() {
 #[ignore = "needs root"]
 fn live_frames_are_sent_without_any_capability() {
     in_namespace(|| {
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(4096);
-        let mut far = Stock::new(4096);
-        let mut b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), (mut far, mut b)] = cable(4096);
         let device = a.program.device().clone();
         without_capabilities(|| {
             assert!(Socket::open(&near.umem, &device, 0, RINGS).is_err(), "it may do nothing else");
@@ -259,11 +248,7 @@ fn packets_leave_from_wherever_in_a_large_memory_they_lie() {
     in_namespace(|| {
         // 700 MiB: the program reaches what is beyond 512 in another way.
         const FRAMES: u32 = 700 << 9;
-        veth("a", "b", 1);
-        let mut near = Stock::for_live_frames(FRAMES);
-        let mut far = Stock::new(4096);
-        let mut b = Port::open("b", &mut far);
-        let mut a = Port::open_live("a", &mut near);
+        let [(mut near, mut a), (mut far, mut b)] = cable(FRAMES);
         let mut random = weir_seed::rng();
         let edges = [0, (512 << 9) - 3, (512 << 9) - 2, (512 << 9) - 1, 512 << 9, FRAMES - 1];
         let mut all: Vec<_> = std::iter::from_fn(|| near.pool.alloc()).collect();
